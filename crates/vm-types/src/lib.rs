@@ -1,0 +1,13 @@
+//! Newtypes and traits shared by every crate: guest-physical addresses, guest memory, guest time, state records.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod memory;
+mod record;
+mod time;
+
+pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};
+pub use record::{StateError, StateRecord};
+pub use time::Now;

@@ -1,0 +1,82 @@
+//! Guest-physical memory as the pure crates see it.
+
+use core::fmt;
+
+/// Bytes in the smallest page, the unit of dirty tracking and of the migration stream.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// A guest-physical address in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Gpa(pub u64);
+
+impl Gpa {
+    /// The number of the 4 KiB page that holds this address.
+    #[must_use]
+    pub const fn gfn(self) -> u64 {
+        self.0 / PAGE_SIZE
+    }
+}
+
+impl fmt::Debug for Gpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gpa {:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Gpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A run of guest RAM: `start` and `len` in bytes, both multiples of [`PAGE_SIZE`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemRange {
+    /// First byte.
+    pub start: Gpa,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+impl MemRange {
+    /// First byte behind the range.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.start.0 + self.len
+    }
+}
+
+/// An access that is not wholly inside guest RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryError {
+    /// Where the access began.
+    pub gpa: Gpa,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes at {} are not guest RAM", self.len, self.gpa)
+    }
+}
+
+impl core::error::Error for MemoryError {}
+
+/// Guest RAM. Every write of the hypervisor goes through [`GuestMemory::write`], which marks the pages dirty.
+pub trait GuestMemory {
+    /// The RAM of the guest in ascending order, without overlap.
+    fn ranges(&self) -> &[MemRange];
+
+    /// Copies guest bytes out.
+    ///
+    /// # Errors
+    /// [`MemoryError`] where any byte is outside RAM; `buf` is then unspecified.
+    fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Copies bytes in and marks the pages dirty.
+    ///
+    /// # Errors
+    /// [`MemoryError`] where any byte is outside RAM; nothing is written then.
+    fn write(&self, gpa: Gpa, data: &[u8]) -> Result<(), MemoryError>;
+}

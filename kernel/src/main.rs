@@ -1,0 +1,3 @@
+//! Flexvisor.
+#![no_std]
+#![no_main]

@@ -1,0 +1,1 @@
+//! Boots emulated hosts, joins them by a network and drives their consoles.

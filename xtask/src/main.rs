@@ -1,0 +1,3 @@
+//! Task runner behind scripts/.
+
+fn main() {}
