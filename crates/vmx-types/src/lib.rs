@@ -1,3 +1,18 @@
 //! VMX as data: VMCS fields, controls, exit reasons and qualifications, decoded once into an enum.
+//!
+//! Section numbers are those of the Intel SDM volume 3C, order number 326019, revision 081.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod control;
+pub mod event;
+pub mod exit;
+pub mod field;
+pub mod paging;
+pub mod qualification;
+pub mod reason;
+
+pub use event::{Event, EventKind};
+pub use exit::{Exit, ExitFields};
+pub use field::{Field, Natural, ReadOnly, ReadWrite, Width};
+pub use reason::ExitReason;
