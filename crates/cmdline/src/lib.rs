@@ -1,3 +1,28 @@
 //! The host's boot line and the VM lines of boot modules, parsed by one table of options.
+//!
+//! A table row ([`Spec`]) holds an option's name, the form of its value, its default, its help text and the
+//! function that applies it. The same rows make `docs/boot-options.md` ([`markdown`]) and the suggestions for
+//! mistyped names, so that the three cannot disagree.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod doc;
+mod error;
+mod host;
+mod module;
+mod table;
+mod value;
+mod words;
+
+pub use doc::markdown;
+pub use error::{OptionError, Refused, Warning};
+pub use host::{
+    COM1_PORT, COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, PanicAction, SerialUse,
+};
+pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
+pub use table::Spec;
+
+/// Longest name of a VM or level, in bytes.
+pub const MAX_NAME: usize = 31;

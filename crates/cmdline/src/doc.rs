@@ -1,0 +1,72 @@
+//! `docs/boot-options.md`, made from the tables.
+
+use alloc::string::String;
+use core::fmt::Write;
+
+use crate::host;
+use crate::module::{FOR_TABLE, VM_TABLE};
+use crate::table::Spec;
+
+const INTRO: &str = "\
+# Boot options
+
+<!-- Made from the tables in crates/cmdline; `UPDATE_DOCS=1 cargo test -p cmdline` writes it anew. -->
+
+Every option is `name=value`, or a bare name for a switch. Blanks separate options; a value with blanks stands in
+double quotes, and `\\\"` or `\\\\` stand for the character itself. A first word without `=` that contains `/` is the
+path some boot loaders put there, and is passed over: give such a loader a path with a `/`.
+
+    multiboot2 /boot/flexvisor.elf console=com1 ip=10.0.0.1/24 migrate=listen com2=vm:demo
+    module2 /boot/vmlinux vm=demo mem=256 level=haswell -- console=ttyS0 quiet
+    module2 /boot/initrd.img for=demo
+
+";
+
+const HOST: &str = "\
+## The host: the boot line
+
+An unknown option or a wrong value gives a warning in the log that names both; the option keeps its default, or the
+value it was given first. Words behind ` -- ` are ignored.
+
+";
+
+const VM: &str = "
+## A VM: the line of its kernel's module
+
+A module whose line has `vm=NAME` describes a VM and is its kernel. Names of VMs and levels are up to 31 letters a-z,
+digits and `-`. Everything behind ` -- ` is the guest's own command line, verbatim. An unknown option, a wrong value or
+one given twice refuses that VM, by option and value; the host comes up all the same.
+
+";
+
+const FOR: &str = "
+## What belongs to a VM: further modules
+
+Everything behind ` -- ` is the module's string, verbatim (a Multiboot guest sees it). A fault refuses the VM.
+
+";
+
+/// The whole text of the documentation page.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(INTRO);
+    page.push_str(HOST);
+    rows(&mut page, host::TABLE);
+    page.push_str(VM);
+    rows(&mut page, VM_TABLE);
+    page.push_str(FOR);
+    rows(&mut page, FOR_TABLE);
+    page
+}
+
+fn rows<T>(page: &mut String, table: &[Spec<T>]) {
+    page.push_str("| option | default | meaning |\n|---|---|---|\n");
+    for spec in table {
+        let equals = if spec.form.is_empty() { "" } else { "=" };
+        let default = if spec.default.is_empty() { "-" } else { spec.default };
+        // `|` separates cells even inside a code span.
+        let form = spec.form.replace('|', "\\|");
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{}{equals}{form}` | `{default}` | {} |", spec.name, spec.help);
+    }
+}

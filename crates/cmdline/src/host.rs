@@ -1,0 +1,281 @@
+//! The host's own boot line.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use crate::error::{OptionError, Warning};
+use crate::table::{self, Spec};
+use crate::value;
+
+/// I/O port of COM1.
+pub const COM1_PORT: u16 = 0x3F8;
+/// I/O port of COM2.
+pub const COM2_PORT: u16 = 0x2F8;
+
+/// The serial port of the host's console.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Console {
+    /// First of the 16550's eight I/O ports.
+    pub port: u16,
+    /// Bits a second; divides 115200. Always 8 data bits, no parity, 1 stop bit.
+    pub baud: u32,
+}
+
+/// The least urgent log line that is printed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The host's IPv4 configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpConfig {
+    /// No network.
+    Off,
+    /// Ask a DHCP server.
+    Dhcp,
+    /// Fixed.
+    Static {
+        /// The host's address.
+        address: Ipv4Addr,
+        /// Length of the network part in bits, 1 to 32.
+        prefix: u8,
+        /// The default router.
+        gateway: Option<Ipv4Addr>,
+    },
+}
+
+/// What an idle host CPU does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Halt until an interrupt.
+    Hlt,
+    /// Poll (keeps emulators' clocks together).
+    Poll,
+}
+
+/// What a panic ends with, once it is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PanicAction {
+    /// Halt all CPUs.
+    Halt,
+    /// Reset the machine.
+    Reboot,
+    /// Write to the emulator's exit port.
+    DebugExit,
+}
+
+/// Whom a serial port belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SerialUse {
+    /// The host: its console, or nothing.
+    Host,
+    /// COM1 of the VM of that name.
+    Vm(String),
+}
+
+/// Everything the boot line can say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostOptions {
+    /// `console=`
+    pub console: Console,
+    /// `loglevel=`
+    pub log_level: LogLevel,
+    /// `ip=`
+    pub ip: IpConfig,
+    /// `idle=`
+    pub idle: Idle,
+    /// `panic=`
+    pub panic: PanicAction,
+    /// `mitigations=`: whether the entry and exit paths guard against speculative execution.
+    pub mitigations: bool,
+    /// `migrate=`: TCP port on which incoming migrations are accepted.
+    pub migrate_port: Option<u16>,
+    /// `com1=`
+    pub com1: SerialUse,
+    /// `com2=`
+    pub com2: SerialUse,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            console: Console { port: COM1_PORT, baud: 115_200 },
+            log_level: LogLevel::Info,
+            ip: IpConfig::Off,
+            idle: Idle::Hlt,
+            panic: PanicAction::Halt,
+            mitigations: true,
+            migrate_port: None,
+            com1: SerialUse::Host,
+            com2: SerialUse::Host,
+        }
+    }
+}
+
+pub(crate) const TABLE: &[Spec<HostOptions>] = &[
+    Spec {
+        name: "console",
+        form: "com1|com2|0xPORT[,BAUD[n8]]",
+        default: "com1,115200n8",
+        help: "Serial port of the host's console and log. COM1 is I/O port 0x3f8, COM2 0x2f8; BAUD divides 115200.",
+        set: |o, v| put(&mut o.console, console(v)),
+    },
+    Spec {
+        name: "loglevel",
+        form: "error|warn|info|debug|trace",
+        default: "info",
+        help: "The least urgent log line that is printed.",
+        set: |o, v| put(&mut o.log_level, log_level(v)),
+    },
+    Spec {
+        name: "ip",
+        form: "off|dhcp|A.B.C.D/M[,GATEWAY]",
+        default: "off",
+        help: "The host's IPv4 address: none, from DHCP, or fixed with prefix length and optional router.",
+        set: |o, v| put(&mut o.ip, ip(v)),
+    },
+    Spec {
+        name: "idle",
+        form: "hlt|poll",
+        default: "hlt",
+        help: "What an idle host CPU does. `poll` keeps two emulated hosts at about the same speed.",
+        set: |o, v| put(&mut o.idle, one_of(v, &[("hlt", Idle::Hlt), ("poll", Idle::Poll)])),
+    },
+    Spec {
+        name: "panic",
+        form: "halt|reboot|debug-exit",
+        default: "halt",
+        help: "What follows a panic of the host once it is printed; `debug-exit` ends an emulator.",
+        set: |o, v| put(&mut o.panic, panic_action(v)),
+    },
+    Spec {
+        name: "mitigations",
+        form: "auto|off",
+        default: "auto",
+        help: "Guards against speculative execution on VM entry and exit, as this CPU needs them, or none.",
+        set: |o, v| put(&mut o.mitigations, one_of(v, &[("auto", true), ("off", false)])),
+    },
+    Spec {
+        name: "migrate",
+        form: "off|listen[:PORT]",
+        default: "off",
+        help: "Accepts incoming migrations on a TCP port (4444 unless named). The link is not authenticated.",
+        set: |o, v| put(&mut o.migrate_port, migrate(v)),
+    },
+    Spec {
+        name: "com1",
+        form: "host|vm:NAME",
+        default: "host",
+        help: "Gives COM1 of the host to COM1 of a VM. Refused while the host's console is there.",
+        set: |o, v| put(&mut o.com1, serial_use(v)),
+    },
+    Spec {
+        name: "com2",
+        form: "host|vm:NAME",
+        default: "host",
+        help: "Gives COM2 of the host to COM1 of a VM. Refused while the host's console is there.",
+        set: |o, v| put(&mut o.com2, serial_use(v)),
+    },
+];
+
+impl HostOptions {
+    /// Parses the boot line. Whatever is wrong with it becomes a warning and changes nothing; the host comes up.
+    #[must_use]
+    pub fn parse(line: &str) -> (Self, Vec<Warning>) {
+        let mut options = Self::default();
+        let mut warnings = Vec::new();
+        table::apply(TABLE, line, &mut options, |error| warnings.push(Warning(error)));
+        for (name, port, owner) in
+            [("com1", COM1_PORT, &mut options.com1), ("com2", COM2_PORT, &mut options.com2)]
+        {
+            if let (SerialUse::Vm(vm), true) = (&owner, options.console.port == port) {
+                let value = alloc::format!("vm:{vm}");
+                warnings.push(Warning(OptionError::ConsolePort { name, value }));
+                *owner = SerialUse::Host;
+            }
+        }
+        (options, warnings)
+    }
+
+    /// The rows of the boot line's table.
+    #[must_use]
+    pub fn table() -> &'static [Spec<Self>] {
+        TABLE
+    }
+}
+
+fn put<T>(to: &mut T, value: Option<T>) -> Option<()> {
+    *to = value?;
+    Some(())
+}
+
+fn one_of<T: Clone>(value: &str, of: &[(&str, T)]) -> Option<T> {
+    of.iter().find(|(name, _)| *name == value).map(|(_, meaning)| meaning.clone())
+}
+
+fn console(value: &str) -> Option<Console> {
+    let (port, rate) = value.split_once(',').unwrap_or((value, "115200"));
+    let port = match port {
+        "com1" => COM1_PORT,
+        "com2" => COM2_PORT,
+        other => {
+            let digits =
+                other.strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            // A 16550 has eight consecutive ports.
+            u16::from_str_radix(digits, 16).ok().filter(|port| (1..=0xFFF8).contains(port))?
+        }
+    };
+    let baud = value::decimal(rate.strip_suffix("n8").unwrap_or(rate), 2, 115_200)?;
+    (115_200 % baud == 0).then_some(Console { port, baud })
+}
+
+fn log_level(value: &str) -> Option<LogLevel> {
+    use LogLevel::{Debug, Error, Info, Trace, Warn};
+    one_of(value, &[("error", Error), ("warn", Warn), ("info", Info), ("debug", Debug), ("trace", Trace)])
+}
+
+fn ip(value: &str) -> Option<IpConfig> {
+    match value {
+        "off" => Some(IpConfig::Off),
+        "dhcp" => Some(IpConfig::Dhcp),
+        fixed => {
+            let (network, gateway) = fixed.split_once(',').map_or((fixed, None), |(n, g)| (n, Some(g)));
+            let (address, prefix) = network.split_once('/')?;
+            Some(IpConfig::Static {
+                address: value::unicast(address)?,
+                prefix: u8::try_from(value::decimal(prefix, 1, 32)?).ok()?,
+                gateway: gateway.map(|text| value::unicast(text).ok_or(())).transpose().ok()?,
+            })
+        }
+    }
+}
+
+fn panic_action(value: &str) -> Option<PanicAction> {
+    use PanicAction::{DebugExit, Halt, Reboot};
+    one_of(value, &[("halt", Halt), ("reboot", Reboot), ("debug-exit", DebugExit)])
+}
+
+fn migrate(value: &str) -> Option<Option<u16>> {
+    match value {
+        "off" => Some(None),
+        "listen" => Some(Some(4444)),
+        _ => {
+            let port = value::decimal(value.strip_prefix("listen:")?, 1, 65_535)?;
+            u16::try_from(port).ok().map(Some)
+        }
+    }
+}
+
+fn serial_use(value: &str) -> Option<SerialUse> {
+    match value {
+        "host" => Some(SerialUse::Host),
+        _ => value::name(value.strip_prefix("vm:")?).map(SerialUse::Vm),
+    }
+}

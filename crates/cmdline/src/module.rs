@@ -1,0 +1,178 @@
+//! The lines of boot modules: which VM a module describes or belongs to.
+
+use alloc::string::{String, ToString};
+
+use crate::error::{OptionError, Refused};
+use crate::table::{self, Spec};
+use crate::value;
+use crate::words::Words;
+
+/// Most vCPUs a VM can have.
+pub const MAX_VCPUS: u32 = 1;
+/// Most memory a VM can have, in MiB.
+pub const MAX_MEM_MIB: u32 = 1 << 20;
+
+/// A VM as its kernel's module line describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmOptions {
+    /// `vm=`: the VM's name.
+    pub name: String,
+    /// `mem=`: RAM in MiB.
+    pub mem_mib: u32,
+    /// `level=`: the CPU level's name; `None` for the highest that this host can give.
+    pub level: Option<String>,
+    /// `vcpus=`
+    pub vcpus: u32,
+    /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
+    pub debug_exit: bool,
+    /// `paused`: made, but started only by `vm start`.
+    pub paused: bool,
+    /// The guest's command line: everything behind `-- `, verbatim.
+    pub args: String,
+}
+
+impl Default for VmOptions {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            mem_mib: 256,
+            level: None,
+            vcpus: 1,
+            debug_exit: false,
+            paused: false,
+            args: String::new(),
+        }
+    }
+}
+
+pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
+    Spec {
+        name: "vm",
+        form: "NAME",
+        default: "",
+        help: "Makes this module the kernel of a VM of that name.",
+        set: |o, v| value::name(v).map(|name| o.name = name),
+    },
+    Spec {
+        name: "mem",
+        form: "MIB (1 to 1048576)",
+        default: "256",
+        help: "RAM in MiB.",
+        set: |o, v| value::decimal(v, 1, MAX_MEM_MIB).map(|mib| o.mem_mib = mib),
+    },
+    Spec {
+        name: "level",
+        form: "LEVEL",
+        default: "",
+        help: "CPU level the guest sees, e.g. `haswell`; without it, the highest that this host can give.",
+        set: |o, v| value::name(v).map(|level| o.level = Some(level)),
+    },
+    Spec {
+        name: "vcpus",
+        form: "1",
+        default: "1",
+        help: "Number of virtual CPUs; this version gives one.",
+        set: |o, v| value::decimal(v, 1, MAX_VCPUS).map(|count| o.vcpus = count),
+    },
+    Spec {
+        name: "debug-exit",
+        form: "",
+        default: "",
+        help: "Lets the guest end itself with a result code by a write to I/O port 0xf4.",
+        set: |o, _| {
+            o.debug_exit = true;
+            Some(())
+        },
+    },
+    Spec {
+        name: "paused",
+        form: "",
+        default: "",
+        help: "Makes the VM without starting it; `vm start NAME` does.",
+        set: |o, _| {
+            o.paused = true;
+            Some(())
+        },
+    },
+];
+
+pub(crate) const FOR_TABLE: &[Spec<String>] = &[Spec {
+    name: "for",
+    form: "NAME",
+    default: "",
+    help: "Gives this module to the VM of that name, described by an earlier module: Linux's initrd, or a module of \
+           a Multiboot guest.",
+    set: |o, v| value::name(v).map(|name| *o = name),
+}];
+
+impl VmOptions {
+    /// Parses the line of a VM's kernel.
+    ///
+    /// # Errors
+    /// The first fault of the line, by option and value.
+    pub fn parse(line: &str) -> Result<Self, OptionError> {
+        let mut options = Self::default();
+        options.args = strictly(VM_TABLE, line, &mut options)?.to_string();
+        if options.name.is_empty() {
+            return Err(OptionError::Missing { name: "vm" });
+        }
+        Ok(options)
+    }
+
+    /// The rows of the VM line's table.
+    #[must_use]
+    pub fn table() -> &'static [Spec<Self>] {
+        VM_TABLE
+    }
+}
+
+/// What a boot module is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ModuleRole {
+    /// The kernel of a VM.
+    Vm(VmOptions),
+    /// Belongs to a VM: its initrd or module.
+    For {
+        /// The VM's name.
+        name: String,
+        /// Everything behind `-- `, verbatim: the module's string for a Multiboot guest.
+        rest: String,
+    },
+    /// Neither `vm=` nor `for=` on its line.
+    Other,
+}
+
+impl ModuleRole {
+    /// Parses any module's line; the option that decides, `vm=` or `for=`, may stand anywhere before `--`.
+    ///
+    /// # Errors
+    /// The VM that the line names and why it cannot start.
+    pub fn parse(line: &str) -> Result<Self, Refused> {
+        if let Some(vm) = value_of("vm", line) {
+            return VmOptions::parse(line).map(Self::Vm).map_err(|error| Refused { vm, error });
+        }
+        let Some(vm) = value_of("for", line) else { return Ok(Self::Other) };
+        let mut name = String::new();
+        match strictly(FOR_TABLE, line, &mut name) {
+            Ok(rest) => Ok(Self::For { name, rest: rest.to_string() }),
+            Err(error) => Err(Refused { vm, error }),
+        }
+    }
+}
+
+/// The value that `line` gives option `name` first.
+fn value_of(name: &str, line: &str) -> Option<String> {
+    Words::new(line).find_map(|word| match word.split() {
+        (found, Some(value)) if found == name => Some(value.to_string()),
+        _ => None,
+    })
+}
+
+/// Applies a line and fails with its first fault.
+fn strictly<'a, T>(table: &'static [Spec<T>], line: &'a str, to: &mut T) -> Result<&'a str, OptionError> {
+    let mut first = None;
+    let rest = table::apply(table, line, to, |error| {
+        first.get_or_insert(error);
+    });
+    first.map_or(Ok(rest), Err)
+}

@@ -1,0 +1,118 @@
+//! The option table's row, and the one loop that applies a line to it.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::error::OptionError;
+use crate::words::{Word, Words};
+
+/// One option: `T` is the set of options it belongs to.
+pub struct Spec<T: 'static> {
+    /// The name before the `=`.
+    pub name: &'static str,
+    /// The form of the value; empty for a flag.
+    pub form: &'static str,
+    /// What holds when the option is absent, as the user would write it.
+    pub default: &'static str,
+    /// One sentence for the documentation.
+    pub help: &'static str,
+    /// Applies a value; `None` when it does not fit, and `T` is then unchanged.
+    pub(crate) set: fn(&mut T, &str) -> Option<()>,
+}
+
+impl<T> Spec<T> {
+    fn apply(&'static self, to: &mut T, value: Option<&str>) -> Result<(), OptionError> {
+        let (name, form) = (self.name, self.form);
+        match value {
+            Some(value) if form.is_empty() => Err(OptionError::FlagValue { name, value: value.to_string() }),
+            None if !form.is_empty() => Err(OptionError::NoValue { name, form }),
+            value => {
+                let value = value.unwrap_or_default();
+                let bad = || OptionError::BadValue { name, value: value.to_string(), form };
+                (self.set)(to, value).ok_or_else(bad)
+            }
+        }
+    }
+}
+
+/// Applies all words of `line` and hands each fault to `fault`; returns the text behind `--`.
+pub(crate) fn apply<'a, T>(
+    table: &'static [Spec<T>],
+    line: &'a str,
+    to: &mut T,
+    mut fault: impl FnMut(OptionError),
+) -> &'a str {
+    let mut seen: Vec<&'static str> = Vec::new();
+    let mut words = Words::new(line);
+    for word in words.by_ref() {
+        if word.open {
+            fault(OptionError::OpenQuote { word: word.text });
+            continue;
+        }
+        match apply_word(table, &word, to, &seen) {
+            Ok(name) => seen.push(name),
+            Err(error) => fault(error),
+        }
+    }
+    words.rest()
+}
+
+fn apply_word<T>(
+    table: &'static [Spec<T>],
+    word: &Word,
+    to: &mut T,
+    seen: &[&'static str],
+) -> Result<&'static str, OptionError> {
+    let (name, value) = word.split();
+    let Some(spec) = table.iter().find(|spec| spec.name == name) else {
+        let near = nearest(name, table.iter().map(|spec| spec.name));
+        return Err(OptionError::Unknown { word: word.text.clone(), near });
+    };
+    if seen.contains(&spec.name) {
+        return Err(OptionError::Twice { name: spec.name, value: value.unwrap_or_default().to_string() });
+    }
+    spec.apply(to, value)?;
+    Ok(spec.name)
+}
+
+/// The name within two edits of `name` (one for names of up to four letters), the closest first.
+pub(crate) fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let name: String = name.chars().take(64).collect::<String>().to_ascii_lowercase();
+    let distance = |candidate: &'static str| (edits(&name, candidate), candidate);
+    let (distance, best) = names.map(distance).min_by_key(|(distance, _)| *distance)?;
+    let limit = if best.len() <= 4 { 1 } else { 2 };
+    (distance <= limit).then_some(best)
+}
+
+/// Levenshtein distance in characters.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, cb) in row.iter_mut().skip(1).zip(b.chars()) {
+            let replace = diagonal + usize::from(ca != cb);
+            diagonal = *cell;
+            left = replace.min(*cell + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edit_distance() {
+        for (a, b, want) in
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("men", "mem", 1)]
+        {
+            assert_eq!(edits(a, b), want, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The tables, the parsers and the documentation page agree.
+
+use cmdline::{
+    COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, OptionError, PanicAction,
+    SerialUse, VmOptions,
+};
+use proptest::prelude::*;
+
+fn host(line: &str) -> (HostOptions, Vec<String>) {
+    let (options, warnings) = HostOptions::parse(line);
+    (options, warnings.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn documentation_is_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/boot-options.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, cmdline::markdown()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(
+        page == cmdline::markdown(),
+        "docs/boot-options.md is stale: UPDATE_DOCS=1 cargo test -p cmdline"
+    );
+}
+
+#[test]
+fn table_defaults_are_the_defaults() {
+    assert_eq!(host(""), (HostOptions::default(), vec![]));
+    for spec in HostOptions::table() {
+        assert_eq!(
+            host(&format!("{}={}", spec.name, spec.default)),
+            (HostOptions::default(), vec![]),
+            "{}",
+            spec.name
+        );
+    }
+    let plain = VmOptions::parse("vm=a").unwrap();
+    for spec in VmOptions::table().iter().filter(|spec| !spec.default.is_empty()) {
+        assert_eq!(VmOptions::parse(&format!("vm=a {}={}", spec.name, spec.default)).unwrap(), plain);
+    }
+}
+
+#[test]
+fn every_host_option() {
+    let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 idle=poll \
+                panic=debug-exit mitigations=off migrate=listen:4445 com1=vm:demo com2=host";
+    let want = HostOptions {
+        console: Console { port: COM2_PORT, baud: 57_600 },
+        log_level: LogLevel::Trace,
+        ip: IpConfig::Static {
+            address: [10, 1, 2, 3].into(),
+            prefix: 24,
+            gateway: Some([10, 1, 2, 1].into()),
+        },
+        idle: Idle::Poll,
+        panic: PanicAction::DebugExit,
+        mitigations: false,
+        migrate_port: Some(4445),
+        com1: SerialUse::Vm("demo".into()),
+        com2: SerialUse::Host,
+    };
+    assert_eq!(host(line), (want, vec![]));
+    assert_eq!(host("console=0x2e8").0.console, Console { port: 0x2E8, baud: 115_200 });
+    assert_eq!(host("migrate=listen").0.migrate_port, Some(4444));
+    assert_eq!(host("ip=dhcp").0.ip, IpConfig::Dhcp);
+}
+
+#[test]
+fn a_wrong_host_option_is_named_and_changes_nothing() {
+    for (word, text) in [
+        ("logleval=debug", "boot line: unknown option `logleval=debug` (did you mean `loglevel`?)"),
+        ("Console=com2", "boot line: unknown option `Console=com2` (did you mean `console`?)"),
+        ("zzz", "boot line: unknown option `zzz`"),
+        ("loglevel=loud", "boot line: option loglevel=loud: expected error|warn|info|debug|trace"),
+        ("idle", "boot line: option idle has no value: expected idle=hlt|poll"),
+        ("console=com3", "boot line: option console=com3: expected com1|com2|0xPORT[,BAUD[n8]]"),
+        (
+            "console=com1,115200e7",
+            "boot line: option console=com1,115200e7: expected com1|com2|0xPORT[,BAUD[n8]]",
+        ),
+        ("console=com1,7", "boot line: option console=com1,7: expected com1|com2|0xPORT[,BAUD[n8]]"),
+        ("console=0x+3f8", "boot line: option console=0x+3f8: expected com1|com2|0xPORT[,BAUD[n8]]"),
+        ("console=0xfffa", "boot line: option console=0xfffa: expected com1|com2|0xPORT[,BAUD[n8]]"),
+        ("ip=10.0.0.1", "boot line: option ip=10.0.0.1: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
+        ("ip=10.0.0.1/33", "boot line: option ip=10.0.0.1/33: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
+        ("ip=224.0.0.1/8", "boot line: option ip=224.0.0.1/8: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
+        ("ip=10.0.0.1/8,x", "boot line: option ip=10.0.0.1/8,x: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
+        ("migrate=listen:0", "boot line: option migrate=listen:0: expected off|listen[:PORT]"),
+        ("migrate=listen:+1", "boot line: option migrate=listen:+1: expected off|listen[:PORT]"),
+        ("com2=vm:Demo", "boot line: option com2=vm:Demo: expected host|vm:NAME"),
+        ("com1=vm:a", "boot line: option com1=vm:a: the host's console is on com1 (move it with console=)"),
+        ("\"idle=po ll", "boot line: unclosed quote in `idle=po ll`"),
+    ] {
+        assert_eq!(host(word), (HostOptions::default(), vec![text.to_string()]));
+    }
+    let (options, warnings) = host("idle=poll idle=hlt");
+    assert_eq!(
+        (options.idle, warnings),
+        (Idle::Poll, vec!["boot line: option idle=hlt is given twice".to_string()])
+    );
+}
+
+#[test]
+fn every_vm_option() {
+    let line =
+        "vm=demo mem=512 level=skylake-server vcpus=1 debug-exit paused -- console=ttyS0  \"a b\" -- c";
+    let want = VmOptions {
+        name: "demo".into(),
+        mem_mib: 512,
+        level: Some("skylake-server".into()),
+        vcpus: 1,
+        debug_exit: true,
+        paused: true,
+        args: "console=ttyS0  \"a b\" -- c".into(),
+    };
+    assert_eq!(VmOptions::parse(line), Ok(want.clone()));
+    assert_eq!(ModuleRole::parse(line), Ok(ModuleRole::Vm(want)));
+    let rest = "hello world".to_string();
+    assert_eq!(
+        ModuleRole::parse("/m for=demo -- hello world"),
+        Ok(ModuleRole::For { name: "demo".into(), rest })
+    );
+    assert_eq!(ModuleRole::parse("/boot/x"), Ok(ModuleRole::Other));
+    assert_eq!(ModuleRole::parse("x=1 -- vm=demo"), Ok(ModuleRole::Other));
+}
+
+#[test]
+fn a_wrong_vm_line_refuses_that_vm() {
+    for (line, text) in [
+        ("vm=demo mem=0", "vm demo: refused: option mem=0: expected MIB (1 to 1048576)"),
+        ("vm=demo mem=1048577", "vm demo: refused: option mem=1048577: expected MIB (1 to 1048576)"),
+        ("vm=demo mem=1G", "vm demo: refused: option mem=1G: expected MIB (1 to 1048576)"),
+        ("vm=demo memory=1", "vm demo: refused: unknown option `memory=1`"),
+        ("vm=demo men=1", "vm demo: refused: unknown option `men=1` (did you mean `mem`?)"),
+        ("vm=demo vcpus=2", "vm demo: refused: option vcpus=2: expected 1"),
+        ("vm=demo paused=1", "vm demo: refused: option paused=1: paused takes no value"),
+        ("vm=demo for=other", "vm demo: refused: unknown option `for=other`"),
+        ("mem=9 vm=Demo", "vm Demo: refused: option vm=Demo: expected NAME"),
+        ("vm=", "vm : refused: option vm=: expected NAME"),
+        ("vm=a vm=b", "vm a: refused: option vm=b is given twice"),
+        ("for=a for=b", "vm a: refused: option for=b is given twice"),
+        ("for=a mem=1", "vm a: refused: unknown option `mem=1`"),
+        ("vm=\"a", "vm a: refused: unclosed quote in `vm=a`"),
+        ("vm=a\u{1b}[2J", "vm a\\u{1b}[2J: refused: option vm=a\\u{1b}[2J: expected NAME"),
+    ] {
+        assert_eq!(ModuleRole::parse(line).unwrap_err().to_string(), text);
+    }
+    assert_eq!(VmOptions::parse("mem=1"), Err(OptionError::Missing { name: "vm" }));
+    assert!(ModuleRole::parse(&format!("vm={}", "a".repeat(31))).is_ok());
+    assert!(ModuleRole::parse(&format!("vm={}", "a".repeat(32))).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_value_or_an_error(line in "\\PC{0,80}") {
+        let (options, warnings) = HostOptions::parse(&line);
+        prop_assert!(!warnings.is_empty() || options == HostOptions::default() || line.contains('='));
+        let _ = VmOptions::parse(&line);
+        let _ = ModuleRole::parse(&line);
+    }
+
+    #[test]
+    fn option_like_text(words in prop::collection::vec("(console|loglevel|ip|migrate|com1|com2|vm|for|mem|level|--|\"|\\\\|/)=?[a-z0-9:/.,x\"]{0,12}", 0..8)) {
+        let line = words.join(" ");
+        let _ = HostOptions::parse(&line);
+        if let Ok(ModuleRole::Vm(vm)) = ModuleRole::parse(&line) {
+            prop_assert!((1..=31).contains(&vm.name.len()));
+            prop_assert!(line.ends_with(&vm.args));
+        }
+    }
+}
