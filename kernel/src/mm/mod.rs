@@ -1,0 +1,1 @@
+//! Physical memory, the heap and the host's page tables.
