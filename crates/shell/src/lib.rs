@@ -1,3 +1,42 @@
 //! The console's commands: one table for parser, help and docs; line editing for dumb terminals.
+//!
+//! - [`COMMANDS`] is the table; [`parse`] turns a line into a [`Command`], [`write_help`] and [`write_markdown`]
+//!   print what the table says.
+//! - [`LineEditor`] takes bytes from a serial line and gives lines; [`Attach`] stands in its place while a
+//!   guest's console is shown, and [`ConsoleRing`] keeps what a guest has printed.
+//! - [`Table`] and [`Size`] format the answers, [`Failure`] is the `error: CODE text` that ends one.
+//!
+//! Nothing here does I/O: bytes come in as arguments, text goes out through [`core::fmt::Write`].
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod attach;
+mod command;
+mod error;
+mod format;
+mod help;
+mod key;
+mod line;
+mod markdown;
+mod nearest;
+mod parse;
+mod ring;
+mod table;
+
+pub use attach::{Attach, AttachEvent, ESCAPE};
+pub use command::{Command, DEFAULT_PORT, LogLevel};
+pub use error::{Code, Failure, ParseError};
+pub use format::{Align, Size, Table};
+pub use help::write_help;
+pub use key::{Key, KeyDecoder};
+pub use line::{Event, LineEditor, MAX_LINE};
+pub use markdown::write_markdown;
+pub use nearest::nearest;
+pub use parse::parse;
+pub use ring::ConsoleRing;
+pub use table::{Arg, COMMANDS, Kind, Spec};
+
+/// What the console prints when it waits for a command.
+pub const PROMPT: &str = "flexvisor> ";

@@ -1,0 +1,102 @@
+//! What a line means once it has been parsed.
+
+use core::fmt;
+use core::net::SocketAddrV4;
+
+/// TCP port of the migration service where the user names none.
+pub const DEFAULT_PORT: u16 = 4444;
+
+/// A command with its arguments checked for form; whether a VM of that name exists is for the caller to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command<'a> {
+    /// A blank line or a comment: nothing is done and nothing printed.
+    Empty,
+    /// Print help, on one command or group where named (its words, as typed).
+    Help(Option<&'a str>),
+    /// Print the version line.
+    Version,
+    /// List all VMs.
+    VmList,
+    /// Show one VM.
+    VmShow(&'a str),
+    /// Start a VM that was described but never ran, or was stopped.
+    VmStart(&'a str),
+    /// Stop a VM's vCPUs at an instruction boundary.
+    VmPause(&'a str),
+    /// Let a paused VM go on.
+    VmResume(&'a str),
+    /// Stop a VM at once and free what it holds.
+    VmDestroy {
+        /// The VM.
+        vm: &'a str,
+        /// Wanted while it holds a guest.
+        force: bool,
+    },
+    /// Attach this terminal to a VM's serial console.
+    Console(&'a str),
+    /// Show the host CPU, what VMX offers, and the levels it can give.
+    Cpu,
+    /// Ask another host whether it could take a VM; changes nothing.
+    MigrateCheck {
+        /// The VM.
+        vm: &'a str,
+        /// The target's migration service.
+        host: SocketAddrV4,
+    },
+    /// Move a running VM to another host.
+    Migrate {
+        /// The VM.
+        vm: &'a str,
+        /// The target's migration service.
+        host: SocketAddrV4,
+    },
+    /// Print the log's ring, or set the console's log level.
+    Log(Option<LogLevel>),
+    /// Show the network interface.
+    Net,
+    /// Show the host's memory.
+    Mem,
+    /// Leave VMX operation on every CPU and reset the machine.
+    Reboot {
+        /// Wanted while a VM runs.
+        force: bool,
+    },
+}
+
+/// How much of the log the console shows; each level includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogLevel {
+    /// What was asked for could not be done.
+    Error,
+    /// Something is not as it should be, and work goes on.
+    Warn,
+    /// What an operator follows: stages of the boot, states of VMs, rounds of a migration.
+    Info,
+    /// What a developer follows.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// All levels, the quietest first.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The word for it on the console and on the boot line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,77 @@
+//! `help`, from the table.
+
+use core::fmt::{self, Write};
+
+use crate::table::{COMMANDS, Spec};
+
+/// Prints the list of commands, or all about those that begin with the words of `topic`.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn write_help(topic: Option<&str>, out: &mut impl Write) -> fmt::Result {
+    let Some(topic) = topic else { return list(out) };
+    let about = |spec: &&Spec| {
+        let mut words = spec.words.iter();
+        topic.split_whitespace().all(|t| words.next() == Some(&t))
+    };
+    for (i, spec) in COMMANDS.iter().filter(about).enumerate() {
+        if i > 0 {
+            out.write_char('\n')?;
+        }
+        explain(spec, out)?;
+    }
+    Ok(())
+}
+
+fn list(out: &mut impl Write) -> fmt::Result {
+    let widest = COMMANDS.iter().map(width).max().unwrap_or(0);
+    for spec in COMMANDS {
+        let gap = widest - width(spec) + 2;
+        writeln!(out, "  {}{:gap$}{}", spec.usage(), "", spec.summary)?;
+    }
+    Ok(())
+}
+
+fn explain(spec: &Spec, out: &mut impl Write) -> fmt::Result {
+    writeln!(out, "{}", spec.usage())?;
+    wrap(spec.summary, out)?;
+    wrap(spec.details, out)
+}
+
+/// Columns of the narrowest terminal that serial lines are read on.
+const COLUMNS: usize = 80;
+
+/// Prints a paragraph, indented, broken between words.
+fn wrap(text: &str, out: &mut impl Write) -> fmt::Result {
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let wide = word.chars().count();
+        let gap = match column {
+            0 => "  ",
+            _ if column + 1 + wide >= COLUMNS => {
+                column = 0;
+                "\n  "
+            }
+            _ => " ",
+        };
+        column += if column == 0 { 2 } else { 1 } + wide;
+        write!(out, "{gap}{word}")?;
+    }
+    if column > 0 { out.write_char('\n') } else { Ok(()) }
+}
+
+fn width(spec: &Spec) -> usize {
+    let mut count = Count(0);
+    // Counting cannot fail.
+    let _ = write!(count, "{}", spec.usage());
+    count.0
+}
+
+struct Count(usize);
+
+impl Write for Count {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.0 += s.chars().count();
+        Ok(())
+    }
+}

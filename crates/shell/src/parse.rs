@@ -1,0 +1,142 @@
+//! A line becomes a [`Command`], or says why it does not.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
+
+use crate::command::{Command, DEFAULT_PORT, LogLevel};
+use crate::error::ParseError;
+use crate::nearest::nearest;
+use crate::table::{COMMANDS, Kind, Spec, Values};
+
+/// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].
+///
+/// # Errors
+/// [`ParseError`] names the word at fault and what would have been right; nothing is ever guessed.
+pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(Command::Empty);
+    }
+    let spec = select(line)?;
+    let mut rest = line.split_whitespace().skip(spec.words.len()).peekable();
+    let mut values = Values::NONE;
+    let mut positional = spec.args.iter().filter(|a| a.kind != Kind::Flag);
+    while let Some(&word) = rest.peek() {
+        if word.starts_with('-') {
+            set_flag(spec, word, &mut values)?;
+            rest.next();
+            continue;
+        }
+        let Some(arg) = positional.next() else { return Err(ParseError::Extra { spec, word }) };
+        let bad = |why| ParseError::Value { spec, arg, word, why };
+        match arg.kind {
+            Kind::Vm => values.vm = vm_name(word).map_err(bad)?,
+            Kind::Host => values.host = host(word).map_err(bad)?,
+            Kind::Level => values.level = Some(level(word).map_err(bad)?),
+            Kind::Topic => {
+                values.topic = Some(topic(line, word)?);
+                return Ok((spec.build)(values));
+            }
+            Kind::Flag => {}
+        }
+        rest.next();
+    }
+    match positional.find(|a| a.required) {
+        Some(arg) => Err(ParseError::Missing { spec, arg }),
+        None => Ok((spec.build)(values)),
+    }
+}
+
+/// The command with the most words that the line begins with.
+fn select(line: &str) -> Result<&'static Spec, ParseError<'_>> {
+    let begins = |spec: &&Spec| {
+        let mut words = line.split_whitespace();
+        spec.words.iter().all(|w| words.next() == Some(*w))
+    };
+    if let Some(spec) = COMMANDS.iter().filter(begins).max_by_key(|s| s.words.len()) {
+        return Ok(spec);
+    }
+    // No command: find the longest beginning that some commands share, and the word behind it.
+    let after = shared(line);
+    let Some(word) = line.split_whitespace().nth(after.len()) else {
+        return Err(ParseError::Incomplete { words: after });
+    };
+    let next = COMMANDS
+        .iter()
+        .filter(|s| s.words.starts_with(after))
+        .filter_map(|s| s.words.get(after.len()).copied());
+    let inside = COMMANDS.iter().find(|s| after.is_empty() && s.words.iter().skip(1).any(|w| *w == word));
+    Err(ParseError::Unknown { after, word, near: nearest(word, next), inside })
+}
+
+/// The longest beginning of a command's words with which the line begins; empty where its first word fits none.
+fn shared(line: &str) -> &'static [&'static str] {
+    let begun = COMMANDS.iter().map(|spec| {
+        let same = spec.words.iter().zip(line.split_whitespace()).take_while(|(w, l)| *w == l).count();
+        spec.words.get(..same).unwrap_or_default()
+    });
+    begun.max_by_key(|words| words.len()).unwrap_or_default()
+}
+
+/// Checks that the rest of the line names a command or a group of them.
+fn topic<'a>(line: &'a str, first: &'a str) -> Result<&'a str, ParseError<'a>> {
+    // `first` is the first word behind `help`, so this cuts exactly there.
+    let rest = line.trim_start().split_once(char::is_whitespace).map_or(first, |(_, rest)| rest.trim());
+    let words = || rest.split_whitespace();
+    let known = COMMANDS
+        .iter()
+        .any(|s| words().count() <= s.words.len() && s.words.iter().zip(words()).all(|(a, b)| *a == b));
+    if known {
+        return Ok(rest);
+    }
+    // Arguments behind a whole command are forgiven: `help vm show demo`.
+    match select(rest) {
+        Ok(spec) => {
+            let end = words().nth(spec.words.len() - 1).map_or(0, |last| offset(rest, last) + last.len());
+            Ok(rest.get(..end).unwrap_or(rest))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where `part`, a piece of `whole`, begins in it.
+fn offset(whole: &str, part: &str) -> usize {
+    part.as_ptr().addr().saturating_sub(whole.as_ptr().addr())
+}
+
+fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> Result<(), ParseError<'a>> {
+    let flags = spec.args.iter().filter(|a| a.kind == Kind::Flag).map(|a| a.name);
+    if flags.clone().any(|f| f == word) {
+        values.force = true;
+        return Ok(());
+    }
+    Err(ParseError::Option { spec, word, near: nearest(word, flags) })
+}
+
+/// Longest name of a VM in bytes.
+const MAX_NAME: usize = 32;
+
+fn vm_name(word: &str) -> Result<&str, &'static str> {
+    let fits = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    match fits && word.len() <= MAX_NAME {
+        true => Ok(word),
+        false => Err("is no VM name (at most 32 of A-Z a-z 0-9 - _ .)"),
+    }
+}
+
+fn host(word: &str) -> Result<SocketAddrV4, &'static str> {
+    const FORM: &str = "is no IPv4 address with optional port, like 10.0.0.2 or 10.0.0.2:4444";
+    let (ip, port) = match word.split_once(':') {
+        Some((ip, port)) => (ip, u16::from_str(port).map_err(|_| FORM)?),
+        None => (word, DEFAULT_PORT),
+    };
+    let ip = Ipv4Addr::from_str(ip).map_err(|_| FORM)?;
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || port == 0 {
+        return Err("is not the address of one host");
+    }
+    Ok(SocketAddrV4::new(ip, port))
+}
+
+fn level(word: &str) -> Result<LogLevel, &'static str> {
+    LogLevel::ALL.into_iter().find(|l| l.name() == word).ok_or("is none of error, warn, info, debug, trace")
+}

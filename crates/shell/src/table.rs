@@ -1,0 +1,250 @@
+//! The one table of commands.
+
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::command::{Command, LogLevel};
+
+/// What an argument must look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The name of a VM.
+    Vm,
+    /// An IPv4 address with an optional port.
+    Host,
+    /// A log level.
+    Level,
+    /// The words of a command.
+    Topic,
+    /// A switch, typed as the argument's name.
+    Flag,
+}
+
+/// One argument of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arg {
+    /// How usage lines call it.
+    pub name: &'static str,
+    /// What it must look like.
+    pub kind: Kind,
+    /// Whether the command is refused without it.
+    pub required: bool,
+}
+
+/// One command: everything that parser, help and docs know about it.
+#[derive(Debug)]
+pub struct Spec {
+    /// The words that select it.
+    pub words: &'static [&'static str],
+    /// Its arguments in order; flags may stand anywhere behind the words.
+    pub args: &'static [Arg],
+    /// One line for the list of commands.
+    pub summary: &'static str,
+    /// More for `help COMMAND`.
+    pub details: &'static str,
+    /// It can lose a guest's work: wants `--force` where it would.
+    pub dangerous: bool,
+    pub(crate) build: for<'a> fn(Values<'a>) -> Command<'a>,
+}
+
+/// Arguments as parsed; a required one is always set when `build` is called.
+#[derive(Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub(crate) vm: &'a str,
+    pub(crate) host: SocketAddrV4,
+    pub(crate) level: Option<LogLevel>,
+    pub(crate) topic: Option<&'a str>,
+    pub(crate) force: bool,
+}
+
+impl Values<'_> {
+    pub(crate) const NONE: Self = Self {
+        vm: "",
+        host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        level: None,
+        topic: None,
+        force: false,
+    };
+}
+
+/// Shows the words, e.g. `vm list`.
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, word) in self.words.iter().enumerate() {
+            let gap = if i == 0 { "" } else { " " };
+            write!(f, "{gap}{word}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Spec {
+    /// The usage line, e.g. `vm destroy VM [--force]`.
+    #[must_use]
+    pub const fn usage(&self) -> impl fmt::Display + '_ {
+        Usage(self)
+    }
+}
+
+struct Usage<'a>(&'a Spec);
+
+impl fmt::Display for Usage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        for arg in self.0.args {
+            if arg.required { write!(f, " {}", arg.name)? } else { write!(f, " [{}]", arg.name)? }
+        }
+        Ok(())
+    }
+}
+
+const VM: Arg = Arg { name: "VM", kind: Kind::Vm, required: true };
+const HOST: Arg = Arg { name: "HOST[:PORT]", kind: Kind::Host, required: true };
+const LEVEL: Arg = Arg { name: "LEVEL", kind: Kind::Level, required: true };
+const TOPIC: Arg = Arg { name: "COMMAND", kind: Kind::Topic, required: false };
+const FORCE: Arg = Arg { name: "--force", kind: Kind::Flag, required: false };
+
+/// Every command, in the order in which `help` lists them.
+pub const COMMANDS: &[Spec] = &[
+    Spec {
+        words: &["help"],
+        args: &[TOPIC],
+        summary: "List the commands, or explain one.",
+        details: "`help vm` explains all commands that begin with `vm`, `help vm destroy` one of them.",
+        dangerous: false,
+        build: |v| Command::Help(v.topic),
+    },
+    Spec {
+        words: &["version"],
+        args: &[],
+        summary: "Show version, commit and boot protocol.",
+        details: "The line that opens the boot log.",
+        dangerous: false,
+        build: |_| Command::Version,
+    },
+    Spec {
+        words: &["vm", "list"],
+        args: &[],
+        summary: "List the VMs with state, memory and CPU level.",
+        details: "VMs that were refused at boot are listed with the reason.",
+        dangerous: false,
+        build: |_| Command::VmList,
+    },
+    Spec {
+        words: &["vm", "show"],
+        args: &[VM],
+        summary: "Show everything about one VM.",
+        details: "State, vCPUs, memory, CPU level, guest kind, command line and where its console is.",
+        dangerous: false,
+        build: |v| Command::VmShow(v.vm),
+    },
+    Spec {
+        words: &["vm", "start"],
+        args: &[VM],
+        summary: "Start a VM that has not run yet.",
+        details: "For VMs described with `paused`, and for those that were stopped. A paused VM goes on with `vm resume`.",
+        dangerous: false,
+        build: |v| Command::VmStart(v.vm),
+    },
+    Spec {
+        words: &["vm", "pause"],
+        args: &[VM],
+        summary: "Stop a VM's vCPUs; the rest stays as it is.",
+        details: "The VM stops at an instruction boundary. `vm resume` lets it go on.",
+        dangerous: false,
+        build: |v| Command::VmPause(v.vm),
+    },
+    Spec {
+        words: &["vm", "resume"],
+        args: &[VM],
+        summary: "Let a paused VM go on.",
+        details: "A VM that a migration left as `unknown: paused here` may run on the other host: \
+                  find out there first, two runners corrupt their disks.",
+        dangerous: false,
+        build: |v| Command::VmResume(v.vm),
+    },
+    Spec {
+        words: &["vm", "destroy"],
+        args: &[VM, FORCE],
+        summary: "Stop a VM at once and free its memory.",
+        details: "Like pulling the power cord: what the guest has not written out is lost. \
+                  `--force` is wanted unless the VM has stopped by itself.",
+        dangerous: true,
+        build: |v| Command::VmDestroy { vm: v.vm, force: v.force },
+    },
+    Spec {
+        words: &["console"],
+        args: &[VM],
+        summary: "Attach this terminal to a VM's serial console.",
+        details: "The last 64 KiB of its output are shown first. Ctrl-\\ then `.` comes back here; \
+                  Ctrl-\\ twice sends one to the guest.",
+        dangerous: false,
+        build: |v| Command::Console(v.vm),
+    },
+    Spec {
+        words: &["cpu"],
+        args: &[],
+        summary: "Show CPUs, what VMX offers, possible CPU levels.",
+        details: "For a level that this host cannot give, the features that are missing are named.",
+        dangerous: false,
+        build: |_| Command::Cpu,
+    },
+    Spec {
+        words: &["migrate", "check"],
+        args: &[VM, HOST],
+        summary: "Ask a host whether it could take a VM.",
+        details: "Changes nothing. Policy and machine shape are compared as in a real migration. A refusal names the leaf and bit, \
+                  the MSR, or the device. The port is 4444 unless given.",
+        dangerous: false,
+        build: |v| Command::MigrateCheck { vm: v.vm, host: v.host },
+    },
+    Spec {
+        words: &["migrate"],
+        args: &[VM, HOST],
+        summary: "Move a running VM to another host.",
+        details: "The other host must have been booted with `migrate=listen`. Progress is printed by round. \
+                  On any failure before the hand-over the VM goes on here. The port is 4444 unless given.",
+        dangerous: false,
+        build: |v| Command::Migrate { vm: v.vm, host: v.host },
+    },
+    Spec {
+        words: &["log"],
+        args: &[],
+        summary: "Print the most recent log lines.",
+        details: "They come from a ring in memory, whatever level the console shows.",
+        dangerous: false,
+        build: |_| Command::Log(None),
+    },
+    Spec {
+        words: &["log", "level"],
+        args: &[LEVEL],
+        summary: "Set which log lines the console shows.",
+        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows.",
+        dangerous: false,
+        build: |v| Command::Log(v.level),
+    },
+    Spec {
+        words: &["net"],
+        args: &[],
+        summary: "Show network card, address and counters.",
+        details: "Driver, MAC, link, IP address (static or by DHCP), gateway, frames and bytes each way, drops.",
+        dangerous: false,
+        build: |_| Command::Net,
+    },
+    Spec {
+        words: &["mem"],
+        args: &[],
+        summary: "Show the host's memory: used by whom, free.",
+        details: "",
+        dangerous: false,
+        build: |_| Command::Mem,
+    },
+    Spec {
+        words: &["reboot"],
+        args: &[FORCE],
+        summary: "Leave VMX operation and reset the machine.",
+        details: "Every CPU executes VMXOFF first. Refused while a VM runs, unless `--force` is given: its guest loses what it has not written out.",
+        dangerous: true,
+        build: |v| Command::Reboot { force: v.force },
+    },
+];

@@ -1,0 +1,180 @@
+//! Lines become commands, and typos are explained.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use proptest::prelude::*;
+use shell::{COMMANDS, Command, Failure, Kind, LogLevel, parse, write_help};
+
+fn error(line: &str) -> String {
+    match parse(line) {
+        Ok(command) => panic!("'{line}' is {command:?}"),
+        Err(error) => Failure::from(error).to_string(),
+    }
+}
+
+#[test]
+fn commands() {
+    let at = |port| SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), port);
+    for (line, command) in [
+        ("", Command::Empty),
+        ("  # a note", Command::Empty),
+        ("help", Command::Help(None)),
+        ("help vm", Command::Help(Some("vm"))),
+        ("help  migrate   check ", Command::Help(Some("migrate   check"))),
+        ("help vm destroy demo --force", Command::Help(Some("vm destroy"))),
+        ("version", Command::Version),
+        ("vm list", Command::VmList),
+        ("vm\tshow demo", Command::VmShow("demo")),
+        ("vm start demo", Command::VmStart("demo")),
+        ("vm pause demo", Command::VmPause("demo")),
+        (" vm  resume  a-b_c.1 ", Command::VmResume("a-b_c.1")),
+        ("vm destroy demo", Command::VmDestroy { vm: "demo", force: false }),
+        ("vm destroy --force demo", Command::VmDestroy { vm: "demo", force: true }),
+        ("vm destroy demo --force", Command::VmDestroy { vm: "demo", force: true }),
+        ("console demo", Command::Console("demo")),
+        ("cpu", Command::Cpu),
+        ("migrate check demo 10.0.0.2", Command::MigrateCheck { vm: "demo", host: at(4444) }),
+        ("migrate demo 10.0.0.2:99", Command::Migrate { vm: "demo", host: at(99) }),
+        ("log", Command::Log(None)),
+        ("log level debug", Command::Log(Some(LogLevel::Debug))),
+        ("net", Command::Net),
+        ("mem", Command::Mem),
+        ("reboot", Command::Reboot { force: false }),
+        ("reboot --force", Command::Reboot { force: true }),
+    ] {
+        assert_eq!(parse(line).unwrap(), command, "{line}");
+    }
+}
+
+#[test]
+fn typos_are_explained() {
+    for (line, text) in [
+        ("vn", "unknown command 'vn': did you mean 'vm'?"),
+        ("Help", "unknown command 'Help': did you mean 'help'?"),
+        ("list", "unknown command 'list': did you mean 'vm list'?"),
+        ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
+        ("vm", "'vm' is not a whole command: one of list, show, start, pause, resume, destroy"),
+        ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
+        ("vm demo", "unknown 'vm' command 'demo': one of list, show, start, pause, resume, destroy"),
+        ("vm list demo", "unexpected 'demo': usage: vm list"),
+        ("vm show", "VM is missing: usage: vm show VM"),
+        ("vm show a/b", "VM 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm show VM"),
+        ("vm show demo --force", "unknown option '--force': usage: vm show VM"),
+        ("vm destroy demo --froce", "unknown option '--froce' of 'vm destroy': did you mean '--force'?"),
+        ("vm destroy demo other", "unexpected 'other': usage: vm destroy VM [--force]"),
+        ("migrate demo", "HOST[:PORT] is missing: usage: migrate VM HOST[:PORT]"),
+        (
+            "migrate a 10.0.0.2 x",
+            "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT]",
+        ),
+        ("log debug", "unexpected 'debug': usage: log, or log level LEVEL"),
+        ("log level loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log level LEVEL"),
+        ("help vn", "unknown command 'vn': did you mean 'vm'?"),
+        ("help vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
+        ("\u{1b}x", "unknown command '\\u{1b}x': 'help' lists the commands"),
+    ] {
+        assert_eq!(error(line), format!("error: usage {text}"), "{line}");
+    }
+}
+
+#[test]
+fn hosts_are_whole_addresses() {
+    for host in
+        ["10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.2:", "10.0.0.2:65536", "host", "::1", "10.0.0.2:-1"]
+    {
+        assert!(error(&format!("migrate demo {host}")).contains("is no IPv4 address"), "{host}");
+    }
+    for host in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "10.0.0.2:0"] {
+        assert!(error(&format!("migrate demo {host}")).contains("is not the address of one host"), "{host}");
+    }
+}
+
+/// A line that the table says is right.
+fn valid_line(spec: &shell::Spec) -> String {
+    let mut line = spec.to_string();
+    for arg in spec.args {
+        line.push(' ');
+        line.push_str(match arg.kind {
+            Kind::Vm => "demo",
+            Kind::Host => "10.0.0.2:4444",
+            Kind::Level => "warn",
+            Kind::Topic => "vm list",
+            Kind::Flag => arg.name,
+        });
+    }
+    line
+}
+
+#[test]
+fn the_table_holds_together() {
+    for spec in COMMANDS {
+        assert!(parse(&valid_line(spec)).is_ok(), "{spec}");
+        assert!(spec.summary.ends_with('.') && spec.summary.len() <= 48, "{spec}");
+        assert_eq!(COMMANDS.iter().filter(|s| s.words == spec.words).count(), 1, "{spec}");
+        let optional = spec.args.iter().skip_while(|a| a.required);
+        assert!(
+            optional.filter(|a| a.required).count() == 0,
+            "{spec}: a required argument behind an optional one"
+        );
+        // A VM with the name of a sub-command could not be named.
+        let same_start =
+            COMMANDS.iter().filter(|s| s.words.len() > spec.words.len() && s.words.starts_with(spec.words));
+        for other in same_start {
+            assert!(
+                ["check", "level"].contains(&other.words[spec.words.len()]),
+                "{other} hides a VM of that name"
+            );
+        }
+        let mut help = String::new();
+        write_help(Some(&spec.to_string()), &mut help).unwrap();
+        assert!(
+            help.starts_with(&spec.usage().to_string()) && help.lines().all(|l| l.chars().count() <= 80),
+            "{help}"
+        );
+    }
+    let mut all = String::new();
+    write_help(None, &mut all).unwrap();
+    assert_eq!(all.lines().count(), COMMANDS.len());
+    assert!(all.lines().all(|l| l.chars().count() <= 80), "{all}");
+}
+
+#[test]
+fn docs_are_up_to_date() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/console.md"));
+    let mut now = String::new();
+    shell::write_markdown(&mut now).unwrap();
+    assert!(
+        page.is_ok_and(|p| p == now),
+        "docs/console.md is stale: cargo run -p shell --example console_md > docs/console.md"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_a_command_or_one_line_of_error(line in any::<String>()) {
+        explains(&line)?;
+    }
+
+    #[test]
+    fn a_mutated_line_is_a_command_or_one_line_of_error(
+        pick in 0..COMMANDS.len(), at in any::<prop::sample::Index>(), with in any::<Option<char>>(), twice in any::<bool>(),
+    ) {
+        let mut chars: Vec<char> = valid_line(&COMMANDS[pick]).chars().collect();
+        let at = at.index(chars.len());
+        match with {
+            Some(c) if twice => chars.insert(at, c),
+            Some(c) => chars[at] = c,
+            None => { chars.remove(at); }
+        }
+        explains(&chars.into_iter().collect::<String>())?;
+    }
+}
+
+fn explains(line: &str) -> Result<(), TestCaseError> {
+    if let Err(error) = parse(line) {
+        let text = Failure::from(error).to_string();
+        prop_assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
+        prop_assert!(text.len() < 600, "{text:?}");
+    }
+    Ok(())
+}
