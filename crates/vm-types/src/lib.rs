@@ -4,10 +4,12 @@
 
 extern crate alloc;
 
+mod dirty;
 mod memory;
 mod record;
 mod time;
 
+pub use dirty::PageSet;
 pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};
 pub use record::{StateError, StateRecord};
 pub use time::Now;

@@ -1,0 +1,116 @@
+//! One bit for each page, set from any CPU.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A set of guest page numbers; every method may run on several CPUs at once.
+#[derive(Debug)]
+pub struct PageSet {
+    words: Vec<AtomicU64>,
+}
+
+impl PageSet {
+    /// The empty set of pages `0..pages`.
+    #[must_use]
+    pub fn new(pages: u64) -> Self {
+        let words = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { words }
+    }
+
+    /// Adds a page; one outside the set's span is ignored.
+    #[inline]
+    pub fn insert(&self, page: u64) {
+        if let Some(word) = self.words.get((page / 64) as usize) {
+            word.fetch_or(1 << (page % 64), Ordering::Release);
+        }
+    }
+
+    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64.
+    #[inline]
+    pub fn insert_word(&self, first: u64, bits: u64) {
+        if let Some(word) = self.words.get((first / 64) as usize) {
+            word.fetch_or(bits, Ordering::Release);
+        }
+    }
+
+    /// Adds `pages` pages from `first` on.
+    pub fn insert_range(&self, first: u64, pages: u64) {
+        for page in first..first.saturating_add(pages) {
+            self.insert(page);
+        }
+    }
+
+    /// Takes a page out; true where it was in.
+    #[inline]
+    pub fn remove(&self, page: u64) -> bool {
+        let Some(word) = self.words.get((page / 64) as usize) else { return false };
+        let bit = 1 << (page % 64);
+        word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+    }
+
+    /// True where the page is in.
+    #[must_use]
+    pub fn contains(&self, page: u64) -> bool {
+        self.words.get((page / 64) as usize).is_some_and(|w| w.load(Ordering::Acquire) & 1 << (page % 64) != 0)
+    }
+
+    /// The first page at or after `from`.
+    #[must_use]
+    pub fn next(&self, from: u64) -> Option<u64> {
+        let mut index = (from / 64) as usize;
+        let mut bits = self.words.get(index)?.load(Ordering::Acquire) & (u64::MAX << (from % 64));
+        while bits == 0 {
+            index += 1;
+            bits = self.words.get(index)?.load(Ordering::Acquire);
+        }
+        Some(index as u64 * 64 + u64::from(bits.trailing_zeros()))
+    }
+
+    /// Number of pages in the set.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.words.iter().map(|w| u64::from(w.load(Ordering::Acquire).count_ones())).sum()
+    }
+
+    /// Empties the set word by word and hands each non-empty word to `taken(first page, bits)`.
+    #[inline]
+    pub fn drain(&self, mut taken: impl FnMut(u64, u64)) {
+        for (index, word) in self.words.iter().enumerate() {
+            if word.load(Ordering::Relaxed) != 0 {
+                taken(index as u64 * 64, word.swap(0, Ordering::AcqRel));
+            }
+        }
+    }
+
+    /// Empties the set.
+    pub fn clear(&self) {
+        self.drain(|_, _| ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_put_in() {
+        let set = PageSet::new(200);
+        for page in [0, 63, 64, 130, 199] {
+            set.insert(page);
+        }
+        set.insert(1 << 40);
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(page) = set.next(from) {
+            found.push(page);
+            from = page + 1;
+        }
+        assert_eq!(found, [0, 63, 64, 130, 199]);
+        assert!(set.remove(64) && !set.remove(64) && !set.contains(64));
+        assert_eq!(set.count(), 4);
+        let mut words = Vec::new();
+        set.drain(|first, bits| words.push((first, bits)));
+        assert_eq!(words, [(0, 1 | 1 << 63), (128, 1 << 2), (192, 1 << 7)]);
+        assert_eq!(set.count(), 0);
+    }
+}
