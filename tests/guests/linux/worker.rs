@@ -1,0 +1,222 @@
+//! User program of the demo guest: everything it prints is checked from outside while the guest migrates.
+//!
+//! Lines: `tick N uptime S.SS epoch S`, `worker pass N errors E rewrites R`, `flags N: ...`,
+//! `cpuid LEAF SUBLEAF EAX EBX ECX EDX` between `cpuid begin K` and `cpuid end K lines N`.
+//! Commands on standard input: `dump`, `stop`. An argument N stops it after N ticks.
+
+use std::arch::x86_64::__cpuid_count;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, Write};
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const WORDS: usize = 512;
+const PAGES: usize = 16 * 1024 * 1024 / (WORDS * 8);
+const SLICES_PER_SECOND: u32 = 16;
+/// 64 pages a second.
+const REWRITES_PER_SLICE: usize = 4;
+/// A full pass over the 16 MiB takes four seconds.
+const VERIFIES_PER_SLICE: usize = 64;
+const SLICES_PER_TICK: u32 = 4;
+
+fn main() {
+    let last_tick = std::env::args().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    let commands = read_commands();
+    say(&format!("worker: {PAGES} pages of {} bytes", WORDS * 8));
+    let mut memory = Memory::new();
+    let mut dumps = 0;
+    dump_cpu(&mut dumps);
+
+    let slice = Duration::from_secs(1) / SLICES_PER_SECOND;
+    let mut next = Instant::now();
+    let mut tick = 0;
+    while tick < last_tick {
+        tick += 1;
+        say(&format!("tick {tick} uptime {} epoch {}", uptime(), epoch()));
+        for _ in 0..SLICES_PER_TICK {
+            memory.slice();
+            next += slice;
+            let now = Instant::now();
+            match next.checked_duration_since(now) {
+                Some(rest) => thread::sleep(rest),
+                None => next = now, // late: no burst to catch up
+            }
+        }
+        match commands.try_recv().as_deref() {
+            Ok("dump") => dump_cpu(&mut dumps),
+            Ok("stop") => break,
+            Ok("") | Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            Ok(other) => say(&format!("worker: unknown command {other:?}")),
+        }
+    }
+    memory.report();
+    say(&format!("worker: stopped after tick {tick}"));
+}
+
+fn read_commands() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(line.trim().to_string()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// One `write` a line: lines of others on the console cannot come in between.
+fn say(line: &str) {
+    let _ = io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+fn uptime() -> String {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split(' ').next().unwrap_or("?").to_string()
+}
+
+fn epoch() -> String {
+    match std::time::UNIX_EPOCH.elapsed() {
+        Ok(time) => format!("{}.{:02}", time.as_secs(), time.subsec_millis() / 10),
+        Err(_) => "before-1970".to_string(),
+    }
+}
+
+/// Every word follows from (page, generation, index), and the generations are kept apart from the pages:
+/// a lost, stale or misplaced page shows.
+struct Memory {
+    words: Vec<u64>,
+    generations: Vec<u32>,
+    rewrite_at: usize,
+    verify_at: usize,
+    passes: u64,
+    errors: u64,
+    rewrites: u64,
+    first_error: Option<String>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let mut memory = Self {
+            words: vec![0; PAGES * WORDS],
+            generations: vec![0; PAGES],
+            rewrite_at: 0,
+            verify_at: 0,
+            passes: 0,
+            errors: 0,
+            rewrites: 0,
+            first_error: None,
+        };
+        for page in 0..PAGES {
+            memory.rewrite(page);
+        }
+        memory.rewrites = 0;
+        memory
+    }
+
+    fn rewrite(&mut self, page: usize) {
+        self.generations[page] += 1;
+        let mut value = seed(page, self.generations[page]);
+        for word in &mut self.words[page * WORDS..(page + 1) * WORDS] {
+            *word = value;
+            value = next_word(value);
+        }
+        self.rewrites += 1;
+    }
+
+    fn verify(&mut self, page: usize) {
+        let mut value = seed(page, self.generations[page]);
+        let mut wrong = 0;
+        for word in &self.words[page * WORDS..(page + 1) * WORDS] {
+            wrong += u64::from(*word != value);
+            value = next_word(value);
+        }
+        if wrong != 0 {
+            self.errors += 1;
+            let generation = self.generations[page];
+            let text = format!("page {page} generation {generation}: {wrong} words wrong");
+            self.first_error.get_or_insert(text);
+        }
+    }
+
+    fn slice(&mut self) {
+        for _ in 0..REWRITES_PER_SLICE {
+            self.rewrite(self.rewrite_at);
+            // A step coprime to PAGES spreads the rewrites over all of the memory.
+            self.rewrite_at = (self.rewrite_at + 1237) % PAGES;
+        }
+        for _ in 0..VERIFIES_PER_SLICE {
+            self.verify(self.verify_at);
+            self.verify_at += 1;
+            if self.verify_at == PAGES {
+                self.verify_at = 0;
+                self.passes += 1;
+                self.report();
+            }
+        }
+    }
+
+    fn report(&self) {
+        let Self { passes, errors, rewrites, .. } = self;
+        say(&format!("worker pass {passes} errors {errors} rewrites {rewrites}"));
+        if let Some(text) = &self.first_error {
+            say(&format!("worker: first error: {text}"));
+        }
+    }
+}
+
+fn seed(page: usize, generation: u32) -> u64 {
+    ((page as u64) << 32 | u64::from(generation)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+}
+
+fn next_word(value: u64) -> u64 {
+    value.rotate_left(7).wrapping_add(0x2545_f491_4f6c_dd1d)
+}
+
+fn dump_cpu(count: &mut u32) {
+    *count += 1;
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    for line in info.lines().filter(|line| line.starts_with("flags") || line.starts_with("model name")) {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        say(&format!("{} {count}:{value}", name.trim().replace(' ', "-")));
+    }
+    let mut text = format!("cpuid begin {count}\n");
+    let lines = dump_cpuid(&mut text);
+    let _ = write!(text, "cpuid end {count} lines {lines}");
+    say(&text);
+}
+
+fn dump_cpuid(text: &mut String) -> usize {
+    let mut lines = 0;
+    for base in [0, 0x4000_0000, 0x8000_0000_u32] {
+        let top = __cpuid_count(base, 0).eax.clamp(base, base + 0x3f);
+        for leaf in base..=top {
+            for subleaf in 0..subleaves(leaf) {
+                let r = __cpuid_count(leaf, subleaf);
+                if subleaf > 0 && [r.eax, r.ebx, r.ecx, r.edx] == [0; 4] {
+                    continue;
+                }
+                let _ = writeln!(
+                    text,
+                    "cpuid {leaf:08x} {subleaf:08x} {:08x} {:08x} {:08x} {:08x}",
+                    r.eax, r.ebx, r.ecx, r.edx
+                );
+                lines += 1;
+            }
+        }
+    }
+    lines
+}
+
+/// How many subleaves are asked for; those that answer only zeros are not printed.
+fn subleaves(leaf: u32) -> u32 {
+    match leaf {
+        0x4 => 8,
+        0x7 => 3,
+        0xb | 0xf | 0x10 | 0x17 | 0x18 | 0x1f => 4,
+        0xd => 63,
+        0x12 | 0x14 => 3,
+        _ => 1,
+    }
+}
