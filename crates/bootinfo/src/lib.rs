@@ -1,3 +1,196 @@
-//! Multiboot 1 and 2 hand-off parsed into one BootInfo.
+//! What the boot loader handed over, whichever protocol it spoke, as one owned [`BootInfo`].
+//!
+//! Pure: the parser sees physical memory through a function `(address, length) -> Option<bytes>` and copies what it
+//! keeps, so that the loader's own structures can be overwritten afterwards. Nothing it reads is trusted: counts and
+//! lengths are bounded, strings are cut at [`MAX_STRING`], and a field that cannot be read is left out.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod bytes;
+mod mb1;
+mod mb2;
+mod ranges;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use ranges::RangeSet;
+
+/// What a Multiboot 1 boot loader leaves in EAX (Multiboot 0.6.96, 3.2).
+pub const MULTIBOOT1_MAGIC: u32 = 0x2bad_b002;
+/// What a Multiboot 2 boot loader leaves in EAX (Multiboot 2.0, 3.3).
+pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
+/// Longest command line or module line that is kept, in bytes.
+pub const MAX_STRING: usize = 4096;
+/// Most memory map entries that are kept.
+pub const MAX_REGIONS: usize = 512;
+/// Most modules that are kept.
+pub const MAX_MODULES: usize = 64;
+
+/// The protocol the boot loader spoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// Multiboot 1 (0.6.96).
+    Multiboot1,
+    /// Multiboot 2 (2.0).
+    Multiboot2,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Multiboot1 => "multiboot1",
+            Self::Multiboot2 => "multiboot2",
+        })
+    }
+}
+
+/// What a part of the physical address space is (the firmware's E820 types).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RegionKind {
+    /// RAM free for use.
+    Usable,
+    /// Not to be touched.
+    Reserved,
+    /// ACPI tables; RAM once they are read.
+    AcpiReclaimable,
+    /// RAM the firmware keeps across sleep.
+    AcpiNvs,
+    /// Defective RAM.
+    Bad,
+    /// A type this parser has no name for: not to be touched.
+    Other(u32),
+}
+
+impl From<u32> for RegionKind {
+    fn from(kind: u32) -> Self {
+        match kind {
+            1 => Self::Usable,
+            2 => Self::Reserved,
+            3 => Self::AcpiReclaimable,
+            4 => Self::AcpiNvs,
+            5 => Self::Bad,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// One entry of the memory map, `start` to `end` (exclusive), physical addresses in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind.
+    pub end: u64,
+    /// What it is.
+    pub kind: RegionKind,
+}
+
+/// A file the boot loader put into memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Module {
+    /// First byte, physical.
+    pub start: u64,
+    /// First byte behind the file.
+    pub end: u64,
+    /// The module's line without the file's name.
+    pub command_line: String,
+}
+
+/// Everything the boot loader said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BootInfo {
+    /// The protocol.
+    pub via: Via,
+    /// The boot loader's name, empty where it gave none.
+    pub loader: String,
+    /// The boot line without the image's name.
+    pub command_line: String,
+    /// The firmware's memory map, in its order.
+    pub memory: Vec<Region>,
+    /// Boot modules in their order.
+    pub modules: Vec<Module>,
+    /// The copy of the ACPI RSDP, where the protocol carries one.
+    pub rsdp: Option<Vec<u8>>,
+}
+
+/// Why the hand-over is of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BootError {
+    /// EAX holds no magic number that is known.
+    #[error("boot magic {0:#x} is neither Multiboot 1 nor Multiboot 2")]
+    Magic(u32),
+    /// The information structure itself cannot be read.
+    #[error("boot information at {0:#x} cannot be read")]
+    Unreadable(u64),
+    /// Nothing says where RAM is.
+    #[error("the boot loader gave no memory map")]
+    NoMemoryMap,
+}
+
+impl BootInfo {
+    /// Parses what `magic` (EAX) and `info` (EBX) name. `memory` gives the bytes at a physical address, or `None` where
+    /// nothing can be read.
+    ///
+    /// # Errors
+    /// [`BootError`] where nothing usable was handed over.
+    pub fn parse<'m, M>(magic: u32, info: u64, memory: &M) -> Result<Self, BootError>
+    where
+        M: Fn(u64, usize) -> Option<&'m [u8]>,
+    {
+        let parsed = match magic {
+            MULTIBOOT1_MAGIC => mb1::parse(info, memory)?,
+            MULTIBOOT2_MAGIC => mb2::parse(info, memory)?,
+            other => return Err(BootError::Magic(other)),
+        };
+        if parsed.memory.iter().any(|r| r.kind == RegionKind::Usable) {
+            Ok(parsed)
+        } else {
+            Err(BootError::NoMemoryMap)
+        }
+    }
+
+    /// RAM free for use in whole pages of `page` bytes (a power of two): usable regions less everything that any other
+    /// region claims.
+    #[must_use]
+    pub fn usable(&self, page: u64) -> RangeSet {
+        let mask = page - 1;
+        let mut set = RangeSet::new();
+        for r in self.memory.iter().filter(|r| r.kind == RegionKind::Usable) {
+            if let Some(start) = r.start.checked_add(mask) {
+                set.insert(start & !mask, r.end & !mask);
+            }
+        }
+        for r in self.memory.iter().filter(|r| r.kind != RegionKind::Usable) {
+            set.remove(r.start & !mask, r.end.saturating_add(mask) & !mask);
+        }
+        set
+    }
+
+    fn empty(via: Via) -> Self {
+        Self {
+            via,
+            loader: String::new(),
+            command_line: String::new(),
+            memory: Vec::new(),
+            modules: Vec::new(),
+            rsdp: None,
+        }
+    }
+
+    fn push_region(&mut self, start: u64, len: u64, kind: u32) {
+        let end = start.saturating_add(len);
+        if end > start && self.memory.len() < MAX_REGIONS {
+            self.memory.push(Region { start, end, kind: kind.into() });
+        }
+    }
+
+    fn push_module(&mut self, start: u32, end: u32, command_line: String) {
+        if end >= start && self.modules.len() < MAX_MODULES {
+            self.modules.push(Module { start: start.into(), end: end.into(), command_line });
+        }
+    }
+}
