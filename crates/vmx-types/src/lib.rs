@@ -4,6 +4,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod control;
 pub mod event;
 pub mod exit;
@@ -11,8 +13,10 @@ pub mod field;
 pub mod paging;
 pub mod qualification;
 pub mod reason;
+pub mod state;
 
 pub use event::{Event, EventKind};
 pub use exit::{Exit, ExitFields};
 pub use field::{Field, Natural, ReadOnly, ReadWrite, Width};
 pub use reason::ExitReason;
+pub use state::VcpuState;
