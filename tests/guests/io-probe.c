@@ -1,4 +1,4 @@
-/* Reads and writes ports that nothing answers, in every width: they float high. String I/O goes to COM1. */
+/* Reads and writes ports that nothing answers, in every width: they float high. String I/O goes to COM1. (QEMU answers some of it with zeros.) */
 #include "guest.h"
 
 static int bad;
@@ -39,12 +39,12 @@ int main(void)
 	asm volatile("rep outsb" : "+S"(from), "+c"(n) : "d"(0x3F8) : "memory");
 	expect("rep outsb, RCX", 0x3F8, n, 0);
 	expect("rep outsb, RSI", 0x3F8, from == text + sizeof text - 1, 1);
-	u8 into[8] = {0};
-	u8 *to = into + 7;
+	u8 into[9] = {0};
+	u8 *to = into + 8;
 	n = 8;
 	asm volatile("std; rep insb; cld" : "+D"(to), "+c"(n) : "d"(0x99) : "memory");
-	expect("rep insb down, RDI", 0x99, to == into - 1, 1);
-	expect("rep insb down, first", 0x99, into[0], 0xFF);
+	expect("rep insb down, RDI", 0x99, to == into, 1);
+	expect("rep insb down, first", 0x99, into[1], 0xFF);
 	print("io-probe: %d BAD\n", bad);
 	return bad != 0;
 }
