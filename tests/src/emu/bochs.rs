@@ -1,0 +1,174 @@
+//! Bochs: emulates Intel CPUs with VMX in software, so that it runs everywhere.
+
+use super::{IPS, Machine, Media, Serial, accept, listen};
+use crate::console::Port;
+use crate::process::Process;
+use anyhow::{Context, Result, bail};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Bochs' Intel models that have EPT, oldest first.
+pub const MODELS_WITH_EPT: [&str; 10] = [
+    "corei5_lynnfield_750",
+    "corei5_arrandale_m520",
+    "corei7_sandy_bridge_2600k",
+    "corei7_ivy_bridge_3770k",
+    "corei7_haswell_4770",
+    "broadwell_ult",
+    "corei7_skylake_x",
+    "corei3_cnl",
+    "corei7_icelake_u",
+    "tigerlake",
+];
+
+/// The emulated processor.
+#[derive(Clone, Debug)]
+pub enum Cpu {
+    /// One of Bochs' models by name.
+    Model(String),
+    /// `model=bx_generic` with the text of a `cpuid:` line.
+    Generic(String),
+}
+
+impl Cpu {
+    /// A named model.
+    pub fn model(name: &str) -> Self {
+        Self::Model(name.to_string())
+    }
+}
+
+/// An 82540EM whose frames go to and come from the hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Nic {
+    /// UDP port that Bochs binds; it sends to the next one.
+    pub udp_port: u16,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+}
+
+/// One emulated machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Processor model.
+    pub cpu: Cpu,
+    /// Number of processors.
+    pub cpus: u32,
+    /// Instructions per emulated second.
+    pub ips: u64,
+    /// RAM in MiB.
+    pub mem_mib: u32,
+    /// What it boots.
+    pub media: Media,
+    /// COM1 and COM2.
+    pub serial: [Serial; 2],
+    /// The network card.
+    pub nic: Option<Nic>,
+}
+
+impl Config {
+    /// A one-CPU machine with 512 MiB and a console on COM1.
+    pub fn new(cpu: Cpu, media: Media) -> Self {
+        let serial = [Serial::Console, Serial::Absent];
+        Self { cpu, cpus: 1, ips: IPS, mem_mib: 512, media, serial, nic: None }
+    }
+
+    /// Starts the machine; its files go to `dir` under names that begin with `name`.
+    pub fn start(&self, name: &str, dir: &Path) -> Result<Machine> {
+        let ports = listen(self.serial)?;
+        let numbers = ports.iter().map(|port| port.as_ref().map(Port::number).transpose());
+        let numbers = numbers.collect::<Result<Vec<_>>>()?;
+        let log = dir.join(format!("{name}-bochs.log"));
+        let rc = dir.join(format!("{name}-bochsrc"));
+        let commands = dir.join(format!("{name}-bochs-commands"));
+        std::fs::write(&rc, self.rc(&numbers, &log)?)
+            .with_context(|| format!("cannot write {}", rc.display()))?;
+        // Debian's build has the debugger in, which waits for the order to go on.
+        std::fs::write(&commands, "c\n")?;
+        let args = [c("-q"), c("-f"), rc.into(), c("-rc"), commands.into()];
+        let mut process = Process::start("bochs-bin", "bochs", args, &dir.join(format!("{name}-bochs.out")))?;
+        let serial = accept(&ports, name, dir, &mut process, &log)?;
+        Ok(Machine { process, serial, log })
+    }
+
+    fn rc(&self, serial: &[Option<u16>], log: &Path) -> Result<String> {
+        let mut rc = String::new();
+        let Self { cpus, ips, mem_mib, .. } = self;
+        writeln!(rc, "romimage: file=/usr/share/bochs/BIOS-bochs-latest")?;
+        writeln!(rc, "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest")?;
+        writeln!(rc, "display_library: rfb, options=\"timeout=0\"")?;
+        // Without these two Bochs 2.7 dies of a buffer overflow in its mixer on machines that have no sound card.
+        writeln!(rc, "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy")?;
+        writeln!(rc, "speaker: enabled=0")?;
+        writeln!(rc, "megs: {mem_mib}")?;
+        let (model, cpuid) = match &self.cpu {
+            Cpu::Model(name) => (name.as_str(), None),
+            Cpu::Generic(cpuid) => ("bx_generic", Some(cpuid)),
+        };
+        writeln!(rc, "cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0")?;
+        if let Some(cpuid) = cpuid {
+            writeln!(rc, "cpuid: {cpuid}")?;
+        }
+        writeln!(rc, "clock: sync=none")?;
+        match &self.media {
+            Media::Cd(image) => {
+                writeln!(rc, "ata0-master: type=cdrom, path={}, status=inserted", image.display())?;
+                writeln!(rc, "boot: cdrom")?;
+            }
+            Media::Disk(image) => {
+                writeln!(rc, "ata0-master: type=disk, path={}, mode=flat, cylinders=0", image.display())?;
+                writeln!(rc, "boot: disk")?;
+            }
+            Media::Kernel { file, .. } => bail!("Bochs cannot load {} by itself", file.display()),
+        }
+        for (index, port) in serial.iter().enumerate() {
+            match port {
+                Some(port) => {
+                    writeln!(rc, "com{}: enabled=1, mode=socket-client, dev=localhost:{port}", index + 1)?;
+                }
+                None => writeln!(rc, "com{}: enabled=0", index + 1)?,
+            }
+        }
+        if let Some(Nic { udp_port, mac }) = self.nic {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            writeln!(rc, "pci: enabled=1, chipset=i440fx, slot1=e1000")?;
+            writeln!(rc, "e1000: enabled=1, card=0, mac={mac}, ethmod=socket, ethdev={udp_port}")?;
+        }
+        writeln!(rc, "log: {}", log.display())?;
+        // A panic (a guest's wild access to a device, say) goes to the log; the run's own time-outs do the rest.
+        writeln!(rc, "panic: action=report")?;
+        Ok(rc)
+    }
+}
+
+fn c(text: &str) -> std::ffi::OsString {
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rc_names_all_parts() {
+        let mut config = Config::new(Cpu::Generic("level=6".into()), Media::Cd("/x.iso".into()));
+        config.nic = Some(Nic { udp_port: 21000, mac: [0x52, 0x54, 0, 0, 0, 0x1a] });
+        let rc = config.rc(&[Some(4000), None], Path::new("/l")).unwrap();
+        for line in [
+            "cpu: model=bx_generic, count=1, ips=20000000, reset_on_triple_fault=0",
+            "cpuid: level=6",
+            "com1: enabled=1, mode=socket-client, dev=localhost:4000",
+            "com2: enabled=0",
+            "ata0-master: type=cdrom, path=/x.iso, status=inserted",
+            "e1000: enabled=1, card=0, mac=52:54:00:00:00:1a, ethmod=socket, ethdev=21000",
+            "log: /l",
+        ] {
+            assert!(rc.lines().any(|l| l == line), "{line} is not in\n{rc}");
+        }
+    }
+
+    #[test]
+    fn kernel_media_is_refused() {
+        let media = Media::Kernel { file: "/k".into(), cmdline: String::new(), modules: None };
+        assert!(Config::new(Cpu::model("x"), media).rc(&[None, None], Path::new("/l")).is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! QEMU: TCG for the boot paths (it has no VMX), KVM where the machine lends a guest real VMX.
+
+use super::{Machine, Media, Serial, accept, listen};
+use crate::process::Process;
+use anyhow::Result;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+/// How QEMU runs the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// Software; no VMX.
+    Tcg,
+    /// `-accel kvm -cpu host,+vmx`.
+    Kvm,
+}
+
+/// One emulated machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How the CPU is run.
+    pub accel: Accel,
+    /// Number of processors.
+    pub cpus: u32,
+    /// RAM in MiB.
+    pub mem_mib: u32,
+    /// What it boots.
+    pub media: Media,
+    /// COM1 and COM2.
+    pub serial: [Serial; 2],
+}
+
+impl Config {
+    /// A one-CPU TCG machine with 512 MiB and a console on COM1.
+    pub fn new(media: Media) -> Self {
+        let serial = [Serial::Console, Serial::Absent];
+        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial }
+    }
+
+    /// Starts the machine; its files go to `dir` under names that begin with `name`.
+    pub fn start(&self, name: &str, dir: &Path) -> Result<Machine> {
+        let mut args: Vec<String> = Vec::new();
+        let mut push = |list: &[&str]| args.extend(list.iter().map(ToString::to_string));
+        match self.accel {
+            Accel::Tcg => push(&["-accel", "tcg", "-cpu", "max"]),
+            Accel::Kvm => push(&["-accel", "kvm", "-cpu", "host,+vmx"]),
+        }
+        push(&["-machine", "pc", "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"]);
+        push(&["-m", &self.mem_mib.to_string(), "-smp", &self.cpus.to_string()]);
+        match &self.media {
+            Media::Cd(image) => push(&["-cdrom", &image.to_string_lossy(), "-boot", "d"]),
+            Media::Disk(image) => push(&["-drive", &format!("format=raw,file={}", image.display())]),
+            Media::Kernel { file, cmdline, modules } => {
+                push(&["-kernel", &file.to_string_lossy(), "-append", cmdline]);
+                if let Some(modules) = modules {
+                    push(&["-initrd", modules]);
+                }
+            }
+        }
+        let ports = listen(self.serial)?;
+        for (index, port) in ports.iter().enumerate() {
+            let Some(port) = port else { continue };
+            let id = format!("com{}", index + 1);
+            push(&["-chardev", &format!("socket,id={id},host=127.0.0.1,port={}", port.number()?)]);
+            push(&["-device", &format!("isa-serial,chardev={id},index={index}")]);
+        }
+        let log = dir.join(format!("{name}-qemu.log"));
+        let mut process = Process::start("qemu-system-x86_64", "qemu-system-x86", &args, &log)?;
+        let serial = accept(&ports, name, dir, &mut process, &log)?;
+        Ok(Machine { process, serial, log })
+    }
+}
+
+/// Real VMX can be lent to a guest here: an Intel CPU, nesting on, and `/dev/kvm` opens.
+pub fn kvm_has_vmx() -> bool {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let nested = fs::read_to_string("/sys/module/kvm_intel/parameters/nested").unwrap_or_default();
+    flags.split_whitespace().any(|flag| flag == "vmx")
+        && matches!(nested.trim(), "Y" | "1")
+        && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+}

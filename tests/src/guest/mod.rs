@@ -1,0 +1,129 @@
+//! Guests to boot: Debian's kernel made ready for a fast start, and a small initramfs whose program prints what the
+//! proofs need.
+
+pub mod vmlinux;
+
+use crate::paths;
+use crate::process::run_tool;
+use anyhow::{Context, Result};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// A kernel with its initramfs.
+#[derive(Clone, Debug)]
+pub struct Linux {
+    /// An ELF kernel with a PVH entry.
+    pub kernel: PathBuf,
+    /// The bzImage that it was taken from.
+    pub bzimage: PathBuf,
+    /// The initramfs.
+    pub initrd: PathBuf,
+}
+
+/// Command line of the demo guest: counter lines and the memory worker.
+pub const DEMO_CMDLINE: &str = "console=ttyS0 quiet panic=-1 guest=demo";
+/// Command line for a guest that ends in a shell on its console.
+pub const SHELL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 guest=shell";
+
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// Debian's kernel and the demo initramfs, made where they are missing or old.
+pub fn debian() -> Result<Linux> {
+    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let bzimage = paths::debian_kernel();
+    let dir = paths::build().join("guest");
+    fs::create_dir_all(&dir)?;
+    let kernel = dir.join("vmlinux");
+    if !newer(&kernel, &[&bzimage]) {
+        let image = fs::read(&bzimage)
+            .with_context(|| format!("cannot read {}: run scripts/setup", bzimage.display()))?;
+        let lean = vmlinux::lean(&vmlinux::unpack(&image)?).context("Debian's vmlinux")?;
+        write_whole(&kernel, &lean)?;
+    }
+    Ok(Linux { kernel, bzimage, initrd: initramfs(&dir)? })
+}
+
+fn initramfs(dir: &Path) -> Result<PathBuf> {
+    let sources = paths::root().join("tests/guests/linux");
+    let (init, worker) = (sources.join("init"), sources.join("worker.rs"));
+    let out = dir.join("initrd.cpio");
+    if newer(&out, &[&init, &worker]) {
+        return Ok(out);
+    }
+    let tree = dir.join("initramfs");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    for name in ["bin", "proc", "sys", "dev"] {
+        fs::create_dir_all(tree.join(name))?;
+    }
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(rustc);
+    command.args([
+        "--edition",
+        "2024",
+        "-O",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "strip=symbols",
+        "-o",
+    ]);
+    run_tool(command.arg(tree.join("worker")).arg(&worker), "rustc-web")?;
+    fs::copy(&init, tree.join("init"))?;
+    fs::copy("/bin/busybox", tree.join("bin/busybox"))
+        .context("/bin/busybox: apt-get install busybox-static")?;
+    run_tool(Command::new("chmod").arg("755").args([tree.join("init"), tree.join("worker")]), "coreutils")?;
+    write_whole(&out, &cpio(&tree)?)?;
+    Ok(out)
+}
+
+fn cpio(tree: &Path) -> Result<Vec<u8>> {
+    let mut child = Command::new("cpio")
+        .args(["--create", "--format=newc", "--quiet", "--reproducible", "--owner=0:0"])
+        .current_dir(tree)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cpio: apt-get install cpio")?;
+    let names = ["bin", "bin/busybox", "dev", "init", "proc", "sys", "worker"].join("\n");
+    child.stdin.take().context("cpio's input")?.write_all(names.as_bytes())?;
+    let output = child.wait_with_output()?;
+    anyhow::ensure!(output.status.success(), "cpio failed ({})", output.status);
+    let mut archive = console_node();
+    archive.extend(output.stdout);
+    Ok(archive)
+}
+
+/// A first archive with `/dev/console` (c 5 1), which process 1 needs open and which only root could make on disk.
+fn console_node() -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, mode, major, minor) in
+        [("dev", 0o040_755, 0, 0), ("dev/console", 0o020_600, 5, 1), ("TRAILER!!!", 0, 0, 0)]
+    {
+        let fields = [1, mode, 0, 0, 1, 0, 0, 0, 0, major, minor, name.len() + 1, 0];
+        out.extend(b"070701");
+        out.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+        out.extend(name.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+    out
+}
+
+/// `file` is there and newer than all of `sources`.
+fn newer(file: &Path, sources: &[&Path]) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let Ok(made) = time(file) else { return false };
+    sources.iter().all(|source| time(source).is_ok_and(|changed| changed < made))
+}
+
+/// Writes beside and renames, so that a cut run leaves nothing half done.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, bytes).with_context(|| format!("cannot write {}", beside.display()))?;
+    fs::rename(&beside, path).with_context(|| format!("cannot write {}", path.display()))
+}

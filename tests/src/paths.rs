@@ -1,0 +1,33 @@
+//! Where things lie in the project's tree.
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The top of the source tree.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Generated files that are not cargo's; not under version control.
+pub fn build() -> PathBuf {
+    root().join("build")
+}
+
+/// The hypervisor's image as `scripts/build` leaves it.
+pub fn hypervisor() -> PathBuf {
+    build().join("flexvisor.elf")
+}
+
+/// Debian's kernel as `scripts/setup` leaves it.
+pub fn debian_kernel() -> PathBuf {
+    build().join("cache/linux/vmlinuz")
+}
+
+/// An empty folder for the logs of one run.
+pub fn fresh_dir(path: &Path) -> Result<PathBuf> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).with_context(|| format!("cannot empty {}", path.display()))?;
+    }
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    path.canonicalize().with_context(|| format!("cannot resolve {}", path.display()))
+}
