@@ -1,0 +1,201 @@
+//! The host's TCP/IP: smoltcp on one NIC, which is a switch port.
+
+mod address;
+mod device;
+mod error;
+mod ping;
+mod rng;
+mod tcp;
+
+pub use address::{Address, AddressConfig, AddressEvent};
+pub use error::NetError;
+pub use ping::PingStatus;
+pub use tcp::{Connection, ConnectionState, Listener, MAX_SOCKETS, TcpTiming, WINDOW};
+
+use crate::{MAX_FRAME, MacAddr, Nic};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use device::NicDevice;
+use rng::SplitMix64;
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::socket::dhcpv4;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{EthernetAddress, HardwareAddress};
+
+/// Frames taken in by one [`Stack::poll`]: bounds its time when frames come faster than they are handled.
+const POLL_BUDGET: usize = 64;
+
+/// The stack. Times are microseconds of any clock that starts at or after zero and never goes back.
+pub struct Stack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    tcp: tcp::Table,
+    rng: SplitMix64,
+    address: Option<Address>,
+    event: Option<AddressEvent>,
+    dhcp: Option<SocketHandle>,
+    ping: Option<ping::Ping>,
+    ping_socket: SocketHandle,
+    ping_ident: u16,
+    ping_sequence: u16,
+    received: Box<[u8; MAX_FRAME]>,
+    outgoing: Box<[u8; MAX_FRAME]>,
+}
+
+impl core::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Stack")
+            .field("address", &self.address)
+            .field("tcp", &self.tcp)
+            .finish_non_exhaustive()
+    }
+}
+
+fn instant(now_us: u64) -> Instant {
+    Instant::from_micros(now_us.min(i64::MAX as u64) as i64)
+}
+
+impl Stack {
+    /// A stack for the station `nic.mac()`. `entropy` seeds sequence numbers and local ports: two hosts may be given
+    /// the same as long as their MACs differ.
+    pub fn new(
+        nic: &mut impl Nic,
+        config: AddressConfig,
+        entropy: u64,
+        now_us: u64,
+    ) -> Result<Self, NetError> {
+        let mac = nic.mac();
+        // smoltcp panics on one that is not.
+        let mac = if mac.is_station() { mac } else { MacAddr([2, 0, 0, 0, 0, 1]) };
+        let mut rng = SplitMix64::new(entropy, &mac.0);
+        let mut settings = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.0)));
+        settings.random_seed = rng.next();
+        let mut received = Box::new([0; MAX_FRAME]);
+        let mut outgoing = Box::new([0; MAX_FRAME]);
+        let mut device = NicDevice { nic, received: &mut received, outgoing: &mut outgoing };
+        let interface = Interface::new(settings, &mut device, instant(now_us));
+
+        let mut sockets = SocketSet::new(Vec::new());
+        let ping_ident = rng.next() as u16;
+        let ping_socket = sockets.add(ping::socket(ping_ident));
+        let mut stack = Self {
+            interface,
+            sockets,
+            tcp: tcp::Table::default(),
+            rng,
+            address: None,
+            event: None,
+            dhcp: None,
+            ping: None,
+            ping_socket,
+            ping_ident,
+            ping_sequence: 0,
+            received,
+            outgoing,
+        };
+        match config {
+            AddressConfig::Static { ip, prefix, gateway } => {
+                stack.set_address(Address::checked(ip, prefix, gateway, false)?);
+            }
+            AddressConfig::Dhcp => stack.start_dhcp(),
+        }
+        Ok(stack)
+    }
+
+    /// Takes in waiting frames, runs timers, sends what is due. Returns whether anything happened.
+    pub fn poll(&mut self, nic: &mut impl Nic, now_us: u64) -> bool {
+        let now = instant(now_us);
+        let mut busy = false;
+        let mut device = NicDevice { nic, received: &mut self.received, outgoing: &mut self.outgoing };
+        self.interface.poll_maintenance(now);
+        for _ in 0..POLL_BUDGET {
+            match self.interface.poll_ingress_single(now, &mut device, &mut self.sockets) {
+                PollIngressSingleResult::None => break,
+                _ => busy = true,
+            }
+        }
+        // A socket that is closed now was closed by a segment of the peer, one that closes below by a timer.
+        self.tcp.note_closed(&self.sockets, tcp::ClosedBy::Peer);
+        for _ in 0..POLL_BUDGET {
+            match self.interface.poll_egress(now, &mut device, &mut self.sockets) {
+                PollResult::None => break,
+                PollResult::SocketStateChanged => busy = true,
+            }
+        }
+        let by = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
+        self.tcp.note_closed(&self.sockets, by);
+        self.poll_dhcp();
+        self.tcp.maintain(&mut self.sockets, now_us);
+        busy
+    }
+
+    /// When [`Stack::poll`] should run next if no frame comes before; `None`: only when one does.
+    pub fn next_deadline(&mut self, now_us: u64) -> Option<u64> {
+        let timer = self.interface.poll_at(instant(now_us), &self.sockets);
+        timer.map(|at| u64::try_from(at.total_micros()).unwrap_or(0).max(now_us))
+    }
+
+    /// The host's address, if it has one.
+    pub fn address(&self) -> Option<Address> {
+        self.address
+    }
+
+    /// A change of the address since the last call.
+    pub fn take_address_event(&mut self) -> Option<AddressEvent> {
+        self.event.take()
+    }
+
+    fn set_address(&mut self, address: Address) {
+        self.interface.update_ip_addrs(|list| {
+            list.clear();
+            let _ = list.push(address.cidr());
+        });
+        self.interface.routes_mut().remove_default_ipv4_route();
+        if let Some(gateway) = address.gateway {
+            // The table has room for two routes and is empty.
+            let _ = self.interface.routes_mut().add_default_ipv4_route(gateway);
+        }
+        if self.address != Some(address) {
+            self.address = Some(address);
+            self.event = Some(AddressEvent::Acquired(address));
+        }
+    }
+
+    fn start_dhcp(&mut self) {
+        let mut socket = dhcpv4::Socket::new();
+        let mut retry = dhcpv4::RetryConfig::default();
+        // The defaults of 10 s and 5 s keep a booting host waiting for one lost frame.
+        retry.discover_timeout = Duration::from_secs(3);
+        retry.initial_request_timeout = Duration::from_secs(2);
+        socket.set_retry_config(retry);
+        self.dhcp = Some(self.sockets.add(socket));
+    }
+
+    fn poll_dhcp(&mut self) {
+        let Some(handle) = self.dhcp else { return };
+        let lease = match self.sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
+            None => return,
+            Some(dhcpv4::Event::Deconfigured) => None,
+            Some(dhcpv4::Event::Configured(lease)) => Some((lease.address, lease.router)),
+        };
+        if let Some((cidr, router)) = lease {
+            let lease = |gw| Address::checked(cidr.address(), cidr.prefix_len(), gw, true);
+            // A router that cannot be one is left out; an address that cannot be one is not used.
+            if let Ok(address) = lease(router).or_else(|_| lease(None)) {
+                return self.set_address(address);
+            }
+            log::warn!(target: "net", "dhcp offers {cidr}: not a usable address");
+        }
+        self.interface.update_ip_addrs(|list| list.clear());
+        self.interface.routes_mut().remove_default_ipv4_route();
+        if self.address.take().is_some() {
+            self.event = Some(AddressEvent::Lost);
+        }
+    }
+
+    /// Whether `ip` is this host's.
+    pub fn is_own(&self, ip: Ipv4Addr) -> bool {
+        self.address.is_some_and(|a| a.ip == ip)
+    }
+}

@@ -1,0 +1,195 @@
+//! Learning L2 switch between the card, the host's stack and later the guests.
+
+mod port;
+mod table;
+
+pub use port::SwitchPort;
+
+use crate::queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
+use crate::{MacAddr, Nic};
+use alloc::vec::Vec;
+use table::MacTable;
+
+/// Most ports a switch can have.
+pub const MAX_PORTS: usize = 32;
+
+/// A port of one [`Switch`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortId(u8);
+
+/// Frames and bytes of one port, as seen from the switch: `in` came from the port's owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortCounters {
+    /// Good frames from the owner.
+    pub in_frames: u64,
+    /// Their bytes.
+    pub in_bytes: u64,
+    /// Frames from the owner thrown away: length, group source address or link-local destination.
+    pub in_bad: u64,
+    /// Frames queued for the owner.
+    pub out_frames: u64,
+    /// Their bytes.
+    pub out_bytes: u64,
+    /// Frames lost because the owner's queue was full.
+    pub out_dropped: u64,
+}
+
+/// Why the switch refused a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// [`MAX_PORTS`] exist.
+    #[error("the switch has all its {MAX_PORTS} ports")]
+    TooManyPorts,
+    /// A group or zero address cannot be a station's.
+    #[error("{0} is no station address")]
+    NotAStation(MacAddr),
+    /// The address table's set for it holds only pinned ones.
+    #[error("no room to pin {0}")]
+    TableFull(MacAddr),
+}
+
+#[derive(Debug)]
+struct Port {
+    egress: FrameQueue,
+    counters: PortCounters,
+}
+
+/// The switch: frames go in with [`Switch::input`] and wait in the destination port's bounded queue.
+/// No frame allocates memory.
+#[derive(Debug)]
+pub struct Switch {
+    ports: Vec<Port>,
+    table: MacTable,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Switch {
+    /// A switch without ports.
+    pub fn new() -> Self {
+        Self { ports: Vec::new(), table: MacTable::new() }
+    }
+
+    /// Adds a port whose queue holds `depth` frames.
+    pub fn add_port(&mut self, depth: usize) -> Result<PortId, SwitchError> {
+        if self.ports.len() >= MAX_PORTS {
+            return Err(SwitchError::TooManyPorts);
+        }
+        let id = PortId(self.ports.len() as u8);
+        self.ports.push(Port { egress: FrameQueue::new(depth), counters: PortCounters::default() });
+        Ok(id)
+    }
+
+    /// Ties an address to a port: frames with it as their source elsewhere do not move it, so nobody on the wire
+    /// can draw the host's traffic to itself.
+    pub fn pin(&mut self, mac: MacAddr, port: PortId) -> Result<(), SwitchError> {
+        if !mac.is_station() {
+            return Err(SwitchError::NotAStation(mac));
+        }
+        if self.table.pin(mac, port) { Ok(()) } else { Err(SwitchError::TableFull(mac)) }
+    }
+
+    /// Takes a frame from the owner of `from` and queues it where it belongs: the port its destination was heard
+    /// on, or all others if that is a group address or unknown.
+    pub fn input(&mut self, from: PortId, frame: &[u8], now_us: u64) {
+        let Some(port) = self.ports.get_mut(usize::from(from.0)) else { return };
+        let addresses = MacAddr::of_frame(frame).filter(|(dst, src)| {
+            (MIN_FRAME..=MAX_FRAME).contains(&frame.len()) && src.is_station() && !dst.is_link_local()
+        });
+        let Some((dst, src)) = addresses else {
+            port.counters.in_bad += 1;
+            return;
+        };
+        port.counters.in_frames += 1;
+        port.counters.in_bytes += frame.len() as u64;
+        self.table.learn(src, from, now_us);
+        let to = if dst.is_group() { None } else { self.table.lookup(dst, now_us) };
+        match to {
+            Some(to) if to == from => {}
+            Some(to) => self.enqueue(to, frame),
+            None => (0..self.ports.len() as u8)
+                .map(PortId)
+                .filter(|&p| p != from)
+                .for_each(|p| self.enqueue(p, frame)),
+        }
+    }
+
+    fn enqueue(&mut self, to: PortId, frame: &[u8]) {
+        let Some(port) = self.ports.get_mut(usize::from(to.0)) else { return };
+        if port.egress.push(frame) {
+            port.counters.out_frames += 1;
+            port.counters.out_bytes += frame.len() as u64;
+        } else {
+            port.counters.out_dropped += 1;
+        }
+    }
+
+    /// The oldest frame that waits for the owner of `port`.
+    pub fn front(&self, port: PortId) -> Option<&[u8]> {
+        self.ports.get(usize::from(port.0))?.egress.front()
+    }
+
+    /// Drops the frame that [`Switch::front`] showed.
+    pub fn pop(&mut self, port: PortId) {
+        if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
+            port.egress.pop();
+        }
+    }
+
+    /// Frames that still fit the queue of `port`.
+    pub fn room(&self, port: PortId) -> usize {
+        self.ports.get(usize::from(port.0)).map_or(0, |p| p.egress.room())
+    }
+
+    /// Counters of `port` since it was added.
+    pub fn counters(&self, port: PortId) -> PortCounters {
+        self.ports.get(usize::from(port.0)).map_or(PortCounters::default(), |p| p.counters)
+    }
+
+    /// Forgets the addresses behind `port` and what waits for it: its owner went away.
+    pub fn forget(&mut self, port: PortId) {
+        self.table.forget(port);
+        if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
+            port.egress.clear();
+        }
+    }
+
+    /// Addresses known now, pinned ones included.
+    pub fn addresses(&self, now_us: u64) -> usize {
+        self.table.len(now_us)
+    }
+
+    /// Moves frames between a NIC and the port it is the owner of: at most `budget` in, out as long as it takes them.
+    /// Returns how many moved.
+    pub fn exchange(
+        &mut self,
+        port: PortId,
+        nic: &mut impl Nic,
+        scratch: &mut [u8],
+        budget: usize,
+        now_us: u64,
+    ) -> usize {
+        let mut moved = 0;
+        nic.poll();
+        while moved < budget {
+            let Some(frame) = nic.rx(scratch).and_then(|len| scratch.get(..len)) else { break };
+            self.input(port, frame, now_us);
+            moved += 1;
+        }
+        while let Some(frame) = self.front(port) {
+            if nic.tx(frame) == Err(crate::TxError::Full) {
+                break;
+            }
+            self.pop(port);
+            moved += 1;
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests;
