@@ -30,8 +30,6 @@ static const struct { const char *name; u32 leaf, sub; u8 reg, bit; const u8 *co
 	{"sse3 lddqu", 1, 0, C, 0, CODE(0xF2, 0x0F, 0xF0, 0x07)},
 	{"pclmulqdq", 1, 0, C, 1, CODE(0x66, 0x0F, 0x3A, 0x44, 0xC1, 0x00)},
 	{"monitor", 1, 0, C, 3, CODE(0x48, 0x89, 0xF8, 0x0F, 0x01, 0xC8)},
-	{"vmxoff", 1, 0, C, 5, CODE(0x0F, 0x01, 0xC4)},
-	{"getsec", 1, 0, C, 6, CODE(0x0F, 0x37)},
 	{"ssse3 pabsb", 1, 0, C, 9, CODE(0x66, 0x0F, 0x38, 0x1C, 0xC1)},
 	{"fma", 1, 0, C, 12, CODE(0xC4, 0xE2, 0x71, 0xA8, 0xC2)},
 	{"cmpxchg16b", 1, 0, C, 13, CODE(0x48, 0x0F, 0xC7, 0x0F)},
@@ -73,6 +71,28 @@ static const struct { const char *name; u32 leaf, sub; u8 reg, bit; const u8 *co
 	{"rdtscp", 0x80000001, 0, D, 27, CODE(0x0F, 0x01, 0xF9)},
 };
 
+/* #UD whatever is announced: CR4.VMXE and CR4.SMXE are off. RDI points to a page of zeros or what probes left there. */
+static const struct { const char *name; const u8 *code; } closed[] = {
+	{"vmcall", CODE(0x0F, 0x01, 0xC1)},
+	{"vmlaunch", CODE(0x0F, 0x01, 0xC2)},
+	{"vmxoff", CODE(0x0F, 0x01, 0xC4)},
+	{"vmxon", CODE(0xF3, 0x0F, 0xC7, 0x37)},
+	{"vmread", CODE(0x0F, 0x78, 0xC0)},
+	{"vmfunc", CODE(0x0F, 0x01, 0xD4)},
+	{"invept", CODE(0x66, 0x0F, 0x38, 0x80, 0x07)},
+	{"invvpid", CODE(0x66, 0x0F, 0x38, 0x81, 0x07)},
+	{"getsec", CODE(0x0F, 0x37)},
+};
+
+static int execute(const u8 *code)
+{
+	u64 rsp;
+	/* An exception leaves the return address on the stack: RSP is put back. */
+	asm volatile("mov %%rsp, %0\n\t" GUARD("call *%1") "mov %0, %%rsp"
+		     : "=&r"(rsp) : "r"(code), "a"(0), "b"(0), "c"(0), "d"(0), "D"(area) : "memory", "cc", "rsi", "r8", "r9");
+	return fault_vector;
+}
+
 int main(void)
 {
 	int bad = 0;
@@ -81,15 +101,17 @@ int main(void)
 		struct cpuid r = cpuid_checked(probes[i].leaf, probes[i].sub);
 		u32 regs[] = {r.eax, r.ebx, r.ecx, r.edx};
 		bool announced = regs[probes[i].reg] >> probes[i].bit & 1;
-		u64 rsp;
-		/* An exception leaves the return address on the stack: RSP is put back. */
-		asm volatile("mov %%rsp, %0\n\t" GUARD("call *%1") "mov %0, %%rsp"
-			     : "=&b"(rsp) : "r"(probes[i].code), "a"(0), "c"(0), "d"(0), "D"(area) : "memory", "cc", "rsi", "r8", "r9");
+		int fault = execute(probes[i].code);
 		/* #GP and the like mean that the instruction is there and wanted other operands. */
-		bool is_bad = announced && fault_vector == UD;
+		bool is_bad = announced && fault == UD;
 		bad += is_bad;
 		print("isa %s: %s, %s%s\n", probes[i].name, announced ? "announced" : "hidden",
-		      fault_vector < 0 ? "ok" : fault_name(fault_vector), is_bad ? " BAD" : "");
+		      fault < 0 ? "ok" : fault_name(fault), is_bad ? " BAD" : "");
+	}
+	for (u32 i = 0; i < sizeof closed / sizeof *closed; i++) {
+		int fault = execute(closed[i].code);
+		bad += fault != UD;
+		print("isa %s: closed, %s%s\n", closed[i].name, fault_name(fault), fault != UD ? " BAD" : "");
 	}
 	print("isa-probe: %d BAD\n", bad);
 	return bad != 0;
