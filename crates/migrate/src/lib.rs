@@ -1,3 +1,46 @@
 //! The live-migration protocol: records, source and target state machines, free of I/O.
+//!
+//! The wire format is specified in `docs/migration-protocol.md`. The crate owns no clock, no socket and no
+//! VM: the caller polls a [`Source`] or a [`Target`] with the time in ticks, a [`Link`] (a byte stream) and
+//! its VM behind [`SourceVm`] or [`TargetVm`]. One poll does a bounded amount of work.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `limits` | every constant that a number from the wire is checked against |
+//! | `wire` | stream header, record header, record types, seal |
+//! | `body` | the bodies of the control records |
+//! | `page`, `memory` | page scan, runs of pages, encoder and decoder |
+//! | `inbox`, `outbox`, `link` | records out of and into a byte stream |
+//! | `handover` | who owns the VM: the two small machines that decide it |
+//! | `source`, `target` | the two ends of a migration |
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod body;
+pub mod handover;
+mod inbox;
+pub mod limits;
+mod link;
+pub mod memory;
+mod outbox;
+mod page;
+mod reason;
+mod source;
+mod stats;
+mod target;
+mod tuning;
+mod vm;
+pub mod wire;
+
+pub use body::{Hello, Id, PageRange, Shape};
+pub use link::Link;
+pub use page::{PAGE_BYTES, PageKind, scan};
+pub use reason::Reason;
+pub use source::{Source, SourceEvent, SourceOutcome, SourceParams};
+pub use stats::{RoundStats, StopCause, Summary, Totals};
+pub use target::{Target, TargetEvent, TargetOutcome, TargetParams};
+pub use tuning::Tuning;
+pub use vm::{Offer, SourceVm, TargetMemory, TargetVm};
+pub use wire::WireError;

@@ -1,0 +1,60 @@
+//! Why a migration ended before the guest ran on the other host.
+
+use alloc::string::String;
+
+use vm_types::{MemoryError, StateError};
+
+use crate::wire::{RecordType, WireError};
+
+/// Why a migration ended before the guest ran on the other host.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Reason {
+    /// The connection ended.
+    #[error("connection lost")]
+    LinkLost,
+    /// Not a byte came for too long.
+    #[error("peer silent for {0} ms")]
+    Silent(u64),
+    /// The peer lives, but does not answer; or this host's VM does not.
+    #[error("no {what} within {ms} ms")]
+    NoReply {
+        /// What was due.
+        what: &'static str,
+        /// How long it was waited for.
+        ms: u64,
+    },
+    /// The target does not take the VM.
+    #[error("peer refuses: {0}")]
+    Refused(String),
+    /// The peer gave up.
+    #[error("peer: {0}")]
+    Peer(String),
+    /// The peer broke the protocol.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// The VM on this host cannot go on.
+    #[error("{0}")]
+    Vm(String),
+    /// A page frame outside the guest's RAM.
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+    /// A state record that does not fit.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// What one end holds is not what the other sent.
+    #[error("{what} differ: sent {sent}, held {held}")]
+    Differs {
+        /// What was counted.
+        what: &'static str,
+        /// By the source.
+        sent: u64,
+        /// By the target.
+        held: u64,
+    },
+    /// The two ends talk about different migrations.
+    #[error("{0} names another migration")]
+    OtherMigration(RecordType),
+    /// The operator, or the host, ended it.
+    #[error("cancelled: {0}")]
+    Cancelled(String),
+}

@@ -1,0 +1,154 @@
+//! Memory: rounds while the guest runs, and the last one while it stands.
+
+use core::task::Poll;
+
+use vm_types::{Gpa, MemoryError};
+
+use super::{Phase, Source, SourceEvent};
+use crate::body::RoundEnd;
+use crate::link::Link;
+use crate::page::{PAGE_BYTES, PageKind};
+use crate::reason::Reason;
+use crate::stats::{RoundStats, StopCause};
+use crate::vm::SourceVm;
+use crate::wire::RecordType;
+
+impl Source {
+    pub(super) fn track(&mut self, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
+        vm.start_tracking().map_err(Reason::Vm)?;
+        self.tracking = true;
+        self.begin_round(now);
+        Ok(())
+    }
+
+    fn begin_round(&mut self, now: u64) {
+        self.round = RoundStats { round: self.round.round.saturating_add(1), ..RoundStats::default() };
+        self.round_began = now;
+        self.round_queued = self.outbox.queued();
+        self.next = 0;
+        self.enter(Phase::Copy, now);
+    }
+
+    /// Sends pages until the poll's share is done, the link is full or the round is over.
+    pub(super) fn copy(
+        &mut self,
+        now: u64,
+        link: &mut impl Link,
+        vm: &mut impl SourceVm,
+    ) -> Result<Option<SourceEvent>, Reason> {
+        for _ in 0..self.params.tuning.pages_per_poll.max(1) {
+            if self.encoder.is_full() && !self.send_memory(now, link) {
+                return Ok(None);
+            }
+            let Some(gfn) = self.next_page(vm)? else {
+                if !self.encoder.is_empty() && !self.send_memory(now, link) {
+                    return Ok(None);
+                }
+                if self.paused_at.is_none() {
+                    self.enter(Phase::Harvest, now);
+                    return Ok(None);
+                }
+                self.last_page_at = now;
+                let stats = self.finish_round(0, now);
+                self.enter(Phase::Export, now);
+                return Ok(Some(SourceEvent::Round(stats)));
+            };
+            let kind = self.encoder.add(gfn, vm)?;
+            let (zero, fill) = match kind {
+                PageKind::Fill(0) => (1, 0),
+                PageKind::Fill(_) => (0, 1),
+                PageKind::Data => (0, 0),
+            };
+            self.round.pages += 1;
+            self.round.zero += zero;
+            self.round.fill += fill;
+            self.totals.pages += 1;
+            self.totals.zero += zero;
+            self.totals.fill += fill;
+        }
+        Ok(None)
+    }
+
+    /// The first round takes all RAM, the others what is dirty.
+    fn next_page(&mut self, vm: &mut impl SourceVm) -> Result<Option<u64>, Reason> {
+        let gfn = if self.round.round == 1 {
+            self.params.shape.next_frame(self.next)
+        } else {
+            vm.take_dirty(self.next)
+        };
+        if let Some(gfn) = gfn {
+            if gfn < self.next || !self.params.shape.covers(gfn, 1) {
+                let gpa = Gpa(gfn.saturating_mul(PAGE_BYTES as u64));
+                return Err(MemoryError { gpa, len: PAGE_BYTES }.into());
+            }
+            self.next = gfn + 1;
+        }
+        Ok(gfn)
+    }
+
+    /// Queues the record that the encoder holds; `false` where the link has no room yet.
+    fn send_memory(&mut self, now: u64, link: &mut impl Link) -> bool {
+        self.outbox.flush(link, now);
+        if !self.outbox.is_empty() {
+            return false;
+        }
+        let outbox = &mut self.outbox;
+        let seal = self.encoder.take(|buf, len| outbox.put_swap(RecordType::Memory, buf, len));
+        self.totals.mix(seal);
+        self.totals.memory_records += 1;
+        self.outbox.flush(link, now);
+        true
+    }
+
+    fn finish_round(&mut self, dirty: u64, now: u64) -> RoundStats {
+        let end = RoundEnd { round: self.round.round, pages: self.round.pages, dirty };
+        self.outbox.put(RecordType::RoundEnd, &end);
+        self.round.dirty_next = dirty;
+        self.round.bytes = self.outbox.queued().saturating_sub(self.round_queued);
+        self.round.ticks = now.saturating_sub(self.round_began);
+        self.summary.rounds = self.round.round;
+        self.summary.pages = self.totals.pages;
+        self.summary.zero = self.totals.zero;
+        self.summary.fill = self.totals.fill;
+        self.round
+    }
+
+    /// The end of a round with the guest running: go on, or stop it for the last one.
+    pub(super) fn harvest(&mut self, now: u64, vm: &mut impl SourceVm) -> Option<SourceEvent> {
+        let Poll::Ready(dirty) = vm.harvest() else { return None };
+        let stats = self.finish_round(dirty, now);
+        let tuning = &self.params.tuning;
+        self.stalled = if stats.round > 1 && dirty >= stats.pages { self.stalled + 1 } else { 0 };
+        let stop = if dirty <= tuning.dirty_threshold {
+            Some(StopCause::Converged)
+        } else if stats.round >= tuning.max_rounds {
+            Some(StopCause::MaxRounds)
+        } else if self.stalled >= tuning.stalled_rounds {
+            Some(StopCause::NoProgress)
+        } else {
+            None
+        };
+        match stop {
+            Some(cause) => {
+                self.summary.stop = cause;
+                self.enter(Phase::Pausing, now);
+            }
+            None => self.begin_round(now),
+        }
+        Some(SourceEvent::Round(stats))
+    }
+
+    pub(super) fn pause(&mut self, now: u64, vm: &mut impl SourceVm) {
+        self.pausing = true;
+        if vm.pause().is_ready() {
+            self.paused_at = Some(now);
+            self.enter(Phase::LastHarvest, now);
+        }
+    }
+
+    pub(super) fn last_harvest(&mut self, now: u64, vm: &mut impl SourceVm) {
+        if vm.harvest().is_ready() {
+            self.begin_round(now);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a migration cost.
+
+use core::fmt;
+
+use crate::body::{Holding, Id};
+
+/// Pages and records, counted alike at both ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Pages, each as often as it was sent; zero and fill pages included.
+    pub pages: u64,
+    /// Of them zero pages.
+    pub zero: u64,
+    /// Of them pages of another repeated word.
+    pub fill: u64,
+    /// MEMORY records.
+    pub memory_records: u64,
+    /// STATE records.
+    pub state_records: u64,
+    /// Chain over the seals of all MEMORY and STATE records.
+    pub digest: u64,
+}
+
+impl Totals {
+    /// Takes a record's seal into the digest.
+    pub fn mix(&mut self, seal: u64) {
+        self.digest = (self.digest ^ seal).wrapping_mul(0x9e37_79b1_85eb_ca87).rotate_left(31);
+    }
+
+    /// As a body of STATE_END or READY.
+    #[must_use]
+    pub fn holding(&self, migration: Id) -> Holding {
+        Holding {
+            migration,
+            pages: self.pages,
+            zero: self.zero,
+            fill: self.fill,
+            memory_records: self.memory_records,
+            state_records: self.state_records,
+            digest: self.digest,
+        }
+    }
+}
+
+/// One round. Its `Display` is the log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RoundStats {
+    /// From 1.
+    pub round: u32,
+    /// Pages sent, zero and fill pages included.
+    pub pages: u64,
+    /// Of them zero pages.
+    pub zero: u64,
+    /// Of them pages of another repeated word.
+    pub fill: u64,
+    /// Bytes queued, headers included.
+    pub bytes: u64,
+    /// Pages dirtied meanwhile.
+    pub dirty_next: u64,
+    /// Ticks of the source's clock.
+    pub ticks: u64,
+}
+
+impl fmt::Display for RoundStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { round, pages, zero, bytes, dirty_next, ticks, .. } = self;
+        write!(
+            f,
+            "round {round}: {pages} pages, {zero} zero, {bytes} bytes, {dirty_next} dirty next, {ticks} ticks"
+        )
+    }
+}
+
+/// Why the guest was stopped for the last round.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum StopCause {
+    /// Few enough dirty pages were left.
+    #[default]
+    Converged,
+    /// The rounds were used up.
+    MaxRounds,
+    /// The guest dirtied pages as fast as they were sent.
+    NoProgress,
+}
+
+/// A whole migration. Its `Display` is the last log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Rounds, the one with the guest stopped included.
+    pub rounds: u32,
+    /// Pages sent, zero and fill pages included.
+    pub pages: u64,
+    /// Of them zero pages.
+    pub zero: u64,
+    /// Of them pages of another repeated word.
+    pub fill: u64,
+    /// Bytes queued by the source, headers included.
+    pub bytes: u64,
+    /// Ticks from the first poll to RUNNING, on the source's clock.
+    pub ticks: u64,
+    /// Ticks from the guest's stop until the last page was queued.
+    pub pages_ticks: u64,
+    /// Ticks from there to READY: state exported, sent, loaded.
+    pub state_ticks: u64,
+    /// Ticks from there to RUNNING.
+    pub resume_ticks: u64,
+    /// Why the guest was stopped.
+    pub stop: StopCause,
+}
+
+impl Summary {
+    /// Ticks from the guest's stop to RUNNING, as the source saw them.
+    #[must_use]
+    pub const fn downtime_ticks(&self) -> u64 {
+        self.pages_ticks.saturating_add(self.state_ticks).saturating_add(self.resume_ticks)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rounds, pages, zero, bytes, ticks, pages_ticks, state_ticks, resume_ticks, .. } = self;
+        write!(
+            f,
+            "done: {rounds} rounds, {pages} pages, {zero} zero, {bytes} bytes, {ticks} ticks, downtime {} ticks \
+             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks})",
+            self.downtime_ticks()
+        )
+    }
+}

@@ -1,0 +1,478 @@
+//! The end that the VM comes to.
+
+mod fill;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::task::Poll;
+
+use vm_types::StateRecord;
+
+use crate::body::{self, Abort, Commit, Hello, HelloAck, Id, Running, Shape, Verdict, printable};
+use crate::handover::{TargetAction, TargetInput, TargetOwner};
+use crate::inbox::{Inbox, Item};
+use crate::limits;
+use crate::link::Link;
+use crate::memory::{Run, Runs};
+use crate::outbox::Outbox;
+use crate::reason::Reason;
+use crate::stats::Totals;
+use crate::tuning::{Clock, Tuning};
+use crate::vm::{Offer, TargetVm};
+use crate::wire::{RecordType, WireError};
+
+/// What a target needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct TargetParams {
+    /// Drawn by this host when it started.
+    pub boot: Id,
+    /// Times and sizes.
+    pub tuning: Tuning,
+    /// Ticks a second of the clock that `now` is read from.
+    pub hz: u64,
+}
+
+/// How it ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TargetOutcome {
+    /// The VM runs here.
+    Runs,
+    /// The source only asked; the answer was yes.
+    Checked,
+    /// The VM does not fit, and why.
+    Refused(String),
+    /// Nothing is left here.
+    Failed(Reason),
+}
+
+/// What a poll did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TargetEvent {
+    /// It waits for the peer, the link or the VM.
+    Waiting,
+    /// It worked; more may be done at once.
+    Working,
+    /// HELLO was read: [`Target::hello`].
+    Greeted,
+    /// The VM is made; memory may come.
+    Accepted,
+    /// A round is over.
+    Round {
+        /// From 1.
+        round: u32,
+        /// Pages in it.
+        pages: u64,
+        /// Pages dirty at its end, as the source counts them.
+        dirty: u64,
+    },
+    /// All is here and loaded; READY is queued.
+    Ready,
+    /// The VM runs here; RUNNING is queued.
+    Running {
+        /// As given to [`TargetVm::run`].
+        downtime_ns: u64,
+    },
+    /// It is over; given once. The link can be closed.
+    Finished(TargetOutcome),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Stream,
+    Hello,
+    Policy,
+    Shape,
+    Create,
+    Fill,
+    Ready,
+    Closing,
+    Finished,
+}
+
+/// A memory record that is being put in place, over several polls.
+struct Applying {
+    runs: Runs,
+    run: Option<Run>,
+    seal: u64,
+}
+
+/// The end that the VM comes to: made for each connection accepted, polled until [`TargetEvent::Finished`].
+pub struct Target {
+    params: TargetParams,
+    clock: Clock,
+    phase: Phase,
+    /// When the last record other than a sign of life was read.
+    progress: u64,
+    owner: TargetOwner,
+    inbox: Inbox,
+    outbox: Outbox,
+    hello: Option<Hello>,
+    policy: Vec<u8>,
+    shape: Option<Shape>,
+    /// Whether `create` was called and `destroy` is due.
+    made: bool,
+    applying: Option<Applying>,
+    round: u32,
+    round_pages: u64,
+    /// Page frame behind the last one of this round.
+    next: u64,
+    totals: Totals,
+    states: Vec<StateRecord>,
+    state_bytes: usize,
+    outcome: Option<TargetOutcome>,
+}
+
+impl Target {
+    /// A target that waits for the first byte. `now` in ticks.
+    #[must_use]
+    pub fn new(params: TargetParams, now: u64) -> Self {
+        Self {
+            clock: Clock::new(params.hz),
+            params,
+            phase: Phase::Stream,
+            progress: now,
+            owner: TargetOwner::Filling,
+            inbox: Inbox::new(now),
+            outbox: Outbox::new(now),
+            hello: None,
+            policy: Vec::new(),
+            shape: None,
+            made: false,
+            applying: None,
+            round: 0,
+            round_pages: 0,
+            next: 0,
+            totals: Totals::default(),
+            states: Vec::new(),
+            state_bytes: 0,
+            outcome: None,
+        }
+    }
+
+    /// Who owns the VM now.
+    #[must_use]
+    pub fn owner(&self) -> TargetOwner {
+        self.owner
+    }
+
+    /// Who is at the other end, and which VM it is about.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.as_ref()
+    }
+
+    /// The machine that was offered, once its numbers are checked.
+    #[must_use]
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_ref()
+    }
+
+    /// The pages and records held so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Does a bounded amount of work. `now` in ticks, never going back.
+    pub fn poll(&mut self, now: u64, link: &mut impl Link, vm: &mut impl TargetVm) -> TargetEvent {
+        self.outbox.flush(link, now);
+        let mut event = TargetEvent::Waiting;
+        if !self.is_closing() {
+            event = self.step(now, link, vm).unwrap_or_else(|reason| {
+                self.end(reason, now, vm);
+                TargetEvent::Working
+            });
+            self.outbox.flush(link, now);
+        }
+        // An event is told before the end is.
+        if self.phase == Phase::Closing && matches!(event, TargetEvent::Waiting | TargetEvent::Working) {
+            let late = self.clock.passed(self.progress, now, self.params.tuning.linger_ms);
+            if self.outbox.is_empty() || !link.is_open() || late {
+                self.phase = Phase::Finished;
+                if let Some(outcome) = self.outcome.take() {
+                    return TargetEvent::Finished(outcome);
+                }
+            }
+        }
+        event
+    }
+
+    /// Ends the migration and destroys what came. `false` once COMMIT is read or all is over: nothing happens then.
+    pub fn cancel(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        self.end(Reason::Cancelled(why.into()), now, vm);
+        true
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Finished)
+    }
+
+    fn step(
+        &mut self,
+        now: u64,
+        link: &mut impl Link,
+        vm: &mut impl TargetVm,
+    ) -> Result<TargetEvent, Reason> {
+        let mut budget = u64::from(self.params.tuning.pages_per_poll.max(1));
+        let mut event = TargetEvent::Waiting;
+        for _ in 0..limits::RECORDS_PER_POLL {
+            if self.applying.is_some() {
+                event = TargetEvent::Working;
+                let done = self.apply(&mut budget, vm)?;
+                self.inbox.touch(now);
+                self.progress = now;
+                if !done {
+                    break;
+                }
+            }
+            if self.phase == Phase::Create {
+                if !link.is_open() {
+                    return Err(Reason::LinkLost);
+                }
+                if self.create(now, vm)? {
+                    return Ok(TargetEvent::Accepted);
+                }
+                break;
+            }
+            if self.is_closing() {
+                return Ok(TargetEvent::Working);
+            }
+            match self.inbox.next(link, now)? {
+                None if link.is_open() => break,
+                None => return Err(Reason::LinkLost),
+                Some(Item::Skipped) => self.progress = now,
+                Some(Item::Stream(header)) => {
+                    self.outbox.put_stream_header();
+                    self.phase = Phase::Hello;
+                    header.agree()?;
+                }
+                Some(Item::Record(kind, seal)) => {
+                    event = TargetEvent::Working;
+                    let told = self.record(kind, seal, now, vm)?;
+                    if kind != RecordType::Ping {
+                        self.progress = now;
+                    }
+                    if self.applying.is_none() {
+                        self.inbox.release();
+                    }
+                    if let Some(told) = told {
+                        return Ok(told);
+                    }
+                }
+            }
+        }
+        self.timers(now)?;
+        Ok(event)
+    }
+
+    fn record(
+        &mut self,
+        kind: RecordType,
+        seal: u64,
+        now: u64,
+        vm: &mut impl TargetVm,
+    ) -> Result<Option<TargetEvent>, Reason> {
+        let body = self.inbox.body();
+        match (kind, self.phase) {
+            (RecordType::Ping, _) => {}
+            (RecordType::Abort, _) => {
+                let Abort { reason } = body::decode(kind, body)?;
+                return Err(Reason::Peer(printable(&reason, limits::MAX_TEXT)));
+            }
+            (RecordType::Hello, Phase::Hello) => {
+                let hello: Hello = body::decode(kind, body)?;
+                body::check_name(kind, "VM name", &hello.vm_name)?;
+                let ack = HelloAck { migration: hello.migration, boot: self.params.boot };
+                self.outbox.put(RecordType::HelloAck, &ack);
+                self.hello = Some(hello);
+                self.phase = Phase::Policy;
+                return Ok(Some(TargetEvent::Greeted));
+            }
+            (RecordType::Policy, Phase::Policy) => {
+                self.policy = body.to_vec();
+                self.phase = Phase::Shape;
+            }
+            (RecordType::Shape, Phase::Shape) => {
+                let shape: Shape = body::decode(kind, body)?;
+                shape.validate()?;
+                self.shape = Some(shape);
+                self.check(now, vm);
+            }
+            (RecordType::Memory, Phase::Fill) if self.states.is_empty() => {
+                self.applying = Some(Applying { runs: Runs::default(), run: None, seal });
+            }
+            (RecordType::RoundEnd, Phase::Fill) if self.states.is_empty() => {
+                return self.round_end().map(Some);
+            }
+            (RecordType::State, Phase::Fill) if self.round > 0 => self.state(seal)?,
+            (RecordType::StateEnd, Phase::Fill) if self.round > 0 => {
+                self.verify(vm)?;
+                self.act(TargetInput::Verified, Reason::LinkLost, now, vm);
+                return Ok(Some(TargetEvent::Ready));
+            }
+            // A COMMIT that no READY has called for commits nothing.
+            (RecordType::Commit, Phase::Ready) if self.outbox.is_empty() => {
+                let commit: Commit = body::decode(kind, body)?;
+                if self.migration() != Some(commit.migration) {
+                    return Err(Reason::OtherMigration(kind));
+                }
+                let downtime_ns = commit.paused_ns.saturating_add(commit.transit_ns);
+                if downtime_ns > limits::MAX_DOWNTIME_NS {
+                    return Err(WireError::body(kind, format!("downtime of {downtime_ns} ns")).into());
+                }
+                return Ok(self.commit(downtime_ns, now, vm));
+            }
+            (kind, phase) => return Err(WireError::Unexpected { kind, state: unexpected_in(phase) }.into()),
+        }
+        Ok(None)
+    }
+
+    fn migration(&self) -> Option<Id> {
+        self.hello.as_ref().map(|hello| hello.migration)
+    }
+
+    /// The verdict, or the part of it that needs no memory.
+    fn check(&mut self, now: u64, vm: &mut impl TargetVm) {
+        let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
+        let verdict = vm.check(&Offer { hello, policy: &self.policy, shape });
+        match verdict {
+            Err(why) => self.refuse(&why, now, vm),
+            Ok(()) if hello.check_only => {
+                self.outbox.put(RecordType::Verdict, &Verdict { refused: None });
+                self.owner = self.owner.step(TargetInput::Stop).0;
+                self.close(TargetOutcome::Checked, now);
+            }
+            Ok(()) => self.phase = Phase::Create,
+        }
+    }
+
+    /// Makes the VM; whether it is made.
+    fn create(&mut self, now: u64, vm: &mut impl TargetVm) -> Result<bool, Reason> {
+        let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return Ok(false) };
+        self.made = true;
+        match vm.create(&Offer { hello, policy: &self.policy, shape }) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(why)) => {
+                self.made = false;
+                self.refuse(&why, now, vm);
+                Ok(false)
+            }
+            Poll::Ready(Ok(())) => {
+                self.outbox.put(RecordType::Verdict, &Verdict { refused: None });
+                self.policy = Vec::new();
+                self.phase = Phase::Fill;
+                self.progress = now;
+                self.inbox.touch(now);
+                Ok(true)
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) {
+        let why = printable(why, limits::MAX_TEXT);
+        self.outbox.put(RecordType::Verdict, &Verdict { refused: Some(why.clone()) });
+        self.act(TargetInput::Stop, Reason::Refused(why.clone()), now, vm);
+        self.close(TargetOutcome::Refused(why), now);
+    }
+
+    fn timers(&mut self, now: u64) -> Result<(), Reason> {
+        let tuning = &self.params.tuning;
+        // While this end is busy it does not listen, and silence means nothing.
+        let listens = self.phase != Phase::Create && self.applying.is_none();
+        if listens && self.clock.passed(self.inbox.heard(), now, tuning.dead_man_ms) {
+            return Err(Reason::Silent(tuning.dead_man_ms));
+        }
+        if self.clock.passed(self.progress, now, tuning.stall_ms) {
+            let what = if self.phase == Phase::Create { "memory for the VM" } else { "progress of the peer" };
+            return Err(Reason::NoReply { what, ms: tuning.stall_ms });
+        }
+        let quiet = self.clock.passed(self.outbox.spoke(), now, tuning.keepalive_ms);
+        if quiet && self.outbox.is_empty() && self.phase != Phase::Stream && !self.is_closing() {
+            self.outbox.put_raw(RecordType::Ping, &[]);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, downtime_ns: u64, now: u64, vm: &mut impl TargetVm) -> Option<TargetEvent> {
+        let (owner, action) = self.owner.step(TargetInput::Commit);
+        self.owner = owner;
+        if action != TargetAction::Run {
+            return None;
+        }
+        vm.run(downtime_ns);
+        if let Some(migration) = self.migration() {
+            self.outbox.put(RecordType::Running, &Running { migration });
+        }
+        self.close(TargetOutcome::Runs, now);
+        Some(TargetEvent::Running { downtime_ns })
+    }
+
+    /// The migration cannot go on.
+    fn end(&mut self, reason: Reason, now: u64, vm: &mut impl TargetVm) {
+        let input = match reason {
+            Reason::Peer(_) => TargetInput::Aborted,
+            Reason::LinkLost | Reason::Wire(_) | Reason::Differs { .. } | Reason::OtherMigration(_) => {
+                TargetInput::Lost
+            }
+            _ => TargetInput::Stop,
+        };
+        self.act(input, reason, now, vm);
+    }
+
+    /// Carries out what [`TargetOwner`] decides; running the VM is [`Target::commit`]'s.
+    fn act(&mut self, input: TargetInput, reason: Reason, now: u64, vm: &mut impl TargetVm) {
+        let (owner, action) = self.owner.step(input);
+        self.owner = owner;
+        match action {
+            TargetAction::Nothing | TargetAction::Run => {}
+            TargetAction::SendReady => {
+                if let Some(migration) = self.migration() {
+                    self.outbox.put(RecordType::Ready, &self.totals.holding(migration));
+                }
+                self.phase = Phase::Ready;
+            }
+            TargetAction::Destroy => {
+                if core::mem::take(&mut self.made) {
+                    vm.destroy();
+                }
+                let deaf = matches!(
+                    reason,
+                    Reason::LinkLost
+                        | Reason::Peer(_)
+                        | Reason::Refused(_)
+                        | Reason::Wire(WireError::NotOurs(_))
+                );
+                if !deaf && self.phase != Phase::Stream {
+                    let reason = printable(&format!("{reason}"), limits::MAX_TEXT);
+                    self.outbox.put(RecordType::Abort, &Abort { reason });
+                }
+                self.close(TargetOutcome::Failed(reason), now);
+            }
+        }
+    }
+
+    fn close(&mut self, outcome: TargetOutcome, now: u64) {
+        self.outcome = Some(outcome);
+        self.applying = None;
+        self.states = Vec::new();
+        self.policy = Vec::new();
+        self.progress = now;
+        self.phase = Phase::Closing;
+    }
+}
+
+fn unexpected_in(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Stream | Phase::Hello => "where HELLO was due",
+        Phase::Policy => "where POLICY was due",
+        Phase::Shape => "where SHAPE was due",
+        Phase::Create => "before the verdict",
+        Phase::Fill => "out of order in memory and state",
+        Phase::Ready => "where COMMIT was due",
+        Phase::Closing | Phase::Finished => "after the end",
+    }
+}

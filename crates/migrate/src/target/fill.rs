@@ -1,0 +1,129 @@
+//! Memory and state as they come.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::{Target, TargetEvent};
+use crate::body::{self, Holding, RoundEnd, State};
+use crate::limits;
+use crate::memory::{Content, Run, apply};
+use crate::reason::Reason;
+use crate::source::differs;
+use crate::vm::TargetVm;
+use crate::wire::{RecordType, WireError};
+
+impl Target {
+    /// Puts the memory record at hand in place; whether it is done.
+    pub(super) fn apply(&mut self, budget: &mut u64, vm: &mut impl TargetVm) -> Result<bool, Reason> {
+        let Some(mut record) = self.applying.take() else { return Ok(true) };
+        loop {
+            let mut run = match record.run.take() {
+                Some(run) => run,
+                None => match record.runs.next(self.inbox.body())? {
+                    Some(run) => self.admit(run)?,
+                    None => break,
+                },
+            };
+            // Fresh memory is zero, and the first round brings each page once.
+            if self.round == 0 && run.content == Content::Fill(0) {
+                continue;
+            }
+            apply(&mut run, self.inbox.body(), budget, vm)?;
+            if run.count > 0 {
+                record.run = Some(run);
+                self.applying = Some(record);
+                return Ok(false);
+            }
+        }
+        self.totals.mix(record.seal);
+        self.totals.memory_records += 1;
+        self.inbox.release();
+        Ok(true)
+    }
+
+    /// Checks a run against the agreed RAM and the order of the round, and counts it.
+    fn admit(&mut self, run: Run) -> Result<Run, Reason> {
+        let Some(shape) = &self.shape else { return Err(bad("no shape".into())) };
+        if !shape.covers(run.first, run.count) {
+            return Err(bad(format!("{} pages at frame {:#x} are not guest RAM", run.count, run.first)));
+        }
+        let in_order = if self.round == 0 {
+            shape.next_frame(self.next) == Some(run.first)
+        } else {
+            run.first >= self.next
+        };
+        if !in_order {
+            return Err(bad(format!("frame {:#x} out of order, {:#x} is next", run.first, self.next)));
+        }
+        self.next = run.first.saturating_add(run.count);
+        self.round_pages = self.round_pages.saturating_add(run.count);
+        self.totals.pages = self.totals.pages.saturating_add(run.count);
+        match run.content {
+            Content::Fill(0) => self.totals.zero = self.totals.zero.saturating_add(run.count),
+            Content::Fill(_) => self.totals.fill = self.totals.fill.saturating_add(run.count),
+            Content::Data(_) => {}
+        }
+        Ok(run)
+    }
+
+    pub(super) fn round_end(&mut self) -> Result<TargetEvent, Reason> {
+        let end: RoundEnd = body::decode(RecordType::RoundEnd, self.inbox.body())?;
+        if end.round != self.round.saturating_add(1) {
+            let why = format!("round {} behind round {}", end.round, self.round);
+            return Err(WireError::body(RecordType::RoundEnd, why).into());
+        }
+        // Round 1 is in order without a gap: its count proves that it brought every page.
+        let pages =
+            if self.round == 0 { self.shape.as_ref().map_or(0, crate::Shape::pages) } else { end.pages };
+        if end.pages != self.round_pages || pages != self.round_pages {
+            return Err(Reason::Differs { what: "pages of the round", sent: pages, held: self.round_pages });
+        }
+        let event = TargetEvent::Round { round: end.round, pages: end.pages, dirty: end.dirty };
+        self.round = end.round;
+        self.round_pages = 0;
+        self.next = 0;
+        Ok(event)
+    }
+
+    pub(super) fn state(&mut self, seal: u64) -> Result<(), Reason> {
+        let body = self.inbox.body();
+        if self.states.len() >= limits::MAX_STATE_RECORDS {
+            return Err(WireError::body(RecordType::State, "too many of them").into());
+        }
+        self.state_bytes = self.state_bytes.saturating_add(body.len());
+        if self.state_bytes > limits::MAX_STATE_BYTES {
+            return Err(
+                WireError::body(RecordType::State, format!("{} bytes in all", self.state_bytes)).into()
+            );
+        }
+        let state: State = body::decode(RecordType::State, body)?;
+        body::check_name(RecordType::State, "kind", &state.kind)?;
+        if self.states.iter().any(|s| s.kind == state.kind && s.instance == state.instance) {
+            let why = format!("{} {} came twice", state.kind, state.instance);
+            return Err(WireError::body(RecordType::State, why).into());
+        }
+        self.states.push(state.into());
+        self.totals.mix(seal);
+        self.totals.state_records += 1;
+        Ok(())
+    }
+
+    /// Compares what came with what was sent, and loads the state.
+    pub(super) fn verify(&mut self, vm: &mut impl TargetVm) -> Result<(), Reason> {
+        let sent: Holding = body::decode(RecordType::StateEnd, self.inbox.body())?;
+        let Some(migration) = self.migration().filter(|id| *id == sent.migration) else {
+            return Err(Reason::OtherMigration(RecordType::StateEnd));
+        };
+        if self.round_pages != 0 {
+            return Err(WireError::body(RecordType::StateEnd, "in the middle of a round").into());
+        }
+        differs(&sent, &self.totals.holding(migration))?;
+        vm.import_state(&self.states)?;
+        self.states.clear();
+        Ok(())
+    }
+}
+
+fn bad(why: String) -> Reason {
+    WireError::Body { kind: RecordType::Memory, why }.into()
+}

@@ -1,0 +1,123 @@
+//! What the machines ask of the VM on their host.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::task::Poll;
+
+use vm_types::{MemoryError, StateError, StateRecord};
+
+use crate::body::{Hello, Shape};
+use crate::page::{PAGE_BYTES, PageKind, scan};
+
+/// The VM on the host it leaves. `gfn` are page frame numbers: guest-physical address / 4096.
+pub trait SourceVm {
+    /// Starts to record which pages are written.
+    ///
+    /// # Errors
+    /// In words, where the host cannot.
+    fn start_tracking(&mut self) -> Result<(), String>;
+
+    /// Adds the pages written since the last harvest to the set that [`SourceVm::take_dirty`] empties, and
+    /// says how many the set holds. When it is `Ready`, every CPU has acknowledged the loss of its cached
+    /// translations, so that a later write is recorded again: only then may a page be read.
+    fn harvest(&mut self) -> Poll<u64>;
+
+    /// Takes the lowest page frame from `from` on out of the harvested set.
+    fn take_dirty(&mut self, from: u64) -> Option<u64>;
+
+    /// Copies a page out.
+    ///
+    /// # Errors
+    /// [`MemoryError`] where the frame is not RAM.
+    fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError>;
+
+    /// Says what a page holds, and copies it out where that is data. To be replaced where a page can be
+    /// scanned in place: a write that races with the scan makes the page dirty again.
+    ///
+    /// # Errors
+    /// As [`SourceVm::read_page`].
+    fn classify_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<PageKind, MemoryError> {
+        self.read_page(gfn, page)?;
+        Ok(scan(page))
+    }
+
+    /// Asks the guest to stop; `Ready` when no vCPU runs any more. Called until it is.
+    fn pause(&mut self) -> Poll<()>;
+
+    /// Undoes [`SourceVm::pause`], and that alone: also while it is still pending, and never the operator's pause.
+    fn resume(&mut self);
+
+    /// Counts every page harvested since [`SourceVm::start_tracking`] as dirty again: the attempt failed.
+    fn give_back(&mut self);
+
+    /// Ends the recording and frees what it took.
+    fn stop_tracking(&mut self);
+
+    /// The state of vCPUs and devices, taken while the guest is paused.
+    ///
+    /// # Errors
+    /// In words, where some state cannot be exported.
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String>;
+
+    /// Marks the VM as given away: from now on it never runs here by itself. COMMIT is queued after this.
+    fn give_up(&mut self);
+
+    /// The target runs it: the VM and its memory are freed.
+    fn free(&mut self);
+
+    /// It is not known whether the target runs it: the VM stays, paused, until an operator decides.
+    fn mark_unknown(&mut self);
+}
+
+/// What the source asks the target to take.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// Who, and which VM.
+    pub hello: &'a Hello,
+    /// The CPU policy: bytes of the `cpu-policy` crate, unchecked.
+    pub policy: &'a [u8],
+    /// Checked against the constants of [`crate::limits`] only.
+    pub shape: &'a Shape,
+}
+
+/// The guest's RAM on the host it comes to.
+pub trait TargetMemory {
+    /// Puts a page in place.
+    ///
+    /// # Errors
+    /// [`MemoryError`] where the frame is not RAM.
+    fn write_page(&mut self, gfn: u64, page: &[u8; PAGE_BYTES]) -> Result<(), MemoryError>;
+
+    /// Fills a page with an 8-byte little-endian word.
+    ///
+    /// # Errors
+    /// As [`TargetMemory::write_page`].
+    fn fill_page(&mut self, gfn: u64, word: u64) -> Result<(), MemoryError>;
+}
+
+/// The VM on the host it comes to.
+pub trait TargetVm: TargetMemory {
+    /// Whether this host can run it. Changes nothing.
+    ///
+    /// # Errors
+    /// The exact leaf, bit, MSR, device or size that does not fit.
+    fn check(&mut self, offer: &Offer<'_>) -> Result<(), String>;
+
+    /// Makes the VM with all its memory, zeroed. Called until it is `Ready`.
+    ///
+    /// # Errors
+    /// In words; nothing is left behind then.
+    fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>>;
+
+    /// Checks and loads all the state. Nothing may be left that could keep [`TargetVm::run`] from running.
+    ///
+    /// # Errors
+    /// The record at fault.
+    fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError>;
+
+    /// Lets the guest run. `downtime_ns`: how long it has stood, for its time line.
+    fn run(&mut self, downtime_ns: u64);
+
+    /// Frees all that [`TargetVm::create`] made, even while that is pending.
+    fn destroy(&mut self);
+}

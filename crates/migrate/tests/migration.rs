@@ -1,0 +1,178 @@
+//! Whole migrations over a pipe in memory.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::*;
+use migrate::{RoundStats, SourceEvent, SourceOutcome, StopCause, TargetEvent, TargetOutcome};
+
+fn rounds(world: &World) -> Vec<RoundStats> {
+    world
+        .source_events
+        .iter()
+        .filter_map(|e| if let SourceEvent::Round(r) = e { Some(*r) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_guest_moves() {
+    let mut world = World::new(small_guest());
+    let (source, target) = world.finish();
+    world.assert_moved();
+    assert_eq!(target, TargetOutcome::Runs);
+    let SourceOutcome::Done(summary) = source else { panic!("{source:?}") };
+    let rounds = rounds(&world);
+    assert_eq!(summary.rounds as usize, rounds.len());
+    assert_eq!(rounds[0].pages, 24);
+    assert_eq!(summary.pages, rounds.iter().map(|r| r.pages).sum::<u64>());
+    assert_eq!(summary.bytes, world.cable.borrow().wires[0].record.len() as u64);
+    assert_eq!(world.leaving.log, ["track", "pause", "give_up", "free"]);
+    assert_eq!(world.coming.log, ["check", "create", "import", "run"]);
+    let last = world.target_events.iter().rev().nth(1);
+    assert_eq!(last, Some(&TargetEvent::Ready));
+    // From the pause to COMMIT, and half a round trip; the clock ticks once a microsecond.
+    assert!(world.coming.downtime_ns >= (summary.pages_ticks + summary.state_ticks) * 1000);
+    assert!(world.coming.downtime_ns <= summary.downtime_ticks() * 1000);
+    let text = source.to_string();
+    assert!(text.starts_with("done: ") && text.contains("downtime "), "{text}");
+}
+
+#[test]
+fn chunks_of_any_size_change_nothing() {
+    for chunk in [1, 2, 7, 15, 16, 17, 100, 5000] {
+        for window in [1, 64, 1460, 65536] {
+            let mut world = World::new(small_guest());
+            {
+                let mut cable = world.cable.borrow_mut();
+                cable.chunk = chunk;
+                cable.window = window;
+                cable.rng = Rng(chunk as u64 * 31 + window as u64);
+            }
+            world.finish();
+            world.assert_moved();
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_writes_all_the_time_moves_whole() {
+    for seed in 1..40 {
+        let mut rng = Rng(seed * 0x9e37_79b9);
+        let mut vm = Leaving::new(&[(0, 160), (256, 200)]);
+        for page in &mut vm.pages {
+            match rng.below(4) {
+                0 => {}
+                1 => page.fill(rng.next() as u8),
+                _ => page.iter_mut().for_each(|b| *b = rng.next() as u8),
+            }
+        }
+        vm.writes = (0..3000)
+            .map(|_| if rng.below(2) == 0 { rng.below(160) } else { 256 + rng.below(200) })
+            .collect();
+        let mut params = source_params(&vm);
+        params.tuning.dirty_threshold = rng.below(20);
+        let mut world = World::with(vm, params);
+        world.cable.borrow_mut().window = 1 + rng.below(20_000) as usize;
+        world.finish();
+        world.assert_moved();
+    }
+}
+
+#[test]
+fn a_guest_that_never_calms_down_is_stopped_in_the_end() {
+    let mut vm = Leaving::new(&[(0, 64)]);
+    vm.writes = (0..1_000_000).map(|i| i % 64).collect();
+    for page in &mut vm.pages {
+        page[77] = 1;
+    }
+    let mut params = source_params(&vm);
+    params.tuning.pages_per_poll = 1;
+    let mut world = World::with(vm, params);
+    world.cable.borrow_mut().window = 4096;
+    let (source, _) = world.finish();
+    world.assert_moved();
+    let SourceOutcome::Done(summary) = source else { panic!("{source:?}") };
+    assert!(matches!(summary.stop, StopCause::MaxRounds | StopCause::NoProgress), "{summary:?}");
+    assert!(summary.rounds <= 13);
+}
+
+#[test]
+fn a_zero_page_costs_next_to_nothing() {
+    let mut vm = Leaving::new(&[]);
+    vm.ranges = vec![migrate::PageRange { first: 0, pages: 65536 }];
+    // One page stands for all of them.
+    struct Zero(Leaving);
+    impl migrate::SourceVm for Zero {
+        fn start_tracking(&mut self) -> Result<(), String> {
+            self.0.start_tracking()
+        }
+        fn harvest(&mut self) -> std::task::Poll<u64> {
+            self.0.harvest()
+        }
+        fn take_dirty(&mut self, from: u64) -> Option<u64> {
+            self.0.take_dirty(from)
+        }
+        fn read_page(&mut self, gfn: u64, page: &mut Page) -> Result<(), vm_types::MemoryError> {
+            page.fill(0);
+            // Linux leaves freed init memory filled, here and there.
+            if gfn % 4096 == 5 {
+                page.fill(0xcc);
+            }
+            Ok(())
+        }
+        fn pause(&mut self) -> std::task::Poll<()> {
+            self.0.pause()
+        }
+        fn resume(&mut self) {
+            self.0.resume();
+        }
+        fn give_back(&mut self) {
+            self.0.give_back();
+        }
+        fn stop_tracking(&mut self) {
+            self.0.stop_tracking();
+        }
+        fn export_state(&mut self) -> Result<Vec<vm_types::StateRecord>, String> {
+            self.0.export_state()
+        }
+        fn give_up(&mut self) {
+            self.0.give_up();
+        }
+        fn free(&mut self) {
+            self.0.free();
+        }
+        fn mark_unknown(&mut self) {
+            self.0.mark_unknown();
+        }
+    }
+    let mut encoder = migrate::memory::Encoder::new();
+    let mut bytes = 0;
+    let mut zero = Zero(vm);
+    for gfn in 0..65536 {
+        if encoder.is_full() {
+            bytes += encoder.take(|_, len| len);
+        }
+        encoder.add(gfn, &mut zero).unwrap();
+    }
+    bytes += encoder.take(|_, len| len);
+    println!("{bytes} bytes for 65536 pages, headers included");
+    assert!(bytes * 100 <= 65536, "{bytes} bytes: more than 0.01 a page");
+}
+
+#[test]
+fn rounds_print_as_the_log_wants_them() {
+    let round = RoundStats { round: 2, pages: 10, zero: 3, fill: 1, bytes: 28_000, dirty_next: 4, ticks: 99 };
+    assert_eq!(round.to_string(), "round 2: 10 pages, 3 zero, 28000 bytes, 4 dirty next, 99 ticks");
+}
+
+#[test]
+fn memory_that_is_not_there_at_once_is_waited_for() {
+    let mut world = World::new(small_guest());
+    world.coming.create_delay = 50_000;
+    world.tick = 1000; // 50 s in all, beyond the dead-man's time but within the stall's
+    let mut params = source_params(&world.leaving);
+    params.tuning.reply_ms = 100_000;
+    world.source = migrate::Source::new(params, 0);
+    world.finish();
+    world.assert_moved();
+}
