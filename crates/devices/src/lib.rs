@@ -1,3 +1,29 @@
 //! The device models of a guest's machine, free of I/O: UART, PIC, PIT, RTC, IO-APIC, local APIC, PM timer, ACPI tables.
+//!
+//! [`Platform`] is the whole board behind port, MMIO and MSR accesses; [`acpi::build`] describes it to the guest.
+//! Every clock is computed from the guest time line ([`vm_types::Now`]).
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod acpi;
+mod chipset;
+mod clock;
+mod ioapic;
+mod lapic;
+mod pic;
+mod pit;
+mod platform;
+mod pm;
+mod rtc;
+mod state;
+mod uart;
+
+pub use clock::APIC_BUS_HZ;
+pub use ioapic::{IOAPIC_BASE, PINS as IOAPIC_PINS};
+pub use lapic::{GpFault, LAPIC_BASE};
+pub use pit::PIT_HZ;
+pub use platform::{DeviceId, Effect, MAX_VCPUS, Platform, PlatformConfig, VcpuSet, owns_msr};
+pub use pm::PM_TIMER_HZ;
+pub use uart::{IN_CAPACITY as UART_IN_CAPACITY, OUT_CAPACITY as UART_OUT_CAPACITY};

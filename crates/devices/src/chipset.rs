@@ -1,0 +1,155 @@
+//! The small ports of a PC: keyboard controller without a keyboard, port 0x92, reset control, PCI configuration.
+
+use crate::state::{decode, encode, ensure};
+use minicbor::{Decode, Encode};
+use vm_types::{StateError, StateRecord};
+
+pub(crate) const KIND: &str = "chipset";
+const VERSION: u16 = 1;
+const OUTPUT_FULL: u8 = 1;
+const SYSTEM_FLAG: u8 = 4;
+const LAST_WAS_COMMAND: u8 = 8;
+const TIME_OUT: u8 = 0x40;
+/// What the controller reports for a device that does not answer.
+const NO_ANSWER: u8 = 0xFE;
+const SELF_TEST_PASSED: u8 = 0x55;
+/// Interface test: the clock line is stuck, as without a device.
+const CLOCK_STUCK: u8 = 0x01;
+const RESET_LINE: u8 = 1;
+/// Reset line released, A20 on.
+const OUTPUT_PORT: u8 = 0x03;
+
+#[derive(Clone, Encode, Decode)]
+pub(crate) struct Chipset {
+    /// The keyboard controller's status bits beside OBF and IBF.
+    #[n(0)]
+    status: u8,
+    #[n(1)]
+    output: Option<u8>,
+    /// The controller's command byte.
+    #[n(2)]
+    command_byte: u8,
+    /// The command whose data byte is awaited.
+    #[n(3)]
+    command: Option<u8>,
+    #[n(4)]
+    port92: u8,
+    #[n(5)]
+    reset_control: u8,
+    #[n(6)]
+    pci_address: u32,
+}
+
+impl Chipset {
+    pub(crate) fn new() -> Self {
+        Self {
+            status: SYSTEM_FLAG,
+            output: None,
+            command_byte: 0x34,
+            command: None,
+            port92: 0x02,
+            reset_control: 0,
+            pci_address: 0,
+        }
+    }
+
+    /// The level of the keyboard interrupt (IRQ 1).
+    pub(crate) fn irq(&self) -> bool {
+        self.output.is_some() && self.command_byte & 1 != 0
+    }
+
+    pub(crate) fn read_keyboard(&mut self, port: u16) -> u8 {
+        if port == 0x64 {
+            return self.status | if self.output.is_some() { OUTPUT_FULL } else { 0 };
+        }
+        self.status &= !TIME_OUT;
+        self.output.take().unwrap_or(0)
+    }
+
+    /// True when the write pulls the reset line.
+    pub(crate) fn write_keyboard(&mut self, port: u16, value: u8) -> bool {
+        if port == 0x64 {
+            self.status |= LAST_WAS_COMMAND;
+            return self.keyboard_command(value);
+        }
+        self.status &= !LAST_WAS_COMMAND;
+        match self.command.take() {
+            Some(0x60) => self.command_byte = value,
+            Some(0xD1) => return value & RESET_LINE == 0,
+            // Write to the output buffer: the byte comes back as if a keyboard had sent it.
+            Some(0xD2) => self.output = Some(value),
+            // A byte for either device: nobody is there.
+            _ => {
+                self.status |= TIME_OUT;
+                self.output = Some(NO_ANSWER);
+            }
+        }
+        false
+    }
+
+    fn keyboard_command(&mut self, value: u8) -> bool {
+        self.command = None;
+        match value {
+            0x20 => self.output = Some(self.command_byte),
+            0x60 | 0xD1..=0xD4 => self.command = Some(value),
+            0xAA => self.output = Some(SELF_TEST_PASSED),
+            0xA9 | 0xAB => self.output = Some(CLOCK_STUCK),
+            0xAD => self.command_byte |= 0x10,
+            0xAE => self.command_byte &= !0x10,
+            0xA7 => self.command_byte |= 0x20,
+            0xA8 => self.command_byte &= !0x20,
+            0xC0 => self.output = Some(0),
+            0xD0 => self.output = Some(OUTPUT_PORT),
+            // Pulse the output lines that are 0 in the low nibble.
+            0xF0..=0xFF => return value & RESET_LINE == 0,
+            _ => {}
+        }
+        false
+    }
+
+    /// A20 is always on.
+    pub(crate) fn read_port92(&self) -> u8 {
+        self.port92
+    }
+
+    /// True when bit 0 asks for a reset.
+    pub(crate) fn write_port92(&mut self, value: u8) -> bool {
+        self.port92 = value & 0xFE | 0x02;
+        value & 1 != 0
+    }
+
+    pub(crate) fn read_reset(&self) -> u8 {
+        self.reset_control
+    }
+
+    /// True on the rise of RST_CPU.
+    pub(crate) fn write_reset(&mut self, value: u8) -> bool {
+        let rises = value & !self.reset_control & 4 != 0;
+        self.reset_control = value & 0x0A;
+        rises
+    }
+
+    pub(crate) fn pci_address(&self) -> u32 {
+        self.pci_address
+    }
+
+    pub(crate) fn set_pci_address(&mut self, value: u32) {
+        self.pci_address = value & 0x80FF_FFFC;
+    }
+
+    pub(crate) fn export(&self) -> StateRecord {
+        encode(KIND, 0, VERSION, self)
+    }
+
+    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+        let chipset: Self = decode(record, VERSION)?;
+        let status = chipset.status;
+        ensure(status & !(SYSTEM_FLAG | LAST_WAS_COMMAND | TIME_OUT) == 0, KIND, "status", status)?;
+        let command = chipset.command.unwrap_or(0x60);
+        ensure(matches!(command, 0x60 | 0xD1..=0xD4), KIND, "command", command)?;
+        ensure(chipset.port92 & 3 == 2, KIND, "port 0x92", chipset.port92)?;
+        ensure(chipset.reset_control & !0x0A == 0, KIND, "reset control", chipset.reset_control)?;
+        ensure(chipset.pci_address & !0x80FF_FFFC == 0, KIND, "PCI address", chipset.pci_address)?;
+        Ok(chipset)
+    }
+}

@@ -1,0 +1,134 @@
+//! Memory-mapped registers and the MSRs of the local APIC.
+
+use super::{Effect, Platform};
+use crate::ioapic::IOAPIC_BASE;
+use crate::lapic::{GpFault, LAPIC_BASE};
+use vm_types::{Gpa, Now, PAGE_SIZE};
+
+const IA32_APIC_BASE: u32 = 0x1B;
+const IA32_TSC_DEADLINE: u32 = 0x6E0;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x83F;
+
+/// A device with memory-mapped registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceId {
+    /// The page at [`IOAPIC_BASE`].
+    IoApic,
+    /// The page at [`LAPIC_BASE`]; each vCPU sees its own.
+    Lapic,
+}
+
+/// Whether [`Platform::msr_read`] and [`Platform::msr_write`] answer for `msr`.
+#[must_use]
+pub fn owns_msr(msr: u32) -> bool {
+    matches!(msr, IA32_APIC_BASE | IA32_TSC_DEADLINE | X2APIC_FIRST..=X2APIC_LAST)
+}
+
+impl Platform {
+    /// The device that claims `gpa`.
+    #[inline]
+    #[must_use]
+    pub fn mmio_range(gpa: Gpa) -> Option<DeviceId> {
+        match gpa.0 & !(PAGE_SIZE - 1) {
+            IOAPIC_BASE => Some(DeviceId::IoApic),
+            LAPIC_BASE => Some(DeviceId::Lapic),
+            _ => None,
+        }
+    }
+
+    /// A load of `size` bytes (1, 2, 4 or 8) by `vcpu`. Where nothing answers it reads all ones.
+    pub fn mmio_read(&mut self, vcpu: usize, gpa: Gpa, size: u8, now: Now) -> u64 {
+        self.advance(now);
+        let offset = gpa.0 & (PAGE_SIZE - 1);
+        let ones = u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
+        let value = match (Self::mmio_range(gpa), self.lapics.get_mut(vcpu)) {
+            (Some(DeviceId::IoApic), _) => self.ioapic.read(offset).into(),
+            (Some(DeviceId::Lapic), Some(lapic)) if lapic.hw_enabled() && !lapic.x2apic() => {
+                let value = lapic.mmio_read(offset, size, now);
+                // An illegal register raises the error interrupt.
+                self.mark(vcpu);
+                value
+            }
+            _ => u64::MAX,
+        };
+        value & ones
+    }
+
+    /// A store of the low `size` bytes of `value` by `vcpu`.
+    pub fn mmio_write(&mut self, vcpu: usize, gpa: Gpa, size: u8, value: u64, now: Now) -> Option<Effect> {
+        self.advance(now);
+        let offset = gpa.0 & (PAGE_SIZE - 1);
+        match (Self::mmio_range(gpa), self.lapics.get_mut(vcpu)) {
+            (Some(DeviceId::IoApic), _) => {
+                match self.ioapic.write(offset, value as u32) {
+                    Ok(Some(message)) => self.deliver(&message),
+                    Ok(None) => {}
+                    Err(vector) => self.broadcast_eoi(vector),
+                }
+                // Pin 0 may have begun or ceased to pass ExtINT on.
+                self.update_intr();
+                None
+            }
+            (Some(DeviceId::Lapic), Some(lapic)) if lapic.hw_enabled() && !lapic.x2apic() => {
+                let action = lapic.mmio_write(offset, size, value, now);
+                let effect = self.act(vcpu, action);
+                self.update_next();
+                effect
+            }
+            _ => None,
+        }
+    }
+
+    /// RDMSR by `vcpu` of an MSR that [`owns_msr`] names.
+    ///
+    /// # Errors
+    /// [`GpFault`] where the processor would raise #GP(0).
+    pub fn msr_read(&mut self, vcpu: usize, msr: u32, now: Now) -> Result<u64, GpFault> {
+        self.advance(now);
+        let deadline = self.config.tsc_deadline;
+        let lapic = self.lapics.get_mut(vcpu).ok_or(GpFault)?;
+        match msr {
+            IA32_APIC_BASE => Ok(lapic.base()),
+            IA32_TSC_DEADLINE if deadline => Ok(lapic.tsc_deadline()),
+            X2APIC_FIRST..=X2APIC_LAST => lapic.msr_read((msr - X2APIC_FIRST) as u8, now),
+            _ => Err(GpFault),
+        }
+    }
+
+    /// WRMSR by `vcpu` of an MSR that [`owns_msr`] names.
+    ///
+    /// # Errors
+    /// [`GpFault`] where the processor would raise #GP(0); nothing is changed then.
+    pub fn msr_write(
+        &mut self,
+        vcpu: usize,
+        msr: u32,
+        value: u64,
+        now: Now,
+    ) -> Result<Option<Effect>, GpFault> {
+        self.advance(now);
+        let deadline = self.config.tsc_deadline;
+        let lapic = self.lapics.get_mut(vcpu).ok_or(GpFault)?;
+        let effect = match msr {
+            IA32_APIC_BASE => {
+                lapic.write_base(value)?;
+                self.mark(vcpu);
+                None
+            }
+            IA32_TSC_DEADLINE if deadline => {
+                lapic.write_tsc_deadline(value, now);
+                None
+            }
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let action = lapic.msr_write((msr - X2APIC_FIRST) as u8, value, now)?;
+                self.act(vcpu, action)
+            }
+            _ => return Err(GpFault),
+        };
+        self.update_next();
+        // A deadline that lies in the past fires at once.
+        self.advance(now);
+        Ok(effect)
+    }
+}

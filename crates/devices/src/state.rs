@@ -1,0 +1,36 @@
+//! Device state as records: numbered CBOR fields, checked field by field on the way in.
+
+use alloc::format;
+use alloc::string::ToString;
+use core::fmt::LowerHex;
+use minicbor::{Decode, Decoder, Encode};
+use vm_types::{StateError, StateRecord};
+
+/// Encodes `fields` as the record of one device.
+pub(crate) fn encode<T: Encode<()>>(kind: &str, instance: u16, version: u16, fields: &T) -> StateRecord {
+    // Writing into a Vec cannot fail.
+    let body = minicbor::to_vec(fields).unwrap_or_default();
+    StateRecord { kind: kind.to_string(), instance, version, body }
+}
+
+/// Decodes a record of exactly `version`, all of its bytes.
+pub(crate) fn decode<'b, T: Decode<'b, ()>>(record: &'b StateRecord, version: u16) -> Result<T, StateError> {
+    let refuse = |why| StateError { kind: record.kind.clone(), why };
+    if record.version != version {
+        return Err(refuse(format!("version {} is unknown, {version} is known", record.version)));
+    }
+    let mut decoder = Decoder::new(&record.body);
+    let fields = decoder.decode().map_err(|e| refuse(format!("body: {e}")))?;
+    match record.body.len() - decoder.position() {
+        0 => Ok(fields),
+        rest => Err(refuse(format!("{rest} bytes behind the body"))),
+    }
+}
+
+/// Refuses a field's value that the device can never hold.
+pub(crate) fn ensure(ok: bool, kind: &str, field: &str, value: impl LowerHex) -> Result<(), StateError> {
+    if ok {
+        return Ok(());
+    }
+    Err(StateError { kind: kind.to_string(), why: format!("{field} = {value:#x} is out of range") })
+}
