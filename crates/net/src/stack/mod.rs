@@ -78,7 +78,7 @@ impl Stack {
 
         let mut sockets = SocketSet::new(Vec::new());
         let ping_ident = rng.next() as u16;
-        let ping_socket = sockets.add(ping::socket(ping_ident));
+        let ping_socket = sockets.add(ping::echo_socket(ping_ident));
         let mut stack = Self {
             interface,
             sockets,
@@ -108,23 +108,30 @@ impl Stack {
         let now = instant(now_us);
         let mut busy = false;
         let mut device = NicDevice { nic, received: &mut self.received, outgoing: &mut self.outgoing };
+        // What ends a connection while frames are sent: a socket that is closed after frames came in was closed by one.
+        let by_timer = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
         self.interface.poll_maintenance(now);
-        for _ in 0..POLL_BUDGET {
+        for frame in 1..=POLL_BUDGET {
             match self.interface.poll_ingress_single(now, &mut device, &mut self.sockets) {
                 PollIngressSingleResult::None => break,
                 _ => busy = true,
             }
+            // Acknowledge at least every second segment (RFC 9293 3.8.6.3): the peer's slow start counts answers.
+            if frame.is_multiple_of(2) {
+                self.tcp.note_changes(&mut self.sockets, tcp::ClosedBy::Peer);
+                self.interface.poll_egress(now, &mut device, &mut self.sockets);
+                self.tcp.note_changes(&mut self.sockets, by_timer);
+            }
         }
-        // A socket that is closed now was closed by a segment of the peer, one that closes below by a timer.
-        self.tcp.note_closed(&self.sockets, tcp::ClosedBy::Peer);
+        self.tcp.note_changes(&mut self.sockets, tcp::ClosedBy::Peer);
+        self.tcp.avoid_short_segments(&mut self.sockets);
         for _ in 0..POLL_BUDGET {
             match self.interface.poll_egress(now, &mut device, &mut self.sockets) {
                 PollResult::None => break,
                 PollResult::SocketStateChanged => busy = true,
             }
         }
-        let by = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
-        self.tcp.note_closed(&self.sockets, by);
+        self.tcp.note_changes(&mut self.sockets, by_timer);
         self.poll_dhcp();
         self.tcp.maintain(&mut self.sockets, now_us);
         busy

@@ -32,7 +32,7 @@ pub(super) struct Ping {
     deadline_us: u64,
 }
 
-pub(super) fn socket(ident: u16) -> icmp::Socket<'static> {
+pub(super) fn echo_socket(ident: u16) -> icmp::Socket<'static> {
     let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 4 * PACKET]);
     let mut socket = icmp::Socket::new(buffer(), buffer());
     // Fails only for an endpoint that is not specified or a socket in use.
@@ -74,6 +74,9 @@ impl Stack {
         }
         if status == PingStatus::Waiting && now_us >= ping.deadline_us {
             status = PingStatus::TimedOut;
+            // A request that still waits for ARP would hold up the next.
+            self.sockets.remove(self.ping_socket);
+            self.ping_socket = self.sockets.add(echo_socket(self.ping_ident));
         }
         if status != PingStatus::Waiting {
             self.ping = None;

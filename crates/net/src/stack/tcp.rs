@@ -10,9 +10,12 @@ use smoltcp::wire::{IpAddress, IpEndpoint};
 
 /// Connections that exist at once, those that still deliver their last bytes included.
 pub const MAX_SOCKETS: usize = 8;
-/// Bytes of a connection's receive window and of its send buffer: at most so many are in flight.
-pub const WINDOW: usize = 65_535;
+/// Bytes of a connection's receive window and of its send buffer: at most so many are in flight. A whole number of
+/// full segments below 64 KiB, so that no short one is sent on the way.
+pub const WINDOW: usize = 44 * 1460;
 
+/// More than this queued is a bulk transfer.
+const BULK: usize = WINDOW / 2;
 const MAX_LISTENERS: usize = 4;
 /// A peer that began a handshake must finish it in this time, or the listener is free for the next.
 const HANDSHAKE_US: u64 = 5_000_000;
@@ -25,14 +28,15 @@ const LOCAL_PORTS: core::ops::RangeInclusive<u16> = 49_152..=65_535;
 pub struct TcpTiming {
     /// An idle connection is probed this often.
     pub keep_alive_us: u64,
-    /// A peer silent for this long while it owes an answer is taken for dead (RFC 5482 user timeout). It also bounds
-    /// an attempt to connect.
+    /// A peer silent for this long while it owes an answer is taken for dead (RFC 5482 user timeout).
     pub user_timeout_us: u64,
+    /// An attempt to connect ends after this time.
+    pub connect_timeout_us: u64,
 }
 
 impl Default for TcpTiming {
     fn default() -> Self {
-        Self { keep_alive_us: 10_000_000, user_timeout_us: 60_000_000 }
+        Self { keep_alive_us: 10_000_000, user_timeout_us: 60_000_000, connect_timeout_us: 20_000_000 }
     }
 }
 
@@ -121,16 +125,17 @@ fn buffer() -> Result<SocketBuffer<'static>, NetError> {
     Ok(SocketBuffer::new(bytes))
 }
 
-fn socket(timing: TcpTiming) -> Result<Socket<'static>, NetError> {
+/// A socket whose handshake must end within `handshake_us`.
+fn socket(handshake_us: u64) -> Result<Socket<'static>, NetError> {
     let mut socket = Socket::new(buffer()?, buffer()?);
     socket.set_congestion_control(CongestionControl::Reno);
     socket.set_nagle_enabled(false);
     socket.set_ack_delay(None);
-    configure(&mut socket, timing);
+    socket.set_timeout(Some(Duration::from_micros(handshake_us)));
     Ok(socket)
 }
 
-fn configure(socket: &mut Socket<'_>, timing: TcpTiming) {
+fn configure_established(socket: &mut Socket<'_>, timing: TcpTiming) {
     socket.set_keep_alive(Some(Duration::from_micros(timing.keep_alive_us)));
     socket.set_timeout(Some(Duration::from_micros(timing.user_timeout_us)));
 }
@@ -140,21 +145,35 @@ fn is_established(state: State) -> bool {
 }
 
 impl Table {
-    /// Records why connections ended; called while the reason is still known.
-    pub(super) fn note_closed(&mut self, sockets: &SocketSet<'_>, by: ClosedBy) {
+    /// Records that connections were made, or why they ended; called while the reason is still known.
+    pub(super) fn note_changes(&mut self, sockets: &mut SocketSet<'_>, by: ClosedBy) {
         for slot in &mut self.slots {
             let Use::Open { handle, established, ended: ended @ None, .. } = &mut slot.state else {
                 continue;
             };
-            let state = sockets.get::<Socket<'_>>(*handle).state();
-            *established |= is_established(state);
-            if state == State::Closed {
+            let socket = sockets.get_mut::<Socket<'_>>(*handle);
+            if !*established && is_established(socket.state()) {
+                *established = true;
+                configure_established(socket, self.timing);
+            }
+            if socket.state() == State::Closed {
                 *ended = Some(match by {
                     ClosedBy::Peer if *established => NetError::Reset,
                     ClosedBy::Peer => NetError::Refused,
                     ClosedBy::Timer => NetError::TimedOut,
                     ClosedBy::AddressLoss => NetError::NoAddress,
                 });
+            }
+        }
+    }
+
+    /// Nagle's algorithm is off, so that the last words of a message do not wait, but not while much is queued: a
+    /// short segment sent because the window ended would come back with every round trip.
+    pub(super) fn avoid_short_segments(&self, sockets: &mut SocketSet<'_>) {
+        for slot in &self.slots {
+            if let Use::Open { handle, .. } | Use::Lingering { handle, .. } = slot.state {
+                let socket = sockets.get_mut::<Socket<'_>>(handle);
+                socket.set_nagle_enabled(socket.send_queue() >= BULK);
             }
         }
     }
@@ -187,8 +206,7 @@ impl Table {
             Some(handle) => handle,
             None if accepted.count() >= listening.limit => return,
             None => {
-                let timing = TcpTiming { user_timeout_us: HANDSHAKE_US, ..self.timing };
-                let Ok(socket) = socket(timing) else { return };
+                let Ok(socket) = socket(HANDSHAKE_US) else { return };
                 let handle = sockets.add(socket);
                 listening.waiting = Some(handle);
                 handle
@@ -282,7 +300,7 @@ impl Stack {
             return Ok(None);
         }
         let index = self.tcp.claim(&mut self.sockets)?;
-        configure(self.sockets.get_mut::<Socket<'_>>(handle), self.tcp.timing);
+        configure_established(self.sockets.get_mut::<Socket<'_>>(handle), self.tcp.timing);
         self.tcp.listening(listener)?.waiting = None;
         Ok(Some(self.tcp.occupy(index, handle, Some(listener))))
     }
@@ -295,7 +313,7 @@ impl Stack {
             return Err(NetError::PortUnusable(port));
         }
         let local = self.free_local_port();
-        let mut socket = socket(self.tcp.timing)?;
+        let mut socket = socket(self.tcp.timing.connect_timeout_us)?;
         let remote = IpEndpoint::new(IpAddress::Ipv4(to), port);
         socket.connect(self.interface.context(), remote, local).map_err(|_| NetError::NoRoute(to))?;
         let index = self.tcp.claim(&mut self.sockets)?;
@@ -339,6 +357,12 @@ impl Stack {
         let endpoint = self.sockets.get::<Socket<'_>>(handle).remote_endpoint()?;
         let IpAddress::Ipv4(ip) = endpoint.addr;
         Some((ip, endpoint.port))
+    }
+
+    /// The local port of a connection.
+    pub fn local_port(&self, id: Connection) -> Option<u16> {
+        let (handle, _) = self.tcp.open(id).ok()?;
+        Some(self.sockets.get::<Socket<'_>>(handle).local_endpoint()?.port)
     }
 
     /// Queues bytes and returns how many fitted: 0 while the connection is being made or the buffer is full.
