@@ -1,0 +1,40 @@
+//! Seeds lead into the decoders: those of these targets are accepted, so that a mutation starts from what is right.
+
+use std::fs;
+
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let dir = format!("{}/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(dir).unwrap().map(|f| f.unwrap().path());
+    files.map(|f| (f.display().to_string(), fs::read(&f).unwrap())).collect()
+}
+
+#[test]
+fn images_load() {
+    for (name, image) in seeds("guest_load") {
+        let memory = flexvisor_fuzz::Ram::new(16 << 20);
+        if let Err(error) = guest_load::load(&memory, &image, "", &[], None) {
+            panic!("{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn tables_are_found() {
+    for (name, bytes) in seeds("acpi") {
+        let view = |at: u64, len: usize| {
+            let at = usize::try_from(at.checked_sub(0xE_0000)?).ok()?;
+            bytes.get(at..at.checked_add(len)?)
+        };
+        let acpi = acpi_tables::Acpi::parse(acpi_tables::find_rsdp(&view).expect(&name), &view).expect(&name);
+        assert!(acpi.madt.is_some() && acpi.fadt.is_some() && acpi.skipped.is_empty(), "{name}: {acpi:?}");
+    }
+}
+
+#[test]
+fn every_target_has_its_file_and_seeds() {
+    for (name, _) in flexvisor_fuzz::TARGETS {
+        let file = format!("{}/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        assert!(fs::read_to_string(file).unwrap().contains(&format!("target!(\"{name}\")")));
+        assert!(!seeds(name).is_empty());
+    }
+}
