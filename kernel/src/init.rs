@@ -1,17 +1,153 @@
 //! The stages of start-up on the bootstrap CPU, in order, one log line each.
 
-/// Runs every stage.
-pub(crate) fn stages(magic: u32, _info: u32) {
-    crate::log::early_init();
-    let via = match magic {
-        loader::MULTIBOOT1_MAGIC => "multiboot1",
-        loader::MULTIBOOT2_MAGIC => "multiboot2",
-        _ => "an unknown boot protocol",
+use acpi_tables::{Acpi, Rsdp, find_rsdp};
+use bootinfo::{BootInfo, RegionKind};
+use cmdline::{HostOptions, Warning};
+
+use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
+use crate::boot::{self, Boot};
+use crate::mm::{self, Hpa, PAGE, frame, map};
+use crate::{log as host_log, panic};
+
+const MIB: u64 = 1 << 20;
+
+/// Runs every stage. `magic` and `info` are the boot loader's registers.
+pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
+    host_log::init();
+    arch::init_boot_cpu();
+    let clock = tsc::calibrate();
+    let parsed = BootInfo::parse(magic, info.into(), &mm::boot_view);
+    let line = parsed.as_ref().map_or("", |info| &info.command_line);
+    let (options, warnings) = HostOptions::parse(line);
+    host_log::open(options.console);
+    host_log::set_level(options.log_level);
+    panic::set_action(options.panic);
+    banner(&parsed);
+    let info = match parsed {
+        Ok(info) => info,
+        Err(error) => panic!("boot: {error}"),
     };
-    crate::log::raw(format_args!(
-        "Flexvisor {} ({}, {}) via {via}\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("FLEXVISOR_COMMIT"),
-        if cfg!(debug_assertions) { "debug" } else { "release" }
-    ));
+    report_boot(&info, &warnings);
+    report_cpu(clock);
+
+    let acpi = acpi(&info);
+    let (functions, armed) = pci::quiesce();
+    log::info!(target: "pci", "{functions} functions, bus mastering taken from {armed}");
+
+    frame::init(&info);
+    let map = map::init(&info);
+    let heap = mm::init_heap(frame::stats().total);
+    let [small, large, huge] = map.pages;
+    log::info!(
+        target: "mm",
+        "{} MiB free, heap {} MiB; {small} pages of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB mapped, {}",
+        frame::stats().free / MIB,
+        heap / MIB,
+        if map.no_execute { "none writable and executable" } else { "no-execute is missing" },
+    );
+    let boot = boot::set(Boot { info, options, acpi });
+    start_cpus(boot);
+    boot
+}
+
+fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("FLEXVISOR_COMMIT"));
+    match info {
+        Ok(info) => {
+            host_log::raw(format_args!("Flexvisor {version} ({commit}, {profile}) via {}\n", info.via));
+        }
+        Err(_) => host_log::raw(format_args!("Flexvisor {version} ({commit}, {profile})\n")),
+    }
+}
+
+fn report_boot(info: &BootInfo, warnings: &[Warning]) {
+    let loader = if info.loader.is_empty() { "a nameless loader" } else { &info.loader };
+    log::info!(target: "boot", "loaded by {loader}, command line `{}`", info.command_line);
+    for warning in warnings {
+        log::warn!(target: "boot", "{warning}");
+    }
+    for module in &info.modules {
+        let size = (module.end - module.start).div_ceil(1024);
+        log::info!(target: "boot", "module at {:#x}, {size} KiB, `{}`", module.start, module.command_line);
+    }
+    for region in &info.memory {
+        log::debug!(target: "boot", "memory {:#x}-{:#x} {:?}", region.start, region.end, region.kind);
+    }
+    let usable: u64 =
+        info.memory.iter().filter(|r| r.kind == RegionKind::Usable).map(|r| r.end - r.start).sum();
+    log::info!(target: "boot", "{} MiB of RAM in {} regions", usable / MIB, info.memory.len());
+}
+
+fn report_cpu(clock: bool) {
+    let cpuid = raw_cpuid::CpuId::new();
+    let brand = cpuid.get_processor_brand_string();
+    let (family, model, stepping) =
+        cpuid.get_feature_info().map_or((0, 0, 0), |f| (f.family_id(), f.model_id(), f.stepping_id()));
+    log::info!(
+        target: "cpu",
+        "{}, family {family:#x} model {model:#x} stepping {stepping}, TSC {}.{:06} MHz",
+        brand.as_ref().map_or("unnamed", |b| b.as_str().trim()),
+        tsc::hz() / 1_000_000,
+        tsc::hz() % 1_000_000,
+    );
+    if !clock {
+        log::error!(target: "cpu", "the PIT does not count: times are guesses");
+    }
+}
+
+/// The firmware's tables, read while the loader's page tables still map everything below 4 GiB.
+fn acpi(info: &BootInfo) -> Acpi {
+    let handed = info.rsdp.as_deref().and_then(Rsdp::parse);
+    let Some(rsdp) = handed.or_else(|| find_rsdp(&mm::boot_view)) else {
+        log::warn!(target: "acpi", "no RSDP: one CPU only");
+        return Acpi::default();
+    };
+    let acpi = Acpi::parse(rsdp, &mm::boot_view).unwrap_or_else(|error| {
+        log::warn!(target: "acpi", "{error}: one CPU only");
+        Acpi::default()
+    });
+    for table in &acpi.skipped {
+        log::warn!(target: "acpi", "table {} at {:#x} is damaged", table.signature.escape_ascii(), table.address);
+    }
+    if let Some((register, value)) = acpi.fadt.and_then(|fadt| fadt.reset) {
+        power::set_reset(register, value);
+    }
+    let (cpus, io_apics) = acpi
+        .madt
+        .as_ref()
+        .map_or((1, 0), |madt| (madt.cpus.iter().filter(|c| c.enabled).count(), madt.io_apics.len()));
+    log::info!(
+        target: "acpi",
+        "{cpus} CPUs, {io_apics} IO-APICs, {} remapping units",
+        acpi.dmar.as_ref().map_or(0, |dmar| dmar.units.len())
+    );
+    acpi
+}
+
+fn start_cpus(boot: &Boot) {
+    let mode = apic::init();
+    if let Some(madt) = &boot.acpi.madt {
+        match trampoline_page(&boot.info) {
+            Some(page) => smp::start_all(madt, page),
+            None => log::warn!(target: "cpu", "no free page below 640 KiB: one CPU only"),
+        }
+    }
+    log::info!(
+        target: "cpu",
+        "{} running, {mode}, APIC timer {} kHz",
+        cpu::count(),
+        apic::timer_hz() / 1000
+    );
+}
+
+/// A page below 640 KiB that is RAM and holds no module. The boot loader's own data has been copied by now.
+fn trampoline_page(info: &BootInfo) -> Option<Hpa> {
+    let mut low = info.usable(PAGE);
+    low.remove(0, PAGE);
+    low.remove(0xa_0000, u64::MAX);
+    for module in &info.modules {
+        low.remove(module.start & !(PAGE - 1), module.end.next_multiple_of(PAGE));
+    }
+    low.take_high(PAGE, PAGE).map(Hpa)
 }

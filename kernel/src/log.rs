@@ -1,19 +1,35 @@
-//! The host log: one line per event on the serial console, behind the `log` facade.
+//! The host log: `[    1.234567] subsystem: text` on the serial console and in a ring, behind the `log` facade.
 
+use alloc::string::String;
 use core::fmt::{self, Write};
 
+use cmdline::{Console, LogLevel};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 
 use crate::arch::serial::Serial;
+use crate::arch::tsc;
 
-static SINK: Mutex<Option<Serial>> = Mutex::new(None);
+/// Bytes of log that are kept.
+const RING: usize = 64 << 10;
 
-struct Sink;
+struct Sink {
+    serial: Option<Serial>,
+    ring: [u8; RING],
+    /// Bytes written since the start.
+    written: usize,
+}
+
+static SINK: Mutex<Sink> = Mutex::new(Sink { serial: None, ring: [0; RING], written: 0 });
 
 impl Write for Sink {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        if let Some(serial) = SINK.lock().as_mut() {
-            serial.write(s);
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.ring[self.written % RING] = byte;
+            self.written += 1;
+        }
+        if let Some(serial) = &mut self.serial {
+            serial.write(text);
         }
         Ok(())
     }
@@ -21,26 +37,98 @@ impl Write for Sink {
 
 struct Logger;
 
-impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+static LOGGER: Logger = Logger;
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
     }
 
-    fn log(&self, record: &log::Record<'_>) {
-        raw(format_args!("{}\n", record.args()));
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let mut sink = SINK.lock();
+            let _ = line(&mut *sink, record);
+        }
     }
 
     fn flush(&self) {}
 }
 
-/// Makes COM1 the log's sink.
-pub(crate) fn early_init() {
-    *SINK.lock() = Serial::open(0x3f8, 115_200);
-    let _ = log::set_logger(&Logger);
-    log::set_max_level(log::LevelFilter::Info);
+fn line(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
+    let micros = tsc::micros();
+    write!(out, "[{:5}.{:06}] {}: ", micros / 1_000_000, micros % 1_000_000, subsystem(record.target()))?;
+    match record.level() {
+        Level::Error => out.write_str("error: ")?,
+        Level::Warn => out.write_str("warning: ")?,
+        Level::Info | Level::Debug | Level::Trace => {}
+    }
+    writeln!(out, "{}", record.args())
 }
 
-/// Prints without a time stamp.
+/// `flexvisor::mm::frame` is `mm`; a library goes by its own name.
+fn subsystem(target: &str) -> &str {
+    let target = target.strip_prefix("flexvisor::").unwrap_or(target);
+    target.split("::").next().unwrap_or(target)
+}
+
+/// Puts the log behind the facade; the ring takes it until [`open`].
+pub(crate) fn init() {
+    let _ = log::set_logger(&LOGGER);
+    log::set_max_level(LevelFilter::Info);
+}
+
+/// Sends the log to a serial port. False where no UART answers there: the ring still has everything.
+pub(crate) fn open(console: Console) -> bool {
+    let serial = Serial::open(console.port, console.baud);
+    let found = serial.is_some();
+    SINK.lock().serial = serial;
+    found
+}
+
+/// Sets the least urgent level that is logged.
+pub(crate) fn set_level(level: LogLevel) {
+    log::set_max_level(match level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Trace => LevelFilter::Trace,
+    });
+}
+
+/// Prints as it is, without a time stamp.
 pub(crate) fn raw(args: fmt::Arguments<'_>) {
-    let _ = Sink.write_fmt(args);
+    let _ = SINK.lock().write_fmt(args);
+}
+
+/// A byte that has arrived on the console.
+pub(crate) fn read_byte() -> Option<u8> {
+    SINK.lock().serial.as_mut()?.read_byte()
+}
+
+/// What the ring holds, oldest first, from the first whole line.
+pub(crate) fn recent() -> String {
+    let sink = SINK.lock();
+    let start = sink.written.saturating_sub(RING);
+    let bytes: alloc::vec::Vec<u8> = (start..sink.written).map(|i| sink.ring[i % RING]).collect();
+    drop(sink);
+    let text = String::from_utf8_lossy(&bytes);
+    let cut = if start == 0 { 0 } else { text.find('\n').map_or(0, |i| i + 1) };
+    String::from(&text[cut..])
+}
+
+/// Prints although the log may be in the middle of a line on this or another CPU: for a panic, once the other CPUs
+/// have been stopped.
+pub(crate) fn emergency(args: fmt::Arguments<'_>) {
+    const PATIENCE: u32 = 1_000_000;
+    for _ in 0..PATIENCE {
+        if let Some(mut sink) = SINK.try_lock() {
+            let _ = sink.write_fmt(args);
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    if let Some(mut serial) = Serial::attach() {
+        let _ = serial.write_fmt(args);
+    }
 }

@@ -1,18 +1,21 @@
 //! Flexvisor: the table of contents of the kernel.
 //!
-//! Way in: `loader/src/start.s` -> [`arch::entry`] -> [`main`] -> [`init::stages`] -> [`start::bsp`]; the other CPUs
-//! come in by `arch/trampoline.s` and end in [`start::ap`].
+//! Way in: `loader/src/start.s` -> [`arch`] (`kernel_main`) -> [`main`] -> [`init::stages`] -> [`start::bsp`]; the
+//! other CPUs come in by `arch/trampoline.s` and end in [`start::ap`].
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 mod arch;
+mod boot;
 mod init;
 mod log;
+mod mm;
 mod panic;
 mod start;
 
 /// The bootstrap CPU, in long mode on the boot stack: `magic` and `info` are what the boot loader handed over.
 fn main(magic: u32, info: u32) -> ! {
-    init::stages(magic, info);
-    start::bsp()
+    start::bsp(init::stages(magic, info))
 }

@@ -1,11 +1,15 @@
 //! What each CPU does once the stages of [`crate::init`] are over.
 
 use crate::arch;
+use crate::boot::Boot;
 
 /// The bootstrap CPU.
-pub(crate) fn bsp() -> ! {
-    log::info!("ready: 0 vms, console on COM1, migration off");
-    loop {
-        arch::hlt();
-    }
+pub(crate) fn bsp(_boot: &'static Boot) -> ! {
+    log::info!(target: "start", "ready: 0 vms, migration off");
+    arch::halt()
+}
+
+/// Every other CPU.
+pub(crate) fn ap(_index: usize) -> ! {
+    arch::halt()
 }

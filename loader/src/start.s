@@ -161,6 +161,7 @@ long_mode:
 no_long_mode_text:
     .asciz "\r\nFlexvisor: this CPU has no 64-bit mode; a 64-bit Intel CPU with VT-x is needed\r\n"
 .balign 8
+.global boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00209b0000000000            # 64-bit code

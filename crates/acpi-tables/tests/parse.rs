@@ -81,9 +81,9 @@ fn firmware(extended: bool) -> Vec<u8> {
     for i in 1..=tables.len() {
         let address = BASE + (i * SLOT) as u64;
         if extended {
-            entries.extend(address.to_le_bytes())
+            entries.extend(address.to_le_bytes());
         } else {
-            entries.extend((address as u32).to_le_bytes())
+            entries.extend((address as u32).to_le_bytes());
         }
     }
     let root = table(if extended { b"XSDT" } else { b"RSDT" }, 1, &entries);

@@ -1,7 +1,13 @@
 //! A polled 16550 serial port.
 
+use core::fmt;
+use core::sync::atomic::{AtomicU16, Ordering};
+
 use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
+
+/// The port that was opened last, for [`Serial::attach`].
+static PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A 16550 at a port base.
 pub(crate) struct Serial(Uart16550<PioBackend>);
@@ -9,11 +15,22 @@ pub(crate) struct Serial(Uart16550<PioBackend>);
 impl Serial {
     /// Sets the UART at `port` to `baud` 8n1. `None` where no UART answers or the rate has no divisor.
     pub(crate) fn open(port: u16, baud: u32) -> Option<Self> {
+        let mut serial = Self::at(port)?;
+        let config = Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT };
+        serial.0.init(config).ok()?;
+        PORT.store(port, Ordering::Relaxed);
+        Some(serial)
+    }
+
+    /// A second handle of the console, as it is set: for a panic that finds the first one locked.
+    pub(crate) fn attach() -> Option<Self> {
+        Some(PORT.load(Ordering::Relaxed)).filter(|&port| port != 0).and_then(Self::at)
+    }
+
+    fn at(port: u16) -> Option<Self> {
         // SAFETY: the eight ports from `port` belong to the console that the administrator named (default COM1); a
         // port access touches no memory.
-        let mut uart = unsafe { Uart16550::new_port(port) }.ok()?;
-        uart.init(Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT }).ok()?;
-        Some(Self(uart))
+        unsafe { Uart16550::new_port(port) }.ok().map(Self)
     }
 
     /// Sends `text`, LF as CR LF, and waits for the FIFO to take it.
@@ -27,5 +44,17 @@ impl Serial {
                 None => self.0.send_bytes_exact(line.as_bytes()),
             }
         }
+    }
+
+    /// A byte that has arrived.
+    pub(crate) fn read_byte(&mut self) -> Option<u8> {
+        self.0.try_receive_byte().ok()
+    }
+}
+
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text);
+        Ok(())
     }
 }

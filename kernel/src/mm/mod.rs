@@ -1,1 +1,71 @@
 //! Physical memory, the heap and the host's page tables.
+//!
+//! All RAM and every register that is in use are mapped one to one: a host-physical address is a pointer.
+
+pub(crate) mod frame;
+pub(crate) mod guest;
+mod heap;
+pub(crate) mod map;
+
+use core::fmt;
+
+pub(crate) use heap::{init as init_heap, usage as heap_usage};
+
+/// Bytes in the smallest page.
+pub(crate) const PAGE: u64 = 4096;
+
+/// A host-physical address in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Hpa(pub(crate) u64);
+
+impl fmt::Debug for Hpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hpa {:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Hpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __image_end: u8;
+}
+
+/// The parts of the image, each in whole pages.
+pub(crate) struct Image {
+    pub(crate) start: u64,
+    pub(crate) text_end: u64,
+    pub(crate) rodata_end: u64,
+    pub(crate) end: u64,
+}
+
+/// Where the image lies.
+pub(crate) fn image() -> Image {
+    Image {
+        start: (&raw const __image_start).addr() as u64,
+        text_end: (&raw const __text_end).addr() as u64,
+        rodata_end: (&raw const __rodata_end).addr() as u64,
+        end: (&raw const __image_end).addr() as u64,
+    }
+}
+
+/// Highest address that the loader's page tables map.
+const LOADER_MAPS: u64 = 1 << 32;
+
+/// What boot parsers read of physical memory: anything but the first bytes below 4 GiB, while the loader's page tables
+/// are live. The slices must not be kept: what they show is nobody's yet and is reused later.
+pub(crate) fn boot_view(address: u64, len: usize) -> Option<&'static [u8]> {
+    let end = address.checked_add(len as u64)?;
+    if address == 0 || end > LOADER_MAPS {
+        return None;
+    }
+    // SAFETY: mapped by the loader; nothing writes there as long as the parsers, which copy what they keep, run. The
+    // image itself is never handed out by a boot loader, and plain bytes are valid whatever they hold.
+    Some(unsafe { core::slice::from_raw_parts(address as *const u8, len) })
+}

@@ -1,0 +1,187 @@
+//! This CPU's local APIC (SDM 3A chapter 11), as xAPIC or x2APIC.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{irq, mmio, msr, tsc};
+use crate::mm::{Hpa, PAGE, map};
+
+const ID: u32 = 0x02;
+const TPR: u32 = 0x08;
+const EOI: u32 = 0x0b;
+const SVR: u32 = 0x0f;
+const ESR: u32 = 0x28;
+const ICR: u32 = 0x30;
+const ICR_HIGH: u32 = 0x31;
+const LVT_TIMER: u32 = 0x32;
+const LVT_LINT0: u32 = 0x35;
+const LVT_LINT1: u32 = 0x36;
+const LVT_ERROR: u32 = 0x37;
+const TIMER_COUNT: u32 = 0x38;
+const TIMER_NOW: u32 = 0x39;
+const TIMER_DIVIDE: u32 = 0x3e;
+
+const MASKED: u32 = 1 << 16;
+const PERIODIC: u32 = 1 << 17;
+const MODE_NMI: u32 = 4 << 8;
+const MODE_INIT: u32 = 5 << 8;
+const MODE_STARTUP: u32 = 6 << 8;
+const ASSERT: u32 = 1 << 14;
+const PENDING: u32 = 1 << 12;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ENABLE: u64 = 1 << 11;
+
+/// Address of the xAPIC's page, 0 before [`init`], [`X2APIC`] where registers are MSRs.
+static BASE: AtomicU64 = AtomicU64::new(0);
+const X2APIC: u64 = 1;
+/// Timer counts in 2^32 TSC ticks.
+static TIMER_RATIO: AtomicU64 = AtomicU64::new(0);
+
+/// Sets up the bootstrap CPU's APIC and measures its timer. Says how it is reached.
+pub(crate) fn init() -> &'static str {
+    irq::silence_pic();
+    let features = raw_cpuid::CpuId::new().get_feature_info();
+    let x2apic = features.is_some_and(|f| f.has_x2apic());
+    if x2apic {
+        BASE.store(X2APIC, Ordering::Release);
+    } else {
+        let base = msr::read(msr::IA32_APIC_BASE) & 0x000f_ffff_ffff_f000;
+        map::map_mmio(Hpa(base), PAGE);
+        BASE.store(base, Ordering::Release);
+    }
+    init_cpu();
+    calibrate();
+    if x2apic { "x2APIC" } else { "xAPIC" }
+}
+
+/// Sets up the calling CPU's APIC.
+pub(super) fn init_cpu() {
+    let base = msr::read(msr::IA32_APIC_BASE);
+    let mode = if is_x2apic() { BASE_X2APIC } else { 0 };
+    if base & (BASE_ENABLE | BASE_X2APIC) != BASE_ENABLE | mode {
+        // xAPIC first: the way from disabled to x2APIC leads through it (SDM 3A 11.12.5).
+        msr::write(msr::IA32_APIC_BASE, base | BASE_ENABLE);
+        msr::write(msr::IA32_APIC_BASE, base | BASE_ENABLE | mode);
+    }
+    write(TPR, 0);
+    write(LVT_TIMER, MASKED);
+    write(LVT_LINT0, MASKED);
+    write(LVT_LINT1, MODE_NMI);
+    write(LVT_ERROR, irq::APIC_ERROR.into());
+    write(ESR, 0);
+    write(SVR, 1 << 8 | u32::from(irq::SPURIOUS));
+}
+
+/// Whether an APIC is there to be asked.
+pub(crate) fn is_ready() -> bool {
+    BASE.load(Ordering::Acquire) != 0
+}
+
+/// Whether ids above 254 can be reached.
+pub(super) fn is_x2apic() -> bool {
+    BASE.load(Ordering::Relaxed) == X2APIC
+}
+
+/// The calling CPU's APIC id.
+pub(crate) fn id() -> u32 {
+    if is_x2apic() { read(ID) } else { read(ID) >> 24 }
+}
+
+/// Ends the interrupt in service.
+pub(crate) fn eoi() {
+    write(EOI, 0);
+}
+
+/// Sends interrupt `vector` to the CPU with that APIC id.
+pub(crate) fn send_ipi(apic_id: u32, vector: u8) {
+    command(apic_id, ASSERT | u32::from(vector));
+}
+
+/// Sends an NMI.
+pub(crate) fn send_nmi(apic_id: u32) {
+    command(apic_id, ASSERT | MODE_NMI);
+}
+
+/// Resets a CPU; it then waits for [`send_startup`].
+pub(super) fn send_init(apic_id: u32) {
+    command(apic_id, ASSERT | MODE_INIT);
+}
+
+/// Starts a CPU in real mode at `page` * 4096.
+pub(super) fn send_startup(apic_id: u32, page: u8) {
+    command(apic_id, ASSERT | MODE_STARTUP | u32::from(page));
+}
+
+fn command(apic_id: u32, low: u32) {
+    if is_x2apic() {
+        // Orders earlier stores before the IPI: WRMSR to the ICR is not serialising (SDM 3A 11.12.3).
+        core::sync::atomic::fence(Ordering::SeqCst);
+        msr::write(0x800 + ICR, u64::from(apic_id) << 32 | u64::from(low));
+    } else {
+        write(ICR_HIGH, apic_id << 24);
+        write(ICR, low);
+        while read(ICR) & PENDING != 0 {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Interrupts this CPU once, with [`irq::TIMER`], `ticks` of the TSC from now.
+pub(crate) fn timer_once(ticks: u64) {
+    write(LVT_TIMER, irq::TIMER.into());
+    write(TIMER_COUNT, counts(ticks));
+}
+
+/// Interrupts this CPU every `ticks` of the TSC, with [`irq::TIMER`].
+pub(crate) fn timer_periodic(ticks: u64) {
+    write(LVT_TIMER, PERIODIC | u32::from(irq::TIMER));
+    write(TIMER_COUNT, counts(ticks));
+}
+
+/// Stops the timer.
+pub(crate) fn timer_stop() {
+    write(LVT_TIMER, MASKED);
+    write(TIMER_COUNT, 0);
+}
+
+fn counts(ticks: u64) -> u32 {
+    let counts = u128::from(ticks) * u128::from(TIMER_RATIO.load(Ordering::Relaxed)) >> 32;
+    u32::try_from(counts.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Measures the timer's rate against the TSC: one millisecond is enough for an interval timer.
+fn calibrate() {
+    const DIVIDE_BY_1: u32 = 0b1011;
+    write(TIMER_DIVIDE, DIVIDE_BY_1);
+    write(LVT_TIMER, MASKED);
+    write(TIMER_COUNT, u32::MAX);
+    let start = tsc::read();
+    let first = read(TIMER_NOW);
+    while tsc::read().wrapping_sub(start) < tsc::hz() / 1000 {
+        core::hint::spin_loop();
+    }
+    let (last, end) = (read(TIMER_NOW), tsc::read());
+    write(TIMER_COUNT, 0);
+    let ratio = (u64::from(first.wrapping_sub(last)) << 32) / end.wrapping_sub(start).max(1);
+    TIMER_RATIO.store(ratio.max(1), Ordering::Relaxed);
+}
+
+/// The timer's rate in Hz.
+pub(crate) fn timer_hz() -> u64 {
+    (u128::from(TIMER_RATIO.load(Ordering::Relaxed)) * u128::from(tsc::hz()) >> 32) as u64
+}
+
+fn read(register: u32) -> u32 {
+    if is_x2apic() {
+        msr::read(0x800 + register) as u32
+    } else {
+        mmio::read32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16))
+    }
+}
+
+fn write(register: u32, value: u32) {
+    if is_x2apic() {
+        msr::write(0x800 + register, value.into());
+    } else {
+        mmio::write32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16), value);
+    }
+}

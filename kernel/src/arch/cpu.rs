@@ -1,0 +1,150 @@
+//! What each CPU owns, and the registers every CPU of the host runs with.
+
+use alloc::boxed::Box;
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use spin::{Once, RwLock};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::structures::gdt::GlobalDescriptorTable;
+use x86_64::structures::tss::TaskStateSegment;
+
+use super::stack::Stacks;
+use super::{gdt, idt, msr};
+
+/// One CPU. GS points at it.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct PerCpu {
+    /// Read through GS by [`this`].
+    myself: AtomicU64,
+    /// 0 for the bootstrap CPU, then in the order of the MADT.
+    pub(crate) index: usize,
+    /// Local APIC id.
+    pub(crate) apic_id: u32,
+    /// Bits others ask this CPU to see to; what they mean is the business of whoever runs on it.
+    pub(crate) requests: AtomicU32,
+    /// It has come up.
+    pub(crate) online: AtomicBool,
+    /// Interrupts taken.
+    pub(crate) interrupts: AtomicU64,
+    pub(super) stacks: Stacks,
+    tss: TaskStateSegment,
+    gdt: Once<GlobalDescriptorTable>,
+}
+
+static CPUS: RwLock<alloc::vec::Vec<&'static PerCpu>> = RwLock::new(alloc::vec::Vec::new());
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+impl PerCpu {
+    /// Adds a CPU to the host's list; it lives for ever.
+    pub(super) fn create(apic_id: u32, stacks: Stacks) -> &'static Self {
+        let mut cpus = CPUS.write();
+        let cpu: &'static Self = Box::leak(Box::new(Self {
+            myself: AtomicU64::new(0),
+            index: cpus.len(),
+            apic_id,
+            requests: AtomicU32::new(0),
+            online: AtomicBool::new(false),
+            interrupts: AtomicU64::new(0),
+            stacks,
+            tss: gdt::tss(stacks),
+            gdt: Once::new(),
+        }));
+        cpu.myself.store(core::ptr::from_ref(cpu) as u64, Ordering::Relaxed);
+        cpus.push(cpu);
+        COUNT.store(cpus.len(), Ordering::Release);
+        cpu
+    }
+
+    /// Takes the CPU that was added last off the list: it never came up.
+    pub(super) fn withdraw(&'static self) {
+        let mut cpus = CPUS.write();
+        if cpus.last().is_some_and(|last| core::ptr::eq(*last, self)) {
+            cpus.pop();
+            COUNT.store(cpus.len(), Ordering::Release);
+        }
+    }
+
+    /// Loads everything that makes the calling CPU this one. Each CPU does it once.
+    pub(super) fn take_over(&'static self) {
+        control_registers();
+        gdt::load(&self.gdt, &self.tss);
+        msr::write(msr::IA32_GS_BASE, self.myself.load(Ordering::Relaxed));
+        idt::load();
+    }
+}
+
+/// The CPU that executes this.
+pub(crate) fn this() -> &'static PerCpu {
+    let address: u64;
+    // SAFETY: GS points at this CPU's PerCpu from `take_over` on, and its first field is its own address.
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) address, options(nostack, readonly, preserves_flags, pure));
+        &*(address as *const PerCpu)
+    }
+}
+
+/// The CPU that executes this, if it has got so far.
+pub(crate) fn try_this() -> Option<&'static PerCpu> {
+    (msr::read(msr::IA32_GS_BASE) != 0).then(this)
+}
+
+/// How many CPUs run.
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// The CPU with that index.
+pub(crate) fn get(index: usize) -> Option<&'static PerCpu> {
+    CPUS.read().get(index).copied()
+}
+
+/// Control registers and EFER of the host, the same on every CPU. FPU and SSE are switched on for the guest's state
+/// to live in; the host itself never uses them.
+fn control_registers() {
+    let cpuid = raw_cpuid::CpuId::new();
+    let features = cpuid.get_feature_info();
+    let has = |f: fn(&raw_cpuid::FeatureInfo) -> bool| features.as_ref().is_some_and(f);
+    let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
+    for (flag, there) in [
+        (Cr4Flags::PAGE_GLOBAL, has(raw_cpuid::FeatureInfo::has_pge)),
+        (Cr4Flags::MACHINE_CHECK_EXCEPTION, has(raw_cpuid::FeatureInfo::has_mce)),
+        (Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE, has(raw_cpuid::FeatureInfo::has_fxsave_fxstor)),
+        (Cr4Flags::OSXSAVE, has(raw_cpuid::FeatureInfo::has_xsave)),
+    ] {
+        cr4.set(flag, there);
+    }
+    // SAFETY: no flag changes how the running code is translated or what it may do; the CPU has each of them.
+    unsafe {
+        Cr4::write_raw(cr4.bits());
+        Cr0::write_raw(
+            (Cr0Flags::PAGING
+                | Cr0Flags::WRITE_PROTECT
+                | Cr0Flags::NUMERIC_ERROR
+                | Cr0Flags::MONITOR_COPROCESSOR
+                | Cr0Flags::EXTENSION_TYPE
+                | Cr0Flags::PROTECTED_MODE_ENABLE)
+                .bits(),
+        );
+    }
+    if no_execute() {
+        msr::write(msr::IA32_EFER, msr::read(msr::IA32_EFER) | 1 << 11);
+    }
+}
+
+/// Whether page tables may hold the no-execute bit. Firmware can have switched it off on Intel CPUs.
+pub(crate) fn no_execute() -> bool {
+    const XD_DISABLE: u64 = 1 << 34;
+    let there = || {
+        raw_cpuid::CpuId::new()
+            .get_extended_processor_and_feature_identifiers()
+            .is_some_and(|f| f.has_execute_disable())
+    };
+    there() || {
+        if let Some(value) = msr::read_safe(msr::IA32_MISC_ENABLE).filter(|v| v & XD_DISABLE != 0) {
+            msr::write_safe(msr::IA32_MISC_ENABLE, value & !XD_DISABLE);
+        }
+        there()
+    }
+}

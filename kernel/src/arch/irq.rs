@@ -1,0 +1,73 @@
+//! External interrupts of the host.
+//!
+//! The hypervisor runs with interrupts off: in root mode they are taken only in [`drain`] and [`wait`], where no lock
+//! is held, so that plain spin locks are enough and no handler ever interrupts a critical section. An interrupt that
+//! arrives while a guest runs makes a VM exit and stays pending in the local APIC until the next `drain`.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{apic, cpu, io};
+
+/// The local APIC's timer.
+pub(crate) const TIMER: u8 = 0xf0;
+/// Another CPU wants this one to look at its `requests`. The VM exit or the end of `hlt` is all it takes.
+pub(crate) const KICK: u8 = 0xf1;
+/// The local APIC reports an error of its own.
+pub(super) const APIC_ERROR: u8 = 0xfe;
+/// The local APIC withdrew an interrupt; takes no EOI.
+pub(super) const SPURIOUS: u8 = 0xff;
+/// Where the masked 8259s deliver their spurious interrupts; the local APIC knows nothing of them.
+const PIC_BASE: u8 = 0x20;
+
+static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
+
+/// Has `handler` called on each interrupt with this vector (32 to 255), on the CPU that takes it.
+pub(crate) fn register(vector: u8, handler: fn()) {
+    HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Release);
+}
+
+/// Takes every interrupt that is pending now.
+pub(crate) fn drain() {
+    // SAFETY: the handlers take no lock that the callers of `drain` may hold (none: see the module's comment). The
+    // instruction after STI still runs with interrupts off, the second NOP is where they come.
+    unsafe { asm!("sti", "nop", "nop", "cli") };
+}
+
+/// Halts until an interrupt has been taken.
+pub(crate) fn wait() {
+    // SAFETY: as in `drain`. STI's shadow covers HLT, so an interrupt cannot slip in between.
+    unsafe { asm!("sti", "hlt", "cli") };
+}
+
+/// Runs the handler of an interrupt and acknowledges it.
+pub(super) fn dispatch(vector: u8) {
+    cpu::this().interrupts.fetch_add(1, Ordering::Relaxed);
+    let handler = HANDLERS[usize::from(vector)].load(Ordering::Acquire);
+    if handler != 0 {
+        // SAFETY: only `register` stores here, and it stores functions of this type.
+        let handler: fn() = unsafe { core::mem::transmute(handler) };
+        handler();
+    }
+    if vector != SPURIOUS && !(PIC_BASE..PIC_BASE + 16).contains(&vector) {
+        apic::eoi();
+    }
+}
+
+/// Masks both 8259s, and moves what they may still say spuriously out of the exceptions' way.
+pub(super) fn silence_pic() {
+    for (port, value) in [
+        (0x20, 0x11),
+        (0xa0, 0x11), // ICW1: initialise, ICW4 follows
+        (0x21, PIC_BASE),
+        (0xa1, PIC_BASE + 8),
+        (0x21, 4),
+        (0xa1, 2), // cascade on IRQ 2
+        (0x21, 1),
+        (0xa1, 1), // 8086 mode
+        (0x21, 0xff),
+        (0xa1, 0xff),
+    ] {
+        io::outb(port, value);
+    }
+}

@@ -1,0 +1,16 @@
+//! Device registers in memory. Safe to call for addresses that [`crate::mm::map::map_mmio`] mapped: no Rust object
+//! lives there. An address that is not mapped faults and panics.
+
+use crate::mm::Hpa;
+
+/// Reads a 32-bit register.
+pub(crate) fn read32(at: Hpa) -> u32 {
+    // SAFETY: see the module's comment.
+    unsafe { (at.0 as *const u32).read_volatile() }
+}
+
+/// Writes a 32-bit register.
+pub(crate) fn write32(at: Hpa, value: u32) {
+    // SAFETY: see the module's comment.
+    unsafe { (at.0 as *mut u32).write_volatile(value) }
+}

@@ -1,0 +1,94 @@
+//! The time-stamp counter: the host's clock. CPUs are taken to count in step, as every CPU with VMX and an invariant
+//! TSC does.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::io;
+
+/// Ticks a second; until it is measured a value that only makes early log lines look early.
+static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
+/// Microseconds in 2^32 ticks.
+static MICROS: AtomicU64 = AtomicU64::new(0);
+
+const PIT_HZ: u64 = 1_193_182;
+const PIT_CHANNEL_2: u16 = 0x42;
+const PIT_COMMAND: u16 = 0x43;
+const SPEAKER: u16 = 0x61;
+const SPEAKER_GATE: u8 = 1;
+const SPEAKER_DATA: u8 = 2;
+const SPEAKER_OUT: u8 = 0x20;
+
+/// The counter.
+pub(crate) fn read() -> u64 {
+    // SAFETY: RDTSC is there on every CPU with long mode, and CR4.TSD is clear in ring 0 anyway.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Ticks a second.
+pub(crate) fn hz() -> u64 {
+    HZ.load(Ordering::Relaxed)
+}
+
+/// Microseconds since the first instructions of the loader.
+pub(crate) fn micros() -> u64 {
+    let ticks = read().wrapping_sub(loader::entry_tsc());
+    (u128::from(ticks) * u128::from(MICROS.load(Ordering::Relaxed)) >> 32) as u64
+}
+
+/// Spins for `micros` microseconds.
+pub(crate) fn delay(micros: u64) {
+    let (start, ticks) = (read(), (u128::from(hz()) * u128::from(micros) / 1_000_000) as u64);
+    while read().wrapping_sub(start) < ticks {
+        core::hint::spin_loop();
+    }
+}
+
+/// Measures the frequency against channel 2 of the PIT. False where the PIT does not count.
+pub(crate) fn calibrate() -> bool {
+    // A slow (emulated) CPU resolves the PIT finely and pays for each millisecond; a fast one can wait longer.
+    let Some(coarse) = measure(1) else { return false };
+    let Some(hz) = measure(if coarse < 200_000_000 { 5 } else { 25 }) else { return false };
+    let hz = settle(hz);
+    HZ.store(hz, Ordering::Relaxed);
+    MICROS.store((1_000_000 << 32) / hz.max(1), Ordering::Relaxed);
+    true
+}
+
+/// The frequency by `halves` half-periods of a 500 Hz square wave. From edge to edge, so that the delay of the
+/// polling loop cancels out.
+fn measure(halves: u32) -> Option<u64> {
+    const COUNT: u64 = PIT_HZ / 500;
+    let speaker = io::inb(SPEAKER);
+    io::outb(SPEAKER, speaker & !SPEAKER_DATA | SPEAKER_GATE);
+    io::outb(PIT_COMMAND, 0b1011_0110); // channel 2, low then high byte, mode 3
+    io::outb(PIT_CHANNEL_2, COUNT as u8);
+    io::outb(PIT_CHANNEL_2, (COUNT >> 8) as u8);
+    let edges = edge().zip((0..halves).map(|_| edge()).last().flatten());
+    io::outb(SPEAKER, speaker);
+    let (start, end) = edges?;
+    let ticks = u128::from(end.wrapping_sub(start));
+    u64::try_from(ticks * u128::from(PIT_HZ) * 2 / (u128::from(COUNT) * u128::from(halves)))
+        .ok()
+        .filter(|&hz| hz > 0)
+}
+
+/// The time of the next change of channel 2's output.
+fn edge() -> Option<u64> {
+    const TRIES: u32 = 1_000_000;
+    let before = io::inb(SPEAKER) & SPEAKER_OUT;
+    (0..TRIES).find(|_| io::inb(SPEAKER) & SPEAKER_OUT != before).map(|_| read())
+}
+
+/// The exact frequency where it is known: CPUID leaf 0x15 or a whole number of MHz, if the measurement cannot tell it
+/// from what was measured. Two hosts of one kind then agree to the last digit.
+fn settle(measured: u64) -> u64 {
+    const DOUBT_PPM: u64 = 150;
+    let agrees = |hz: u64| {
+        hz != 0
+            && hz.abs_diff(measured)
+                <= measured / 1_000_000 * DOUBT_PPM + measured % 1_000_000 * DOUBT_PPM / 1_000_000
+    };
+    let told = raw_cpuid::CpuId::new().get_tsc_info().and_then(|info| info.tsc_frequency());
+    let whole = (measured + 500_000) / 1_000_000 * 1_000_000;
+    told.into_iter().chain([whole]).find(|&hz| agrees(hz)).unwrap_or(measured)
+}

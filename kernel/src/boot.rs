@@ -1,0 +1,32 @@
+//! What the boot told: the loader's hand-over, the host's options, the firmware's tables.
+
+use acpi_tables::Acpi;
+use bootinfo::BootInfo;
+use cmdline::HostOptions;
+use spin::Once;
+
+/// Everything that is known after the first stages. Lives for ever.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// Memory map, modules, command line.
+    pub(crate) info: BootInfo,
+    /// The command line, parsed.
+    pub(crate) options: HostOptions,
+    /// The firmware's tables; empty where there are none.
+    pub(crate) acpi: Acpi,
+}
+
+static BOOT: Once<Boot> = Once::new();
+
+/// Keeps `boot`.
+pub(crate) fn set(boot: Boot) -> &'static Boot {
+    BOOT.call_once(|| boot)
+}
+
+/// What the boot told.
+///
+/// # Panics
+/// Before the first stages are over.
+pub(crate) fn get() -> &'static Boot {
+    BOOT.get().expect("boot::set ran")
+}

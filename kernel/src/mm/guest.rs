@@ -1,0 +1,143 @@
+//! The RAM of a guest: chunks of host memory, and the only way in and out of them.
+
+use alloc::vec::Vec;
+use core::ptr;
+use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE, PageSet};
+
+use super::{Hpa, frame};
+
+/// Guest RAM ends below this address and goes on at 4 GiB: the hole holds the APICs and later PCI.
+const HOLE_START: u64 = 0xc000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+/// Alignment that lets the second-level tables use large pages.
+const LARGE_PAGE: u64 = 2 << 20;
+
+/// A run of guest RAM in one piece of host memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    /// Where the guest sees it.
+    pub(crate) gpa: Gpa,
+    /// Where it lies.
+    pub(crate) hpa: Hpa,
+    /// Bytes, a multiple of 4 KiB.
+    pub(crate) len: u64,
+}
+
+/// All RAM of one guest. Dropping it gives the memory back, zeroed.
+#[derive(Debug)]
+pub(crate) struct GuestRam {
+    ranges: Vec<MemRange>,
+    chunks: Vec<Chunk>,
+    /// Pages written since the last harvest, by the hypervisor or as far as an exit or a log told.
+    pub(crate) logged: PageSet,
+}
+
+/// The RAM ranges of a guest with `bytes` of memory.
+pub(crate) fn layout(bytes: u64) -> Vec<MemRange> {
+    let low = bytes.min(HOLE_START);
+    let mut ranges = Vec::from([MemRange { start: Gpa(0), len: low }]);
+    if bytes > low {
+        ranges.push(MemRange { start: Gpa(FOUR_GIB), len: bytes - low });
+    }
+    ranges
+}
+
+impl GuestRam {
+    /// Allocates zeroed memory for `ranges`; `None` when the host has not enough.
+    pub(crate) fn new(ranges: Vec<MemRange>) -> Option<Self> {
+        let top = ranges.last().map_or(0, MemRange::end);
+        let mut ram = Self { ranges, chunks: Vec::new(), logged: PageSet::new(top / PAGE_SIZE) };
+        for range in ram.ranges.clone() {
+            let mut done = 0;
+            // The largest pieces the host has: halve until one fits.
+            let mut piece = range.len;
+            while done < range.len {
+                piece = piece.min(range.len - done);
+                if let Some(hpa) = frame::alloc_contiguous(piece, LARGE_PAGE) {
+                    ram.chunks.push(Chunk { gpa: Gpa(range.start.0 + done), hpa, len: piece });
+                    done += piece;
+                } else if piece <= LARGE_PAGE {
+                    return None; // what was taken goes back by drop
+                } else {
+                    piece = (piece / 2).next_multiple_of(LARGE_PAGE);
+                }
+            }
+        }
+        Some(ram)
+    }
+
+    /// The pieces, in ascending order of guest addresses.
+    pub(crate) fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Calls `f(host address, bytes, offset)` for each contiguous piece of an access, after checking all of it.
+    fn access(&self, gpa: Gpa, len: usize, mut f: impl FnMut(u64, usize, usize)) -> Result<(), MemoryError> {
+        let error = MemoryError { gpa, len };
+        let end = gpa.0.checked_add(len as u64).ok_or(error)?;
+        let mut covered = gpa.0;
+        for chunk in &self.chunks {
+            let chunk_end = chunk.gpa.0 + chunk.len;
+            if covered >= chunk.gpa.0 && covered < chunk_end {
+                covered = chunk_end.min(end);
+            }
+        }
+        if covered < end {
+            return Err(error);
+        }
+        let mut at = gpa.0;
+        for chunk in &self.chunks {
+            let chunk_end = chunk.gpa.0 + chunk.len;
+            if at < end && at >= chunk.gpa.0 && at < chunk_end {
+                let piece = chunk_end.min(end) - at;
+                f(chunk.hpa.0 + (at - chunk.gpa.0), piece as usize, (at - gpa.0) as usize);
+                at += piece;
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwrites a whole page; the migration target's way in.
+    pub(crate) fn fill_page(&self, gfn: u64, word: u64) -> Result<(), MemoryError> {
+        self.access(Gpa(gfn * PAGE_SIZE), PAGE_SIZE as usize, |hpa, len, _| {
+            // SAFETY: `access` yields only memory of our chunks; a page never straddles two.
+            unsafe { core::slice::from_raw_parts_mut(hpa as *mut u64, len / 8) }.fill(word);
+        })?;
+        self.logged.insert(gfn);
+        Ok(())
+    }
+}
+
+impl GuestMemory for GuestRam {
+    fn ranges(&self) -> &[MemRange] {
+        &self.ranges
+    }
+
+    fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.access(gpa, buf.len(), |hpa, len, offset| {
+            // SAFETY: source is our chunk, destination the caller's buffer. A running guest may write at
+            // the same time; plain bytes without invariants are copied, and dirty tracking sends them again.
+            unsafe { ptr::copy_nonoverlapping(hpa as *const u8, buf[offset..].as_mut_ptr(), len) };
+        })
+    }
+
+    fn write(&self, gpa: Gpa, data: &[u8]) -> Result<(), MemoryError> {
+        self.access(gpa, data.len(), |hpa, len, offset| {
+            // SAFETY: destination is our chunk, which no Rust reference points into.
+            unsafe { ptr::copy_nonoverlapping(data[offset..].as_ptr(), hpa as *mut u8, len) };
+        })?;
+        if !data.is_empty() {
+            let last = (gpa.0 + data.len() as u64 - 1) / PAGE_SIZE;
+            self.logged.insert_range(gpa.gfn(), last - gpa.gfn() + 1);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GuestRam {
+    fn drop(&mut self) {
+        for chunk in &self.chunks {
+            frame::free(chunk.hpa, chunk.len);
+        }
+    }
+}
