@@ -152,6 +152,8 @@ fn a_wrong_vm_line_refuses_that_vm() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_text_is_a_value_or_an_error(line in "\\PC{0,80}") {
         let (options, warnings) = HostOptions::parse(&line);

@@ -73,7 +73,7 @@ fn lean_file_loads_to_the_same_memory() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_zero_pattern_survives(

@@ -1,0 +1,175 @@
+//! A decoded instruction.
+
+/// What the instruction does. `d` is the destination operand, `s` the source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Op {
+    /// d = s; MOVNTI too.
+    Mov,
+    /// d = s, zero-extended to the register.
+    Movzx,
+    /// d = s, sign-extended to the register; MOVSXD too.
+    Movsx,
+    /// d = s where the condition (low four bits of the opcode) holds.
+    Cmov(u8),
+    Add,
+    Or,
+    Adc,
+    Sbb,
+    And,
+    Sub,
+    Xor,
+    /// Flags of d - s.
+    Cmp,
+    /// Flags of d & s.
+    Test,
+    Inc,
+    Dec,
+    Not,
+    Neg,
+    Xchg,
+    Xadd,
+    Cmpxchg,
+    Bt,
+    Bts,
+    Btr,
+    Btc,
+    /// \[rDI\] = accumulator.
+    Stos,
+    /// Accumulator = \[rSI\].
+    Lods,
+    /// \[rDI\] = \[rSI\].
+    Movs,
+}
+
+/// A general-purpose register, by encoding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reg {
+    /// 0 (rAX) to 15 (R15).
+    pub index: u8,
+    /// Bits 15:8: AH, CH, DH or BH (`index` 0 to 3).
+    pub high: bool,
+}
+
+/// An operand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operand {
+    /// Not there.
+    None,
+    /// The memory operand, [`Insn::mem`].
+    Mem,
+    /// A register.
+    Reg(Reg),
+    /// A constant, sign-extended to 64 bits.
+    Imm(u64),
+}
+
+/// A segment register, by encoding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Segment {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+}
+
+/// How the memory operand's address is formed. For string instructions it is the one that is not fixed to
+/// `ES:rDI`, where there is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mem {
+    /// The segment, overrides applied.
+    pub segment: Segment,
+    /// Register by encoding.
+    pub base: Option<u8>,
+    /// Register by encoding, and the factor 1, 2, 4 or 8.
+    pub index: Option<(u8, u8)>,
+    /// Displacement, sign-extended.
+    pub disp: u64,
+    /// The next instruction's address is added.
+    pub rip_relative: bool,
+    /// Address size in bytes: 2, 4 or 8.
+    pub addr_size: u8,
+}
+
+impl Mem {
+    /// The offset within the segment; `next_rip` is the address behind the instruction.
+    #[must_use]
+    pub fn offset(&self, regs: &[u64; 16], next_rip: u64) -> u64 {
+        let reg = |index: u8| regs.get(usize::from(index)).copied().unwrap_or(0);
+        let mut sum = self.disp;
+        if self.rip_relative {
+            sum = sum.wrapping_add(next_rip);
+        }
+        if let Some(base) = self.base {
+            sum = sum.wrapping_add(reg(base));
+        }
+        if let Some((index, scale)) = self.index {
+            sum = sum.wrapping_add(reg(index).wrapping_mul(u64::from(scale)));
+        }
+        sum & mask(self.addr_size)
+    }
+}
+
+/// A decoded instruction with one memory operand (two for MOVS).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Insn {
+    /// Length in bytes.
+    pub len: u8,
+    /// The operation.
+    pub op: Op,
+    /// Bytes of memory accessed: 1, 2, 4 or 8.
+    pub size: u8,
+    /// Size of the register operand in bytes; differs from `size` for MOVZX and MOVSX alone.
+    pub reg_size: u8,
+    /// The destination.
+    pub dst: Operand,
+    /// The source.
+    pub src: Operand,
+    /// The memory operand.
+    pub mem: Mem,
+    /// LOCK prefix.
+    pub lock: bool,
+    /// REP or REPNE before a string instruction.
+    pub rep: bool,
+}
+
+impl Insn {
+    /// Whether it reads memory.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        !matches!((self.op, self.dst), (Op::Stos, _) | (Op::Mov, Operand::Mem))
+    }
+
+    /// Whether it writes memory.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        match self.op {
+            Op::Cmp | Op::Test | Op::Bt | Op::Lods => false,
+            Op::Stos | Op::Movs | Op::Xchg => true,
+            _ => self.dst == Operand::Mem,
+        }
+    }
+}
+
+/// All bits of a value of `size` bytes.
+pub(crate) const fn mask(size: u8) -> u64 {
+    match size {
+        1 => 0xFF,
+        2 => 0xFFFF,
+        4 => 0xFFFF_FFFF,
+        _ => u64::MAX,
+    }
+}
+
+/// The lowest `size` bytes of `value`, sign-extended.
+pub(crate) const fn sign_extend(value: u64, size: u8) -> u64 {
+    match size {
+        1 => value as u8 as i8 as u64,
+        2 => value as u16 as i16 as u64,
+        4 => value as u32 as i32 as u64,
+        _ => value,
+    }
+}
