@@ -183,6 +183,16 @@ impl Console {
         self.shared.lock().text.clone()
     }
 
+    /// The text from byte `at` on.
+    pub fn text_from(&self, at: usize) -> String {
+        self.shared.lock().text.get(at..).unwrap_or_default().to_string()
+    }
+
+    /// A handle for another reader of the same text.
+    pub fn tap(&self) -> Tap {
+        Tap(Arc::clone(&self.shared))
+    }
+
     /// Waits for more than `known` bytes of text; `false` when nothing came within `timeout` or all is over.
     pub fn wait_news(&self, known: usize, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -268,6 +278,24 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Another reader of a console's text.
+#[derive(Clone)]
+pub struct Tap(Arc<Shared>);
+
+impl Tap {
+    /// Waits for text beyond byte `at` and gives back all of it; none once the connection is closed.
+    pub fn wait_from(&self, at: usize) -> Option<String> {
+        let mut received = self.0.lock();
+        loop {
+            match received.text.get(at..) {
+                Some(text) if !text.is_empty() => return Some(text.to_string()),
+                _ if received.closed => return None,
+                _ => received = self.0.news.wait(received).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
     }
 }
 

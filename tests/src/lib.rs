@@ -3,7 +3,13 @@
 pub mod console;
 pub mod emu;
 pub mod guest;
+pub mod host;
 pub mod hub;
 pub mod image;
+pub mod levels;
+pub mod migration;
 pub mod paths;
 pub mod process;
+pub mod proof;
+pub mod scenario;
+pub mod suite;

@@ -13,9 +13,14 @@ pub fn build() -> PathBuf {
     root().join("build")
 }
 
-/// The hypervisor's image as `scripts/build` leaves it.
+/// The hypervisor's image: as `scripts/build` leaves it, or the one that `FLEXVISOR_ELF` names.
 pub fn hypervisor() -> PathBuf {
-    build().join("flexvisor.elf")
+    given_hypervisor().unwrap_or_else(|| build().join("flexvisor.elf"))
+}
+
+/// An image that is already built and to be used as it is.
+pub fn given_hypervisor() -> Option<PathBuf> {
+    std::env::var_os("FLEXVISOR_ELF").map(PathBuf::from)
 }
 
 /// Debian's kernel as `scripts/setup` leaves it.

@@ -1,3 +1,54 @@
-//! Task runner behind scripts/.
+//! Task runner behind `scripts/`. Exit status: 0 done, 1 failed, 2 usage, 3 a tool is missing; `run` has more.
 
-fn main() {}
+mod bench;
+mod demo;
+mod image;
+mod prepush;
+mod run;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use testbench::process::MissingTool;
+
+#[derive(Parser)]
+#[command(about = "Tasks of the project; each is also a script in scripts/")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build a bootable image (CD or disk) with the hypervisor and its VMs.
+    Image(image::Args),
+    /// Boot one host with one guest; the guest's serial console is this terminal.
+    Run(run::Args),
+    /// Migrate a Linux guest between two emulated Xeons and prove that it was not harmed.
+    Demo(demo::Args),
+    /// Run all tests.
+    Test(test::Args),
+    /// Take the project's figures.
+    Bench(bench::Args),
+    /// Everything that has to pass before a push.
+    Prepush(prepush::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Image(args) => image::main(&args),
+        Task::Run(args) => run::main(&args),
+        Task::Demo(args) => demo::main(&args),
+        Task::Test(args) => test::main(&args),
+        Task::Bench(args) => bench::main(&args),
+        Task::Prepush(args) => prepush::main(&args),
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(if e.downcast_ref::<MissingTool>().is_some() { 3 } else { 1 })
+        }
+    }
+}

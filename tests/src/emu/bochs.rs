@@ -21,6 +21,17 @@ pub const MODELS_WITH_EPT: [&str; 10] = [
     "tigerlake",
 ];
 
+/// Models on which Flexvisor must say what is missing: no EPT, and no VMX.
+pub const MODELS_REFUSED: [&str; 7] = [
+    "core2_penryn_t9600",
+    "athlon64_venice",
+    "turion64_tyler",
+    "phenom_8650_toliman",
+    "zambezi",
+    "trinity_apu",
+    "ryzen",
+];
+
 /// The emulated processor.
 #[derive(Clone, Debug)]
 pub enum Cpu {

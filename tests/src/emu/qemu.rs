@@ -1,6 +1,7 @@
 //! QEMU: TCG for the boot paths (it has no VMX), KVM where the machine lends a guest real VMX.
 
 use super::{Machine, Media, Serial, accept, listen};
+use crate::emu::bochs::Nic;
 use crate::process::Process;
 use anyhow::Result;
 use std::fs::{self, OpenOptions};
@@ -28,13 +29,15 @@ pub struct Config {
     pub media: Media,
     /// COM1 and COM2.
     pub serial: [Serial; 2],
+    /// The network card.
+    pub nic: Option<Nic>,
 }
 
 impl Config {
     /// A one-CPU TCG machine with 512 MiB and a console on COM1.
     pub fn new(media: Media) -> Self {
         let serial = [Serial::Console, Serial::Absent];
-        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial }
+        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial, nic: None }
     }
 
     /// Starts the machine; its files go to `dir` under names that begin with `name`.
@@ -63,6 +66,14 @@ impl Config {
             let id = format!("com{}", index + 1);
             push(&["-chardev", &format!("socket,id={id},host=127.0.0.1,port={}", port.number()?)]);
             push(&["-device", &format!("isa-serial,chardev={id},index={index}")]);
+        }
+        if let Some(Nic { udp_port, mac }) = self.nic {
+            let address =
+                |side: &str, port: u16| format!("{side}.type=inet,{side}.host=127.0.0.1,{side}.port={port}");
+            let ends = [address("local", udp_port), address("remote", udp_port + 1)].join(",");
+            push(&["-netdev", &format!("dgram,id=net,{ends}")]);
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            push(&["-device", &format!("e1000,netdev=net,mac={mac}")]);
         }
         let log = dir.join(format!("{name}-qemu.log"));
         let mut process = Process::start("qemu-system-x86_64", "qemu-system-x86", &args, &log)?;

@@ -46,6 +46,18 @@ pub fn debian() -> Result<Linux> {
     Ok(Linux { kernel, bzimage, initrd: initramfs(&dir)? })
 }
 
+/// Builds the small Multiboot payloads of `tests/guests`.
+pub fn build_payloads() -> Result<()> {
+    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    run_tool(&mut Command::new(paths::root().join("tests/guests/build")), "gcc")?;
+    Ok(())
+}
+
+/// The file of a payload.
+pub fn payload(name: &str) -> PathBuf {
+    paths::build().join(format!("guests/{name}.elf"))
+}
+
 fn initramfs(dir: &Path) -> Result<PathBuf> {
     let sources = paths::root().join("tests/guests/linux");
     let (init, worker) = (sources.join("init"), sources.join("worker.rs"));

@@ -1,0 +1,294 @@
+//! A Flexvisor host in an emulator: its boot line, its VMs, its console.
+
+use crate::console::Console;
+use crate::emu::bochs::{self, Cpu, MODELS_REFUSED, MODELS_WITH_EPT};
+use crate::emu::qemu::{self, Accel};
+use crate::emu::{IPS, Machine, Media, Serial};
+use crate::hub::{Hub, host_mac};
+use crate::image::{self, Module, Protocol};
+use crate::paths;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The console's prompt.
+pub const PROMPT: &str = "flexvisor> ";
+
+/// A VM described on its module's command line.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// The VM's name.
+    pub name: String,
+    /// RAM in MiB.
+    pub mem_mib: u32,
+    /// CPU level.
+    pub level: String,
+    /// Further words of the module line, such as `debug-exit`.
+    pub options: Vec<String>,
+    /// The guest kernel.
+    pub kernel: PathBuf,
+    /// Its initrd or its first Multiboot module.
+    pub initrd: Option<PathBuf>,
+    /// The guest's own command line.
+    pub cmdline: String,
+}
+
+impl VmSpec {
+    /// A VM with 64 MiB at level `haswell` and an empty command line.
+    pub fn new(name: &str, kernel: &Path) -> Self {
+        Self {
+            name: name.to_string(),
+            mem_mib: 64,
+            level: "haswell".to_string(),
+            options: Vec::new(),
+            kernel: kernel.to_path_buf(),
+            initrd: None,
+            cmdline: String::new(),
+        }
+    }
+
+    fn modules(&self) -> Vec<Module> {
+        let Self { name, mem_mib, level, options, cmdline, .. } = self;
+        let mut line = format!("vm={name} mem={mem_mib} level={level}");
+        for option in options {
+            line.push(' ');
+            line.push_str(option);
+        }
+        if !cmdline.is_empty() {
+            line.push_str(" -- ");
+            line.push_str(cmdline);
+        }
+        let mut modules = vec![Module { file: self.kernel.clone(), line }];
+        if let Some(file) = &self.initrd {
+            modules.push(Module { file: file.clone(), line: format!("for={name}") });
+        }
+        modules
+    }
+}
+
+/// What plays the host.
+#[derive(Clone, Debug)]
+pub enum Platform {
+    /// Bochs with one of its CPU models, or a CPU put together from features.
+    Bochs(Cpu),
+    /// QEMU.
+    Qemu(Accel),
+}
+
+impl Platform {
+    /// `qemu-kvm`, `qemu-tcg`, or the name of a Bochs model; an error names what there is.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "qemu-kvm" if qemu::kvm_has_vmx() => Ok(Self::Qemu(Accel::Kvm)),
+            "qemu-kvm" => {
+                Err("this machine's KVM lends no VMX: needs an Intel CPU, kvm_intel.nested=1, /dev/kvm"
+                    .into())
+            }
+            "qemu-tcg" => Ok(Self::Qemu(Accel::Tcg)),
+            _ if MODELS_WITH_EPT.contains(&name) || MODELS_REFUSED.contains(&name) => {
+                Ok(Self::Bochs(Cpu::model(name)))
+            }
+            _ => Err(format!(
+                "no such CPU model; there are {}, {} (both without what Flexvisor needs), qemu-kvm and qemu-tcg",
+                MODELS_WITH_EPT.join(", "),
+                MODELS_REFUSED.join(", ")
+            )),
+        }
+    }
+}
+
+/// An emulated machine that boots Flexvisor.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// Prefix of its files and messages.
+    pub name: String,
+    /// The emulator and its processor.
+    pub platform: Platform,
+    /// Number of processors.
+    pub cpus: u32,
+    /// Instructions per emulated second.
+    pub ips: u64,
+    /// RAM in MiB.
+    pub mem_mib: u32,
+    /// Boot options beyond those that the other fields give.
+    pub options: Vec<String>,
+    /// The VM that COM2 belongs to.
+    pub guest_console: Option<String>,
+    /// VMs to start with.
+    pub vms: Vec<VmSpec>,
+    /// The hypervisor's image.
+    pub hypervisor: PathBuf,
+}
+
+impl HostSpec {
+    /// A one-CPU host of a Bochs model, without VMs.
+    pub fn new(name: &str, model: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            platform: Platform::Bochs(Cpu::model(model)),
+            cpus: 1,
+            ips: IPS,
+            mem_mib: 512,
+            options: Vec::new(),
+            guest_console: None,
+            vms: Vec::new(),
+            hypervisor: paths::hypervisor(),
+        }
+    }
+
+    /// The same with one VM, whose serial port is COM2.
+    pub fn with_vm(mut self, vm: VmSpec) -> Self {
+        self.mem_mib = self.mem_mib.max(vm.mem_mib + 256);
+        self.guest_console = Some(vm.name.clone());
+        self.vms.push(vm);
+        self
+    }
+
+    /// The same with a further boot option.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_string());
+        self
+    }
+
+    /// The host's boot line.
+    pub fn boot_line(&self) -> String {
+        let mut words = self.options.clone();
+        if !words.iter().any(|word| word.starts_with("console=")) {
+            words.insert(0, "console=com1".to_string());
+        }
+        if let Some(name) = &self.guest_console {
+            words.push(format!("com2=vm:{name}"));
+        }
+        words.join(" ")
+    }
+
+    /// Writes the boot image.
+    pub fn image(&self, out: &Path) -> Result<()> {
+        let modules = self.vms.iter().flat_map(VmSpec::modules).collect();
+        let (kernel, cmdline) = (self.hypervisor.clone(), self.boot_line());
+        image::build(&image::Spec { protocol: Protocol::Multiboot2, kernel, cmdline, modules }, out)
+    }
+
+    /// Builds the image and starts the host, as station `index` of the hub if there is one.
+    pub fn start(&self, dir: &Path, hub: Option<(&Hub, u8)>) -> Result<Host> {
+        let file = dir.join(format!("{}.iso", self.name));
+        self.image(&file)?;
+        let media = Media::Cd(file.clone());
+        let nic = hub.map(|(hub, index)| hub.plug(host_mac(index))).transpose()?;
+        let second = if self.guest_console.is_some() { Serial::Console } else { Serial::Absent };
+        let serial = [Serial::Console, second];
+        let Self { cpus, ips, mem_mib, .. } = *self;
+        let machine = match &self.platform {
+            Platform::Bochs(cpu) => {
+                let cpu = cpu.clone();
+                bochs::Config { cpu, cpus, ips, mem_mib, media, serial, nic }.start(&self.name, dir)?
+            }
+            Platform::Qemu(accel) => {
+                let accel = *accel;
+                qemu::Config { accel, cpus, mem_mib, media, serial, nic }.start(&self.name, dir)?
+            }
+        };
+        Ok(Host { name: self.name.clone(), machine, image: file })
+    }
+}
+
+/// A running host.
+pub struct Host {
+    /// Prefix of its files and messages.
+    pub name: String,
+    /// The emulator.
+    pub machine: Machine,
+    image: PathBuf,
+}
+
+/// What a console command answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The lines before the last.
+    pub lines: Vec<String>,
+    /// What follows `error: ` in the last line; none after `ok`.
+    pub error: Option<String>,
+}
+
+impl Host {
+    /// The host's own console, on COM1.
+    pub fn console(&mut self) -> Result<&mut Console> {
+        self.machine.serial.first_mut().and_then(Option::as_mut).context("the host has no console on COM1")
+    }
+
+    /// The console of the VM that has COM2.
+    pub fn guest(&mut self) -> Result<&mut Console> {
+        self.machine.serial.get_mut(1).and_then(Option::as_mut).context("no VM has COM2 of this host")
+    }
+
+    /// No wait of this host's consoles goes on past `deadline`.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.machine.serial.iter_mut().flatten().for_each(|console| console.set_deadline(deadline));
+    }
+
+    /// Waits for the line that says that the host is up; gives back what follows `ready: `.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<String> {
+        let (which, line) = self.console()?.expect_any(&["ready: ", "panic", "fatal: "], timeout)?;
+        if which != 0 {
+            self.console()?.drain(Duration::from_millis(300), Duration::from_secs(3));
+            let text = self.console()?.text();
+            let log = self.console()?.log().display().to_string();
+            bail!("{}: {line}\n--- last lines of {log} ---\n{}", self.name, crate::console::tail(&text, 40));
+        }
+        Ok(line.split_once("ready: ").map_or("", |(_, rest)| rest).to_string())
+    }
+
+    /// Gives a command to the console and collects its answer.
+    pub fn command(&mut self, command: &str, timeout: Duration) -> Result<Answer> {
+        let console = self.console()?;
+        console.send_line(command)?;
+        let mut lines = Vec::new();
+        let error = console.expect_line(&format!("the answer to `{command}`"), timeout, |line| {
+            if line == "ok" {
+                return Some(None);
+            }
+            if let Some(text) = line.strip_prefix("error: ") {
+                return Some(Some(text.to_string()));
+            }
+            if !line.contains(PROMPT) {
+                lines.push(line.to_string());
+            }
+            None
+        })?;
+        Ok(Answer { lines, error })
+    }
+
+    /// Waits for an event of a VM on the host's log: `vm NAME: ` and then one of `events`.
+    pub fn vm_event(&mut self, vm: &str, events: &[&str], timeout: Duration) -> Result<String> {
+        let patterns: Vec<String> = events.iter().map(|event| format!("vm {vm}: {event}")).collect();
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        let (_, line) = self.console()?.expect_any(&patterns, timeout)?;
+        let prefix = format!("vm {vm}: ");
+        Ok(line.split_once(&prefix).map_or("", |(_, rest)| rest).to_string())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Images are large and can be made again; the logs stay.
+        self.machine.process.kill();
+        let _ = std::fs::remove_file(&self.image);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_the_hypervisor_reads_them() {
+        let mut vm = VmSpec::new("demo", Path::new("/k"));
+        vm.options.push("debug-exit".to_string());
+        vm.initrd = Some("/i".into());
+        vm.cmdline = "console=ttyS0".to_string();
+        let lines: Vec<String> = vm.modules().into_iter().map(|module| module.line).collect();
+        assert_eq!(lines, ["vm=demo mem=64 level=haswell debug-exit -- console=ttyS0", "for=demo"]);
+        let host = HostSpec::new("a", "corei7_skylake_x").with_vm(vm).option("ip=10.0.0.1/24");
+        assert_eq!(host.boot_line(), "console=com1 ip=10.0.0.1/24 com2=vm:demo");
+    }
+}

@@ -1,0 +1,324 @@
+//! The proofs of a migration, drawn from what the guest printed on the serial ports of both hosts.
+
+use crate::levels;
+use std::fmt;
+
+/// A counter line of the guest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tick {
+    /// The counter.
+    pub number: u64,
+    /// The guest's uptime in seconds.
+    pub uptime: f64,
+    /// The guest's wall clock in seconds since 1970.
+    pub epoch: f64,
+}
+
+/// What a guest that speaks the demo's protocol printed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Counter lines.
+    pub ticks: Vec<Tick>,
+    /// `/proc/cpuinfo` flags, once per dump.
+    pub flags: Vec<String>,
+    /// Raw CPUID dumps: one string per complete dump.
+    pub cpuid: Vec<String>,
+    /// Passes of the memory worker and the errors found so far.
+    pub passes: Vec<(u64, u64)>,
+}
+
+impl Record {
+    /// Reads a guest's output; other lines are passed over.
+    pub fn parse(text: &str) -> Self {
+        let mut record = Self::default();
+        let mut dump: Option<String> = None;
+        // Without its end a last line may be cut within a number.
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["tick", number, "uptime", uptime, "epoch", epoch] => {
+                    if let (Ok(number), Ok(uptime), Ok(epoch)) =
+                        (number.parse(), uptime.parse(), epoch.parse())
+                    {
+                        record.ticks.push(Tick { number, uptime, epoch });
+                    }
+                }
+                ["worker", "pass", pass, "errors", errors, ..] => {
+                    if let (Ok(pass), Ok(errors)) = (pass.parse(), errors.parse()) {
+                        record.passes.push((pass, errors));
+                    }
+                }
+                ["flags", number, ..] if number.ends_with(':') => {
+                    record.flags.push(words[2..].join(" "));
+                }
+                ["cpuid", "begin", _] => dump = Some(String::new()),
+                ["cpuid", "end", _, "lines", count] => {
+                    record.cpuid.extend(dump.take().filter(|d| d.lines().count().to_string() == *count));
+                }
+                ["cpuid", ..] => {
+                    if let Some(dump) = &mut dump {
+                        dump.push_str(line);
+                        dump.push('\n');
+                    }
+                }
+                _ => {}
+            }
+        }
+        record
+    }
+}
+
+/// Outcome of one proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It held; what was seen.
+    Held(String),
+    /// It did not; why.
+    Failed(String),
+    /// The guest offers nothing to judge by.
+    NotOffered,
+}
+
+/// One proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What it shows.
+    pub name: &'static str,
+    /// Its outcome.
+    pub verdict: Verdict,
+}
+
+impl Proof {
+    /// A proof with its outcome: `Ok` says what was seen, `Err` why it failed.
+    pub fn new(name: &'static str, outcome: Result<String, String>) -> Self {
+        let verdict = match outcome {
+            Ok(text) => Verdict::Held(text),
+            Err(text) => Verdict::Failed(text),
+        };
+        Self { name, verdict }
+    }
+
+    /// It failed.
+    pub fn failed(&self) -> bool {
+        matches!(self.verdict, Verdict::Failed(_))
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, text) = match &self.verdict {
+            Verdict::Held(text) => ("held", text.as_str()),
+            Verdict::Failed(text) => ("FAILED", text.as_str()),
+            Verdict::NotOffered => ("-", "not offered by this guest"),
+        };
+        write!(f, "{:<34} {word:<6}  {text}", self.name)
+    }
+}
+
+/// What the guest printed, before and after the move.
+pub struct Evidence<'a> {
+    /// On the source's serial port.
+    pub source: &'a str,
+    /// On the target's.
+    pub target: &'a str,
+    /// The guest's CPU level.
+    pub level: &'a str,
+    /// The source's CPU model.
+    pub model: &'a str,
+    /// Every proof must be offered (the demo's own guest).
+    pub strict: bool,
+}
+
+/// Wall clock and uptime may drift apart by this much (their lines print hundredths).
+const CLOCK_SLACK: f64 = 0.5;
+
+/// Judges all that the guest's output shows.
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Proof> {
+    // A line may be cut anywhere by the move: the two halves make it whole.
+    let whole = Record::parse(&format!("{}{}", evidence.source, evidence.target));
+    let source = Record::parse(evidence.source);
+    let target = Record::parse(evidence.target);
+    let offered = |some: bool, name, outcome: Result<String, String>| {
+        if some || evidence.strict {
+            Proof::new(name, outcome)
+        } else {
+            Proof { name, verdict: Verdict::NotOffered }
+        }
+    };
+    vec![
+        offered(!source.ticks.is_empty(), "counter without repeat or gap", counter(&whole, &source, &target)),
+        offered(!source.ticks.is_empty(), "uptime and wall clock go on", clocks(&whole, &source)),
+        offered(!source.cpuid.is_empty(), "CPUID and flags are the same", cpu_view(&source, &target)),
+        offered(
+            !source.passes.is_empty() || !target.passes.is_empty(),
+            "memory worker",
+            worker(&whole, &target),
+        ),
+        offered(!whole.flags.is_empty(), "no feature beyond the level", level(&whole, evidence)),
+    ]
+}
+
+fn counter(whole: &Record, source: &Record, target: &Record) -> Result<String, String> {
+    let (Some(first), Some(last)) = (whole.ticks.first(), whole.ticks.last()) else {
+        return Err("no counter line came".to_string());
+    };
+    for pair in whole.ticks.windows(2) {
+        if pair[1].number != pair[0].number + 1 {
+            return Err(format!("{} is followed by {}", pair[0].number, pair[1].number));
+        }
+    }
+    if target.ticks.len() < 3 {
+        return Err(format!("only {} counter lines on the target", target.ticks.len()));
+    }
+    Ok(format!(
+        "{} to {}, {} lines on the source, {} on the target",
+        first.number,
+        last.number,
+        source.ticks.len(),
+        target.ticks.len()
+    ))
+}
+
+fn clocks(whole: &Record, source: &Record) -> Result<String, String> {
+    let offsets = whole.ticks.iter().map(|tick| tick.epoch - tick.uptime);
+    let (low, high) =
+        offsets.fold((f64::MAX, f64::MIN), |(low, high), offset| (low.min(offset), high.max(offset)));
+    if high - low > CLOCK_SLACK {
+        return Err(format!("wall clock and uptime drift apart by {:.2} s", high - low));
+    }
+    for pair in whole.ticks.windows(2) {
+        if pair[1].uptime <= pair[0].uptime || pair[1].epoch <= pair[0].epoch {
+            return Err(format!("tick {} is not later than tick {}", pair[1].number, pair[0].number));
+        }
+    }
+    let at = source.ticks.len();
+    let (Some(before), Some(after)) =
+        (at.checked_sub(1).and_then(|at| whole.ticks.get(at)), whole.ticks.get(at))
+    else {
+        return Err("no counter line on each side".to_string());
+    };
+    Ok(format!(
+        "{:.2} s of guest time from the last line there to the first here",
+        after.uptime - before.uptime
+    ))
+}
+
+fn cpu_view(source: &Record, target: &Record) -> Result<String, String> {
+    let (Some(before), Some(after)) = (source.cpuid.first(), target.cpuid.last()) else {
+        return Err("no complete CPUID dump on each side".to_string());
+    };
+    if let Some((b, a)) = before.lines().zip(after.lines()).find(|(b, a)| b != a) {
+        return Err(format!("before: {b}; after: {a}"));
+    }
+    let (rows, after_rows) = (before.lines().count(), after.lines().count());
+    if rows != after_rows {
+        return Err(format!("{rows} rows before, {after_rows} after"));
+    }
+    let (Some(before), Some(after)) = (source.flags.first(), target.flags.last()) else {
+        return Err("no flags of /proc/cpuinfo on each side".to_string());
+    };
+    if before != after {
+        return Err(format!("flags before: {before}; after: {after}"));
+    }
+    Ok(format!("{rows} CPUID rows, {} flags", before.split_whitespace().count()))
+}
+
+fn worker(whole: &Record, target: &Record) -> Result<String, String> {
+    if let Some((pass, errors)) = whole.passes.iter().find(|(_, errors)| *errors != 0) {
+        return Err(format!("{errors} errors by pass {pass}"));
+    }
+    // The first pass reported after the move may have begun before it: two make one whole pass over the memory.
+    if target.passes.len() < 2 {
+        return Err(format!("only {} passes reported on the target", target.passes.len()));
+    }
+    let last = whole.passes.last().map_or(0, |(pass, _)| *pass);
+    Ok(format!("{last} passes over 16 MiB, {} of them reported on the target, no error", target.passes.len()))
+}
+
+fn level(whole: &Record, evidence: &Evidence<'_>) -> Result<String, String> {
+    let Some(beyond) = levels::beyond(evidence.level) else {
+        return Err(format!("the bench does not know level {}", evidence.level));
+    };
+    if whole.flags.is_empty() {
+        return Err("no flags of /proc/cpuinfo came".to_string());
+    }
+    for flags in &whole.flags {
+        let seen: Vec<&str> = flags.split_whitespace().filter(|flag| beyond.contains(flag)).collect();
+        if !seen.is_empty() {
+            return Err(format!("the guest saw {}", seen.join(" ")));
+        }
+    }
+    let hidden = levels::hidden(evidence.model, evidence.level).unwrap_or_default();
+    Ok(if hidden.is_empty() {
+        format!("level {}, {} features looked for", evidence.level, beyond.len())
+    } else {
+        format!("level {} hides {}", evidence.level, hidden.join(" "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(from: u64, to: u64, flags: &str) -> String {
+        let mut text = format!("flags 1: {flags}\ncpuid begin 1\ncpuid 0 0 d 1 2 3\ncpuid end 1 lines 1\n");
+        for n in from..=to {
+            let uptime = n as f64 / 4.0;
+            text += &format!("tick {n} uptime {uptime:.2} epoch {:.2}\n", uptime + 1.7e9);
+            if n % 4 == 0 {
+                text += &format!("worker pass {} errors 0 rewrites 3\n", n / 4);
+            }
+        }
+        text
+    }
+
+    fn judged(source: &str, target: &str) -> Vec<Proof> {
+        judge(&Evidence { source, target, level: "haswell", model: "corei7_skylake_x", strict: true })
+    }
+
+    fn failed(source: &str, target: &str) -> Vec<&'static str> {
+        judged(source, target).iter().filter(|proof| proof.failed()).map(|proof| proof.name).collect()
+    }
+
+    #[test]
+    fn a_clean_move_holds_wherever_the_cut_is() {
+        let source = output(1, 8, "fpu avx2");
+        let target = output(9, 20, "fpu avx2");
+        let proofs = judged(&source, &target);
+        assert!(proofs.iter().all(|proof| !proof.failed()), "{proofs:?}");
+        let (cut, rest) = source.split_at(source.len() - 9);
+        assert!(failed(cut, &format!("{rest}{target}")).is_empty());
+    }
+
+    #[test]
+    fn each_fault_is_seen() {
+        let source = output(1, 8, "fpu avx2");
+        assert_eq!(failed(&source, &output(10, 20, "fpu avx2")), ["counter without repeat or gap"]);
+        assert_eq!(
+            failed(&source, &output(8, 20, "fpu avx2")),
+            ["counter without repeat or gap", "uptime and wall clock go on"]
+        );
+        assert_eq!(
+            failed(&source, &output(9, 20, "fpu avx2 avx512f")),
+            ["CPUID and flags are the same", "no feature beyond the level"]
+        );
+        let wrong = output(9, 20, "fpu avx2").replace("pass 4 errors 0", "pass 4 errors 1");
+        assert_eq!(failed(&source, &wrong), ["memory worker"]);
+        let jump = output(9, 20, "fpu avx2").replace("epoch 17", "epoch 18");
+        assert_eq!(failed(&source, &jump), ["uptime and wall clock go on"]);
+        let other = output(9, 20, "fpu avx2").replace("cpuid 0 0 d", "cpuid 0 0 e");
+        assert_eq!(failed(&source, &other), ["CPUID and flags are the same"]);
+    }
+
+    #[test]
+    fn another_guest_is_judged_by_what_it_offers() {
+        let evidence = Evidence {
+            source: "hello\n",
+            target: "world\n",
+            level: "haswell",
+            model: "corei7_skylake_x",
+            strict: false,
+        };
+        assert!(judge(&evidence).iter().all(|proof| proof.verdict == Verdict::NotOffered));
+    }
+}

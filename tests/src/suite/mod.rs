@@ -1,0 +1,164 @@
+//! The test cases that need emulators, and what runs them.
+
+mod boot;
+mod demo_guest;
+
+use anyhow::Result;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a case gets.
+#[derive(Debug)]
+pub struct Context {
+    /// An empty folder for its files; kept.
+    pub dir: PathBuf,
+    /// When it must be over.
+    pub deadline: Instant,
+}
+
+type Run = Box<dyn Fn(&Context) -> Result<()> + Send + Sync>;
+
+/// A test case.
+pub struct Case {
+    /// `area/what`.
+    pub name: String,
+    /// How many processors it keeps busy.
+    pub weight: usize,
+    /// It runs only with `--all`.
+    pub slow: bool,
+    /// Time limit.
+    pub limit: Duration,
+    run: Run,
+}
+
+impl Case {
+    fn new(name: &str, limit: u64, run: impl Fn(&Context) -> Result<()> + Send + Sync + 'static) -> Self {
+        let limit = Duration::from_secs(limit);
+        Self { name: name.to_string(), weight: 1, slow: false, limit, run: Box::new(run) }
+    }
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = demo_guest::cases();
+    cases.extend(boot::cases());
+    cases
+}
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that did not.
+    pub failed: usize,
+}
+
+/// Runs cases side by side, at most `jobs` processors' worth at a time, and prints a line for each.
+pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Totals {
+    let free = Free { count: Mutex::new(jobs), changed: Condvar::new() };
+    let totals = Mutex::new(Totals::default());
+    let mut cases = cases;
+    // The heaviest first: light ones fill the gaps at the end.
+    cases.sort_by_key(|case| std::cmp::Reverse((case.weight, case.limit)));
+    thread::scope(|scope| {
+        for case in cases {
+            let weight = case.weight.min(jobs);
+            free.take(weight);
+            let (free, totals) = (&free, &totals);
+            scope.spawn(move || {
+                let passed = run_one(&case, logs);
+                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                *(if passed { &mut totals.passed } else { &mut totals.failed }) += 1;
+                drop(totals);
+                free.give(weight);
+            });
+        }
+    });
+    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run_one(case: &Case, logs: &std::path::Path) -> bool {
+    let started = Instant::now();
+    let dir = logs.join(case.name.replace('/', "-"));
+    let outcome = crate::paths::fresh_dir(&dir).and_then(|dir| {
+        let context = Context { dir, deadline: started + case.limit };
+        catch_unwind(AssertUnwindSafe(|| (case.run)(&context)))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the case panicked")))
+    });
+    let seconds = started.elapsed().as_secs_f64();
+    match &outcome {
+        Ok(()) => println!("ok      {} ({seconds:.1} s)", case.name),
+        Err(e) => {
+            let text = format!("{e:#}").replace('\n', "\n        ");
+            println!("FAILED  {} ({seconds:.1} s): {text}\n        logs: {}", case.name, dir.display());
+        }
+    }
+    outcome.is_ok()
+}
+
+struct Free {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Free {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, weight: usize) {
+        let mut count = self.lock();
+        while *count < weight {
+            count = self.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        *count -= weight;
+    }
+
+    fn give(&self, weight: usize) {
+        *self.lock() += weight;
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_and_limits_hold() {
+        let busy = std::sync::Arc::new(Mutex::new((0, 0)));
+        let mut cases = Vec::new();
+        for index in 0..8 {
+            let busy = std::sync::Arc::clone(&busy);
+            let mut case = Case::new(&format!("t/{index}"), 5, move |_| {
+                let mut guard = busy.lock().unwrap();
+                guard.0 += 1;
+                guard.1 = guard.1.max(guard.0);
+                drop(guard);
+                thread::yield_now();
+                busy.lock().unwrap().0 -= 1;
+                anyhow::ensure!(index != 3, "three");
+                Ok(())
+            });
+            case.weight = 1 + index % 2;
+            cases.push(case);
+        }
+        let logs = std::env::temp_dir().join(format!("suite-test-{}", std::process::id()));
+        assert_eq!(run(cases, 2, &logs), Totals { passed: 7, failed: 1 });
+        assert!(busy.lock().unwrap().1 <= 2);
+        std::fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

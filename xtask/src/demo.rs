@@ -1,0 +1,179 @@
+//! `demo`: a running Linux moves between two Xeons of different generations, told for a person who watches.
+
+use crate::run::{file, model};
+use crate::tools;
+use anyhow::Result;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use testbench::emu::IPS;
+use testbench::host::Platform;
+use testbench::migration::{Round, Summary, emulated};
+use testbench::paths;
+use testbench::scenario::{Observer, Pair, Plan, VM};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 every proof held, 1 one failed (it is named, and the logs), 2 usage, 3 missing tool."
+)]
+pub(crate) struct Args {
+    /// CPU model of the source.
+    #[arg(long, default_value = "corei7_skylake_x", value_name = "MODEL", value_parser = model)]
+    from: String,
+    /// CPU model of the target.
+    #[arg(long, default_value = "corei7_haswell_4770", value_name = "MODEL", value_parser = model)]
+    to: String,
+    /// CPU level of the guest.
+    #[arg(long, default_value = "haswell", value_name = "NAME")]
+    level: String,
+    /// CPUs of each host.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    cpus: u32,
+    /// RAM of the guest in MiB.
+    #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    mem: u32,
+    /// Another guest kernel; proofs that it offers no lines for are left out.
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    kernel: Option<PathBuf>,
+    /// Its initrd.
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    initrd: Option<PathBuf>,
+    /// The guest's command line.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Migrate once the guest has printed this.
+    #[arg(long, value_name = "TEXT")]
+    migrate_after: Option<String>,
+    /// Go on until the guest has printed this on the target.
+    #[arg(long, value_name = "TEXT")]
+    until: Option<String>,
+    /// Limit for the whole run.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    timeout: u64,
+    /// Where the logs go.
+    #[arg(long, value_name = "DIR", default_value_os_t = paths::build().join("logs/demo"))]
+    keep_logs: PathBuf,
+}
+
+pub(crate) fn main(args: &Args) -> Result<u8> {
+    let mut narrator = Narrator::new();
+    narrator.step("building");
+    tools::build()?;
+    let plan = plan(args)?;
+    let dir = paths::fresh_dir(&args.keep_logs)?;
+    let mut hosts = plan.hosts();
+    for (host, model) in hosts.iter_mut().zip([&args.from, &args.to]) {
+        host.platform = Platform::parse(model).map_err(anyhow::Error::msg)?;
+    }
+    narrator
+        .step(&format!("booting source ({}) and target ({}), {} CPU(s) each", args.from, args.to, args.cpus));
+    narrator.step(&format!(
+        "guest: {} MiB, level {}; logs in {}",
+        plan.vm.mem_mib,
+        plan.vm.level,
+        dir.display()
+    ));
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let outcome = Pair::start(&hosts, &dir, deadline, &mut narrator)
+        .and_then(|mut pair| pair.run(&plan, &mut narrator));
+    let report = match outcome {
+        Ok(report) => report,
+        Err(e) => {
+            println!("\nFAILED: {e:#}");
+            name_logs(&dir);
+            return Ok(1);
+        }
+    };
+    println!();
+    summary(&report.summary);
+    println!();
+    for proof in &report.proofs {
+        println!("  {proof}");
+    }
+    println!("\n{:.0} s in all, logs in {}", narrator.started.elapsed().as_secs_f64(), dir.display());
+    if !report.held() {
+        name_logs(&dir);
+    }
+    Ok(u8::from(!report.held()))
+}
+
+fn plan(args: &Args) -> Result<Plan> {
+    let mut plan = Plan::linux(&args.from, &args.to, &args.level)?;
+    plan.cpus = args.cpus;
+    plan.vm.mem_mib = args.mem;
+    plan.patience = Duration::from_secs(args.timeout);
+    plan.until.clone_from(&args.until);
+    if let Some(kernel) = &args.kernel {
+        plan.own_guest = false;
+        plan.vm.kernel.clone_from(kernel);
+        plan.vm.initrd = None;
+        plan.vm.cmdline.clear();
+        plan.migrate_after.clear(); // at once
+    }
+    if let Some(initrd) = &args.initrd {
+        plan.own_guest = false;
+        plan.vm.initrd = Some(initrd.clone());
+    }
+    if let Some(cmdline) = &args.cmdline {
+        plan.vm.cmdline.clone_from(cmdline);
+        plan.own_guest &= cmdline.split_whitespace().any(|word| word == "guest=demo");
+    }
+    if let Some(text) = &args.migrate_after {
+        plan.migrate_after.clone_from(text);
+    }
+    Ok(plan)
+}
+
+fn name_logs(dir: &std::path::Path) {
+    for host in ["source", "target"] {
+        let log = |port| dir.join(format!("{host}-com{port}.log")).display().to_string();
+        println!("{host}: host log {}, guest log {}", log(1), log(2));
+    }
+}
+
+fn summary(summary: &Summary) {
+    let Summary { rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume } = *summary;
+    let time = |ticks| format!("{ticks:>14} ticks  {:>9.3} s emulated", emulated(ticks, IPS).as_secs_f64());
+    println!("migration of {VM} (1 tick = 1 instruction, {IPS} a second)");
+    println!("  rounds                {rounds:>10}");
+    println!("  pages sent            {pages:>10}");
+    println!("  zero pages among them {zero:>10}");
+    println!("  bytes                 {bytes:>10}");
+    println!("  total             {}", time(ticks));
+    println!("  downtime          {}", time(downtime));
+    println!("    last pages      {}", time(last_pages));
+    println!("    state           {}", time(state));
+    println!("    resume          {}", time(resume));
+}
+
+/// Tells the steps with the time that has passed.
+struct Narrator {
+    started: Instant,
+}
+
+impl Narrator {
+    fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    fn say(&self, text: &str) {
+        let bold = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        println!("{}[{:6.1} s]{} {text}", bold.0, self.started.elapsed().as_secs_f64(), bold.1);
+        let _ = std::io::stdout().flush();
+    }
+}
+
+impl Observer for Narrator {
+    fn step(&mut self, text: &str) {
+        self.say(text);
+    }
+
+    fn round(&mut self, round: Round) {
+        let Round { number, pages, zero, bytes, dirty, ticks } = round;
+        let kib = bytes / 1024;
+        self.say(&format!(
+            "  round {number}: {pages} pages ({zero} zero), {kib} KiB, {dirty} dirty meanwhile, {:.1} M ticks",
+            ticks as f64 / 1e6
+        ));
+    }
+}

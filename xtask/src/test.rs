@@ -1,0 +1,103 @@
+//! `test`: the crates' own tests, then the cases that need emulators.
+
+use crate::tools;
+use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use testbench::suite::{self, Totals};
+use testbench::{guest, paths};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run the slow cases too.
+    #[arg(long)]
+    all: bool,
+    /// Only cases whose name contains this text; leaves the crates' own tests out.
+    #[arg(value_name = "TEXT")]
+    only: Option<String>,
+    /// How many processors to keep busy.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Name the cases and end.
+    #[arg(long)]
+    list: bool,
+}
+
+pub(crate) fn main(args: &Args) -> Result<u8> {
+    let chosen = |name: &str| args.only.as_deref().is_none_or(|text| name.contains(text));
+    let wanted = |case: &suite::Case| chosen(&case.name) && (args.all || args.only.is_some() || !case.slow);
+    let cases: Vec<_> = suite::cases().into_iter().filter(wanted).collect();
+    if args.list {
+        for case in &cases {
+            println!("{}{}", case.name, if case.slow { " (slow)" } else { "" });
+        }
+        return Ok(0);
+    }
+    let started = Instant::now();
+    let mut totals = if args.only.is_some() { Totals::default() } else { crate_tests()? };
+    if !cases.is_empty() {
+        tools::build()?;
+        guest::debian()?;
+        let logs = paths::fresh_dir(&paths::build().join("logs/test"))?;
+        let jobs =
+            args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(2);
+        println!("{} cases, {jobs} at a time, logs in {}", cases.len(), logs.display());
+        let ran = suite::run(cases, jobs, &logs);
+        totals.passed += ran.passed;
+        totals.failed += ran.failed;
+    }
+    println!("{:.0} s in all", started.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", totals.passed, totals.failed);
+    Ok(u8::from(totals.failed > 0 || totals.passed == 0))
+}
+
+/// Runs `cargo test` and counts from its closing lines; a target that does not build counts as one failure.
+fn crate_tests() -> Result<Totals> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    eprintln!("+ cargo test --no-fail-fast");
+    let mut child = Command::new(cargo)
+        .args(["test", "--quiet", "--no-fail-fast"])
+        .current_dir(paths::root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo's output")?;
+    let mut totals = Totals::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some((passed, failed)) = counts(&line) {
+            totals.passed += passed;
+            totals.failed += failed;
+        }
+        if !line.is_empty()
+            && !line.starts_with("running 0")
+            && !line.starts_with("test result: ok. 0 passed")
+        {
+            println!("{line}");
+        }
+    }
+    if !child.wait()?.success() && totals.failed == 0 {
+        totals.failed = 1;
+    }
+    Ok(totals)
+}
+
+/// The numbers in `test result: ok. 3 passed; 0 failed; ...`.
+fn counts(line: &str) -> Option<(usize, usize)> {
+    let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let mut numbers = rest.split("; ").map(|part| part.split(' ').next()?.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(counts(line), Some((12, 3)));
+        assert_eq!(counts("running 3 tests"), None);
+    }
+}
