@@ -53,9 +53,9 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         }
     }
     if args.json {
-        print_json(&figures)
+        print_json(&figures);
     } else {
-        print_table(&figures)
+        print_table(&figures);
     }
     Ok(0)
 }
