@@ -9,13 +9,23 @@ extern crate alloc;
 
 mod arch;
 mod boot;
+mod entropy;
+mod exit;
 mod init;
 mod log;
 mod mm;
 mod panic;
+mod policy;
 mod start;
+mod vcpu;
+mod vm;
+mod vmx;
+mod wall_clock;
 
 /// The bootstrap CPU, in long mode on the boot stack: `magic` and `info` are what the boot loader handed over.
 fn main(magic: u32, info: u32) -> ! {
-    start::bsp(init::stages(magic, info))
+    let boot = init::stages(magic, info);
+    #[cfg(feature = "selftest")]
+    arch::selftest::run(boot);
+    start::bsp(boot)
 }

@@ -39,11 +39,19 @@ pub struct ReadWrite;
 pub struct ReadOnly;
 
 /// The encoding of one field.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Field<W, A = ReadWrite> {
     encoding: u32,
     marker: PhantomData<(W, A)>,
 }
+
+impl<W, A> Clone for Field<W, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W, A> Copy for Field<W, A> {}
 
 impl<W: Width, A> Field<W, A> {
     const fn new(encoding: u32) -> Self {

@@ -3,6 +3,7 @@
 pub(crate) mod apic;
 pub(crate) mod backtrace;
 pub(crate) mod cpu;
+pub(crate) mod debug;
 mod entry;
 pub(crate) mod fixup;
 pub(crate) mod gdt;
@@ -13,10 +14,14 @@ pub(crate) mod mmio;
 pub(crate) mod msr;
 pub(crate) mod pci;
 pub(crate) mod power;
+#[cfg(feature = "selftest")]
+pub(crate) mod selftest;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod stack;
+pub(crate) mod text;
 pub(crate) mod tsc;
+pub(crate) mod xstate;
 
 /// Stops this CPU for good.
 pub(crate) fn halt() -> ! {
@@ -28,7 +33,10 @@ pub(crate) fn halt() -> ! {
 
 /// Makes the calling CPU the bootstrap CPU, on the stacks the loader entered with.
 pub(crate) fn init_boot_cpu() {
-    let leaf1 = raw_cpuid::CpuId::new().get_feature_info();
-    let apic_id = leaf1.map_or(0, |f| f.initial_local_apic_id().into());
+    let cpuid = raw_cpuid::CpuId::new();
+    let short = cpuid.get_feature_info().map_or(0, |f| f.initial_local_apic_id().into());
+    // Leaf 0xB has all 32 bits of an x2APIC id.
+    let long = cpuid.get_extended_topology_info().and_then(|mut levels| levels.next());
+    let apic_id = long.filter(|level| level.processors() != 0).map_or(short, |level| level.x2apic_id());
     cpu::PerCpu::create(apic_id, stack::Stacks::boot()).take_over();
 }

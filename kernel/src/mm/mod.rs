@@ -69,3 +69,12 @@ pub(crate) fn boot_view(address: u64, len: usize) -> Option<&'static [u8]> {
     // image itself is never handed out by a boot loader, and plain bytes are valid whatever they hold.
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, len) })
 }
+
+/// Fills a page of ours with 32-bit words by their number.
+pub(crate) fn fill_page(page: Hpa, word: impl Fn(usize) -> u32) {
+    // SAFETY: callers pass a page that they have from `frame` and gave to nobody.
+    let words = unsafe { &mut *(page.0 as *mut [u32; (PAGE / 4) as usize]) };
+    for (number, to) in words.iter_mut().enumerate() {
+        *to = word(number);
+    }
+}

@@ -1,0 +1,101 @@
+//! The one place that touches FPU, SSE and AVX state: a guest's is saved and loaded here when its vCPU
+//! changes CPU or host. Everywhere else the host is built without those instructions, so a guest's state stays
+//! in the registers across exits.
+
+use core::arch::asm;
+
+use crate::mm::{Hpa, frame};
+
+/// Bytes kept for a vCPU: standard-format XSAVE of every component up to PKRU fits in 2696.
+const AREA: u64 = 4096;
+
+/// The XSAVE area of one vCPU in standard format (SDM volume 1, 13.4).
+pub(crate) struct XsaveArea(Hpa);
+
+/// XCR0: x87 and SSE.
+const X87_SSE: u64 = 3;
+
+impl XsaveArea {
+    /// Bytes of an area.
+    pub(crate) const BYTES: usize = AREA as usize;
+
+    /// An area in the state after reset; `None` when the host is out of memory.
+    pub(crate) fn new() -> Option<Self> {
+        let mut area = Self(frame::alloc_page()?);
+        let bytes = area.bytes_mut();
+        bytes[0..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // FCW
+        bytes[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // MXCSR
+        bytes[512..520].copy_from_slice(&X87_SSE.to_le_bytes()); // XSTATE_BV
+        Some(area)
+    }
+
+    /// The saved state.
+    pub(crate) fn bytes(&self) -> &[u8; Self::BYTES] {
+        // SAFETY: the page is ours, and lives as long as self.
+        unsafe { &*(self.0.0 as *const [u8; Self::BYTES]) }
+    }
+
+    /// The saved state, to be changed.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; Self::BYTES] {
+        // SAFETY: the page is ours, and lives as long as self.
+        unsafe { &mut *(self.0.0 as *mut [u8; Self::BYTES]) }
+    }
+}
+
+impl Drop for XsaveArea {
+    fn drop(&mut self) {
+        frame::free(self.0, AREA);
+    }
+}
+
+/// True where this host has XSAVE on.
+fn has_xsave() -> bool {
+    let cr4: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
+    cr4 & 1 << 18 != 0
+}
+
+/// Writes XCR0.
+pub(crate) fn set_xcr0(value: u64) {
+    // SAFETY: callers pass values that the policy allows and the host has; XCR0 matters to guests only.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nomem, nostack));
+    }
+}
+
+/// Stores the registers of the components `allowed` (an XCR0 value; 0 for a level without XSAVE).
+pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
+    let to = area.0.0;
+    // SAFETY: CR0.TS and EM are clear in the host; the area is a 4 KiB page, aligned, and large enough for
+    // all components that a policy may allow.
+    unsafe {
+        if allowed != 0 && has_xsave() {
+            set_xcr0(allowed);
+            asm!("xsave64 [{}]", in(reg) to, in("eax") allowed as u32, in("edx") (allowed >> 32) as u32,
+                options(nostack));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) to, options(nostack));
+        }
+    }
+}
+
+/// Loads what [`save`] stored, then the guest's own XCR0.
+pub(crate) fn load(area: &XsaveArea, allowed: u64, xcr0: u64) {
+    let from = area.0.0;
+    // SAFETY: as for `save`; the area holds what `save` or a checked import wrote, so nothing of it is reserved.
+    unsafe {
+        if allowed != 0 && has_xsave() {
+            set_xcr0(allowed);
+            asm!("xrstor64 [{}]", in(reg) from, in("eax") allowed as u32, in("edx") (allowed >> 32) as u32,
+                options(nostack));
+            set_xcr0(xcr0);
+        } else {
+            if has_xsave() {
+                set_xcr0(X87_SSE);
+            }
+            asm!("fxrstor64 [{}]", in(reg) from, options(nostack));
+        }
+    }
+}

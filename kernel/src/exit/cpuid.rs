@@ -1,0 +1,25 @@
+//! CPUID: the guest's own table, never the host's.
+
+use super::Next;
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+use crate::vmx::vmcs::Current;
+
+const RAX: usize = 0;
+const RCX: usize = 1;
+const RDX: usize = 2;
+const RBX: usize = 3;
+
+/// Answers CPUID.
+#[inline(always)]
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+    let gprs = &vcpu.context.gprs;
+    let (leaf, subleaf) = (gprs[RAX] as u32, gprs[RCX] as u32);
+    let [eax, ebx, ecx, edx] = vm.policy.cpuid(leaf, subleaf, || vcpu.cpuid_dynamic(vm, vmcs));
+    let gprs = &mut vcpu.context.gprs;
+    gprs[RAX] = u64::from(eax);
+    gprs[RBX] = u64::from(ebx);
+    gprs[RCX] = u64::from(ecx);
+    gprs[RDX] = u64::from(edx);
+    Next::Advance
+}

@@ -1,0 +1,107 @@
+//! VM exits: one match, from what happened to what is next. Handlers change the guest's registers and
+//! devices; RIP, injection and stopping are the run loop's.
+
+mod control;
+mod cpuid;
+mod io;
+mod memory;
+mod mmio;
+mod msr;
+
+use alloc::format;
+use vmx_types::event::{Event, EventKind, vector};
+use vmx_types::exit::Exit;
+use vmx_types::field;
+
+use crate::vcpu::Vcpu;
+use crate::vm::{StopReason, Vm};
+use crate::vmx;
+use crate::vmx::vmcs::Current;
+
+/// What the run loop does after an exit.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Go on behind the instruction that exited.
+    Advance,
+    /// Go on behind an instruction of this many bytes: the CPU gives no length for EPT violations.
+    AdvanceBy(u8),
+    /// Go on where the guest was; an event whose delivery was interrupted is delivered again.
+    Resume,
+    /// Deliver an event at the instruction that exited.
+    Inject(Event),
+    /// Go on behind HLT, and wait for an interrupt.
+    Halt,
+    /// Give the CPU back to the host.
+    Yield,
+    /// The VM is over.
+    Stop(StopReason),
+}
+
+/// #UD, for instructions that the guest's level does not have.
+const UNDEFINED: Next = Next::Inject(Event::INVALID_OPCODE);
+/// #GP(0).
+const GENERAL_PROTECTION: Next = Next::Inject(Event::GENERAL_PROTECTION);
+
+fn fatal(text: alloc::string::String) -> Next {
+    Next::Stop(StopReason::Error(text))
+}
+
+/// Handles one exit.
+#[inline(always)]
+pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Next {
+    match exit {
+        Exit::Cpuid => cpuid::handle(vcpu, vm, vmcs),
+        Exit::Rdmsr => msr::read(vcpu, vm, vmcs),
+        Exit::Wrmsr => msr::write(vcpu, vm, vmcs),
+        Exit::Io(access) => io::handle(vcpu, vm, vmcs, access),
+        Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, &violation),
+        Exit::ExternalInterrupt => Next::Yield,
+        Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => {
+            vcpu.recheck = true;
+            Next::Resume
+        }
+        Exit::Hlt => Next::Halt,
+        Exit::PmlFull => memory::log_full(vcpu, vm, vmcs),
+        Exit::Cr(access) => control::cr(vcpu, vm, vmcs, access),
+        Exit::Xsetbv => control::xsetbv(vcpu, vm, vmcs),
+        Exit::Exception(event) => exception(vcpu, vm, vmcs, event),
+        // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
+        Exit::CacheFlush | Exit::Invlpg(_) | Exit::Pause => Next::Advance,
+        Exit::Rdtsc => {
+            vcpu.set_edx_eax(vm.clock.now().tsc);
+            Next::Advance
+        }
+        Exit::Rdpmc => GENERAL_PROTECTION, // no level has performance counters
+        Exit::Vmcall | Exit::Undefined(_) => UNDEFINED,
+        Exit::TripleFault => Next::Stop(StopReason::TripleFault),
+        Exit::EntryFailure { reason, qualification } => {
+            vmx::dump(&vm.name);
+            fatal(format!("{}, qualification {qualification:#x}", reason.text()))
+        }
+        Exit::EptMisconfiguration(gpa) => fatal(format!("EPT misconfiguration at gpa {gpa:#x}")),
+        Exit::TaskSwitch => fatal(format!("task switch at RIP {:#x}", vmcs.read(field::GUEST_RIP))),
+        // Only a signal to the host CPU itself, or a control that no VMCS of ours sets, brings these.
+        Exit::Init | Exit::Sipi(_) | Exit::Smi => fatal(format!("{exit:?} while the guest ran")),
+        Exit::Dr(_) | Exit::DescriptorTable => fatal(format!("{exit:?} without a control that asks for it")),
+        Exit::Unexpected(reason) => fatal(format!("exit for {}, which is never turned on", reason.text())),
+        Exit::Unknown(number) => fatal(format!("exit reason {number}, which the SDM does not define")),
+    }
+}
+
+#[cold]
+fn exception(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, event: Event) -> Next {
+    match (event.kind, event.vector) {
+        (EventKind::Nmi, _) => {
+            // A host NMI: the stop signal of a panic on another CPU.
+            crate::arch::irq::nmi();
+            Next::Resume
+        }
+        (_, vector::MACHINE_CHECK) => fatal("machine check on the host".into()),
+        (_, vector::DEBUG) => {
+            // The exit leaves DR6 and DR7 as they were; the exception would have set them (SDM 27.1).
+            vcpu.raise_debug(vmcs.read(field::EXIT_QUALIFICATION));
+            Next::Inject(event)
+        }
+        _ => Next::Inject(event),
+    }
+}

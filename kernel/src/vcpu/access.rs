@@ -1,0 +1,93 @@
+//! Small accesses to a vCPU that exit handlers share.
+
+use vmx_types::field;
+use x86_decode::CodeSize;
+
+use super::Vcpu;
+use crate::arch::debug;
+use crate::exit::Next;
+use crate::vm::{Effect, StopReason, Vm};
+use crate::vmx::vmcs::Current;
+
+const RAX: usize = 0;
+const RCX: usize = 1;
+const RDX: usize = 2;
+const RSP: u8 = 4;
+/// Access rights: L and D/B of the code segment.
+const CS_LONG: u32 = 1 << 13;
+const CS_DEFAULT_32: u32 = 1 << 14;
+
+impl Vcpu {
+    /// A general-purpose register by its ModRM number.
+    #[inline]
+    pub(crate) fn gpr(&self, vmcs: Current, number: u8) -> u64 {
+        if number == RSP { vmcs.read(field::GUEST_RSP) } else { self.context.gprs[usize::from(number & 15)] }
+    }
+
+    /// Sets a general-purpose register by its ModRM number.
+    #[inline]
+    pub(crate) fn set_gpr(&mut self, vmcs: Current, number: u8, value: u64) {
+        if number == RSP {
+            vmcs.write(field::GUEST_RSP, value);
+        } else {
+            self.context.gprs[usize::from(number & 15)] = value;
+        }
+    }
+
+    /// ECX.
+    #[inline]
+    pub(crate) fn ecx(&self) -> u32 {
+        self.context.gprs[RCX] as u32
+    }
+
+    /// EDX:EAX.
+    #[inline]
+    pub(crate) fn edx_eax(&self) -> u64 {
+        self.context.gprs[RDX] << 32 | self.context.gprs[RAX] & 0xffff_ffff
+    }
+
+    /// Sets RDX and RAX to the halves of a value.
+    #[inline]
+    pub(crate) fn set_edx_eax(&mut self, value: u64) {
+        self.context.gprs[RAX] = value & 0xffff_ffff;
+        self.context.gprs[RDX] = value >> 32;
+    }
+
+    /// The mode that decides about operand and address sizes.
+    pub(crate) fn code_size(&self, vmcs: Current) -> CodeSize {
+        let rights = vmcs.read(field::GUEST_CS_ACCESS_RIGHTS);
+        if self.regs.long_mode() && rights & CS_LONG != 0 {
+            CodeSize::Bits64
+        } else if rights & CS_DEFAULT_32 != 0 {
+            CodeSize::Bits32
+        } else {
+            CodeSize::Bits16
+        }
+    }
+
+    /// What CPUID answers depend on at this moment.
+    pub(crate) fn cpuid_dynamic(&mut self, vm: &Vm, vmcs: Current) -> crate::policy::Dynamic {
+        let regs = self.control_regs(vm, vmcs);
+        crate::policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
+    }
+
+    /// A #DB is about to be injected: the exit has not set DR6 for it, and `cause` is the exit's qualification.
+    pub(crate) fn raise_debug(&mut self, cause: u64) {
+        debug::add_dr6(cause & (0xf | 1 << 13 | 1 << 14));
+    }
+
+    /// Carries out what a device asks for besides its registers.
+    pub(crate) fn effect(&mut self, vm: &Vm, effect: Effect) -> Next {
+        match effect {
+            Effect::PowerOff => Next::Stop(StopReason::PowerOff),
+            Effect::Reset => Next::Stop(StopReason::Reset),
+            Effect::DebugExit(code) => Next::Stop(StopReason::DebugExit(u32::from(code))),
+            Effect::UartFull => {
+                vm.drain_uart();
+                Next::Advance
+            }
+            // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.
+            Effect::Init(_) | Effect::StartUp { .. } => Next::Advance,
+        }
+    }
+}

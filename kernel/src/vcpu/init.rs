@@ -1,0 +1,118 @@
+//! A new vCPU: its VMCS with every control set.
+
+use alloc::boxed::Box;
+use vmx_types::control::{PinBased, ProcBased, ProcBased2};
+use vmx_types::event::vector;
+use vmx_types::field;
+use vmx_types::paging::ControlRegs;
+
+use super::{Activity, LiveRegs, Vcpu};
+use crate::arch::xstate::XsaveArea;
+use crate::vm::Vm;
+use crate::vm::mmu::OutOfMemory;
+use crate::vmx::host::HostCpu;
+use crate::vmx::pml::{self, PmlBuffer};
+use crate::vmx::vmcs::VmcsRegion;
+use crate::vmx::{host, insn};
+
+/// #DB and #AC are intercepted because their delivery can loop for ever in the CPU (CVE-2015-8104,
+/// CVE-2015-5307); #MC because it is the host's.
+const EXCEPTIONS: u32 = 1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
+
+impl Vcpu {
+    /// A vCPU without state; [`Vcpu::import`] gives it one.
+    pub(crate) fn new(index: u32, cpu: &HostCpu) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            index,
+            context: Box::default(),
+            vmcs: VmcsRegion::new(cpu.caps.revision).ok_or(OutOfMemory)?,
+            pml: if cpu.caps.pml() { Some(PmlBuffer::new().ok_or(OutOfMemory)?) } else { None },
+            xsave: XsaveArea::new().ok_or(OutOfMemory)?,
+            xcr0: 1,
+            live: LiveRegs::default(),
+            regs: ControlRegs::default(),
+            cr3_exiting: false,
+            proc: cpu.controls.proc,
+            entry: cpu.controls.entry,
+            activity: Activity::Running,
+            event: None,
+            nmi_pending: false,
+            recheck: true,
+            deadline: 0,
+            launched: false,
+            loaded_on: None,
+            exits: 0,
+        })
+    }
+
+    /// Writes the controls and everything of the guest state that never changes. The VMCS is current.
+    pub(super) fn write_controls(&mut self, vm: &Vm) {
+        let cpu = host::this().expect("VMX is on");
+        let controls = &cpu.controls;
+        let mut proc2 = controls.proc2;
+        let caps = &cpu.caps;
+        // What the level hides gives #UD: leaving the enabling control off, or exiting on the instruction.
+        let policy = &vm.policy;
+        let enable = |control, offered: bool| {
+            if offered && caps.has2(control) { control } else { ProcBased2::empty() }
+        };
+        let trap = |control, offered: bool| {
+            if !offered && caps.has2(control) { control } else { ProcBased2::empty() }
+        };
+        proc2 |= enable(ProcBased2::ENABLE_RDTSCP, policy.has_rdtscp())
+            | enable(ProcBased2::ENABLE_INVPCID, policy.has_invpcid())
+            | enable(ProcBased2::ENABLE_XSAVES, policy.has_xsaves())
+            | trap(ProcBased2::RDRAND_EXITING, policy.has_rdrand())
+            | trap(ProcBased2::RDSEED_EXITING, policy.has_rdseed())
+            | trap(ProcBased2::ENCLS_EXITING, false);
+        if vm.clock.scaling().is_some() {
+            proc2 |= ProcBased2::USE_TSC_SCALING;
+        }
+        self.proc = controls.proc | ProcBased::CR8_LOAD_EXITING | ProcBased::CR8_STORE_EXITING;
+        // SAFETY: controls as clamped to this CPU's capabilities, addresses of pages that live as long as
+        // the VM and this vCPU.
+        unsafe {
+            insn::write(field::PIN_BASED_CONTROLS, (controls.pin | PinBased::empty()).bits());
+            insn::write(field::PROC_BASED_CONTROLS, self.proc.bits());
+            insn::write(field::PROC_BASED_CONTROLS_2, proc2.bits());
+            insn::write(field::EXIT_CONTROLS, controls.exit.bits());
+            insn::write(field::ENTRY_CONTROLS, self.entry.bits());
+            insn::write(field::EXCEPTION_BITMAP, EXCEPTIONS);
+            insn::write(field::PAGE_FAULT_ERROR_MASK, 0);
+            insn::write(field::PAGE_FAULT_ERROR_MATCH, 0);
+            insn::write(field::CR3_TARGET_COUNT, 0);
+            insn::write(field::EXIT_MSR_STORE_COUNT, 0);
+            insn::write(field::EXIT_MSR_LOAD_COUNT, 0);
+            insn::write(field::ENTRY_MSR_LOAD_COUNT, 0);
+            insn::write(field::ENTRY_INTERRUPTION_INFO, 0);
+            insn::write(field::MSR_BITMAP, vm.msr_bitmap.hpa().0);
+            insn::write(field::EPT_POINTER, vm.mmu.lock().root());
+            insn::write(field::CR0_MASK, u64::MAX);
+            insn::write(field::VMCS_LINK_POINTER, u64::MAX);
+            insn::write(field::GUEST_IA32_DEBUGCTL, 0);
+            if caps.vpid() {
+                insn::write(field::VPID, vm.vpid(self.index));
+            }
+            if let Some(multiplier) = vm.clock.scaling() {
+                insn::write(field::TSC_MULTIPLIER, multiplier);
+            }
+            if caps.has2(ProcBased2::ENCLS_EXITING) {
+                insn::write(field::ENCLS_EXITING_BITMAP, u64::MAX);
+            }
+            if policy.has_xsaves() && caps.has2(ProcBased2::ENABLE_XSAVES) {
+                insn::write(field::XSS_EXITING_BITMAP, 0);
+            }
+            if let Some(log) = &self.pml {
+                insn::write(field::PML_ADDRESS, log.hpa().0);
+                insn::write(field::PML_INDEX, pml::ENTRIES - 1);
+            }
+        }
+        self.write_tsc_offset(vm);
+    }
+
+    /// Brings the VMCS up to date with the VM's clock.
+    pub(super) fn write_tsc_offset(&self, vm: &Vm) {
+        // SAFETY: the offset changes what the guest reads, nothing else.
+        unsafe { insn::write(field::TSC_OFFSET, vm.clock.offset()) };
+    }
+}

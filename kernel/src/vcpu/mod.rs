@@ -1,0 +1,90 @@
+//! A virtual CPU. It is tied to no host CPU: all that ties it to one is done and undone in [`switch`].
+
+mod access;
+mod init;
+mod paging;
+mod run;
+mod state;
+mod switch;
+
+use alloc::boxed::Box;
+use vmx_types::Event;
+use vmx_types::control::{EntryControls, ProcBased};
+use vmx_types::paging::ControlRegs;
+
+use crate::arch::xstate::XsaveArea;
+use crate::vmx::entry::Context;
+use crate::vmx::pml::PmlBuffer;
+use crate::vmx::vmcs::VmcsRegion;
+
+pub(crate) use run::Outcome;
+
+/// What the vCPU does at the moment, as the guest sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Activity {
+    /// Executes instructions.
+    Running,
+    /// Waits in HLT for an interrupt.
+    Halted,
+    /// Waits for a start-up IPI.
+    WaitForSipi,
+}
+
+/// Model-specific registers that the guest accesses without an exit and the VMCS does not hold. They stay
+/// in the hardware while the vCPU is live on a CPU.
+pub(crate) const LIVE_MSRS: [u32; 5] = [
+    0xc000_0081, // IA32_STAR
+    0xc000_0082, // IA32_LSTAR
+    0xc000_0083, // IA32_CSTAR
+    0xc000_0084, // IA32_FMASK
+    0xc000_0102, // IA32_KERNEL_GS_BASE
+];
+/// IA32_TSC_AUX, live as well where the level has RDTSCP.
+pub(crate) const IA32_TSC_AUX: u32 = 0xc000_0103;
+
+/// The registers that are in the hardware while the vCPU is live, as last saved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LiveRegs {
+    /// [`LIVE_MSRS`].
+    pub(crate) msrs: [u64; 5],
+    /// IA32_TSC_AUX.
+    pub(crate) tsc_aux: u64,
+    /// CR2.
+    pub(crate) cr2: u64,
+    /// DR0 to DR3, DR6.
+    pub(crate) debug: [u64; 5],
+}
+
+/// One virtual CPU.
+pub(crate) struct Vcpu {
+    /// Number within the VM.
+    pub(crate) index: u32,
+    /// General-purpose registers, RSP excepted.
+    pub(crate) context: Box<Context>,
+    vmcs: VmcsRegion,
+    pml: Option<PmlBuffer>,
+    xsave: XsaveArea,
+    /// The guest's XCR0; in the hardware while live.
+    pub(crate) xcr0: u64,
+    live: LiveRegs,
+    /// Control registers as the guest sees them; [`Vcpu::control_regs`] brings the guest-owned bits up to date.
+    regs: ControlRegs,
+    cr3_exiting: bool,
+    proc: ProcBased,
+    entry: EntryControls,
+    /// What the guest does.
+    pub(crate) activity: Activity,
+    /// To be injected at the next entry.
+    pub(crate) event: Option<Event>,
+    /// An NMI waits for its window.
+    nmi_pending: bool,
+    /// Interrupts and timers must be looked at before the next entry.
+    pub(crate) recheck: bool,
+    /// Host TSC at which a device next wants attention.
+    deadline: u64,
+    launched: bool,
+    /// The host CPU on which the VMCS is active and the live registers are loaded.
+    loaded_on: Option<usize>,
+    /// VM exits so far.
+    pub(crate) exits: u64,
+}

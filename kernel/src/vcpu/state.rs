@@ -1,0 +1,131 @@
+//! A vCPU's state out of the VMCS and into it.
+
+use alloc::vec::Vec;
+use vm_types::StateError;
+use vmx_types::field::{self, Segment};
+use vmx_types::state::{SegmentState, TableState, VcpuState};
+
+use super::{Activity, Vcpu};
+use crate::arch::xstate::XsaveArea;
+use crate::vm::Vm;
+
+const RSP: usize = 4;
+
+impl Vcpu {
+    /// The architectural state. The vCPU is stopped; it is taken off this CPU afterwards.
+    pub(crate) fn export(&mut self, vm: &Vm) -> VcpuState {
+        let vmcs = self.make_current(vm);
+        let regs = self.control_regs(vm, vmcs);
+        let mut gprs = self.context.gprs;
+        gprs[RSP] = vmcs.read(field::GUEST_RSP);
+        let segments = Segment::ALL.map(|s| SegmentState {
+            selector: vmcs.read(s.selector()),
+            base: vmcs.read(s.base()),
+            limit: vmcs.read(s.limit()),
+            rights: vmcs.read(s.access_rights()),
+        });
+        let mut state = VcpuState {
+            gprs,
+            rip: vmcs.read(field::GUEST_RIP),
+            rflags: vmcs.read(field::GUEST_RFLAGS),
+            cr0: regs.cr0,
+            cr3: regs.cr3,
+            cr4: regs.cr4,
+            efer: regs.efer,
+            xcr0: self.xcr0,
+            segments,
+            gdtr: TableState {
+                base: vmcs.read(field::GUEST_GDTR_BASE),
+                limit: vmcs.read(field::GUEST_GDTR_LIMIT),
+            },
+            idtr: TableState {
+                base: vmcs.read(field::GUEST_IDTR_BASE),
+                limit: vmcs.read(field::GUEST_IDTR_LIMIT),
+            },
+            dr7: vmcs.read(field::GUEST_DR7),
+            sysenter: [
+                u64::from(vmcs.read(field::GUEST_IA32_SYSENTER_CS)),
+                vmcs.read(field::GUEST_IA32_SYSENTER_ESP),
+                vmcs.read(field::GUEST_IA32_SYSENTER_EIP),
+            ],
+            pat: vmcs.read(field::GUEST_IA32_PAT),
+            halted: self.activity == Activity::Halted,
+            wait_for_sipi: self.activity == Activity::WaitForSipi,
+            interruptibility: vmcs.read(field::GUEST_INTERRUPTIBILITY),
+            pending_debug: vmcs.read(field::GUEST_PENDING_DEBUG),
+            event_info: self.event.map_or(0, |e| e.info()),
+            event_error_code: self.event.and_then(|e| e.error_code).unwrap_or(0),
+            event_length: self.event.map_or(0, |e| u32::from(e.length)),
+            nmi_pending: self.nmi_pending,
+            ..VcpuState::default()
+        };
+        self.drain_pml(vm, vmcs);
+        self.release(vm); // the live registers are in memory now
+        state.msrs = self.live.msrs;
+        state.tsc_aux = self.live.tsc_aux;
+        state.cr2 = self.live.cr2;
+        state.debug = self.live.debug;
+        state.xsave = xsave_used(self.xsave.bytes());
+        state
+    }
+
+    /// Takes a state that [`VcpuState::check`] is asked about first.
+    ///
+    /// # Errors
+    /// The field and value at fault; the vCPU must not run then.
+    pub(crate) fn import(&mut self, vm: &Vm, state: &VcpuState) -> Result<(), StateError> {
+        let refuse = |why| StateError { kind: "vcpu".into(), why };
+        state.check(&Self::limits(vm), vm.policy.xcr0_allowed()).map_err(refuse)?;
+        assert!(self.loaded_on().is_none(), "state is given to a vCPU that is off");
+        self.live.msrs = state.msrs;
+        self.live.tsc_aux = state.tsc_aux & 0xffff_ffff;
+        self.live.cr2 = state.cr2;
+        self.live.debug = state.debug;
+        self.xcr0 = state.xcr0;
+        let area = self.xsave.bytes_mut();
+        area.fill(0);
+        area[..state.xsave.len()].copy_from_slice(&state.xsave);
+        let vmcs = self.make_current(vm);
+        self.write_controls(vm);
+        self.context.gprs = state.gprs;
+        vmcs.write(field::GUEST_RSP, state.gprs[RSP]);
+        vmcs.write(field::GUEST_RIP, state.rip);
+        vmcs.write(field::GUEST_RFLAGS, state.rflags);
+        for (segment, from) in Segment::ALL.into_iter().zip(&state.segments) {
+            vmcs.write(segment.selector(), from.selector);
+            vmcs.write(segment.base(), from.base);
+            vmcs.write(segment.limit(), from.limit);
+            vmcs.write(segment.access_rights(), from.rights);
+        }
+        vmcs.write(field::GUEST_GDTR_BASE, state.gdtr.base);
+        vmcs.write(field::GUEST_GDTR_LIMIT, state.gdtr.limit);
+        vmcs.write(field::GUEST_IDTR_BASE, state.idtr.base);
+        vmcs.write(field::GUEST_IDTR_LIMIT, state.idtr.limit);
+        vmcs.write(field::GUEST_DR7, state.dr7 | 0x400);
+        vmcs.write(field::GUEST_IA32_SYSENTER_CS, state.sysenter[0] as u32);
+        vmcs.write(field::GUEST_IA32_SYSENTER_ESP, state.sysenter[1]);
+        vmcs.write(field::GUEST_IA32_SYSENTER_EIP, state.sysenter[2]);
+        vmcs.write(field::GUEST_IA32_PAT, state.pat);
+        vmcs.write(field::GUEST_INTERRUPTIBILITY, state.interruptibility);
+        vmcs.write(field::GUEST_PENDING_DEBUG, state.pending_debug);
+        vmcs.write(field::GUEST_ACTIVITY_STATE, 0); // HLT is kept in `activity`
+        self.activity = match (state.wait_for_sipi, state.halted) {
+            (true, _) => Activity::WaitForSipi,
+            (_, true) => Activity::Halted,
+            _ => Activity::Running,
+        };
+        self.event = state.event();
+        self.nmi_pending = state.nmi_pending;
+        self.recheck = true;
+        let done = self.set_control_regs(vm, vmcs, state.control_regs());
+        self.release(vm);
+        done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
+    }
+}
+
+/// The area without its zero tail.
+fn xsave_used(area: &[u8; XsaveArea::BYTES]) -> Vec<u8> {
+    const LEGACY_AND_HEADER: usize = 576;
+    let used = area.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    area[..used.max(LEGACY_AND_HEADER)].to_vec()
+}

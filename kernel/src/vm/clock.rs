@@ -1,0 +1,105 @@
+//! A VM's time line: its TSC as a function of the host's.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use vm_types::Now;
+
+use crate::arch::tsc;
+
+/// Fraction bits of the TSC multiplier (SDM 25.6.5, IA32_VMX_MISC): 48 on every Intel CPU.
+const FRACTION: u32 = 48;
+/// Differences of two TSC values above this are negative.
+const FAR_FUTURE: u64 = 1 << 63;
+/// A host whose own rate is this close to the declared one needs no scaling: what NTP corrects.
+const TOLERANCE_PPM: u64 = 250;
+
+/// Why a host cannot give a TSC rate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WrongRate {
+    wanted: u64,
+    host: u64,
+}
+
+impl core::fmt::Display for WrongRate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "TSC of {} Hz cannot be given: this host counts {} Hz and lacks TSC scaling (Skylake-SP and later have it)",
+            self.wanted, self.host
+        )
+    }
+}
+
+/// The clock of one VM.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    hz: u64,
+    offset: AtomicU64,
+    multiplier: Option<u64>,
+}
+
+impl Clock {
+    /// A clock of `hz` that shows `tsc` now.
+    ///
+    /// # Errors
+    /// [`WrongRate`] where the host's rate is more than 250 ppm off and it cannot scale.
+    pub(crate) fn new(hz: u64, can_scale: bool) -> Result<Self, WrongRate> {
+        let host = tsc::hz();
+        let multiplier = if host.abs_diff(hz) <= hz / 1_000_000 * TOLERANCE_PPM {
+            None
+        } else if can_scale {
+            Some(((u128::from(hz) << FRACTION) / u128::from(host)) as u64)
+        } else {
+            return Err(WrongRate { wanted: hz, host });
+        };
+        Ok(Self { hz, offset: AtomicU64::new(0), multiplier })
+    }
+
+    /// Declared rate in ticks a second.
+    pub(crate) fn hz(&self) -> u64 {
+        self.hz
+    }
+
+    /// TSC_MULTIPLIER, where this host must scale.
+    pub(crate) fn scaling(&self) -> Option<u64> {
+        self.multiplier
+    }
+
+    /// TSC_OFFSET.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    fn scaled(&self, host: u64) -> u64 {
+        match self.multiplier {
+            None => host,
+            Some(multiplier) => ((u128::from(host) * u128::from(multiplier)) >> FRACTION) as u64,
+        }
+    }
+
+    /// Makes the clock show `tsc` now. Every vCPU must take up the new offset before it runs again.
+    pub(crate) fn set(&self, tsc: u64) {
+        self.offset.store(tsc.wrapping_sub(self.scaled(tsc::read())), Ordering::Relaxed);
+    }
+
+    /// The guest's instant.
+    #[inline]
+    pub(crate) fn now(&self) -> Now {
+        Now { tsc: self.scaled(tsc::read()).wrapping_add(self.offset()), hz: self.hz }
+    }
+
+    /// The host TSC at which the guest's shows `tsc`, rounded up.
+    pub(crate) fn host_tsc(&self, tsc: u64) -> u64 {
+        let since_zero = tsc.wrapping_sub(self.offset());
+        if since_zero > FAR_FUTURE {
+            // before the host's TSC was 0, or so far ahead that it never comes
+            return if tsc < self.offset() && self.offset() < FAR_FUTURE { 0 } else { u64::MAX };
+        }
+        match self.multiplier {
+            None => since_zero,
+            Some(multiplier) => {
+                let host = (u128::from(since_zero) << FRACTION).div_ceil(u128::from(multiplier));
+                u64::try_from(host).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What a guest prints on COM1, until the host's console or a serial port takes it.
+
+use alloc::collections::VecDeque;
+use shell::ConsoleRing;
+
+use super::Vm;
+
+/// Bytes that may wait for a slow serial port; beyond, the oldest go.
+const WAITING: usize = 1 << 20;
+
+/// History and what waits to be shown.
+pub(crate) struct GuestConsole {
+    /// The last 64 KiB, for replay.
+    pub(crate) ring: ConsoleRing,
+    /// Not shown yet.
+    pub(crate) waiting: VecDeque<u8>,
+}
+
+impl GuestConsole {
+    pub(super) fn new() -> Self {
+        Self { ring: ConsoleRing::new(), waiting: VecDeque::new() }
+    }
+}
+
+impl Vm {
+    /// Takes the UART's output, so that it never fills up.
+    pub(crate) fn drain_uart(&self) {
+        let mut buf = [0; 256];
+        loop {
+            let count = self.platform.lock().uart_output(&mut buf);
+            if count == 0 {
+                return;
+            }
+            let mut console = self.console.lock();
+            console.ring.push(&buf[..count]);
+            console.waiting.extend(&buf[..count]);
+            let excess = console.waiting.len().saturating_sub(WAITING);
+            console.waiting.drain(..excess);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Making a VM: from a boot module with a kernel, or as the empty target of a migration.
+
+use crate::policy::GuestPolicy;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use cmdline::VmOptions;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use devices::acpi::AcpiShape;
+use devices::{Platform, PlatformConfig};
+use guest_load::{Entry, Module};
+use spin::Mutex;
+use vm_types::{GuestMemory, MemRange, PAGE_SIZE, PageSet};
+use vmx_types::paging::EFER_LMA;
+use vmx_types::state::{SegmentState, TableState, VcpuState};
+
+use super::clock::Clock;
+use super::console::GuestConsole;
+use super::mmu::{Mmu, OutOfMemory};
+use super::{IDENTITY_PAGE, State, VcpuSlot, Vm, registry};
+use crate::arch::{cpu, tsc};
+use crate::mm::frame;
+use crate::mm::guest::{GuestRam, layout};
+use crate::policy;
+use crate::vcpu::{LIVE_MSRS, Vcpu};
+use crate::vmx::bitmap::MsrBitmap;
+use crate::vmx::ept::Ept;
+use crate::vmx::host::{self, HostCpu};
+use crate::{entropy, wall_clock};
+
+/// IA32_ARCH_CAPABILITIES.PSCHANGE_MC_NO: page sizes may change under execution (CVE-2018-12207 is absent).
+const PSCHANGE_MC_NO: u64 = 1 << 6;
+/// PAT after reset (SDM 11.12.4).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
+const VMCS_MSRS: [u32; 6] = [0xc000_0100, 0xc000_0101, 0x174, 0x175, 0x176, 0x277];
+
+/// What a VM is made of, before its memory has content.
+pub(crate) struct Spec {
+    /// Name.
+    pub(crate) name: String,
+    /// Identity anywhere.
+    pub(crate) uuid: [u8; 16],
+    /// Port 0xF4 ends it.
+    pub(crate) debug_exit: bool,
+    /// RAM.
+    pub(crate) ranges: Vec<MemRange>,
+    /// What it sees of CPUs; its vCPU count and TSC rate too.
+    pub(crate) policy: GuestPolicy,
+    /// vCPUs.
+    pub(crate) vcpus: u32,
+    /// TSC rate in ticks a second.
+    pub(crate) hz: u64,
+}
+
+/// Makes a VM that waits for memory content and vCPU state. It is not in the registry.
+///
+/// # Errors
+/// What the host cannot give, in words.
+pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
+    let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
+    let bytes: u64 = spec.ranges.iter().map(|range| range.len).sum();
+    let memory = GuestRam::new(spec.ranges).ok_or_else(|| {
+        format!("{} MiB of guest memory asked for, {} MiB free", bytes >> 20, frame::stats().free >> 20)
+    })?;
+    let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
+    let memory_error = |error: OutOfMemory| error.to_string();
+    let large_pages_executable = cpu.exposure.arch_capabilities & PSCHANGE_MC_NO != 0;
+    let mut mmu = Ept::new(&cpu.caps, large_pages_executable).ok_or(OutOfMemory).map_err(memory_error)?;
+    for chunk in memory.chunks() {
+        mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
+    }
+    let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
+    let mut msr_bitmap = MsrBitmap::trap_all();
+    for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS) {
+        msr_bitmap.pass_through(msr);
+    }
+    if spec.policy.has_rdtscp() {
+        msr_bitmap.pass_through(crate::vcpu::IA32_TSC_AUX);
+    }
+    let mut vcpus = Vec::new();
+    for index in 0..spec.vcpus {
+        vcpus.push(VcpuSlot {
+            vcpu: Mutex::new(Vcpu::new(index, cpu).map_err(memory_error)?),
+            requests: AtomicU32::new(0),
+            acknowledged: AtomicU32::new(0),
+            paused: AtomicU32::new(1),
+            cpu: home_cpu(),
+            wake: AtomicU64::new(0),
+        });
+    }
+    let platform = Platform::new(&PlatformConfig {
+        vcpus: spec.vcpus as u16,
+        debug_exit: spec.debug_exit,
+        rtc_base_unix_secs: wall_clock::unix_seconds(),
+        low_ram: memory.ranges().first().map_or(0, |range| range.len),
+        high_ram: memory.ranges().get(1).map_or(0, |range| range.len),
+        x2apic: spec.policy.x2apic(),
+        tsc_deadline: spec.policy.tsc_deadline(),
+    });
+    let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
+    clock.set(0);
+    Ok(Arc::new(Vm {
+        name: spec.name,
+        uuid: spec.uuid,
+        id: registry::next_id(),
+        debug_exit: spec.debug_exit,
+        policy: spec.policy,
+        memory,
+        mmu: Mutex::new(Box::new(mmu)),
+        to_send: PageSet::new(pages),
+        tracking: Mutex::new(None),
+        msr_bitmap,
+        platform: Mutex::new(platform),
+        clock,
+        vcpus,
+        state: Mutex::new(State::Paused),
+        console: Mutex::new(GuestConsole::new()),
+        identity,
+    }))
+}
+
+/// With one host CPU the vCPU shares it; with more, guests have the others and CPU 0 keeps the console, the
+/// network and migrations.
+fn home_cpu() -> usize {
+    let cpus = cpu::count();
+    if cpus == 1 { 0 } else { 1 + registry::all().len() % (cpus - 1) }
+}
+
+/// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.
+fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, OutOfMemory> {
+    if cpu.caps.unrestricted() {
+        return Ok(None);
+    }
+    const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87;
+    let page = frame::alloc_page().ok_or(OutOfMemory)?;
+    crate::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
+    mmu.map(IDENTITY_PAGE, page, PAGE_SIZE)?;
+    Ok(Some(page))
+}
+
+/// Makes a VM from its boot modules, loaded and ready to run.
+///
+/// # Errors
+/// Why it is refused, by option or field and value.
+pub(crate) fn from_modules(
+    options: &VmOptions,
+    kernel: &[u8],
+    modules: &[Module<'_>],
+) -> Result<Arc<Vm>, String> {
+    let hz = tsc::hz();
+    let vm = empty(Spec {
+        name: options.name.clone(),
+        uuid: entropy::uuid(),
+        debug_exit: options.debug_exit,
+        ranges: layout(u64::from(options.mem_mib) << 20),
+        policy: policy::render(options.level.as_deref(), options.vcpus, hz)?,
+        vcpus: options.vcpus,
+        hz,
+    })?;
+    let shape = AcpiShape { vcpus: options.vcpus as u16, base: devices::acpi::DEFAULT_BASE };
+    let tables = devices::acpi::build(&shape);
+    for (gpa, bytes) in &tables.pieces {
+        vm.memory.write(*gpa, bytes).map_err(|error| format!("ACPI tables: {error}"))?;
+    }
+    let entry = guest_load::load(&vm.memory, kernel, &options.args, modules, Some(tables.rsdp))
+        .map_err(|error| error.to_string())?;
+    let mut vcpu = vm.vcpus[0].vcpu.lock();
+    vcpu.import(&vm, &initial_state(&entry)).map_err(|error| error.to_string())?;
+    drop(vcpu);
+    vm.memory.logged.clear();
+    Ok(vm)
+}
+
+/// The first vCPU at the guest's first instruction.
+fn initial_state(entry: &Entry) -> VcpuState {
+    let segment = |s: &guest_load::Segment| SegmentState {
+        selector: s.selector,
+        base: s.base,
+        limit: s.limit,
+        rights: s.access,
+    };
+    let table = |t: &guest_load::TableRegister| TableState { base: t.base, limit: u32::from(t.limit) };
+    let data = segment(&entry.data);
+    let mut xsave = alloc::vec![0; 576];
+    xsave[0..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // FCW
+    xsave[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // MXCSR
+    xsave[512] = 3; // XSTATE_BV: x87 and SSE
+    VcpuState {
+        gprs: entry.gprs,
+        rip: entry.rip,
+        rflags: entry.rflags,
+        cr0: entry.cr0,
+        cr3: entry.cr3,
+        cr4: entry.cr4,
+        efer: entry.efer & !EFER_LMA | if entry.cr0 >> 31 & 1 == 1 { entry.efer & EFER_LMA } else { 0 },
+        xcr0: 1,
+        segments: [
+            data,
+            segment(&entry.cs),
+            data,
+            data,
+            data,
+            data,
+            segment(&entry.ldtr),
+            segment(&entry.tr),
+        ],
+        gdtr: table(&entry.gdtr),
+        idtr: table(&entry.idtr),
+        debug: [0, 0, 0, 0, 0xffff_0ff0],
+        dr7: 0x400,
+        pat: PAT_RESET,
+        xsave,
+        ..VcpuState::default()
+    }
+}

@@ -1,0 +1,70 @@
+//! The one interface to a VM's second-level translation. Only its implementations know the table format:
+//! EPT today, shadow paging beside it later.
+
+use vm_types::{Gpa, PageSet};
+use vmx_types::qualification::EptViolation;
+
+use crate::mm::Hpa;
+
+/// How writes of the guest are noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DirtyMethod {
+    /// The CPU logs each page once.
+    Pml,
+    /// The CPU sets dirty flags, which a harvest scans.
+    AccessDirty,
+    /// The first write to each page exits.
+    WriteProtect,
+}
+
+impl DirtyMethod {
+    /// As printed on the console.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pml => "PML",
+            Self::AccessDirty => "A/D scan",
+            Self::WriteProtect => "write protection",
+        }
+    }
+}
+
+/// What became of a violation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// The guest can go on.
+    Resolved,
+    /// No memory there: MMIO or nothing.
+    Unmapped,
+}
+
+/// The host has no page left for a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OutOfMemory;
+
+impl core::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the host is out of memory for page tables")
+    }
+}
+
+/// Second-level translation of one VM.
+///
+/// After [`Mmu::harvest`], [`Mmu::start_tracking`] and [`Mmu::stop_tracking`] the caller flushes every CPU that ran
+/// the VM, and only then reads pages: a CPU with a cached translation would write without being noticed.
+pub(crate) trait Mmu: Send {
+    /// The value for the VMCS: an EPT pointer.
+    fn root(&self) -> u64;
+    /// Maps `len` bytes, all three multiples of 4 KiB, readable, writable and executable.
+    fn map(&mut self, gpa: Gpa, hpa: Hpa, len: u64) -> Result<(), OutOfMemory>;
+    /// Where a guest address lies.
+    fn translate(&self, gpa: Gpa) -> Option<Hpa>;
+    /// Resolves a violation if it is ours to resolve; a write noticed goes into `logged`.
+    fn fault(&mut self, violation: &EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory>;
+    /// From the next flush on, each first write to a page is noticed.
+    fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory>;
+    /// Writes are noticed no more.
+    fn stop_tracking(&mut self);
+    /// Moves what was noticed since the last harvest from `logged` and the tables into `harvested`, and
+    /// re-arms those pages. Returns their number.
+    fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64;
+}

@@ -1,0 +1,172 @@
+//! A virtual machine: memory, devices, clock, policy and vCPUs.
+
+pub(crate) mod clock;
+mod console;
+pub(crate) mod create;
+mod lifecycle;
+pub(crate) mod mmu;
+pub(crate) mod registry;
+pub(crate) mod sched;
+mod tracking;
+
+use crate::policy::GuestPolicy;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use devices::Platform;
+use spin::Mutex;
+use vm_types::{Gpa, PageSet};
+
+use crate::mm::Hpa;
+use crate::mm::guest::GuestRam;
+use crate::vcpu::Vcpu;
+use crate::vmx::bitmap::MsrBitmap;
+use clock::Clock;
+use console::GuestConsole;
+use mmu::{DirtyMethod, Mmu};
+
+pub(crate) use devices::Effect;
+
+/// Guest-physical page with the page directory that unpaged protected mode runs on where the CPU lacks
+/// unrestricted guest. It is in the hole below 4 GiB and no memory of the guest's.
+pub(crate) const IDENTITY_PAGE: Gpa = Gpa(0xfeff_c000);
+
+/// Why a VM is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum StopReason {
+    /// ACPI power-off.
+    PowerOff,
+    /// The guest wrote this code to its debug-exit port.
+    DebugExit(u32),
+    /// The guest reset itself.
+    Reset,
+    /// Triple fault.
+    TripleFault,
+    /// The guest did what no VM of ours can do, or the host failed it.
+    Error(String),
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PowerOff => f.write_str("power-off"),
+            Self::DebugExit(code) => write!(f, "debug exit {code}"),
+            Self::Reset => f.write_str("reset"),
+            Self::TripleFault => f.write_str("triple fault"),
+            Self::Error(text) => write!(f, "error: {text}"),
+        }
+    }
+}
+
+/// What a VM does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Made, never run; or stopped by `vm pause`.
+    Paused,
+    /// Its vCPUs are scheduled.
+    Running,
+    /// Over.
+    Stopped(StopReason),
+    /// A migration's target in the making: nothing but the migration may touch it.
+    Incoming,
+    /// Handed to the target; it runs there, or is about to.
+    Given,
+    /// Handed to the target, and the answer was lost.
+    Unknown,
+}
+
+impl State {
+    /// As the console shows it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Running => "running",
+            Self::Stopped(_) => "stopped",
+            Self::Incoming => "incoming",
+            Self::Given => "given",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What another CPU asks of a running vCPU: bits of [`VcpuSlot::requests`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Request {
+    /// Look at interrupts and timers again.
+    Interrupt = 1 << 0,
+    /// Move the page-modification log into the VM's set.
+    DrainPml = 1 << 1,
+    /// Get off the CPU and stay off.
+    Pause = 1 << 2,
+    /// The clock's offset changed.
+    Clock = 1 << 3,
+}
+
+/// A vCPU and what others may touch of it while it runs.
+pub(crate) struct VcpuSlot {
+    /// Held by the CPU that runs it, for as long as it does.
+    pub(crate) vcpu: Mutex<Vcpu>,
+    /// [`Request`] bits.
+    pub(crate) requests: AtomicU32,
+    /// Counts the requests served, Pause excepted: that one is acknowledged by `paused`.
+    pub(crate) acknowledged: AtomicU32,
+    /// 1 while the vCPU is off every CPU and stays off.
+    pub(crate) paused: AtomicU32,
+    /// The host CPU that schedules it.
+    pub(crate) cpu: usize,
+    /// Host TSC before which it need not be scheduled: it is halted.
+    pub(crate) wake: AtomicU64,
+}
+
+/// A virtual machine.
+pub(crate) struct Vm {
+    /// Unique on this host.
+    pub(crate) name: String,
+    /// Unique anywhere; it keeps it when it moves.
+    pub(crate) uuid: [u8; 16],
+    /// Number on this host, from 1; never reused.
+    pub(crate) id: u16,
+    /// Ends the guest by port 0xF4.
+    pub(crate) debug_exit: bool,
+    /// What the guest sees of CPUs.
+    pub(crate) policy: GuestPolicy,
+    /// RAM.
+    pub(crate) memory: GuestRam,
+    /// Second-level translation.
+    pub(crate) mmu: Mutex<Box<dyn Mmu>>,
+    /// Pages harvested and not yet sent.
+    pub(crate) to_send: PageSet,
+    tracking: Mutex<Option<DirtyMethod>>,
+    /// Which MSRs do not exit.
+    pub(crate) msr_bitmap: Box<MsrBitmap>,
+    /// Devices.
+    pub(crate) platform: Mutex<Platform>,
+    /// The time line.
+    pub(crate) clock: Clock,
+    /// vCPUs.
+    pub(crate) vcpus: Vec<VcpuSlot>,
+    state: Mutex<State>,
+    /// What the guest printed on COM1.
+    pub(crate) console: Mutex<GuestConsole>,
+    /// The page behind [`IDENTITY_PAGE`].
+    identity: Option<Hpa>,
+}
+
+impl Vm {
+    /// The VPID of a vCPU: 0 is the host's.
+    pub(crate) fn vpid(&self, vcpu: u32) -> u16 {
+        // one vCPU a VM for now; ids stay below 64 Ki by the registry's limit
+        (u32::from(self.id) + vcpu) as u16
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if let Some(page) = self.identity {
+            crate::mm::frame::free(page, vm_types::PAGE_SIZE);
+        }
+    }
+}

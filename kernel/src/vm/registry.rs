@@ -1,0 +1,63 @@
+//! The VMs of this host.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, Ordering};
+use spin::Mutex;
+
+use super::Vm;
+
+/// Most VMs at a time; a VPID and the console's table bound it.
+pub(crate) const MAX_VMS: usize = 64;
+
+static VMS: Mutex<Vec<Arc<Vm>>> = Mutex::new(Vec::new());
+static NEXT_ID: AtomicU16 = AtomicU16::new(1);
+/// Changes with every insertion and removal, so that a CPU's scheduler copies the list only then.
+static GENERATION: AtomicU16 = AtomicU16::new(0);
+
+/// An id for a new VM.
+pub(crate) fn next_id() -> u16 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The list's generation.
+pub(crate) fn generation() -> u16 {
+    GENERATION.load(Ordering::Acquire)
+}
+
+/// Adds a VM.
+///
+/// # Errors
+/// A VM of that name or uuid is there already, or too many are.
+pub(crate) fn insert(vm: Arc<Vm>) -> Result<(), String> {
+    let mut vms = VMS.lock();
+    if vms.iter().any(|other| other.name == vm.name) {
+        return Err(alloc::format!("a VM named {} is on this host already", vm.name));
+    }
+    if vms.iter().any(|other| other.uuid == vm.uuid) {
+        return Err(alloc::format!("the VM with the uuid of {} is on this host already", vm.name));
+    }
+    if vms.len() == MAX_VMS {
+        return Err(alloc::format!("{MAX_VMS} VMs are on this host, the most it takes"));
+    }
+    vms.push(vm);
+    GENERATION.fetch_add(1, Ordering::Release);
+    Ok(())
+}
+
+/// Takes a VM off the list. It is freed when the last CPU has let go of it.
+pub(crate) fn remove(vm: &Arc<Vm>) {
+    VMS.lock().retain(|other| !Arc::ptr_eq(other, vm));
+    GENERATION.fetch_add(1, Ordering::Release);
+}
+
+/// The VM of this name.
+pub(crate) fn find(name: &str) -> Option<Arc<Vm>> {
+    VMS.lock().iter().find(|vm| vm.name == name).cloned()
+}
+
+/// All VMs.
+pub(crate) fn all() -> Vec<Arc<Vm>> {
+    VMS.lock().clone()
+}

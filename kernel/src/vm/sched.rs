@@ -1,0 +1,123 @@
+//! Which vCPU a host CPU runs next. A vCPU has a home CPU; its registers stay loaded there until another vCPU
+//! takes the CPU or somebody asks for it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use super::{Request, Vm, registry};
+use crate::arch::{cpu, tsc};
+use crate::vcpu::Outcome;
+
+/// The scheduler of one CPU.
+#[derive(Default)]
+pub(crate) struct Scheduler {
+    generation: Option<u16>,
+    vcpus: Vec<(Arc<Vm>, usize)>,
+    next: usize,
+    /// Whose registers are loaded.
+    loaded: Option<(Arc<Vm>, usize)>,
+}
+
+/// What a turn of the scheduler did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// A vCPU ran.
+    Ran,
+    /// None wants the CPU before this host TSC.
+    Idle(u64),
+}
+
+impl Scheduler {
+    /// Runs one vCPU for at most `slice` ticks.
+    pub(crate) fn turn(&mut self, slice: u64) -> Turn {
+        self.refresh();
+        let now = tsc::read();
+        let mut wake = u64::MAX;
+        for _ in 0..self.vcpus.len() {
+            self.next = (self.next + 1) % self.vcpus.len();
+            let (vm, index) = &self.vcpus[self.next];
+            let slot = &vm.vcpus[*index];
+            if slot.paused.load(Ordering::Acquire) == 1 {
+                continue;
+            }
+            let due = slot.wake.load(Ordering::Relaxed);
+            if due > now && slot.requests.load(Ordering::Acquire) == 0 {
+                wake = wake.min(due);
+                continue;
+            }
+            let (vm, index) = (Arc::clone(vm), *index);
+            self.switch_to(&vm, index);
+            run(&vm, index, now.saturating_add(slice));
+            return Turn::Ran;
+        }
+        Turn::Idle(wake)
+    }
+
+    /// Takes up VMs that came and lets go of those that went.
+    fn refresh(&mut self) {
+        let generation = registry::generation();
+        if self.generation == Some(generation) {
+            return;
+        }
+        self.generation = Some(generation);
+        let here = cpu::this().index;
+        self.vcpus.clear();
+        for vm in registry::all() {
+            for index in (0..vm.vcpus.len()).filter(|&i| vm.vcpus[i].cpu == here) {
+                self.vcpus.push((Arc::clone(&vm), index));
+            }
+        }
+        if let Some((vm, _)) = &self.loaded
+            && !self.vcpus.iter().any(|(other, _)| Arc::ptr_eq(other, vm))
+        {
+            self.loaded = None; // destroyed, and off the CPU already
+        }
+    }
+
+    fn switch_to(&mut self, vm: &Arc<Vm>, index: usize) {
+        if let Some((old, old_index)) = &self.loaded {
+            if Arc::ptr_eq(old, vm) && *old_index == index {
+                return;
+            }
+            old.vcpus[*old_index].vcpu.lock().release(old);
+        }
+        self.loaded = Some((Arc::clone(vm), index));
+    }
+}
+
+fn run(vm: &Vm, index: usize, until: u64) {
+    let slot = &vm.vcpus[index];
+    let mut vcpu = slot.vcpu.lock();
+    match vcpu.run(vm, until) {
+        Outcome::Yield => {}
+        Outcome::Halted(deadline) => {
+            slot.wake.store(deadline, Ordering::Relaxed);
+            // A request that came before the store must not be slept through.
+            if slot.requests.load(Ordering::Acquire) != 0 {
+                slot.wake.store(0, Ordering::Relaxed);
+            }
+        }
+        Outcome::Paused => slot.paused.store(1, Ordering::Release),
+        Outcome::Stopped(reason) => {
+            vcpu.release(vm);
+            drop(vcpu);
+            slot.paused.store(1, Ordering::Release);
+            vm.ended(reason);
+        }
+    }
+}
+
+/// Serves pause requests of vCPUs whose home is this CPU, which runs none of them at the moment.
+pub(super) fn run_requests_here(vm: &Vm) {
+    let here = cpu::this().index;
+    for slot in vm.vcpus.iter().filter(|slot| slot.cpu == here) {
+        let pause = Request::Pause as u32;
+        if slot.requests.fetch_and(!pause, Ordering::AcqRel) & pause != 0 {
+            let mut vcpu = slot.vcpu.lock();
+            vcpu.drain_log_of_stopped(vm);
+            vcpu.release(vm);
+            slot.paused.store(1, Ordering::Release);
+        }
+    }
+}

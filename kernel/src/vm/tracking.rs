@@ -1,0 +1,81 @@
+//! Which pages the guest has written: starting, harvesting, stopping. The order is the point: re-arm, flush every
+//! CPU that ran the VM, and only then read pages.
+
+use vm_types::{Gpa, PAGE_SIZE};
+
+use super::mmu::{DirtyMethod, OutOfMemory};
+use super::{Request, Vm};
+use crate::arch::cpu;
+use crate::vmx::{flush, host};
+
+impl Vm {
+    /// The best method of this host.
+    pub(crate) fn best_method() -> DirtyMethod {
+        match host::boot_cpu() {
+            Some(cpu) if cpu.caps.pml() => DirtyMethod::Pml,
+            Some(cpu) if cpu.caps.ept_access_dirty() => DirtyMethod::AccessDirty,
+            _ => DirtyMethod::WriteProtect,
+        }
+    }
+
+    /// Starts noticing writes.
+    ///
+    /// # Errors
+    /// The host lacks memory for the tables; nothing is tracked then.
+    pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+        let started = self.mmu.lock().start_tracking(method);
+        if started.is_err() {
+            self.mmu.lock().stop_tracking();
+        } else {
+            *self.tracking.lock() = Some(method);
+        }
+        flush::all_cpus();
+        // What the log holds from before is no news.
+        self.drain_logs();
+        self.memory.logged.clear();
+        started
+    }
+
+    /// Stops noticing writes.
+    pub(crate) fn stop_tracking(&self) {
+        *self.tracking.lock() = None;
+        self.mmu.lock().stop_tracking();
+        flush::all_cpus();
+        self.memory.logged.clear();
+        self.to_send.clear();
+    }
+
+    /// The method in use.
+    pub(crate) fn tracking(&self) -> Option<DirtyMethod> {
+        *self.tracking.lock()
+    }
+
+    /// Adds the pages written since the last harvest to `to_send`; returns their number.
+    pub(crate) fn harvest(&self) -> u64 {
+        self.drain_logs();
+        let count = self.mmu.lock().harvest(&self.memory.logged, &self.to_send);
+        flush::all_cpus();
+        count
+    }
+
+    /// Adds every page of RAM to `to_send`.
+    pub(crate) fn mark_all(&self) {
+        for range in vm_types::GuestMemory::ranges(&self.memory) {
+            self.to_send.insert_range(Gpa(range.start.0).gfn(), range.len / PAGE_SIZE);
+        }
+    }
+
+    /// Moves every vCPU's log into the set, whichever CPU it runs on.
+    fn drain_logs(&self) {
+        if *self.tracking.lock() != Some(DirtyMethod::Pml) {
+            return;
+        }
+        for slot in &self.vcpus {
+            if slot.cpu == cpu::this().index {
+                slot.vcpu.lock().drain_log_of_stopped(self);
+            } else {
+                self.request_and_wait(slot, Request::DrainPml);
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! MSR bitmaps (SDM 24.6.9): 1 traps. I/O needs none, every port exits.
+
+use alloc::boxed::Box;
+
+use crate::mm::Hpa;
+
+/// The four bitmaps of one VM: reads low, reads high, writes low, writes high, 1 KiB each.
+#[repr(C, align(4096))]
+pub(crate) struct MsrBitmap([u8; 4096]);
+
+impl MsrBitmap {
+    /// Every access traps.
+    #[must_use]
+    pub(crate) fn trap_all() -> Box<Self> {
+        Box::new(Self([0xff; 4096]))
+    }
+
+    /// Lets the guest read and write this MSR without an exit; the vCPU's switch code must save and load it.
+    pub(crate) fn pass_through(&mut self, msr: u32) {
+        let base = match msr {
+            0..=0x1fff => 0,
+            0xc000_0000..=0xc000_1fff => 1024,
+            _ => return, // outside the bitmaps every access exits
+        };
+        let bit = (msr & 0x1fff) as usize;
+        for half in [0, 2048] {
+            self.0[half + base + bit / 8] &= !(1 << (bit % 8));
+        }
+    }
+
+    /// Its address for the VMCS.
+    #[must_use]
+    pub(crate) fn hpa(&self) -> Hpa {
+        Hpa(core::ptr::from_ref(self) as u64)
+    }
+}

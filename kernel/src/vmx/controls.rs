@@ -1,0 +1,63 @@
+//! The controls of every VMCS, clamped once per CPU to what it has.
+
+use vmx_types::control::{EntryControls, ExitControls, MissingControls, PinBased, ProcBased, ProcBased2};
+
+use super::caps::Caps;
+
+/// The five control words before a VM's own choices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Controls {
+    /// Pin-based.
+    pub(crate) pin: PinBased,
+    /// Primary processor-based.
+    pub(crate) proc: ProcBased,
+    /// Secondary processor-based: what a VM's level decides is left out.
+    pub(crate) proc2: ProcBased2,
+    /// Exit.
+    pub(crate) exit: ExitControls,
+    /// Entry.
+    pub(crate) entry: EntryControls,
+}
+
+impl Controls {
+    /// The words for this CPU.
+    ///
+    /// # Errors
+    /// [`MissingControls`] names what the CPU lacks.
+    pub(crate) fn new(caps: &Caps) -> Result<Self, MissingControls> {
+        let pin = PinBased::EXTERNAL_INTERRUPT_EXITING
+            | PinBased::NMI_EXITING
+            | PinBased::VIRTUAL_NMIS
+            | PinBased::PREEMPTION_TIMER;
+        let proc = ProcBased::USE_TSC_OFFSETTING
+            | ProcBased::HLT_EXITING
+            | ProcBased::MWAIT_EXITING
+            | ProcBased::MONITOR_EXITING
+            | ProcBased::RDPMC_EXITING
+            | ProcBased::USE_MSR_BITMAPS
+            | ProcBased::UNCONDITIONAL_IO_EXITING
+            | ProcBased::SECONDARY_CONTROLS;
+        let mut proc2 = ProcBased2::WBINVD_EXITING;
+        proc2.set(ProcBased2::UNRESTRICTED_GUEST, caps.unrestricted());
+        proc2.set(ProcBased2::ENABLE_VPID, caps.vpid());
+        proc2.set(ProcBased2::ENABLE_PML, caps.pml());
+        let exit = ExitControls::SAVE_DEBUG_CONTROLS
+            | ExitControls::HOST_ADDRESS_SPACE_SIZE
+            | ExitControls::SAVE_PAT
+            | ExitControls::LOAD_PAT
+            | ExitControls::SAVE_EFER
+            | ExitControls::LOAD_EFER;
+        let entry = EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_PAT | EntryControls::LOAD_EFER;
+        Ok(Self {
+            pin: PinBased::from_bits_retain(caps.pin.clamp("pin-based controls", pin.bits(), 0)?),
+            proc: ProcBased::from_bits_retain(caps.proc.clamp("processor-based controls", proc.bits(), 0)?),
+            proc2: ProcBased2::from_bits_retain(caps.proc2.clamp(
+                "secondary controls",
+                ProcBased2::ENABLE_EPT.bits(),
+                proc2.bits(),
+            )?),
+            exit: ExitControls::from_bits_retain(caps.exit.clamp("exit controls", exit.bits(), 0)?),
+            entry: EntryControls::from_bits_retain(caps.entry.clamp("entry controls", entry.bits(), 0)?),
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! The way into the guest and back: the one naked function.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+/// The guest's general-purpose registers in ModRM order, RSP left out (it lives in the VMCS), and what
+/// the entry code needs. The mitigation slots read the rest.
+#[repr(C, align(64))]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    /// RAX, RCX, RDX, RBX, (unused), RBP, RSI, RDI, R8 to R15.
+    pub(crate) gprs: [u64; 16],
+    /// The host's RSP as the VMCS has it.
+    host_rsp: u64,
+    /// IA32_SPEC_CTRL of the guest while the host runs.
+    pub(crate) spec_ctrl: u64,
+}
+
+const _: () = assert!(size_of::<Context>() == 192);
+
+impl Context {
+    /// Forgets what the VMCS holds as the host's RSP: after VMCLEAR or on another stack.
+    pub(crate) fn invalidate_host_rsp(&mut self) {
+        self.host_rsp = 0;
+    }
+}
+
+/// Enters the guest; returns 0 after a VM exit, 1 where the entry instruction itself failed.
+///
+/// Register use: RDI context, ESI nonzero for VMRESUME. On exit the CPU loads RSP and RIP from the host
+/// state; all general-purpose registers are the guest's until saved. The slots are `vmx::slots`: each starts
+/// with a jump over itself, which boot code turns into a NOP where this CPU needs the slot. No indirect
+/// branch and no RET lies between the exit and the exit slot.
+///
+/// # Safety
+/// The current VMCS belongs to the vCPU of `context`, its host state is this CPU's, interrupts are off.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32) -> u32 {
+    naked_asm!(
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "cmp rsp, [rdi + {host_rsp}]",
+        "je 2f",
+        "mov eax, {HOST_RSP}",
+        "vmwrite rax, rsp",
+        "mov [rdi + {host_rsp}], rsp",
+        "2:",
+        // slot: L1D flush (IA32_FLUSH_CMD)
+        ".globl slot_l1d_flush",
+        "slot_l1d_flush:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        "mov ecx, 0x10b",
+        "mov eax, 1",
+        "xor edx, edx",
+        "wrmsr",
+        "3:",
+        // slot: the guest's IA32_SPEC_CTRL
+        ".globl slot_spec_ctrl_entry",
+        "slot_spec_ctrl_entry:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        "mov ecx, 0x48",
+        "mov eax, [rdi + {spec_ctrl}]",
+        "mov edx, [rdi + {spec_ctrl} + 4]",
+        "wrmsr",
+        "3:",
+        // slot: VERW clears fill buffers (MD_CLEAR)
+        ".globl slot_verw",
+        "slot_verw:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        "push 0",
+        "mov [rsp], ds",
+        "verw word ptr [rsp]",
+        "lea rsp, [rsp + 8]",
+        "3:",
+        "test esi, esi",
+        "mov rax, [rdi]",
+        "mov rcx, [rdi + 8]",
+        "mov rdx, [rdi + 16]",
+        "mov rbx, [rdi + 24]",
+        "mov rbp, [rdi + 40]",
+        "mov rsi, [rdi + 48]",
+        "mov r8, [rdi + 64]",
+        "mov r9, [rdi + 72]",
+        "mov r10, [rdi + 80]",
+        "mov r11, [rdi + 88]",
+        "mov r12, [rdi + 96]",
+        "mov r13, [rdi + 104]",
+        "mov r14, [rdi + 112]",
+        "mov r15, [rdi + 120]",
+        "mov rdi, [rdi + 56]",
+        "jz 4f",
+        "vmresume",
+        "jmp 5f",
+        "4:",
+        "vmlaunch",
+        "5:", // the entry instruction failed: nothing of the guest ran
+        "pop rdi",
+        "mov eax, 1",
+        "jmp 6f",
+        ".globl vmx_exit",
+        "vmx_exit:",
+        "push rdi",
+        "mov rdi, [rsp + 8]",
+        "mov [rdi], rax",
+        "mov [rdi + 8], rcx",
+        "mov [rdi + 16], rdx",
+        "mov [rdi + 24], rbx",
+        "mov [rdi + 40], rbp",
+        "mov [rdi + 48], rsi",
+        "mov [rdi + 64], r8",
+        "mov [rdi + 72], r9",
+        "mov [rdi + 80], r10",
+        "mov [rdi + 88], r11",
+        "mov [rdi + 96], r12",
+        "mov [rdi + 104], r13",
+        "mov [rdi + 112], r14",
+        "mov [rdi + 120], r15",
+        "pop qword ptr [rdi + 56]",
+        // slot: the return stack buffer is refilled, so that no RET of ours follows a guest's entry
+        ".globl slot_rsb_fill",
+        "slot_rsb_fill:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        ".rept 32",
+        "call 7f",
+        "int3",
+        "7:",
+        ".endr",
+        "add rsp, 32 * 8",
+        "lfence",
+        "3:",
+        // slot: the guest's IA32_SPEC_CTRL is kept, the host's is 0
+        ".globl slot_spec_ctrl_exit",
+        "slot_spec_ctrl_exit:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        "mov ecx, 0x48",
+        "rdmsr",
+        "mov [rdi + {spec_ctrl}], eax",
+        "mov [rdi + {spec_ctrl} + 4], edx",
+        "xor eax, eax",
+        "xor edx, edx",
+        "wrmsr",
+        "lfence",
+        "3:",
+        // slot: branch history is cleared by a run of taken branches (BHI)
+        ".globl slot_branch_history",
+        "slot_branch_history:",
+        ".byte 0xe9",
+        ".long 3f - 2f",
+        "2:",
+        "mov ecx, 32",
+        "8:",
+        "dec ecx",
+        "jnz 8b",
+        "lfence",
+        "3:",
+        "pop rdi",
+        "xor eax, eax",
+        "6:",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+        host_rsp = const offset_of!(Context, host_rsp),
+        spec_ctrl = const offset_of!(Context, spec_ctrl),
+        HOST_RSP = const vmx_types::field::HOST_RSP.encoding(),
+    )
+}
+
+unsafe extern "C" {
+    /// Where the CPU goes on after a VM exit.
+    pub(crate) safe fn vmx_exit();
+}

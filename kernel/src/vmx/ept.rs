@@ -1,0 +1,313 @@
+//! Extended page tables (SDM 28.3), behind [`Mmu`].
+//!
+//! Large pages are mapped without execute permission and split at the first fetch, unless the CPU says that
+//! it is safe (CVE-2018-12207): a guest could otherwise stop the machine by changing a page's size.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use vm_types::{Gpa, PageSet};
+use vmx_types::qualification::EptViolation;
+
+use super::caps::Caps;
+use crate::mm::{Hpa, frame};
+use crate::vm::mmu::{DirtyMethod, Fault, Mmu, OutOfMemory};
+
+const READ: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const EXECUTE: u64 = 1 << 2;
+const WRITE_BACK: u64 = 6 << 3;
+const LARGE: u64 = 1 << 7;
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
+/// Ignored by the CPU: the large page was split for tracking alone and may be put back.
+const SPLIT_FOR_TRACKING: u64 = 1 << 52;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const PRESENT: u64 = READ | WRITE | EXECUTE;
+
+const SIZE_4K: u64 = 1 << 12;
+const SIZE_2M: u64 = 1 << 21;
+
+/// The tables of one VM.
+pub(crate) struct Ept {
+    root: Hpa,
+    eptp: u64,
+    pages: Vec<Hpa>,
+    /// Permissions of a large page: EXECUTE only where the CPU is known safe.
+    large: u64,
+    tracking: Option<DirtyMethod>,
+}
+
+type Table = [AtomicU64; 512];
+
+/// A table page.
+fn table(hpa: u64) -> &'static Table {
+    // SAFETY: only addresses of table pages of a live Ept come here; they are 4 KiB pages of our own, identity
+    // mapped, and the CPU's own accesses to them are what the atomics are for.
+    unsafe { &*((hpa & ADDRESS) as *const Table) }
+}
+
+const fn index(gpa: u64, level: u32) -> usize {
+    (gpa >> (12 + 9 * (level - 1))) as usize & 511
+}
+
+impl Ept {
+    /// Empty tables; `None` when the host is out of memory.
+    pub(crate) fn new(caps: &Caps, large_pages_executable: bool) -> Option<Self> {
+        let root = frame::alloc_page()?;
+        let access_dirty = if caps.ept_access_dirty() { 1 << 6 } else { 0 };
+        let large = if large_pages_executable { PRESENT } else { READ | WRITE };
+        // memory type write-back, page-walk length 4 (SDM 24.6.11)
+        Some(Self {
+            root,
+            eptp: root.0 | 6 | 3 << 3 | access_dirty,
+            pages: Vec::new(),
+            large,
+            tracking: None,
+        })
+    }
+
+    fn new_table(&mut self) -> Result<Hpa, OutOfMemory> {
+        let page = frame::alloc_page().ok_or(OutOfMemory)?;
+        self.pages.push(page);
+        Ok(page)
+    }
+
+    /// The entry that maps `gpa`, with its level: 1 for 4 KiB, 2 for 2 MiB. A not-present entry ends the walk.
+    fn entry(&self, gpa: u64) -> (&'static AtomicU64, u32) {
+        let mut tables = self.root.0;
+        for level in (2..=4).rev() {
+            let entry = &table(tables)[index(gpa, level)];
+            let value = entry.load(Ordering::Acquire);
+            if value & PRESENT == 0 || value & LARGE != 0 {
+                return (entry, level);
+            }
+            tables = value;
+        }
+        (&table(tables)[index(gpa, 1)], 1)
+    }
+
+    /// The table at `level` (1: of 4 KiB entries) that covers `gpa`, made where missing.
+    fn table_for(&mut self, gpa: u64, level: u32) -> Result<&'static Table, OutOfMemory> {
+        let mut current = table(self.root.0);
+        for at in (level + 1..=4).rev() {
+            let entry = &current[index(gpa, at)];
+            let mut value = entry.load(Ordering::Acquire);
+            if value & PRESENT == 0 {
+                value = self.new_table()?.0 | PRESENT;
+                entry.store(value, Ordering::Release);
+            }
+            current = table(value);
+        }
+        Ok(current)
+    }
+
+    /// Splits a 2 MiB page into 512 of 4 KiB with the same bits, plus `add`.
+    fn split(&mut self, entry: &AtomicU64, add: u64, mark: u64) -> Result<(), OutOfMemory> {
+        let small = self.new_table()?;
+        let large = entry.load(Ordering::Acquire);
+        let bits = large & !(ADDRESS | LARGE) | add;
+        let base = large & ADDRESS;
+        for (number, leaf) in table(small.0).iter().enumerate() {
+            leaf.store(base + number as u64 * SIZE_4K | bits, Ordering::Relaxed);
+        }
+        entry.store(small.0 | PRESENT | mark, Ordering::Release);
+        Ok(())
+    }
+
+    /// Calls `f` with the first page number and the entries of every table of 2 MiB entries.
+    fn for_each_directory(&self, mut f: impl FnMut(u64, &'static Table)) {
+        for (i4, e4) in table(self.root.0).iter().enumerate() {
+            let e4 = e4.load(Ordering::Acquire);
+            if e4 & PRESENT == 0 {
+                continue;
+            }
+            for (i3, e3) in table(e4).iter().enumerate() {
+                let e3 = e3.load(Ordering::Acquire);
+                if e3 & PRESENT != 0 {
+                    f((i4 as u64) << 27 | (i3 as u64) << 18, table(e3));
+                }
+            }
+        }
+    }
+
+    /// Calls `f` with the first page number and the leaves of every table of 4 KiB pages.
+    fn for_each_leaf_table(&self, mut f: impl FnMut(u64, &'static Table)) {
+        self.for_each_directory(|first, directory| {
+            for (number, entry) in directory.iter().enumerate() {
+                let value = entry.load(Ordering::Acquire);
+                if value & PRESENT != 0 && value & LARGE == 0 {
+                    f(first | (number as u64) << 9, table(value));
+                }
+            }
+        });
+    }
+
+    /// Takes `bit` from the leaf of every page in `logged`, which is emptied into `harvested`.
+    fn harvest_logged(&self, bit: u64, logged: &PageSet, harvested: &PageSet) -> u64 {
+        let mut count = 0;
+        let mut cached = (u64::MAX, None);
+        logged.drain(|first, bits| {
+            harvested.insert_word(first, bits);
+            count += u64::from(bits.count_ones());
+            if cached.0 != first >> 9 {
+                let (entry, level) = self.entry(first << 12);
+                let leaves = (level == 1).then(|| {
+                    // the leaf found is one of a table of 512
+                    table(core::ptr::from_ref(entry) as u64)
+                });
+                cached = (first >> 9, leaves);
+            }
+            let Some(leaves) = cached.1 else { return };
+            let mut left = bits;
+            while left != 0 {
+                let at = (first & 511) as usize + left.trailing_zeros() as usize;
+                leaves[at & 511].fetch_and(!bit, Ordering::AcqRel);
+                left &= left - 1;
+            }
+        });
+        count
+    }
+
+    /// Takes the dirty flags of all leaves into `harvested`.
+    fn harvest_flags(&self, harvested: &PageSet) -> u64 {
+        let mut count = 0;
+        self.for_each_leaf_table(|first, leaves| {
+            for (word, chunk) in leaves.chunks_exact(64).enumerate() {
+                let mut bits = 0_u64;
+                for (n, leaf) in chunk.iter().enumerate() {
+                    if leaf.load(Ordering::Relaxed) & DIRTY != 0 {
+                        leaf.fetch_and(!DIRTY, Ordering::AcqRel);
+                        bits |= 1 << n;
+                    }
+                }
+                if bits != 0 {
+                    harvested.insert_word(first + word as u64 * 64, bits);
+                    count += u64::from(bits.count_ones());
+                }
+            }
+        });
+        count
+    }
+}
+
+impl Mmu for Ept {
+    fn root(&self) -> u64 {
+        self.eptp
+    }
+
+    fn map(&mut self, gpa: Gpa, hpa: Hpa, len: u64) -> Result<(), OutOfMemory> {
+        let mut done = 0;
+        while done < len {
+            let (from, to) = (gpa.0 + done, hpa.0 + done);
+            if (from | to) % SIZE_2M == 0 && len - done >= SIZE_2M {
+                let entry = &self.table_for(from, 2)?[index(from, 2)];
+                entry.store(to | self.large | WRITE_BACK | LARGE, Ordering::Release);
+                done += SIZE_2M;
+            } else {
+                let entry = &self.table_for(from, 1)?[index(from, 1)];
+                entry.store(to | PRESENT | WRITE_BACK, Ordering::Release);
+                done += SIZE_4K;
+            }
+        }
+        Ok(())
+    }
+
+    fn translate(&self, gpa: Gpa) -> Option<Hpa> {
+        let (entry, level) = self.entry(gpa.0);
+        let value = entry.load(Ordering::Acquire);
+        let span = SIZE_4K << (9 * (level - 1));
+        (value & PRESENT != 0).then(|| Hpa(value & ADDRESS & !(span - 1) | gpa.0 & (span - 1)))
+    }
+
+    fn fault(&mut self, violation: &EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory> {
+        let (entry, level) = self.entry(violation.gpa);
+        let value = entry.load(Ordering::Acquire);
+        if value & PRESENT == 0 {
+            return Ok(Fault::Unmapped);
+        }
+        if violation.fetch && value & EXECUTE == 0 {
+            if level == 1 {
+                entry.fetch_or(EXECUTE, Ordering::AcqRel);
+            } else {
+                self.split(entry, EXECUTE, 0)?;
+            }
+            return Ok(Fault::Resolved);
+        }
+        if violation.write && value & WRITE == 0 && self.tracking == Some(DirtyMethod::WriteProtect) {
+            entry.fetch_or(WRITE, Ordering::AcqRel);
+            logged.insert(violation.gpa >> 12);
+            return Ok(Fault::Resolved);
+        }
+        // Another CPU has resolved it meanwhile, or the CPU's cached translation was stale.
+        Ok(Fault::Resolved)
+    }
+
+    fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+        let mut large = Vec::new();
+        self.for_each_directory(|_, directory| {
+            large.extend(directory.iter().filter(|e| e.load(Ordering::Acquire) & LARGE != 0));
+        });
+        for entry in large {
+            self.split(entry, 0, SPLIT_FOR_TRACKING)?;
+        }
+        let clear = match method {
+            DirtyMethod::WriteProtect => WRITE,
+            DirtyMethod::AccessDirty | DirtyMethod::Pml => DIRTY,
+        };
+        self.for_each_leaf_table(|_, leaves| {
+            for leaf in leaves {
+                leaf.fetch_and(!clear, Ordering::AcqRel);
+            }
+        });
+        self.tracking = Some(method);
+        Ok(())
+    }
+
+    fn stop_tracking(&mut self) {
+        self.tracking = None;
+        let large_bits = self.large | WRITE_BACK | LARGE | ACCESSED | DIRTY;
+        self.for_each_directory(|_, directory| {
+            for entry in directory {
+                let value = entry.load(Ordering::Acquire);
+                if value & PRESENT == 0 || value & LARGE != 0 {
+                    continue;
+                }
+                let leaves = table(value);
+                let fetched = leaves.iter().any(|leaf| leaf.load(Ordering::Acquire) & EXECUTE != 0);
+                if value & SPLIT_FOR_TRACKING != 0 && (!fetched || self.large & EXECUTE != 0) {
+                    let base = leaves[0].load(Ordering::Acquire) & ADDRESS;
+                    entry.store(base | large_bits, Ordering::Release);
+                } else {
+                    entry.fetch_and(!SPLIT_FOR_TRACKING, Ordering::AcqRel);
+                    for leaf in leaves.iter().filter(|l| l.load(Ordering::Acquire) & PRESENT != 0) {
+                        leaf.fetch_or(WRITE, Ordering::AcqRel);
+                    }
+                }
+            }
+        });
+    }
+
+    fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64 {
+        match self.tracking {
+            None => 0,
+            Some(DirtyMethod::Pml) => self.harvest_logged(DIRTY, logged, harvested),
+            Some(DirtyMethod::WriteProtect) => self.harvest_logged(WRITE, logged, harvested),
+            Some(DirtyMethod::AccessDirty) => {
+                let mut count = 0;
+                logged.drain(|first, bits| {
+                    harvested.insert_word(first, bits);
+                    count += u64::from(bits.count_ones());
+                });
+                count + self.harvest_flags(harvested)
+            }
+        }
+    }
+}
+
+impl Drop for Ept {
+    fn drop(&mut self) {
+        for page in self.pages.drain(..).chain([self.root]) {
+            frame::free(page, SIZE_4K);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! VMX operation of each host CPU, and the host half of a VMCS.
+
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use spin::Once;
+use vmx_types::field;
+
+use super::caps::{Caps, NoVmx};
+use super::controls::Controls;
+use super::entry::vmx_exit;
+use super::insn::{self, Scope};
+use super::slots::Exposure;
+use crate::arch::{cpu, msr};
+use crate::mm::{Hpa, frame};
+
+/// A CPU in VMX operation.
+#[derive(Debug)]
+pub(crate) struct HostCpu {
+    /// What it can do.
+    pub(crate) caps: Caps,
+    /// The control words every VMCS starts from.
+    pub(crate) controls: Controls,
+    /// What its mitigations depend on.
+    pub(crate) exposure: Exposure,
+    /// Address of the VMCS that is current on it, 0 for none.
+    pub(crate) current_vmcs: AtomicU64,
+    /// The VM whose vCPU ran on it last.
+    pub(crate) last_vm: AtomicU64,
+    /// Flushes of EPT translations asked of it, and done.
+    pub(crate) flush_wanted: AtomicU32,
+    pub(crate) flush_done: AtomicU32,
+    /// The VMXON region, in use until VMXOFF.
+    _vmxon: Hpa,
+}
+
+static CPUS: Once<Vec<Once<HostCpu>>> = Once::new();
+
+/// Makes room for `count` CPUs. Called once, before any [`enable`].
+pub(crate) fn init(count: usize) {
+    CPUS.call_once(|| (0..count).map(|_| Once::new()).collect());
+}
+
+/// Puts this CPU into VMX operation, for good.
+///
+/// # Errors
+/// [`NoVmx`] names what is missing and the cure; the CPU is unchanged then.
+pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
+    let caps = Caps::read()?;
+    let controls = Controls::new(&caps).map_err(NoVmx::Control)?;
+    let region = frame::alloc_page().expect("a page for VMXON");
+    // SAFETY: the page is ours; a VMXON region starts with the revision (SDM 24.11.5). The bits of CR0 and
+    // CR4 that VMX fixes are set first, so that VMXON cannot fault.
+    unsafe {
+        (region.0 as *mut u32).write_volatile(caps.revision);
+        let (mut cr0, mut cr4): (u64, u64);
+        asm!("mov {}, cr0", "mov {}, cr4", out(reg) cr0, out(reg) cr4, options(nomem, nostack));
+        cr0 = (cr0 | caps.cr0_fixed0) & caps.cr0_fixed1;
+        cr4 = (cr4 | caps.cr4_fixed0 | 1 << 13) & caps.cr4_fixed1;
+        asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack));
+        insn::vmxon(region).expect("VMXON");
+    }
+    insn::invept(Scope::All, 0);
+    if caps.vpid() {
+        insn::invvpid(Scope::All, 0);
+    }
+    let exposure = Exposure::read();
+    Ok(slot(cpu::this().index).call_once(|| HostCpu {
+        caps,
+        controls,
+        exposure,
+        current_vmcs: AtomicU64::new(0),
+        last_vm: AtomicU64::new(0),
+        flush_wanted: AtomicU32::new(0),
+        flush_done: AtomicU32::new(0),
+        _vmxon: region,
+    }))
+}
+
+fn slot(cpu: usize) -> &'static Once<HostCpu> {
+    &CPUS.get().expect("vmx::host::init ran")[cpu]
+}
+
+/// This CPU, if [`enable`] succeeded on it.
+pub(crate) fn this() -> Option<&'static HostCpu> {
+    CPUS.get()?.get(cpu::this().index)?.get()
+}
+
+/// The bootstrap CPU's capabilities; every CPU of a host is taken to have the same.
+pub(crate) fn boot_cpu() -> Option<&'static HostCpu> {
+    CPUS.get()?.first()?.get()
+}
+
+/// Every CPU in VMX operation.
+pub(crate) fn all() -> impl Iterator<Item = &'static HostCpu> {
+    CPUS.get().into_iter().flatten().filter_map(Once::get)
+}
+
+/// Leaves VMX operation: before a reboot, with no VMCS active on this CPU.
+pub(crate) fn disable() {
+    if this().is_some() {
+        // SAFETY: the caller has cleared its VMCS; `this` says that VMXON succeeded here.
+        unsafe { insn::vmxoff() }
+    }
+}
+
+#[repr(C, packed)]
+struct Pseudo {
+    limit: u16,
+    base: u64,
+}
+
+/// Writes every host-state field for this CPU into the current VMCS, HOST_RSP excepted: the entry code
+/// keeps that one.
+pub(crate) fn write_host_state() {
+    let (cr0, cr3, cr4): (u64, u64, u64);
+    let (cs, ss, ds, es, tr): (u16, u16, u16, u16, u16);
+    let mut gdt = Pseudo { limit: 0, base: 0 };
+    let mut idt = Pseudo { limit: 0, base: 0 };
+    // SAFETY: these read registers, and store the two table registers into our own variables.
+    unsafe {
+        asm!("mov {}, cr0", "mov {}, cr3", "mov {}, cr4", out(reg) cr0, out(reg) cr3, out(reg) cr4,
+            options(nomem, nostack));
+        asm!("mov {:x}, cs", "mov {:x}, ss", "mov {:x}, ds", "mov {:x}, es", "str {:x}",
+            out(reg) cs, out(reg) ss, out(reg) ds, out(reg) es, out(reg) tr, options(nomem, nostack));
+        asm!("sgdt [{}]", in(reg) &raw mut gdt, options(nostack));
+        asm!("sidt [{}]", in(reg) &raw mut idt, options(nostack));
+    }
+    let (gdt_base, idt_base) = (gdt.base, idt.base);
+    // SAFETY: TR was loaded from this GDT, so the 16-byte TSS descriptor is there.
+    let tss = unsafe { ((gdt_base + u64::from(tr & !7)) as *const [u64; 2]).read_unaligned() };
+    let tr_base = tss[0] >> 16 & 0xff_ffff | tss[0] >> 56 << 24 | tss[1] << 32;
+    // Selectors of host state carry no RPL and no TI (SDM 26.2.3); FS and GS are null, their bases matter.
+    let selector = |s: u16| s & !7;
+    // SAFETY: exactly the state this CPU runs in now; HOST_RIP is the exit label of `enter`.
+    unsafe {
+        insn::write(field::HOST_CR0, cr0);
+        insn::write(field::HOST_CR3, cr3);
+        insn::write(field::HOST_CR4, cr4);
+        insn::write(field::HOST_CS_SELECTOR, selector(cs));
+        insn::write(field::HOST_SS_SELECTOR, selector(ss));
+        insn::write(field::HOST_DS_SELECTOR, selector(ds));
+        insn::write(field::HOST_ES_SELECTOR, selector(es));
+        insn::write(field::HOST_FS_SELECTOR, 0);
+        insn::write(field::HOST_GS_SELECTOR, 0);
+        insn::write(field::HOST_TR_SELECTOR, selector(tr));
+        insn::write(field::HOST_FS_BASE, msr::read(0xc000_0100));
+        insn::write(field::HOST_GS_BASE, msr::read(0xc000_0101));
+        insn::write(field::HOST_TR_BASE, tr_base);
+        insn::write(field::HOST_GDTR_BASE, gdt_base);
+        insn::write(field::HOST_IDTR_BASE, idt_base);
+        insn::write(field::HOST_IA32_SYSENTER_CS, 0);
+        insn::write(field::HOST_IA32_SYSENTER_ESP, 0);
+        insn::write(field::HOST_IA32_SYSENTER_EIP, 0);
+        insn::write(field::HOST_IA32_PAT, msr::read(0x277));
+        insn::write(field::HOST_IA32_EFER, msr::read(0xc000_0080));
+        insn::write(field::HOST_RIP, vmx_exit as *const () as u64);
+    }
+}

@@ -1,0 +1,16 @@
+//! Intel VMX: the instructions, the capabilities of this CPU, the VMCS, entry to the guest, EPT.
+
+pub(crate) mod bitmap;
+pub(crate) mod caps;
+pub(crate) mod controls;
+mod dump;
+pub(crate) mod entry;
+pub(crate) mod ept;
+pub(crate) mod flush;
+pub(crate) mod host;
+pub(crate) mod insn;
+pub(crate) mod pml;
+pub(crate) mod slots;
+pub(crate) mod vmcs;
+
+pub(crate) use dump::dump;
