@@ -89,7 +89,7 @@ impl Inbox {
                 }
                 Stage::Body(header, kind) => {
                     let seal = header.seal(self.body());
-                    let (want, got) = (seal as u32, header.check);
+                    let (want, got) = (header.check_of(seal), header.check);
                     if want != got {
                         return Err(WireError::Seal { seq: header.seq, kind: header.kind, want, got });
                     }

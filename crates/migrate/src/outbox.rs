@@ -65,7 +65,7 @@ impl Outbox {
         let mut header = RecordHeader { kind: kind as u16, len: body.len() as u32, seq: self.seq, check: 0 };
         self.seq = self.seq.wrapping_add(1);
         let seal = header.seal(body);
-        header.check = seal as u32;
+        header.check = header.check_of(seal);
         (header.to_bytes(), seal)
     }
 

@@ -143,7 +143,7 @@ pub struct RecordHeader {
     pub len: u32,
     /// Number of the record in its direction, from 0.
     pub seq: u32,
-    /// Low half of the seal over header and body.
+    /// [`RecordHeader::check_of`] the seal.
     pub check: u32,
 }
 
@@ -185,11 +185,16 @@ impl RecordHeader {
         Ok((header, kind))
     }
 
-    /// The seal over this header and `body`: XXH64 of the body, seeded with type, length and number.
+    /// The seal over type, length and `body`: XXH64, whatever the number of the record.
     #[must_use]
     pub fn seal(&self, body: &[u8]) -> u64 {
-        let seed = u64::from(self.kind) | u64::from(self.len) << 32;
-        xxh64(body, seed ^ u64::from(self.seq).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        xxh64(body, u64::from(self.kind) | u64::from(self.len) << 32)
+    }
+
+    /// What `check` must be under this seal.
+    #[must_use]
+    pub const fn check_of(&self, seal: u64) -> u32 {
+        seal as u32 ^ self.seq.wrapping_mul(0x9e37_79b1)
     }
 }
 
@@ -314,7 +319,8 @@ mod tests {
         assert_eq!(xxh64(b"", 0x9e37_79b1), 0xac75_fda2_929b_17ef);
         let header = RecordHeader { kind: 0, len: 0, seq: 0, check: 0 };
         assert_eq!(header.seal(b""), 0xef46_db37_51d8_e999);
-        assert_ne!(RecordHeader { seq: 1, ..header }.seal(b""), header.seal(b""));
+        assert_eq!(RecordHeader { seq: 1, ..header }.seal(b""), header.seal(b""));
+        assert_ne!(RecordHeader { seq: 1, ..header }.check_of(7), header.check_of(7));
         assert_ne!(RecordHeader { kind: 1, ..header }.seal(b""), header.seal(b""));
     }
 
