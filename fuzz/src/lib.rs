@@ -3,9 +3,11 @@
 //!
 //! `fuzz_targets/*.rs` hand them to libFuzzer; `replay` runs them over their seeds and mutations of these.
 
+mod devices;
 mod firmware;
 mod guest;
 mod memory;
+pub mod migration;
 mod net_frames;
 mod operator;
 pub use memory::Ram;
@@ -22,9 +24,15 @@ pub const TARGETS: &[Target] = &[
     ("acpi", firmware::acpi),
     ("bootinfo", firmware::bootinfo),
     ("cmdline", operator::cmdline),
+    ("devices_access", devices::access),
+    ("devices_import", devices::import),
     ("guest_load", guest::load_image),
+    ("migrate_source", migration::source),
+    ("migrate_target", migration::target),
     ("net_frames", net_frames::frames),
+    ("page_walk", guest::page_walk),
     ("shell_line", operator::shell_line),
+    ("x86_decode", guest::instruction),
 ];
 
 /// The function of a target.
@@ -32,6 +40,54 @@ pub const TARGETS: &[Target] = &[
 pub fn find(name: &str) -> fn(&[u8]) {
     let target = TARGETS.iter().find(|(n, _)| *n == name);
     target.unwrap_or_else(|| panic!("no fuzz target '{name}'")).1
+}
+
+/// Seeds that the crates themselves can make: target, file name, bytes.
+#[must_use]
+pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let [to_target, to_source] = migration::record();
+    // The same, to be sealed again after a mutation.
+    let sealed = |stream: &[u8]| [&[1], &stream[1..]].concat();
+    vec![
+        ("devices_import", "fresh", devices::encode(&devices::platform().export())),
+        ("migrate_source", "sealed", sealed(&to_source)),
+        ("migrate_source", "whole", to_source),
+        ("migrate_target", "sealed", sealed(&to_target)),
+        ("migrate_target", "whole", to_target),
+    ]
+}
+
+/// Takes an input apart; behind its end there are zeros.
+pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
+        let (head, tail) = self.0.split_at(len.min(self.0.len()));
+        self.0 = tail;
+        head
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        out.iter_mut().zip(self.take(N)).for_each(|(o, b)| *o = *b);
+        out
+    }
+
+    pub(crate) fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    pub(crate) fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    pub(crate) fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    pub(crate) fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
 }
 
 /// The `main` of one target: libFuzzer's under cargo-fuzz, else a replay.

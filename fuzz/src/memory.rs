@@ -15,6 +15,14 @@ impl Ram {
         Self { range: [MemRange { start: Gpa(0), len: len as u64 }], bytes: RefCell::new(vec![0; len]) }
     }
 
+    /// As [`Ram::new`], with `bytes` at its start.
+    pub fn filled(bytes: &[u8], len: usize) -> Self {
+        let ram = Self::new(len);
+        let n = bytes.len().min(len);
+        ram.bytes.borrow_mut()[..n].copy_from_slice(&bytes[..n]);
+        ram
+    }
+
     fn place(&self, gpa: Gpa, len: usize) -> Result<core::ops::Range<usize>, MemoryError> {
         let end = gpa.0.checked_add(len as u64).filter(|end| *end <= self.range[0].len);
         end.map(|end| gpa.0 as usize..end as usize).ok_or(MemoryError { gpa, len })

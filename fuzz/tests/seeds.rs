@@ -31,6 +31,25 @@ fn tables_are_found() {
 }
 
 #[test]
+fn streams_run_to_their_end() {
+    for (name, stream) in seeds("migrate_target") {
+        assert_eq!(flexvisor_fuzz::migration::run_target(&stream), migrate::TargetOutcome::Runs, "{name}");
+    }
+    for (name, stream) in seeds("migrate_source") {
+        let outcome = flexvisor_fuzz::migration::run_source(&stream);
+        assert!(matches!(outcome, migrate::SourceOutcome::Done(_)), "{name}: {outcome:?}");
+    }
+}
+
+#[test]
+fn made_seeds_are_up_to_date() {
+    for (target, name, bytes) in flexvisor_fuzz::made_seeds() {
+        let file = format!("{}/corpus/{target}/{name}", env!("CARGO_MANIFEST_DIR"));
+        assert!(fs::read(&file).is_ok_and(|b| b == bytes), "{file} is stale: cargo run --bin seeds");
+    }
+}
+
+#[test]
 fn every_target_has_its_file_and_seeds() {
     for (name, _) in flexvisor_fuzz::TARGETS {
         let file = format!("{}/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));

@@ -1,0 +1,302 @@
+//! Both ends of a migration against a peer that says anything.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::task::Poll;
+
+use migrate::wire::{RECORD_HEADER, RecordHeader, STREAM_HEADER};
+use migrate::{
+    Hello, Link, Offer, PAGE_BYTES, PageRange, Shape, Source, SourceEvent, SourceOutcome, SourceParams,
+    SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+};
+use vm_types::{Gpa, MemoryError, StateError, StateRecord};
+
+const HZ: u64 = 1_000_000;
+const PAGES: u64 = 24;
+
+/// What the source says, to a target: a byte of flags (bit 0: put number and seal of each record right first, as a
+/// mutation never does), then the stream.
+pub fn target(data: &[u8]) {
+    run_target(data);
+}
+
+/// As [`target`]; gives the outcome.
+pub fn run_target(data: &[u8]) -> TargetOutcome {
+    let mut link = Script::new(data);
+    let mut vm = Coming::default();
+    let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
+    for now in 0.. {
+        match target.poll(now * 1000, &mut link, &mut vm) {
+            TargetEvent::Finished(outcome) => {
+                // A VM that runs is not destroyed, and only COMMIT makes it run.
+                assert_eq!(vm.runs, outcome == TargetOutcome::Runs, "{outcome:?}");
+                assert!(vm.runs || !vm.made, "{outcome:?} leaves memory behind");
+                return outcome;
+            }
+            _ => assert!(now < 1_000_000, "the target never ends"),
+        }
+    }
+    unreachable!("the loop has no end")
+}
+
+/// What the target says, to a source; framed as for [`target`].
+pub fn source(data: &[u8]) {
+    run_source(data);
+}
+
+/// As [`source`]; gives the outcome.
+pub fn run_source(data: &[u8]) -> SourceOutcome {
+    let mut link = Script::new(data);
+    let mut vm = Leaving::new();
+    let mut source = Source::new(params(), 0);
+    for now in 0.. {
+        match source.poll(now * 1000, &mut link, &mut vm) {
+            SourceEvent::Finished(outcome) => {
+                // Given away only by COMMIT; freed only when the target runs it; else it runs here.
+                match &outcome {
+                    SourceOutcome::Done(_) => assert!(vm.given && vm.freed),
+                    SourceOutcome::Unknown(_) => assert!(vm.given && !vm.freed && vm.paused),
+                    SourceOutcome::Checked | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
+                }
+                return outcome;
+            }
+            _ => assert!(now < 1_000_000, "the source never ends"),
+        }
+    }
+    unreachable!("the loop has no end")
+}
+
+/// A whole migration between the two: what the source said and what the target said, framed as inputs.
+pub fn record() -> [Vec<u8>; 2] {
+    let (mut to_target, mut to_source) = (Pipe::default(), Pipe::default());
+    let (mut leaving, mut coming) = (Leaving::new(), Coming::default());
+    let mut source = Source::new(params(), 0);
+    let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
+    let (mut done, mut runs) = (false, false);
+    for now in 0..10_000 {
+        let mut end = End { out: &mut to_target, into: &mut to_source };
+        done |=
+            matches!(source.poll(now, &mut end, &mut leaving), SourceEvent::Finished(SourceOutcome::Done(_)));
+        let mut end = End { out: &mut to_source, into: &mut to_target };
+        runs |= matches!(target.poll(now, &mut end, &mut coming), TargetEvent::Finished(TargetOutcome::Runs));
+        if done && runs {
+            return [to_target, to_source].map(|pipe| [vec![0], pipe.all].concat());
+        }
+    }
+    panic!("the migration to record did not end: source {done}, target {runs}")
+}
+
+fn params() -> SourceParams {
+    let hello = Hello {
+        migration: [1; 16],
+        vm_uuid: [2; 16],
+        boot: [3; 16],
+        vm_name: "demo".into(),
+        check_only: false,
+    };
+    let ranges = vec![PageRange { first: 0, pages: PAGES }];
+    let shape = Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/1".into()] };
+    let tuning = Tuning { dirty_threshold: 2, ..Tuning::default() };
+    SourceParams { hello, policy: vec![0xA0], shape, tuning, hz: HZ }
+}
+
+/// A peer that says its piece whatever it hears, and hangs up.
+struct Script(VecDeque<u8>);
+
+impl Script {
+    fn new(data: &[u8]) -> Self {
+        let (flags, stream) = data.split_first().map_or((0, data), |(f, s)| (*f, s));
+        let mut stream = stream.to_vec();
+        if flags & 1 != 0 {
+            seal(&mut stream);
+        }
+        Self(stream.into())
+    }
+}
+
+impl Link for Script {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.0.len()).min(1000);
+        buf.iter_mut().zip(self.0.drain(..n)).for_each(|(slot, byte)| *slot = byte);
+        n
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+/// Gives each record its number and its seal, as far as the lengths lead.
+fn seal(stream: &mut [u8]) {
+    let mut rest = stream.get_mut(STREAM_HEADER..).unwrap_or_default();
+    for seq in 0.. {
+        let Some((head, tail)) = rest.split_first_chunk_mut::<RECORD_HEADER>() else { return };
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let mut header = RecordHeader { kind: word(0) as u16, len: word(4), seq, check: 0 };
+        let Some((body, tail)) = tail.split_at_mut_checked(header.len as usize) else { return };
+        header.check = header.check_of(header.seal(body));
+        head[8..].copy_from_slice(&header.to_bytes()[8..]);
+        rest = tail;
+    }
+}
+
+#[derive(Default)]
+struct Pipe {
+    waiting: VecDeque<u8>,
+    all: Vec<u8>,
+}
+
+struct End<'a> {
+    out: &'a mut Pipe,
+    into: &'a mut Pipe,
+}
+
+impl Link for End<'_> {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.into.waiting.len());
+        buf.iter_mut().zip(self.into.waiting.drain(..n)).for_each(|(slot, byte)| *slot = byte);
+        n
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        self.out.waiting.extend(data);
+        self.out.all.extend(data);
+        data.len()
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+/// A VM of a few pages on the host it leaves; it writes one page in each round.
+struct Leaving {
+    dirty: BTreeSet<u64>,
+    rounds: u64,
+    paused: bool,
+    given: bool,
+    freed: bool,
+}
+
+impl Leaving {
+    fn new() -> Self {
+        Self { dirty: BTreeSet::new(), rounds: 0, paused: false, given: false, freed: false }
+    }
+}
+
+impl SourceVm for Leaving {
+    fn start_tracking(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn harvest(&mut self) -> Poll<u64> {
+        if !self.paused && self.rounds < 3 {
+            self.rounds += 1;
+            self.dirty.extend([self.rounds, self.rounds + 5, self.rounds + 9]);
+        }
+        Poll::Ready(self.dirty.len() as u64)
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        let gfn = *self.dirty.range(from..).next()?;
+        self.dirty.remove(&gfn);
+        Some(gfn)
+    }
+
+    fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        page.fill(0);
+        match gfn % 8 {
+            // Mostly zero or filled pages: a seed is to be small.
+            0 if gfn > 0 => page.fill(gfn as u8),
+            1 => page.iter_mut().enumerate().for_each(|(i, b)| *b = (i as u64 * gfn) as u8),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Poll<()> {
+        self.paused = true;
+        Poll::Ready(())
+    }
+
+    fn resume(&mut self) {
+        assert!(!self.given, "resumed after COMMIT");
+        self.paused = false;
+    }
+
+    fn give_back(&mut self) {}
+
+    fn stop_tracking(&mut self) {}
+
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        assert!(self.paused);
+        Ok(crate::devices::platform().export())
+    }
+
+    fn give_up(&mut self) {
+        assert!(self.paused && !self.given);
+        self.given = true;
+    }
+
+    fn free(&mut self) {
+        assert!(self.given);
+        self.freed = true;
+    }
+
+    fn mark_unknown(&mut self) {
+        assert!(self.given && !self.freed);
+    }
+}
+
+/// The VM on the host it comes to; its state goes into real devices.
+#[derive(Default)]
+struct Coming {
+    shape: Option<Shape>,
+    made: bool,
+    runs: bool,
+}
+
+impl TargetMemory for Coming {
+    fn write_page(&mut self, gfn: u64, _: &[u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        self.fill_page(gfn, 0)
+    }
+
+    fn fill_page(&mut self, gfn: u64, _: u64) -> Result<(), MemoryError> {
+        assert!(self.made && !self.runs, "memory written out of turn");
+        let inside = self.shape.as_ref().is_some_and(|s| s.covers(gfn, 1));
+        if inside { Ok(()) } else { Err(MemoryError { gpa: Gpa(gfn.wrapping_mul(4096)), len: PAGE_BYTES }) }
+    }
+}
+
+impl TargetVm for Coming {
+    fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+        if offer.policy == [0xA0] { Ok(()) } else { Err("another policy".into()) }
+    }
+
+    fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        if offer.shape.pages() > 1 << 20 {
+            return Poll::Ready(Err("no memory".into()));
+        }
+        self.shape = Some(offer.shape.clone());
+        self.made = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
+        assert!(self.made && !self.runs);
+        crate::devices::platform().import(records)
+    }
+
+    fn run(&mut self, _: u64) {
+        assert!(self.made && !self.runs);
+        self.runs = true;
+    }
+
+    fn destroy(&mut self) {
+        assert!(!self.runs, "destroyed while it runs");
+        self.made = false;
+    }
+}
