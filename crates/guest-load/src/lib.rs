@@ -1,7 +1,7 @@
 //! Loads a guest kernel into guest memory: bzImage, ELF with a PVH note, Multiboot 1 ELF32.
 //!
 //! [`load`] writes the kernel, its modules and the boot information of its protocol through
-//! [`GuestMemory`](vm_types::GuestMemory), and answers with the CPU state ([`Entry`]) that the protocol asks for.
+//! [`GuestMemory`], and answers with the CPU state ([`Entry`]) that the protocol asks for.
 //! Images are foreign bytes: every field is checked, and an error names the field and its value.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -385,7 +385,7 @@ proptest! {
         if let Some(cut) = cut {
             image.truncate(cut.index(image.len()));
         }
-        value_or_error(&Ram::mib(32), &image);
+        value_or_error(&Ram::blank_mib(32), &image);
         let _ = guest_load::extract::payload(&image);
         let _ = guest_load::extract::lean_elf(&image);
     }

@@ -16,6 +16,17 @@ impl Ram {
         Self::new(&[(0, low << 20)])
     }
 
+    /// All zero: cheap to make, as the system hands it out.
+    pub(crate) fn blank_mib(low: u64) -> Self {
+        Ram { bytes: RefCell::new(vec![vec![0; (low << 20) as usize]]), ..Self::new(&[(0, 0)]) }
+            .with_len(low << 20)
+    }
+
+    fn with_len(mut self, len: u64) -> Self {
+        self.ranges[0].len = len;
+        self
+    }
+
     pub(crate) fn new(ranges: &[(u64, u64)]) -> Self {
         Ram {
             ranges: ranges.iter().map(|&(start, len)| MemRange { start: Gpa(start), len }).collect(),
