@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use cmdline::{Console, LogLevel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -18,20 +19,73 @@ struct Sink {
     ring: [u8; RING],
     /// Bytes written since the start.
     written: usize,
+    /// Bytes of them that the serial port has taken.
+    sent: usize,
+    /// A line feed whose carriage return has been sent.
+    line_feed_due: bool,
+    /// Writing does not wait for the port; [`pump`] feeds it.
+    deferred: bool,
 }
 
-static SINK: Mutex<Sink> = Mutex::new(Sink { serial: None, ring: [0; RING], written: 0 });
+static SINK: Mutex<Sink> = Mutex::new(Sink {
+    serial: None,
+    ring: [0; RING],
+    written: 0,
+    sent: 0,
+    line_feed_due: false,
+    deferred: false,
+});
+/// A panic found the log locked for good.
+static STUCK: AtomicBool = AtomicBool::new(false);
 
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
+            // The ring is also the queue to the port: what it has not sent must not be overwritten.
+            if self.written - self.sent == RING {
+                self.flush();
+            }
             self.ring[self.written % RING] = byte;
             self.written += 1;
         }
-        if let Some(serial) = &mut self.serial {
-            serial.write(text);
+        if !self.deferred {
+            self.flush();
         }
         Ok(())
+    }
+}
+
+impl Sink {
+    /// Waits until the port has taken everything.
+    fn flush(&mut self) {
+        while self.step() {
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Gives the port as much as it takes at once. False when nothing is left.
+    fn step(&mut self) -> bool {
+        let Some(serial) = &mut self.serial else {
+            self.sent = self.written;
+            return false;
+        };
+        if self.sent == self.written {
+            return false;
+        }
+        let mut room = serial.room();
+        while room > 0 && self.sent < self.written {
+            let byte = self.ring[self.sent % RING];
+            if byte == b'\n' && !self.line_feed_due {
+                self.line_feed_due = true;
+                serial.put(b'\r');
+            } else {
+                self.line_feed_due = false;
+                serial.put(byte);
+                self.sent += 1;
+            }
+            room -= 1;
+        }
+        true
     }
 }
 
@@ -85,6 +139,22 @@ pub(crate) fn open(console: Console) -> bool {
     found
 }
 
+/// From now on writing does not wait for the serial port: a character takes it 87 us at 115200 baud. Whoever calls
+/// this calls [`pump`] again and again.
+pub(crate) fn defer() {
+    SINK.lock().deferred = true;
+}
+
+/// Feeds the serial port without waiting. True while something is left to send.
+pub(crate) fn pump() -> bool {
+    SINK.try_lock().is_some_and(|mut sink| sink.step())
+}
+
+/// Waits until everything has been sent: before a reset.
+pub(crate) fn flush() {
+    SINK.lock().flush();
+}
+
 /// Sets the least urgent level that is logged.
 pub(crate) fn set_level(level: LogLevel) {
     log::set_max_level(match level {
@@ -117,18 +187,30 @@ pub(crate) fn recent() -> String {
     String::from(&text[cut..])
 }
 
-/// Prints although the log may be in the middle of a line on this or another CPU: for a panic, once the other CPUs
-/// have been stopped.
+/// Prints at once although the log may be in the middle of a line on this or another CPU: for a panic, once the other
+/// CPUs have been stopped. Before the console is open it goes to COM1.
 pub(crate) fn emergency(args: fmt::Arguments<'_>) {
-    const PATIENCE: u32 = 1_000_000;
-    for _ in 0..PATIENCE {
+    const PATIENCE: u32 = 100_000;
+    for _ in 0..if STUCK.load(Ordering::Relaxed) { 0 } else { PATIENCE } {
         if let Some(mut sink) = SINK.try_lock() {
+            if sink.serial.is_none() {
+                sink.serial = Serial::open_default();
+            }
+            sink.deferred = false;
             let _ = sink.write_fmt(args);
             return;
         }
         core::hint::spin_loop();
     }
+    STUCK.store(true, Ordering::Relaxed);
     if let Some(mut serial) = Serial::attach() {
         let _ = serial.write_fmt(args);
     }
+}
+
+/// Runs `f` with the log locked.
+#[cfg(feature = "selftest")]
+pub(crate) fn with_lock(f: impl FnOnce()) {
+    let _lock = SINK.lock();
+    f();
 }

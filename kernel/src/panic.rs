@@ -39,11 +39,16 @@ pub(crate) fn exception(frame: &TrapFrame) -> ! {
     end(format_args!("{frame}"), Some(frame.rip), frame.rbp)
 }
 
-/// An NMI: either another CPU panics, or the machine reports something.
-pub(crate) fn nmi(frame: &TrapFrame) {
+/// Halts this CPU if another one panics: for an NMI that came while a guest ran.
+pub(crate) fn halt_if_stopping() {
     if PANICKING.load(Ordering::Acquire) != 0 {
         arch::halt();
     }
+}
+
+/// An NMI: either another CPU panics, or the machine reports something.
+pub(crate) fn nmi(frame: &TrapFrame) {
+    halt_if_stopping();
     emergency(format_args!(
         "nmi: unexpected NMI at {:#x}, port 0x61 reads {:#x}\n",
         frame.rip,

@@ -40,6 +40,12 @@ pub(crate) fn wait() {
     unsafe { asm!("sti", "hlt", "cli") };
 }
 
+/// Handles an NMI that ended a guest's run: through the gate, so that its IRET lets the next NMI in.
+pub(crate) fn nmi() {
+    // SAFETY: the gate leads to the NMI handler, which returns here or stops this CPU.
+    unsafe { asm!("int 2") };
+}
+
 /// Runs the handler of an interrupt and acknowledges it.
 pub(super) fn dispatch(vector: u8) {
     cpu::this().interrupts.fetch_add(1, Ordering::Relaxed);

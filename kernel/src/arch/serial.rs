@@ -3,10 +3,13 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU16, Ordering};
 
+use super::io;
 use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
 
-/// The port that was opened last, for [`Serial::attach`].
+/// Bytes in the transmitter's FIFO.
+const FIFO: usize = 16;
+/// The port that was tried last, for [`Serial::attach`].
 static PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A 16550 at a port base.
@@ -16,9 +19,9 @@ impl Serial {
     /// Sets the UART at `port` to `baud` 8n1. `None` where no UART answers or the rate has no divisor.
     pub(crate) fn open(port: u16, baud: u32) -> Option<Self> {
         let mut serial = Self::at(port)?;
+        PORT.store(port, Ordering::Relaxed);
         let config = Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT };
         serial.0.init(config).ok()?;
-        PORT.store(port, Ordering::Relaxed);
         Some(serial)
     }
 
@@ -33,17 +36,23 @@ impl Serial {
         unsafe { Uart16550::new_port(port) }.ok().map(Self)
     }
 
-    /// Sends `text`, LF as CR LF, and waits for the FIFO to take it.
-    pub(crate) fn write(&mut self, text: &str) {
-        for line in text.split_inclusive('\n') {
-            match line.strip_suffix('\n') {
-                Some(head) => {
-                    self.0.send_bytes_exact(head.as_bytes());
-                    self.0.send_bytes_exact(b"\r\n");
-                }
-                None => self.0.send_bytes_exact(line.as_bytes()),
-            }
+    /// COM1, unless a console has been tried before: then there is none.
+    pub(crate) fn open_default() -> Option<Self> {
+        if PORT.load(Ordering::Relaxed) == 0 { Self::open(0x3f8, 115_200) } else { None }
+    }
+
+    /// How many bytes it takes at once.
+    pub(crate) fn room(&mut self) -> usize {
+        match self.0.ready_to_send() {
+            Ok(()) if self.0.fifo_enabled() => FIFO,
+            Ok(()) => 1,
+            Err(_) => 0,
         }
+    }
+
+    /// Sends a byte that it has [`room`](Self::room) for.
+    pub(crate) fn put(&mut self, byte: u8) {
+        io::outb(self.0.backend().base(), byte);
     }
 
     /// A byte that has arrived.
@@ -53,8 +62,17 @@ impl Serial {
 }
 
 impl fmt::Write for Serial {
+    /// LF goes out as CR LF; waits for the FIFO to take everything.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write(text);
+        for line in text.split_inclusive('\n') {
+            match line.strip_suffix('\n') {
+                Some(head) => {
+                    self.0.send_bytes_exact(head.as_bytes());
+                    self.0.send_bytes_exact(b"\r\n");
+                }
+                None => self.0.send_bytes_exact(line.as_bytes()),
+            }
+        }
         Ok(())
     }
 }

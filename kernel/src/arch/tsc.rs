@@ -11,6 +11,8 @@ static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static MICROS: AtomicU64 = AtomicU64::new(0);
 
 const PIT_HZ: u64 = 1_193_182;
+/// Most half-periods that [`measure`] watches, 1 ms each.
+const MAX_HALVES: usize = 25;
 const PIT_CHANNEL_2: u16 = 0x42;
 const PIT_COMMAND: u16 = 0x43;
 const SPEAKER: u16 = 0x61;
@@ -47,29 +49,39 @@ pub(crate) fn delay(micros: u64) {
 pub(crate) fn calibrate() -> bool {
     // A slow (emulated) CPU resolves the PIT finely and pays for each millisecond; a fast one can wait longer.
     let Some(coarse) = measure(1) else { return false };
-    let Some(hz) = measure(if coarse < 200_000_000 { 5 } else { 25 }) else { return false };
+    let Some(hz) = measure(if coarse < 200_000_000 { 5 } else { MAX_HALVES }) else { return false };
     let hz = settle(hz);
     HZ.store(hz, Ordering::Relaxed);
     MICROS.store((1_000_000 << 32) / hz.max(1), Ordering::Relaxed);
     true
 }
 
-/// The frequency by `halves` half-periods of a 500 Hz square wave. From edge to edge, so that the delay of the
-/// polling loop cancels out.
-fn measure(halves: u32) -> Option<u64> {
+/// The frequency by `halves` (up to [`MAX_HALVES`]) half-periods of a 500 Hz square wave. From edge to edge, so that
+/// the delay of the polling loop cancels out.
+fn measure(halves: usize) -> Option<u64> {
     const COUNT: u64 = PIT_HZ / 500;
     let speaker = io::inb(SPEAKER);
     io::outb(SPEAKER, speaker & !SPEAKER_DATA | SPEAKER_GATE);
     io::outb(PIT_COMMAND, 0b1011_0110); // channel 2, low then high byte, mode 3
     io::outb(PIT_CHANNEL_2, COUNT as u8);
     io::outb(PIT_CHANNEL_2, (COUNT >> 8) as u8);
-    let edges = edge().zip((0..halves).map(|_| edge()).last().flatten());
+    let mut edges = [0; MAX_HALVES + 1];
+    let edges = edges.get_mut(..=halves)?;
+    let seen = edges.iter_mut().all(|slot| edge().map(|time| *slot = time).is_some());
     io::outb(SPEAKER, speaker);
-    let (start, end) = edges?;
-    let ticks = u128::from(end.wrapping_sub(start));
-    u64::try_from(ticks * u128::from(PIT_HZ) * 2 / (u128::from(COUNT) * u128::from(halves)))
-        .ok()
-        .filter(|&hz| hz > 0)
+
+    let mut spans = [0; MAX_HALVES];
+    let spans = spans.get_mut(..halves).filter(|_| seen)?;
+    for (span, pair) in spans.iter_mut().zip(edges.windows(2)) {
+        *span = pair[1].wrapping_sub(pair[0]);
+    }
+    spans.sort_unstable();
+    let (median, total) = (*spans.get(halves / 2)?, spans.iter().sum::<u64>());
+    // An SMI or a busy emulator stretches single spans; then the middle one is the best there is.
+    let steady = spans.iter().all(|span| span.abs_diff(median) <= median / 64);
+    let (ticks, halves) = if steady { (total, halves as u64) } else { (median, 1) };
+    let hz = u128::from(ticks) * u128::from(PIT_HZ) * 2 / (u128::from(COUNT) * u128::from(halves));
+    u64::try_from(hz).ok().filter(|&hz| hz > 0)
 }
 
 /// The time of the next change of channel 2's output.
