@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// The console's prompt.
 pub const PROMPT: &str = "flexvisor> ";
 
+/// Parts of log lines after which a host does not come up, or is no more.
+pub const HOST_ENDS: [&str; 5] = ["panic: ", "VMX is ", "VMX lacks ", "EPT is ", "EPT lacks "];
+
 /// A VM described on its module's command line.
 #[derive(Clone, Debug)]
 pub struct VmSpec {
@@ -114,6 +117,8 @@ pub struct HostSpec {
     pub options: Vec<String>,
     /// The VM that COM2 belongs to.
     pub guest_console: Option<String>,
+    /// The machine has a COM2 also where no VM owns it.
+    pub second_port: bool,
     /// VMs to start with.
     pub vms: Vec<VmSpec>,
     /// The hypervisor's image.
@@ -131,6 +136,7 @@ impl HostSpec {
             mem_mib: 512,
             options: Vec::new(),
             guest_console: None,
+            second_port: false,
             vms: Vec::new(),
             hypervisor: paths::hypervisor(),
         }
@@ -175,7 +181,8 @@ impl HostSpec {
         self.image(&file)?;
         let media = Media::Cd(file.clone());
         let nic = hub.map(|(hub, index)| hub.plug(host_mac(index))).transpose()?;
-        let second = if self.guest_console.is_some() { Serial::Console } else { Serial::Absent };
+        let second =
+            if self.guest_console.is_some() || self.second_port { Serial::Console } else { Serial::Absent };
         let serial = [Serial::Console, second];
         let Self { cpus, ips, mem_mib, .. } = *self;
         let machine = match &self.platform {
@@ -216,9 +223,9 @@ impl Host {
         self.machine.serial.first_mut().and_then(Option::as_mut).context("the host has no console on COM1")
     }
 
-    /// The console of the VM that has COM2.
+    /// What is on COM2: the console of the VM that owns it, as a rule.
     pub fn guest(&mut self) -> Result<&mut Console> {
-        self.machine.serial.get_mut(1).and_then(Option::as_mut).context("no VM has COM2 of this host")
+        self.machine.serial.get_mut(1).and_then(Option::as_mut).context("nothing is on COM2 of this host")
     }
 
     /// No wait of this host's consoles goes on past `deadline`.
@@ -228,7 +235,8 @@ impl Host {
 
     /// Waits for the line that says that the host is up; gives back what follows `ready: `.
     pub fn wait_ready(&mut self, timeout: Duration) -> Result<String> {
-        let (which, line) = self.console()?.expect_any(&["ready: ", "panic", "fatal: "], timeout)?;
+        let ends = [&["ready: "], &HOST_ENDS[..]].concat();
+        let (which, line) = self.console()?.expect_any(&ends, timeout)?;
         if which != 0 {
             self.console()?.drain(Duration::from_millis(300), Duration::from_secs(3));
             let text = self.console()?.text();

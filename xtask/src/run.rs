@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use testbench::console::Console;
-use testbench::host::{Host, HostSpec, Platform, VmSpec};
+use testbench::host::{HOST_ENDS, Host, HostSpec, Platform, VmSpec};
 use testbench::paths;
 
 /// Exit statuses beyond 0 to 3.
@@ -185,7 +185,7 @@ fn watch(host: &mut Host, timeout: Option<Duration>, left: &AtomicBool) -> Resul
                 show(host.guest()?, &mut shown)?;
                 return Ok(outcome);
             }
-            if line.contains("panic") || line.contains("fatal: ") {
+            if HOST_ENDS.iter().any(|end| line.contains(end)) {
                 host.console()?.drain(Duration::from_millis(300), Duration::from_secs(3));
                 return Ok(Outcome::Error(format!("the host stopped: {line}")));
             }

@@ -1,23 +1,118 @@
 //! From power-on to the ready line, or to a clear refusal.
 
 use super::{Case, Context};
-use crate::emu::bochs::MODELS_WITH_EPT;
-use crate::host::HostSpec;
-use anyhow::Result;
+use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
+use crate::emu::qemu::{self, Accel};
+use crate::emu::{Media, bochs};
+use crate::host::{Host, HostSpec, Platform};
+use crate::image::{self, Protocol};
+use crate::paths;
+use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
+
+const MODEL: &str = "corei7_skylake_x";
+const PATIENCE: Duration = Duration::from_secs(90);
+const LIMIT: u64 = 120;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for model in MODELS_WITH_EPT {
-        cases.push(Case::new(&format!("boot/{model}"), 90, move |context| ready(context, model)));
+        cases.push(Case::new(&format!("boot/{model}"), LIMIT, move |context| ready(context, model)));
     }
+    cases.push(Case::new("boot/multiboot1_grub", LIMIT, multiboot1_grub));
+    cases.push(Case::new("boot/multiboot1_qemu", LIMIT, multiboot1_qemu));
+    cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
+    cases.push(Case::new("boot/disk", LIMIT, disk));
+    for cpus in [2, 4] {
+        cases.push(Case::new(&format!("boot/cpus_{cpus}"), LIMIT, move |context| cpus_run(context, cpus)));
+    }
+    cases.push(Case::new("boot/console_on_com2", LIMIT, console_on_com2));
+    cases.push(Case::new("boot/wrong_options", LIMIT, wrong_options));
     cases
 }
 
-fn ready(context: &Context, model: &str) -> Result<()> {
-    let mut host = HostSpec::new("host", model).start(&context.dir, None)?;
+fn start(context: &Context, spec: &HostSpec) -> Result<Host> {
+    let mut host = spec.start(&context.dir, None)?;
     host.set_deadline(context.deadline);
-    host.console()?.expect("Flexvisor *via multiboot2", Duration::from_secs(60))?;
-    host.wait_ready(Duration::from_secs(60))?;
+    Ok(host)
+}
+
+fn ready(context: &Context, model: &str) -> Result<()> {
+    let mut host = start(context, &HostSpec::new("host", model))?;
+    host.console()?.expect("Flexvisor *via multiboot2", PATIENCE)?;
+    host.wait_ready(PATIENCE)?;
+    Ok(())
+}
+
+fn hypervisor_image(context: &Context, protocol: Protocol) -> Result<std::path::PathBuf> {
+    let file = context.dir.join("host.iso");
+    let (kernel, cmdline) = (paths::hypervisor(), "console=com1".to_string());
+    image::build(&image::Spec { protocol, kernel, cmdline, modules: Vec::new() }, &file)?;
+    Ok(file)
+}
+
+fn multiboot1_grub(context: &Context) -> Result<()> {
+    let media = Media::Cd(hypervisor_image(context, Protocol::Multiboot1)?);
+    let mut machine = bochs::Config::new(Cpu::model(MODEL), media).start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("Flexvisor *via multiboot1", PATIENCE)?;
+    console.expect("ready: ", PATIENCE)?;
+    Ok(())
+}
+
+fn disk(context: &Context) -> Result<()> {
+    let media = Media::Disk(hypervisor_image(context, Protocol::Multiboot2)?);
+    let mut machine = bochs::Config::new(Cpu::model(MODEL), media).start("host", &context.dir)?;
+    machine.serial[0].as_mut().context("no console")?.expect("ready: ", PATIENCE)?;
+    Ok(())
+}
+
+fn multiboot1_qemu(context: &Context) -> Result<()> {
+    let cmdline = "console=com1 loglevel=info".to_string();
+    let media = Media::Kernel { file: paths::hypervisor(), cmdline, modules: None };
+    let mut machine = qemu::Config::new(media).start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("Flexvisor *via multiboot1", PATIENCE)?;
+    console.expect("console=com1 loglevel=info", PATIENCE)?;
+    Ok(())
+}
+
+fn multiboot2_qemu(context: &Context) -> Result<()> {
+    let mut spec = HostSpec::new("host", MODEL);
+    spec.platform = Platform::Qemu(Accel::Tcg);
+    start(context, &spec)?.console()?.expect("Flexvisor *via multiboot2", PATIENCE)?;
+    Ok(())
+}
+
+fn cpus_run(context: &Context, cpus: u32) -> Result<()> {
+    let mut spec = HostSpec::new("host", MODEL);
+    spec.cpus = cpus;
+    let mut host = start(context, &spec)?;
+    host.console()?.expect(&format!("cpu: {cpus} running"), PATIENCE)?;
+    host.wait_ready(PATIENCE)?;
+    Ok(())
+}
+
+fn console_on_com2(context: &Context) -> Result<()> {
+    let mut spec = HostSpec::new("host", MODEL).option("console=com2");
+    spec.second_port = true;
+    let mut host = start(context, &spec)?;
+    host.guest()?.expect("Flexvisor ", PATIENCE)?;
+    host.guest()?.expect("ready: ", PATIENCE)?;
+    let other = host.console()?.text();
+    ensure!(other.is_empty(), "COM1 got {other:?}");
+    Ok(())
+}
+
+fn wrong_options(context: &Context) -> Result<()> {
+    let spec = HostSpec::new("host", MODEL).option("loglevel=loud").option("bogus=1");
+    let mut host = start(context, &spec)?;
+    host.wait_ready(PATIENCE)?;
+    let text = host.console()?.text();
+    for word in ["loud", "bogus"] {
+        // The line itself is echoed: that is not enough.
+        let named = text.lines().any(|line| line.contains(word) && !line.contains("command line `"));
+        ensure!(named, "no warning names {word}");
+    }
     Ok(())
 }
