@@ -55,7 +55,7 @@ fn run(board: &mut Platform, data: &[u8]) {
     while !data.0.is_empty() {
         let (what, wait, address, value) = (data.u8(), data.u8(), data.u16(), data.u64());
         // Up to 7 s, most of them short.
-        now.tsc += u64::from(wait & 15) << (wait >> 4 & 15) * 3 / 2;
+        now.tsc += u64::from(wait & 15) << ((wait >> 4) * 3 / 2);
         let size = 1 << (what >> 3 & 3);
         let lapic = Gpa(devices::LAPIC_BASE + u64::from(address & 0xFFF));
         let effect = match what & 7 {

@@ -21,7 +21,7 @@ pub fn target(data: &[u8]) {
 
 /// As [`target`]; gives the outcome.
 pub fn run_target(data: &[u8]) -> TargetOutcome {
-    let mut link = Script::new(data);
+    let mut link = Script::all(data);
     let mut vm = Coming::default();
     let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
     for now in 0.. {
@@ -38,7 +38,8 @@ pub fn run_target(data: &[u8]) -> TargetOutcome {
     unreachable!("the loop has no end")
 }
 
-/// What the target says, to a source; framed as for [`target`].
+/// What the target says, to a source; framed as for [`target`]. It says a record when the source waits for one, or
+/// all at once (bit 1 of the flags).
 pub fn source(data: &[u8]) {
     run_source(data);
 }
@@ -49,7 +50,11 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
     let mut vm = Leaving::new();
     let mut source = Source::new(params(), 0);
     for now in 0.. {
-        match source.poll(now * 1000, &mut link, &mut vm) {
+        let event = source.poll(now * 1000, &mut link, &mut vm);
+        if event == SourceEvent::Waiting {
+            link.next_record();
+        }
+        match event {
             SourceEvent::Finished(outcome) => {
                 // Given away only by COMMIT; freed only when the target runs it; else it runs here.
                 match &outcome {
@@ -100,7 +105,11 @@ fn params() -> SourceParams {
 }
 
 /// A peer that says its piece whatever it hears, and hangs up.
-struct Script(VecDeque<u8>);
+struct Script {
+    stream: VecDeque<u8>,
+    /// Bytes that may be read now.
+    ready: usize,
+}
 
 impl Script {
     fn new(data: &[u8]) -> Self {
@@ -109,14 +118,34 @@ impl Script {
         if flags & 1 != 0 {
             seal(&mut stream);
         }
-        Self(stream.into())
+        let ready = if flags & 2 != 0 { stream.len() } else { 0 };
+        Self { stream: stream.into(), ready }
+    }
+
+    fn all(data: &[u8]) -> Self {
+        let script = Self::new(data);
+        Self { ready: script.stream.len(), ..script }
+    }
+
+    /// Lets the next record be read: the stream's header is the first.
+    fn next_record(&mut self) {
+        if self.ready > 0 {
+            return;
+        }
+        let header = |at| self.stream.get(at).copied().unwrap_or(0);
+        let magic = migrate::wire::MAGIC;
+        let is_start = (0..magic.len()).all(|i| header(i) == magic[i]);
+        let body = u32::from_le_bytes([header(4), header(5), header(6), header(7)]) as usize;
+        let len = if is_start { STREAM_HEADER } else { RECORD_HEADER.saturating_add(body) };
+        self.ready = len.min(self.stream.len());
     }
 }
 
 impl Link for Script {
     fn recv(&mut self, buf: &mut [u8]) -> usize {
-        let n = buf.len().min(self.0.len()).min(1000);
-        buf.iter_mut().zip(self.0.drain(..n)).for_each(|(slot, byte)| *slot = byte);
+        let n = buf.len().min(self.ready).min(1000);
+        buf.iter_mut().zip(self.stream.drain(..n)).for_each(|(slot, byte)| *slot = byte);
+        self.ready -= n;
         n
     }
 
@@ -125,7 +154,7 @@ impl Link for Script {
     }
 
     fn is_open(&self) -> bool {
-        !self.0.is_empty()
+        !self.stream.is_empty()
     }
 }
 
