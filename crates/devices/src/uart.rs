@@ -87,6 +87,7 @@ impl Uart {
     }
 
     pub(crate) fn read(&mut self, reg: u16, now: Now) -> u8 {
+        self.run(now);
         let dlab = self.lcr & LCR_DLAB != 0;
         match reg {
             0 if dlab => self.divisor as u8,
@@ -114,6 +115,7 @@ impl Uart {
 
     /// True when the output queue is full: it must be drained before the guest runs on.
     pub(crate) fn write(&mut self, reg: u16, value: u8, now: Now) -> bool {
+        self.run(now);
         let dlab = self.lcr & LCR_DLAB != 0;
         match reg {
             0 if dlab => self.divisor = self.divisor & 0xFF00 | u16::from(value),
@@ -137,6 +139,7 @@ impl Uart {
 
     /// Takes input of the host; the count is what was accepted.
     pub(crate) fn push_input(&mut self, bytes: &[u8], now: Now) -> usize {
+        self.run(now);
         let n = bytes.len().min(IN_CAPACITY - self.input.len());
         self.input.extend(&bytes[..n]);
         self.fill(now);

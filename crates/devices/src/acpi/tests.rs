@@ -79,15 +79,3 @@ fn fadt_names_the_ports_of_the_platform() {
     let reset = u32_at(fadt, 120) as u16;
     assert_eq!(platform.io_write(reset, 1, fadt[128].into(), now), Some(Effect::Reset));
 }
-
-/// Writes the tables as files for `iasl -d` where `ACPI_OUT` names a directory.
-#[test]
-fn dump_for_a_disassembler() {
-    extern crate std;
-    let (tables, _) = image(2);
-    let Ok(dir) = std::env::var("ACPI_OUT") else { return };
-    for (_, bytes) in tables.pieces.iter().filter(|(_, bytes)| &bytes[..4] != b"RSD ") {
-        let name = std::string::String::from_utf8_lossy(&bytes[..4]).to_lowercase();
-        std::fs::write(std::format!("{dir}/{name}.dat"), bytes).unwrap();
-    }
-}

@@ -47,7 +47,7 @@ struct Fields {
     timer_divide: u32,
     /// Bus ticks since guest TSC 0 at which the running count began.
     #[n(15)]
-    timer_start: Option<u64>,
+    timer_start: Option<i64>,
     /// IA32_TSC_DEADLINE.
     #[n(16)]
     tsc_deadline: u64,
@@ -127,7 +127,8 @@ impl Lapic {
             check(lvt & !lapic.lvt_mask(i) == 0, "lvt", lvt.into())?;
         }
         check(f.timer_divide & !0xB == 0, "timer_divide", f.timer_divide.into())?;
-        check(f.timer_start.unwrap_or(0) <= MAX_TICKS, "timer_start", f.timer_start.unwrap_or(0))?;
+        let start = f.timer_start.unwrap_or(0);
+        check((-MAX_TICKS..=MAX_TICKS).contains(&start), "timer_start", start.cast_unsigned())?;
         Ok(lapic)
     }
 }

@@ -5,7 +5,7 @@ use crate::clock::{APIC_BUS_HZ, MIN_PERIOD_HZ};
 use vm_types::Now;
 
 /// Times in a record lie below this, so that sums cannot overflow.
-pub(super) const MAX_TICKS: u64 = 1 << 60;
+pub(super) const MAX_TICKS: i64 = 1 << 60;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
@@ -19,8 +19,9 @@ pub(super) struct Timer {
     pub(super) initial: u32,
     /// The divide configuration register.
     pub(super) divide: u32,
-    /// Bus ticks since guest TSC 0 at which the running count began; `None` when stopped.
-    pub(super) start: Option<u64>,
+    /// Bus ticks since guest TSC 0 at which the running count began; `None` when stopped. A change of the
+    /// divider moves it, even before 0.
+    pub(super) start: Option<i64>,
     /// IA32_TSC_DEADLINE, 0 when disarmed.
     pub(super) tsc_deadline: u64,
     /// The TSC from which `run_timer` has something to look at.
@@ -45,7 +46,7 @@ impl Timer {
     fn count(&self, mode: Mode, now: Now) -> u32 {
         let Some(start) = self.start else { return 0 };
         let initial = u64::from(self.initial.max(1));
-        let counted = bus(now).saturating_sub(start) / self.divisor();
+        let counted = since(start, now) / self.divisor();
         let left = match mode {
             Mode::OneShot => initial.saturating_sub(counted),
             Mode::Periodic => initial - counted % initial,
@@ -55,8 +56,13 @@ impl Timer {
     }
 }
 
-fn bus(now: Now) -> u64 {
-    now.ticks_at(APIC_BUS_HZ).min(MAX_TICKS)
+fn bus(now: Now) -> i64 {
+    i64::try_from(now.ticks_at(APIC_BUS_HZ)).unwrap_or(MAX_TICKS).min(MAX_TICKS)
+}
+
+/// Bus ticks from `start` to `now`.
+fn since(start: i64, now: Now) -> u64 {
+    u64::try_from(bus(now) - start).unwrap_or(0)
 }
 
 impl Lapic {
@@ -80,14 +86,14 @@ impl Lapic {
         }
         let fired = match self.timer_mode() {
             Mode::TscDeadline => self.timer.tsc_deadline != 0 && now.tsc >= self.timer.tsc_deadline,
-            _ => self.timer.start.is_some_and(|start| bus(now).saturating_sub(start) >= self.timer.span()),
+            _ => self.timer.start.is_some_and(|start| since(start, now) >= self.timer.span()),
         };
         if fired {
             match (self.timer_mode(), self.timer.start) {
                 (Mode::TscDeadline, _) => self.timer.tsc_deadline = 0,
                 (Mode::Periodic, Some(start)) => {
                     let span = self.timer.span();
-                    self.timer.start = Some(start + (bus(now).saturating_sub(start)) / span * span);
+                    self.timer.start = Some(start + (since(start, now) / span * span).cast_signed());
                 }
                 _ => self.timer.start = None,
             }
@@ -104,7 +110,8 @@ impl Lapic {
         self.timer.deadline = match (self.timer_mode(), self.timer.start) {
             (Mode::TscDeadline, _) if self.timer.tsc_deadline != 0 => self.timer.tsc_deadline,
             (Mode::OneShot | Mode::Periodic, Some(start)) => {
-                now.tsc_at(start.saturating_add(self.timer.span()), APIC_BUS_HZ)
+                let end = start + self.timer.span().cast_signed();
+                now.tsc_at(u64::try_from(end).unwrap_or(0), APIC_BUS_HZ)
             }
             _ => u64::MAX,
         };
@@ -129,7 +136,7 @@ impl Lapic {
         self.timer.divide = value & 0xB;
         if self.timer.start.is_some() {
             let before = u64::from(counted) * self.timer.divisor();
-            self.timer.start = Some(bus(now).saturating_sub(before));
+            self.timer.start = Some(bus(now) - before.cast_signed());
         }
         self.arm_timer(now);
     }

@@ -76,8 +76,9 @@ impl Rtc {
         word(0x17, extended);
         word(0x30, extended);
         word(0x34, low.saturating_sub(16 << 20) >> 16);
-        word(0x5B, high >> 16);
-        ram[0x5D] = (high >> 32) as u8;
+        let above = (high >> 16).min(0xFF_FFFF);
+        word(0x5B, above & 0xFFFF);
+        ram[0x5D] = (above >> 16) as u8;
         Self {
             index: 0,
             a: 0x26,
