@@ -9,6 +9,7 @@ use crate::wire::{MAGIC, RECORD_HEADER, RecordHeader, RecordType, STREAM_HEADER,
 /// The buffer grows by this much when bytes have really come, never on a mere announcement.
 const STEP: usize = 16 * 1024;
 
+#[derive(Clone)]
 enum Stage {
     Stream,
     Header,
@@ -26,6 +27,7 @@ pub(crate) enum Item {
 }
 
 /// Bytes of one record at a time.
+#[derive(Clone)]
 pub(crate) struct Inbox {
     stage: Stage,
     buf: Vec<u8>,

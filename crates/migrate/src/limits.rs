@@ -34,5 +34,7 @@ pub const TSC_HZ: core::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000;
 pub const SHOWN_BYTES: usize = 4;
 /// Nanoseconds that a guest may have stood still: a day.
 pub const MAX_DOWNTIME_NS: u64 = 86_400_000_000_000;
+/// Rounds of one migration that a target puts up with.
+pub const MAX_ROUNDS: u32 = 4096;
 /// Records handled in one poll.
 pub(crate) const RECORDS_PER_POLL: usize = 16;

@@ -9,6 +9,7 @@ use crate::link::Link;
 use crate::wire::{RECORD_HEADER, RecordHeader, RecordType, STREAM_HEADER, StreamHeader};
 
 /// Bytes on their way out. Bounded: the machines queue a large record only when it is empty.
+#[derive(Clone)]
 pub(crate) struct Outbox {
     buf: Vec<u8>,
     len: usize,

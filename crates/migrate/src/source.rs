@@ -97,6 +97,7 @@ impl Phase {
 }
 
 /// The end that the VM leaves: made when the connection stands, polled until [`SourceEvent::Finished`].
+#[derive(Clone)]
 pub struct Source {
     params: SourceParams,
     clock: Clock,
@@ -166,6 +167,21 @@ impl Source {
     #[must_use]
     pub fn owner(&self) -> SourceOwner {
         self.owner
+    }
+
+    /// What it is at, for a status line.
+    #[must_use]
+    pub fn doing(&self) -> &'static str {
+        match self.phase {
+            Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict => "checking",
+            Phase::Track | Phase::Copy | Phase::Harvest if self.paused_at.is_none() => "sending memory",
+            Phase::Track | Phase::Copy | Phase::Harvest | Phase::Pausing | Phase::LastHarvest => {
+                "sending last pages"
+            }
+            Phase::Export | Phase::SendState | Phase::AwaitReady => "sending state",
+            Phase::Commit | Phase::AwaitRunning => "handing over",
+            Phase::Closing | Phase::Finished => "ending",
+        }
     }
 
     /// The pages and records sent so far.

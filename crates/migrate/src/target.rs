@@ -91,6 +91,7 @@ enum Phase {
 }
 
 /// A memory record that is being put in place, over several polls.
+#[derive(Clone, Copy)]
 struct Applying {
     runs: Runs,
     run: Option<Run>,
@@ -98,6 +99,7 @@ struct Applying {
 }
 
 /// The end that the VM comes to: made for each connection accepted, polled until [`TargetEvent::Finished`].
+#[derive(Clone)]
 pub struct Target {
     params: TargetParams,
     clock: Clock,
@@ -166,6 +168,19 @@ impl Target {
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_ref()
+    }
+
+    /// What it is at, for a status line.
+    #[must_use]
+    pub fn doing(&self) -> &'static str {
+        match self.phase {
+            Phase::Stream | Phase::Hello => "waiting for the source",
+            Phase::Policy | Phase::Shape => "checking",
+            Phase::Create => "making the VM",
+            Phase::Fill => "receiving",
+            Phase::Ready => "ready",
+            Phase::Closing | Phase::Finished => "ending",
+        }
     }
 
     /// The pages and records held so far.
@@ -244,7 +259,7 @@ impl Target {
             match self.inbox.next(link, now)? {
                 None if link.is_open() => break,
                 None => return Err(Reason::LinkLost),
-                Some(Item::Skipped) => self.progress = now,
+                Some(Item::Skipped) => {}
                 Some(Item::Stream(header)) => {
                     self.outbox.put_stream_header();
                     self.phase = Phase::Hello;

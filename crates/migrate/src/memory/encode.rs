@@ -36,6 +36,7 @@ enum Open {
 }
 
 /// Collects pages, in ascending order, for one memory record.
+#[derive(Clone)]
 pub struct Encoder {
     buf: Vec<u8>,
     len: usize,

@@ -68,7 +68,7 @@ impl Target {
 
     pub(super) fn round_end(&mut self) -> Result<TargetEvent, Reason> {
         let end: RoundEnd = body::decode(RecordType::RoundEnd, self.inbox.body())?;
-        if end.round != self.round.saturating_add(1) {
+        if end.round != self.round.saturating_add(1) || end.round > limits::MAX_ROUNDS {
             let why = format!("round {} behind round {}", end.round, self.round);
             return Err(WireError::body(RecordType::RoundEnd, why).into());
         }
