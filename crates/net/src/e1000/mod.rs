@@ -223,8 +223,9 @@ impl<R: Registers, D: Dma> Nic for E1000<R, D> {
     }
 }
 
-/// Masks interrupts, stops DMA and resets the MAC (manual section 14.3).
-fn reset(variant: Variant, registers: &mut impl Registers) -> Result<(), InitError> {
+/// Masks interrupts, stops DMA and resets the MAC (manual section 14.3). A card that a boot loader left armed must have
+/// this before bus mastering is allowed; [`E1000::new`] does it again.
+pub fn reset(variant: Variant, registers: &mut impl Registers) -> Result<(), InitError> {
     if registers.read32(STATUS) == u32::MAX {
         return Err(InitError::NoAnswer);
     }

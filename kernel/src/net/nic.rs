@@ -1,0 +1,117 @@
+//! The card that the host's network runs on: the first one in PCI order that a driver knows.
+
+use core::fmt;
+
+use net::e1000::{self, BAR_BYTES, DMA_BYTES, Dma, E1000, InitError, Registers, Variant};
+
+use crate::arch::pci::{self, Bar, Function};
+use crate::arch::{mmio, tsc};
+use crate::mm::dma::DmaBuffer;
+use crate::mm::{Hpa, map};
+
+/// A running card.
+pub(crate) type Card = E1000<Bar0, Arena>;
+
+const COMMAND: u8 = 0x04;
+const COMMAND_MEMORY: u32 = 1 << 1;
+
+/// Registers of a card in BAR 0.
+#[derive(Debug)]
+pub(crate) struct Bar0(Hpa);
+
+impl Registers for Bar0 {
+    fn read32(&self, offset: u32) -> u32 {
+        mmio::read32(self.at(offset))
+    }
+
+    fn write32(&mut self, offset: u32, value: u32) {
+        mmio::write32(self.at(offset), value);
+    }
+
+    fn delay_us(&mut self, us: u32) {
+        tsc::delay(us.into());
+    }
+}
+
+impl Bar0 {
+    fn at(&self, offset: u32) -> Hpa {
+        debug_assert!((offset as usize) < BAR_BYTES);
+        Hpa(self.0.0 + u64::from(offset))
+    }
+}
+
+/// Descriptors and buffers of a card.
+#[derive(Debug)]
+pub(crate) struct Arena(DmaBuffer);
+
+impl Dma for Arena {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bus_addr(&self, offset: usize) -> u64 {
+        self.0.bus_addr(offset)
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) {
+        self.0.read(offset, to);
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) {
+        self.0.write(offset, from);
+    }
+}
+
+/// Why a card that a driver knows is not used.
+#[derive(Debug)]
+enum Refusal {
+    NoBar,
+    NoMemory,
+    Init(InitError),
+}
+
+impl From<InitError> for Refusal {
+    fn from(error: InitError) -> Self {
+        Refusal::Init(error)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoBar => f.write_str("BAR 0 is not memory, or too small"),
+            Refusal::NoMemory => write!(f, "no {DMA_BYTES} bytes of memory in one piece"),
+            Refusal::Init(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Brings up the first card that a driver knows and that works; the log says what is wrong with the others.
+pub(super) fn find() -> Option<(&'static Function, Card)> {
+    pci::functions().iter().find_map(|function| {
+        let variant = Variant::of_pci_id(function.vendor, function.device)?;
+        match bring_up(function, variant) {
+            Ok(card) => Some((function, card)),
+            Err(why) => {
+                function.disable_bus_master();
+                log::error!(target: "net", "{}: {why}", super::Place(function));
+                None
+            }
+        }
+    })
+}
+
+fn bring_up(function: &Function, variant: Variant) -> Result<Card, Refusal> {
+    let base = match function.bar(0) {
+        Some(Bar::Memory { base, len }) if base != 0 && len >= BAR_BYTES as u64 => Hpa(base),
+        _ => return Err(Refusal::NoBar),
+    };
+    let arena = DmaBuffer::new(DMA_BYTES).ok_or(Refusal::NoMemory)?;
+    map::map_mmio(base, BAR_BYTES as u64);
+    // A network boot leaves the rings running: bus mastering stays off until they have stopped.
+    let command = function.address.read(COMMAND) & 0xffff;
+    function.address.write(COMMAND, command | COMMAND_MEMORY);
+    e1000::reset(variant, &mut Bar0(base))?;
+    function.enable();
+    Ok(E1000::new(variant, Bar0(base), Arena(arena))?)
+}
