@@ -2,7 +2,7 @@
 
 use acpi_tables::{Acpi, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, RegionKind};
-use cmdline::{HostOptions, Warning};
+use cmdline::{COM1_PORT, Console, HostOptions, Warning};
 
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
@@ -19,7 +19,7 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     let parsed = BootInfo::parse(magic, info.into(), &mm::boot_view);
     let line = parsed.as_ref().map_or("", |info| &info.command_line);
     let (options, warnings) = HostOptions::parse(line);
-    host_log::open(options.console);
+    let console = open_console(options.console);
     host_log::set_level(options.log_level);
     panic::set_action(options.panic);
     banner(&parsed);
@@ -27,6 +27,10 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         Ok(info) => info,
         Err(error) => panic!("boot: {error}"),
     };
+    if !console {
+        let port = options.console.port;
+        log::warn!(target: "boot", "no UART at port {port:#x}: the console is on COM1");
+    }
     report_boot(&info, &warnings);
     report_cpu(clock);
 
@@ -48,6 +52,15 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     let boot = boot::set(Boot { info, options, acpi });
     start_cpus(boot);
     boot
+}
+
+/// Opens the console that the boot line names, else COM1. False where it is not the one named.
+fn open_console(named: Console) -> bool {
+    let found = host_log::open(named);
+    if !found && named.port != COM1_PORT {
+        host_log::open(Console { port: COM1_PORT, ..named });
+    }
+    found
 }
 
 fn banner(info: &Result<BootInfo, bootinfo::BootError>) {

@@ -144,7 +144,7 @@ pub(crate) fn timer_stop() {
 }
 
 fn counts(ticks: u64) -> u32 {
-    let counts = u128::from(ticks) * u128::from(TIMER_RATIO.load(Ordering::Relaxed)) >> 32;
+    let counts = (u128::from(ticks) * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 32;
     u32::try_from(counts.max(1)).unwrap_or(u32::MAX)
 }
 
@@ -167,7 +167,7 @@ fn calibrate() {
 
 /// The timer's rate in Hz.
 pub(crate) fn timer_hz() -> u64 {
-    (u128::from(TIMER_RATIO.load(Ordering::Relaxed)) * u128::from(tsc::hz()) >> 32) as u64
+    ((u128::from(TIMER_RATIO.load(Ordering::Relaxed)) * u128::from(tsc::hz())) >> 32) as u64
 }
 
 fn read(register: u32) -> u32 {

@@ -4,7 +4,6 @@ use core::arch::asm;
 
 pub(crate) const IA32_APIC_BASE: u32 = 0x1b;
 pub(crate) const IA32_MISC_ENABLE: u32 = 0x1a0;
-pub(crate) const IA32_TSC_DEADLINE: u32 = 0x6e0;
 pub(crate) const IA32_EFER: u32 = 0xc000_0080;
 pub(crate) const IA32_GS_BASE: u32 = 0xc000_0101;
 

@@ -25,6 +25,13 @@ impl Serial {
         Some(serial)
     }
 
+    /// Sets the UART at `port` to 115200 8n1 for a guest's use. `None` where no UART answers.
+    pub(crate) fn open_guest(port: u16) -> Option<Self> {
+        let mut serial = Self::at(port)?;
+        serial.0.init(Config::DEFAULT).ok()?;
+        Some(serial)
+    }
+
     /// A second handle of the console, as it is set: for a panic that finds the first one locked.
     pub(crate) fn attach() -> Option<Self> {
         Some(PORT.load(Ordering::Relaxed)).filter(|&port| port != 0).and_then(Self::at)

@@ -34,7 +34,7 @@ pub(crate) fn hz() -> u64 {
 /// Microseconds since the first instructions of the loader.
 pub(crate) fn micros() -> u64 {
     let ticks = read().wrapping_sub(loader::entry_tsc());
-    (u128::from(ticks) * u128::from(MICROS.load(Ordering::Relaxed)) >> 32) as u64
+    ((u128::from(ticks) * u128::from(MICROS.load(Ordering::Relaxed))) >> 32) as u64
 }
 
 /// Spins for `micros` microseconds.

@@ -101,24 +101,6 @@ pub(crate) fn free(at: Hpa, bytes: u64) {
     frames.clean.insert(start, end);
 }
 
-/// Gives back the memory of boot module `index`, except pages that it shares with another module.
-pub(crate) fn free_module(info: &BootInfo, index: usize) {
-    let pages = |m: &bootinfo::Module| (m.start & !(PAGE - 1), m.end.next_multiple_of(PAGE));
-    let Some(module) = info.modules.get(index) else { return };
-    let mut own = RangeSet::new();
-    let (start, end) = pages(module);
-    own.insert(start, end);
-    for (other, module) in info.modules.iter().enumerate() {
-        if other != index {
-            let (start, end) = pages(module);
-            own.remove(start, end);
-        }
-    }
-    for &(start, end) in own.ranges() {
-        free(Hpa(start), end - start);
-    }
-}
-
 /// How much memory there is.
 pub(crate) fn stats() -> Stats {
     let frames = FRAMES.lock();

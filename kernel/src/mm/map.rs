@@ -133,11 +133,6 @@ pub(crate) fn unmap(at: Hpa, len: u64) {
     }
 }
 
-/// Puts pages that [`unmap`] took out back as ordinary memory.
-pub(crate) fn remap(at: Hpa, len: u64) {
-    protect(at, len, Access::ReadWrite);
-}
-
 fn flush(page: u64) {
     // SAFETY: only drops a cached translation.
     unsafe { asm!("invlpg [{}]", in(reg) page, options(nostack, preserves_flags)) };
