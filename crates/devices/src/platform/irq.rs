@@ -236,7 +236,7 @@ impl Platform {
             }
             match message.delivery {
                 Delivery::Fixed | Delivery::LowestPriority => {
-                    self.request(vcpu, message.vector, message.level)
+                    self.request(vcpu, message.vector, message.level);
                 }
                 Delivery::Nmi => {
                     self.lapics[vcpu].set_nmi(true);
