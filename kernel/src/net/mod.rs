@@ -119,11 +119,16 @@ impl Network {
         }
         let card = host.nic().counters();
         let (uplink, port) = host.ports();
+        let refused = host.stack().refused();
         let (wire, stack) = (host.switch().counters(uplink), host.switch().counters(port));
         writeln!(
             out,
             "received {} frames, {} bytes; {} damaged, {} unfit, {} dropped",
-            card.rx_frames, card.rx_bytes, card.rx_bad, wire.in_bad, stack.out_dropped
+            card.rx_frames,
+            card.rx_bytes,
+            card.rx_bad,
+            wire.in_bad + refused,
+            stack.out_dropped
         )?;
         writeln!(
             out,

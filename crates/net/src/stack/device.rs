@@ -1,7 +1,8 @@
 //! smoltcp's `phy::Device` over any [`Nic`].
 
+use super::checksum::{self, Verdict};
 use crate::{MAX_FRAME, Nic};
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
 /// Untagged frame: what the stack itself sends.
@@ -12,6 +13,8 @@ pub(super) struct NicDevice<'a, N: Nic> {
     pub(super) nic: &'a mut N,
     pub(super) received: &'a mut [u8; MAX_FRAME],
     pub(super) outgoing: &'a mut [u8; MAX_FRAME],
+    /// Counts frames with a wrong TCP checksum, and fragments.
+    pub(super) refused: &'a mut u64,
 }
 
 pub(super) struct Received<'a>(&'a [u8]);
@@ -35,6 +38,7 @@ impl<N: Nic> TxToken for Outgoing<'_, N> {
             None => return f(&mut alloc::vec![0; len]),
         };
         let result = f(frame);
+        checksum::fill(frame);
         // Room was there when the token was made.
         let _ = self.nic.tx(frame);
         result
@@ -56,7 +60,13 @@ impl<N: Nic> Device for NicDevice<'_, N> {
         if self.nic.tx_room() == 0 {
             return None;
         }
-        let len = self.nic.rx(self.received)?;
+        let len = loop {
+            let len = self.nic.rx(self.received)?;
+            if self.received.get(..len).map(checksum::check) == Some(Verdict::Good) {
+                break len;
+            }
+            *self.refused += 1;
+        };
         let frame = self.received.get(..len)?;
         Some((Received(frame), Outgoing { nic: self.nic, buffer: self.outgoing }))
     }
@@ -69,9 +79,8 @@ impl<N: Nic> Device for NicDevice<'_, N> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MTU;
-        capabilities.checksum = ChecksumCapabilities::default();
-        capabilities.checksum.ipv4 = Checksum::Both;
-        capabilities.checksum.tcp = Checksum::Both;
+        // Ours: see `checksum`.
+        capabilities.checksum.tcp = Checksum::None;
         capabilities
     }
 }

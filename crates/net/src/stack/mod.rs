@@ -1,6 +1,7 @@
 //! The host's TCP/IP: smoltcp on one NIC, which is a switch port.
 
 mod address;
+mod checksum;
 mod device;
 mod error;
 mod ping;
@@ -41,6 +42,7 @@ pub struct Stack {
     ping_sequence: u16,
     received: Box<[u8; MAX_FRAME]>,
     outgoing: Box<[u8; MAX_FRAME]>,
+    refused: u64,
 }
 
 impl core::fmt::Debug for Stack {
@@ -73,7 +75,7 @@ impl Stack {
         settings.random_seed = rng.next();
         let mut received = Box::new([0; MAX_FRAME]);
         let mut outgoing = Box::new([0; MAX_FRAME]);
-        let mut device = NicDevice { nic, received: &mut received, outgoing: &mut outgoing };
+        let mut device = NicDevice { nic, received: &mut received, outgoing: &mut outgoing, refused: &mut 0 };
         let interface = Interface::new(settings, &mut device, instant(now_us));
 
         let mut sockets = SocketSet::new(Vec::new());
@@ -93,6 +95,7 @@ impl Stack {
             ping_sequence: 0,
             received,
             outgoing,
+            refused: 0,
         };
         match config {
             AddressConfig::Static { ip, prefix, gateway } => {
@@ -107,7 +110,12 @@ impl Stack {
     pub fn poll(&mut self, nic: &mut impl Nic, now_us: u64) -> bool {
         let now = instant(now_us);
         let mut busy = false;
-        let mut device = NicDevice { nic, received: &mut self.received, outgoing: &mut self.outgoing };
+        let mut device = NicDevice {
+            nic,
+            received: &mut self.received,
+            outgoing: &mut self.outgoing,
+            refused: &mut self.refused,
+        };
         // What ends a connection while frames are sent: a socket that is closed after frames came in was closed by one.
         let by_timer = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
         self.interface.poll_maintenance(now);
@@ -199,6 +207,11 @@ impl Stack {
         if self.address.take().is_some() {
             self.event = Some(AddressEvent::Lost);
         }
+    }
+
+    /// Received frames thrown away for a wrong TCP checksum or for being fragments.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether `ip` is this host's.
