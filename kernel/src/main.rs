@@ -9,11 +9,14 @@ extern crate alloc;
 
 mod arch;
 mod boot;
+mod console;
 mod entropy;
 mod exit;
 mod init;
 mod log;
+mod migration;
 mod mm;
+mod net;
 mod panic;
 mod policy;
 mod start;

@@ -1,67 +1,49 @@
-//! TEMPORARY until crates/cpu-policy lands.
-use alloc::string::String;
+//! The host's CPU as `cpu-policy` sees it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-pub(crate) struct GuestPolicy;
-pub(crate) struct Dynamic {
-    pub(crate) apic_id: u32,
-    pub(crate) cr4: u64,
-    pub(crate) xcr0: u64,
+use cpu_policy::{GuestPolicy, HostPolicy, Level, Shape};
+use spin::Once;
+
+use crate::arch::msr;
+
+/// What this host can give, read once.
+pub(crate) fn host() -> &'static HostPolicy {
+    static HOST: Once<HostPolicy> = Once::new();
+    HOST.call_once(|| {
+        let cpuid = |leaf, subleaf| {
+            let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+            [r.eax, r.ebx, r.ecx, r.edx]
+        };
+        HostPolicy::from_reader(cpuid, msr::read_safe)
+    })
 }
-impl GuestPolicy {
-    pub(crate) fn has_rdtscp(&self) -> bool {
-        false
-    }
-    pub(crate) fn has_invpcid(&self) -> bool {
-        false
-    }
-    pub(crate) fn has_xsaves(&self) -> bool {
-        false
-    }
-    pub(crate) fn has_rdrand(&self) -> bool {
-        false
-    }
-    pub(crate) fn has_rdseed(&self) -> bool {
-        false
-    }
-    pub(crate) fn cr4_allowed(&self) -> u64 {
-        0x7ff
-    }
-    pub(crate) fn efer_allowed(&self) -> u64 {
-        0xd01
-    }
-    pub(crate) fn xcr0_allowed(&self) -> u64 {
-        0
-    }
-    pub(crate) fn xcr0_valid(&self, _v: u64) -> bool {
-        false
-    }
-    pub(crate) fn phys_bits(&self) -> u8 {
-        40
-    }
-    pub(crate) fn x2apic(&self) -> bool {
-        false
-    }
-    pub(crate) fn tsc_deadline(&self) -> bool {
-        false
-    }
-    pub(crate) fn level(&self) -> &str {
-        "none"
-    }
-    pub(crate) fn cpuid(&self, leaf: u32, sub: u32, f: impl FnOnce() -> Dynamic) -> [u32; 4] {
-        let _ = || f();
-        let r = core::arch::x86_64::__cpuid_count(leaf, sub);
-        [r.eax, r.ebx, r.ecx, r.edx]
-    }
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        Vec::new()
-    }
-    pub(crate) fn decode(_b: &[u8]) -> Result<Self, String> {
-        Ok(Self)
-    }
+
+/// The policy of a new guest at a level, or at the highest that this host can give.
+///
+/// # Errors
+/// An unknown level, with those there are; or each feature that the host lacks.
+pub(crate) fn render(level: Option<&str>, vcpus: u32, tsc_hz: u64) -> Result<GuestPolicy, String> {
+    let level = match level {
+        Some(name) => Level::by_name(name)
+            .ok_or_else(|| format!("level={name} is not known; this host can give {}", levels_of_this_host()))?,
+        None => host().best_level().ok_or("this host can give no level")?,
+    };
+    let shape = Shape { vcpus, tsc_hz, apic_hz: devices::APIC_BUS_HZ as u32, phys_bits: None };
+    GuestPolicy::render(level, shape, host()).map_err(|error| error.to_string())
 }
-pub(crate) fn render(_level: Option<&str>, _vcpus: u32, _hz: u64) -> Result<GuestPolicy, String> {
-    Ok(GuestPolicy)
+
+/// Whether a guest that arrives can be served here.
+///
+/// # Errors
+/// Each leaf, bit or MSR in the way, by name.
+pub(crate) fn fits(guest: &GuestPolicy) -> Result<(), String> {
+    guest.fits(host()).map_err(|misfit| misfit.to_string())
 }
-pub(crate) fn fits(_p: &GuestPolicy) -> Result<(), String> {
-    Ok(())
+
+/// The names, oldest first.
+pub(crate) fn levels_of_this_host() -> String {
+    let names: Vec<&str> = host().levels().map(|level| level.name).collect();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
 }

@@ -1,15 +1,221 @@
-//! What each CPU does once the stages of [`crate::init`] are over.
+//! What each CPU does once the stages of [`crate::init`] are over: VMX on, VMs made, then the loop.
 
-use crate::arch;
-use crate::boot::Boot;
+use alloc::string::String;
+use alloc::vec::Vec;
+use cmdline::{Idle, ModuleRole, VmOptions};
+
+use crate::arch::{self, apic, cpu, irq, tsc};
+use crate::boot::{self, Boot};
+use crate::console::Console;
+use crate::migration::Migrations;
+use crate::mm::{Hpa, frame, module_bytes};
+use crate::vm::sched::{Scheduler, Turn};
+use crate::vm::{create, registry};
+use crate::vmx::{flush, host, slots};
+use crate::{entropy, log as host_log, net, policy, wall_clock};
+
+/// The longest a guest runs before the management loop has its turn, in microseconds; while a migration is
+/// under way it is shorter, since the loop then does most of the work.
+const SLICE_US: u64 = 1000;
+/// Where the host has nothing to do for the management loop on a CPU.
+const GUEST_CPU_SLICE_US: u64 = 10_000;
+
+/// The version as the banner has it.
+pub(crate) fn version() -> String {
+    alloc::format!("Flexvisor {} ({})", env!("CARGO_PKG_VERSION"), env!("FLEXVISOR_COMMIT"))
+}
 
 /// The bootstrap CPU.
-pub(crate) fn bsp(_boot: &'static Boot) -> ! {
-    log::info!(target: "start", "ready: 0 vms, migration off");
-    arch::halt()
+pub(crate) fn bsp(boot: &'static Boot) -> ! {
+    entropy::add(wall_clock::unix_seconds());
+    host::init(cpu::count());
+    if let Err(missing) = enable_vmx() {
+        log::error!(target: "vmx", "{missing}");
+        host_log::raw(format_args!("halted: no guest can run on this host\n"));
+        host_log::flush();
+        arch::halt()
+    }
+    if boot.options.mitigations {
+        host::boot_cpu().map(|cpu| slots::fill(&cpu.exposure));
+    } else {
+        log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
+    }
+    wake_others();
+    let network = net::init(&boot.options);
+    let mut migrations = Migrations::default();
+    let migration = match boot.options.migrate_port.filter(|_| network) {
+        None => String::from("migration off"),
+        Some(port) => match migrations.listen(port) {
+            Ok(()) => {
+                log::warn!(target: "migrate", "listening on port {port}, unauthenticated: use a network you trust");
+                alloc::format!("migration port {port}")
+            }
+            Err(error) => {
+                log::error!(target: "migrate", "port {port}: {error}");
+                String::from("migration off")
+            }
+        },
+    };
+    let mut console = Console::new(&boot.options);
+    make_vms(boot);
+    let vms = registry::all().len();
+    let plural = if vms == 1 { "vm" } else { "vms" };
+    log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
+    console.start();
+    manage(boot, &mut console, &mut migrations)
+}
+
+fn console_name(boot: &Boot) -> String {
+    match boot.options.console.port {
+        cmdline::COM1_PORT => "COM1".into(),
+        cmdline::COM2_PORT => "COM2".into(),
+        port => alloc::format!("port {port:#x}"),
+    }
+}
+
+fn enable_vmx() -> Result<(), crate::vmx::caps::NoVmx> {
+    let cpu = host::enable()?;
+    log::info!(target: "vmx", "{}", cpu.caps);
+    log::info!(target: "cpu", "levels: {}", policy::levels_of_this_host());
+    Ok(())
 }
 
 /// Every other CPU.
-pub(crate) fn ap(_index: usize) -> ! {
-    arch::halt()
+pub(crate) fn ap(index: usize) -> ! {
+    while !AWAKE.load(core::sync::atomic::Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    if let Err(missing) = host::enable() {
+        log::error!(target: "vmx", "CPU {index}: {missing}: it runs no guests");
+        arch::halt()
+    }
+    log::debug!(target: "vmx", "CPU {index}: on");
+    let mut scheduler = Scheduler::default();
+    let slice = ticks(GUEST_CPU_SLICE_US);
+    loop {
+        irq::drain();
+        flush::serve();
+        if let Turn::Idle(wake) = scheduler.turn(slice) {
+            idle(wake);
+        }
+    }
+}
+
+static AWAKE: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// Lets the other CPUs go on, and waits until each has VMX on: nothing counts them in later.
+fn wake_others() {
+    AWAKE.store(true, core::sync::atomic::Ordering::Release);
+    let deadline = tsc::read() + ticks(1_000_000);
+    while host::all().count() < cpu::count() && tsc::read() < deadline {
+        core::hint::spin_loop();
+    }
+    log::info!(target: "vmx", "on, {} of {} CPUs", host::all().count(), cpu::count());
+}
+
+fn ticks(micros: u64) -> u64 {
+    (u128::from(tsc::hz()) * u128::from(micros) / 1_000_000) as u64
+}
+
+/// CPU 0's loop: console, network, migrations, then the guests whose home it is.
+fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations) -> ! {
+    let mut scheduler = Scheduler::default();
+    let slice = ticks(SLICE_US);
+    let poll_only = boot.options.idle == Idle::Poll;
+    loop {
+        irq::drain();
+        flush::serve();
+        let mut busy = net::poll(tsc::micros());
+        if let Some(ended) = migrations.poll() {
+            console.ended(ended);
+        }
+        busy |= migrations.busy();
+        busy |= console.poll(migrations);
+        let turn = scheduler.turn(if migrations.busy() { slice / 4 } else { slice });
+        if let Turn::Idle(wake) = turn
+            && !busy
+            && !poll_only
+        {
+            idle(wake.min(tsc::read().saturating_add(slice)));
+        }
+    }
+}
+
+/// Halts until an interrupt, or host TSC `wake`.
+fn idle(wake: u64) {
+    let now = tsc::read();
+    if wake <= now {
+        return;
+    }
+    // Nothing but an IPI wakes a CPU without a deadline; a long one is cut so that the timer's counter can hold it.
+    apic::timer_once((wake - now).min(ticks(100_000)));
+    irq::wait();
+    apic::timer_stop();
+}
+
+/// Makes the VMs that the boot modules describe. One that is refused leaves the others alone.
+fn make_vms(boot: &Boot) {
+    let modules = &boot.info.modules;
+    let mut roles: Vec<Option<ModuleRole>> = Vec::new();
+    for module in modules {
+        roles.push(match ModuleRole::parse(&module.command_line) {
+            Ok(role) => Some(role),
+            Err(refused) => {
+                log::error!(target: "vm", "vm {}: refused: {}", refused.vm, refused.error);
+                None
+            }
+        });
+    }
+    for (module, role) in modules.iter().zip(&roles) {
+        match role {
+            Some(ModuleRole::Vm(options)) => make_vm(boot, options, module, &roles),
+            Some(ModuleRole::Other) => {
+                log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", module.command_line);
+            }
+            Some(ModuleRole::For { name, .. })
+                if !roles.iter().flatten().any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
+            {
+                log::warn!(target: "boot", "module `{}` is for a VM that no module describes", module.command_line);
+            }
+            _ => {}
+        }
+    }
+    for module in modules {
+        frame::free(Hpa(module.start), module.end - module.start);
+    }
+}
+
+fn make_vm(boot: &Boot, options: &VmOptions, kernel: &bootinfo::Module, roles: &[Option<ModuleRole>]) {
+    let mut attached = Vec::new();
+    for (module, role) in boot.info.modules.iter().zip(roles) {
+        if let Some(ModuleRole::For { name, rest }) = role
+            && *name == options.name
+        {
+            attached.push(guest_load::Module { bytes: module_bytes(module), string: rest });
+        }
+    }
+    let made = create::from_modules(options, module_bytes(kernel), &attached).and_then(|vm| {
+        registry::insert(alloc::sync::Arc::clone(&vm))?;
+        Ok(vm)
+    });
+    match made {
+        Err(why) => log::error!(target: "vm", "vm {}: refused: {why}", options.name),
+        Ok(vm) => {
+            log::info!(target: "vm", "vm {}: made, {} MiB, level {}", vm.name, options.mem_mib, vm.policy.level_name());
+            if !options.paused {
+                vm.let_run();
+            }
+        }
+    }
+}
+
+/// Stops every guest and leaves VMX operation on this CPU, the network card silent: before a reboot. The other
+/// CPUs are stopped by the reset itself.
+pub(crate) fn leave_vmx() {
+    for vm in registry::all() {
+        vm.stop_vcpus();
+    }
+    net::shut_down();
+    host::disable();
+    let _ = boot::get();
 }

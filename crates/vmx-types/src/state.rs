@@ -124,6 +124,27 @@ pub struct VcpuState {
     /// XSAVE area in standard format, at least 576 bytes; what is cut off is zero.
     #[cbor(n(26), with = "minicbor::bytes")]
     pub xsave: Vec<u8>,
+    /// IA32_TSC_ADJUST: what this vCPU's TSC shows beyond the VM's time line.
+    #[n(27)]
+    pub tsc_adjust: u64,
+    /// MTRRs.
+    #[n(28)]
+    pub mtrr: MtrrState,
+}
+
+/// The memory-type range registers; storage alone, since EPT decides memory types.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct MtrrState {
+    /// IA32_MTRR_PHYSBASE and PHYSMASK by turns.
+    #[n(0)]
+    pub variable: [u64; 16],
+    /// The eleven fixed ranges by ascending address.
+    #[n(1)]
+    pub fixed: [u64; 11],
+    /// IA32_MTRR_DEF_TYPE.
+    #[n(2)]
+    pub def_type: u64,
 }
 
 /// Version of the record's schema.

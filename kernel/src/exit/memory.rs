@@ -45,7 +45,13 @@ pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 /// What a walk of the guest's page tables depends on.
 pub(super) fn paging_state(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> PagingState {
     let regs = vcpu.control_regs(vm, vmcs);
-    PagingState { cr0: regs.cr0, cr3: regs.cr3, cr4: regs.cr4, efer: regs.efer, phys_bits: vm.policy.phys_bits() }
+    PagingState {
+        cr0: regs.cr0,
+        cr3: regs.cr3,
+        cr4: regs.cr4,
+        efer: regs.efer,
+        phys_bits: vm.policy.phys_bits(),
+    }
 }
 
 /// Where a linear address of the guest lies, for an access by the hypervisor on the guest's behalf.

@@ -1,43 +1,119 @@
-//! RDMSR and WRMSR: an allow-list by the guest's policy, everything else #GP(0).
+//! RDMSR and WRMSR: what the guest's policy lists, everything else #GP(0).
 
-use super::{GENERAL_PROTECTION, Next};
+use cpu_policy::{MsrKind, MsrRead, MsrWrite};
+use vmx_types::field;
+
+use super::{GENERAL_PROTECTION, Next, control};
+use crate::arch::msr as hardware;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
+const IA32_TSC_DEADLINE: u32 = 0x6e0;
+
 /// RDMSR.
-pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, _vmcs: Current) -> Next {
-    let msr = vcpu.ecx();
-    if devices::owns_msr(msr) {
-        let read = vm.platform.lock().msr_read(vcpu.index as usize, msr, vm.clock.now());
-        vcpu.recheck = true;
-        return match read {
-            Ok(value) => {
-                vcpu.set_edx_eax(value);
-                Next::Advance
-            }
-            Err(_) => GENERAL_PROTECTION,
-        };
-    }
-    GENERAL_PROTECTION
+#[inline]
+pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+    let index = vcpu.ecx();
+    let value = match vm.policy.read_msr(index) {
+        MsrRead::Value(value) => value,
+        MsrRead::Gp => return GENERAL_PROTECTION,
+        MsrRead::Emulate(kind) => match emulated_read(vcpu, vm, vmcs, index, kind) {
+            Some(value) => value,
+            None => return GENERAL_PROTECTION,
+        },
+    };
+    vcpu.set_edx_eax(value);
+    Next::Advance
 }
 
-/// WRMSR.
+/// WRMSR. The policy has checked the value already.
+#[inline]
 pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
-    let (msr, value) = (vcpu.ecx(), vcpu.edx_eax());
-    if msr == 0xc000_0080 {
-        let limits = Vcpu::limits(vm);
-        let new = vcpu.control_regs(vm, vmcs).write_efer(value, &limits);
-        return super::control::apply(vcpu, vm, vmcs, new);
+    let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
+    match vm.policy.write_msr(index, value) {
+        MsrWrite::Ignore => Next::Advance,
+        MsrWrite::Gp => GENERAL_PROTECTION,
+        MsrWrite::Emulate(kind) => emulated_write(vcpu, vm, vmcs, index, value, kind),
     }
-    if devices::owns_msr(msr) {
-        let wrote = vm.platform.lock().msr_write(vcpu.index as usize, msr, value, vm.clock.now());
-        vcpu.recheck = true;
-        return match wrote {
-            Ok(None) => Next::Advance,
-            Ok(Some(effect)) => vcpu.effect(vm, effect),
-            Err(_) => GENERAL_PROTECTION,
-        };
+}
+
+fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
+    Some(match kind {
+        MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust),
+        MsrKind::TscAdjust => vcpu.tsc_adjust,
+        MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
+            vcpu.recheck = true;
+            let value = vm.platform.lock().msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
+            // 0 says that no deadline is set
+            if index == IA32_TSC_DEADLINE && value != 0 { value.wrapping_add(vcpu.tsc_adjust) } else { value }
+        }
+        MsrKind::MtrrVariable(n) => *vcpu.mtrr.variable.get(usize::from(n))?,
+        MsrKind::MtrrFixed(n) => *vcpu.mtrr.fixed.get(usize::from(n))?,
+        MsrKind::MtrrDefType => vcpu.mtrr.def_type,
+        MsrKind::Efer => vcpu.control_regs(vm, vmcs).efer,
+        MsrKind::SysenterCs => u64::from(vmcs.read(field::GUEST_IA32_SYSENTER_CS)),
+        MsrKind::SysenterEsp => vmcs.read(field::GUEST_IA32_SYSENTER_ESP),
+        MsrKind::SysenterEip => vmcs.read(field::GUEST_IA32_SYSENTER_EIP),
+        MsrKind::Pat => vmcs.read(field::GUEST_IA32_PAT),
+        MsrKind::FsBase => vmcs.read(field::GUEST_FS_BASE),
+        MsrKind::GsBase => vmcs.read(field::GUEST_GS_BASE),
+        // Live in the hardware; they exit only where the bitmap was not told to let them pass.
+        MsrKind::TscAux | MsrKind::Star | MsrKind::Lstar | MsrKind::Cstar | MsrKind::Fmask | MsrKind::KernelGsBase => {
+            hardware::read_safe(index)?
+        }
+    })
+}
+
+fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
+    match kind {
+        MsrKind::Tsc => {
+            let shown = vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust);
+            vcpu.tsc_adjust = vcpu.tsc_adjust.wrapping_add(value.wrapping_sub(shown));
+            vcpu.write_tsc_offset(vm);
+        }
+        MsrKind::TscAdjust => {
+            vcpu.tsc_adjust = value;
+            vcpu.write_tsc_offset(vm);
+        }
+        MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
+            vcpu.recheck = true;
+            let deadline = index == IA32_TSC_DEADLINE && value != 0;
+            // A deadline that the adjustment brings to 0 would disarm the timer: it has passed in any case.
+            let value = if deadline { value.wrapping_sub(vcpu.tsc_adjust).max(1) } else { value };
+            let wrote = vm.platform.lock().msr_write(vcpu.index as usize, index, value, vm.clock.now());
+            return match wrote {
+                Ok(None) => Next::Advance,
+                Ok(Some(effect)) => vcpu.effect(vm, effect),
+                Err(_) => GENERAL_PROTECTION,
+            };
+        }
+        MsrKind::MtrrVariable(n) => {
+            if let Some(register) = vcpu.mtrr.variable.get_mut(usize::from(n)) {
+                *register = value;
+            }
+        }
+        MsrKind::MtrrFixed(n) => {
+            if let Some(register) = vcpu.mtrr.fixed.get_mut(usize::from(n)) {
+                *register = value;
+            }
+        }
+        MsrKind::MtrrDefType => vcpu.mtrr.def_type = value,
+        MsrKind::Efer => {
+            let new = vcpu.control_regs(vm, vmcs).write_efer(value, &Vcpu::limits(vm));
+            return control::apply(vcpu, vm, vmcs, new);
+        }
+        MsrKind::SysenterCs => vmcs.write(field::GUEST_IA32_SYSENTER_CS, value as u32),
+        MsrKind::SysenterEsp => vmcs.write(field::GUEST_IA32_SYSENTER_ESP, value),
+        MsrKind::SysenterEip => vmcs.write(field::GUEST_IA32_SYSENTER_EIP, value),
+        MsrKind::Pat => vmcs.write(field::GUEST_IA32_PAT, value),
+        MsrKind::FsBase => vmcs.write(field::GUEST_FS_BASE, value),
+        MsrKind::GsBase => vmcs.write(field::GUEST_GS_BASE, value),
+        MsrKind::TscAux | MsrKind::Star | MsrKind::Lstar | MsrKind::Cstar | MsrKind::Fmask | MsrKind::KernelGsBase => {
+            if !hardware::write_safe(index, value) {
+                return GENERAL_PROTECTION;
+            }
+        }
     }
-    GENERAL_PROTECTION
+    Next::Advance
 }

@@ -2,6 +2,7 @@
 //!
 //! All RAM and every register that is in use are mapped one to one: a host-physical address is a pointer.
 
+pub(crate) mod dma;
 pub(crate) mod frame;
 pub(crate) mod guest;
 mod heap;
@@ -77,4 +78,11 @@ pub(crate) fn fill_page(page: Hpa, word: impl Fn(usize) -> u32) {
     for (number, to) in words.iter_mut().enumerate() {
         *to = word(number);
     }
+}
+
+/// The bytes of a boot module, until it is given back to [`frame`].
+pub(crate) fn module_bytes(module: &bootinfo::Module) -> &'static [u8] {
+    let len = module.end.saturating_sub(module.start) as usize;
+    // SAFETY: `frame` and `map` leave modules alone and mapped; nothing writes there before `frame::free`.
+    unsafe { core::slice::from_raw_parts(module.start as *const u8, len) }
 }

@@ -66,9 +66,9 @@ impl Vcpu {
     }
 
     /// What CPUID answers depend on at this moment.
-    pub(crate) fn cpuid_dynamic(&mut self, vm: &Vm, vmcs: Current) -> crate::policy::Dynamic {
+    pub(crate) fn cpuid_dynamic(&mut self, vm: &Vm, vmcs: Current) -> cpu_policy::Dynamic {
         let regs = self.control_regs(vm, vmcs);
-        crate::policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
+        cpu_policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
     }
 
     /// A #DB is about to be injected: the exit has not set DR6 for it, and `cause` is the exit's qualification.

@@ -5,6 +5,7 @@ use vmx_types::control::{PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field;
 use vmx_types::paging::ControlRegs;
+use vmx_types::state::MtrrState;
 
 use super::{Activity, LiveRegs, Vcpu};
 use crate::arch::xstate::XsaveArea;
@@ -34,6 +35,8 @@ impl Vcpu {
             cr3_exiting: false,
             proc: cpu.controls.proc,
             entry: cpu.controls.entry,
+            tsc_adjust: 0,
+            mtrr: MtrrState::default(),
             activity: Activity::Running,
             event: None,
             nmi_pending: false,
@@ -111,8 +114,8 @@ impl Vcpu {
     }
 
     /// Brings the VMCS up to date with the VM's clock.
-    pub(super) fn write_tsc_offset(&self, vm: &Vm) {
+    pub(crate) fn write_tsc_offset(&self, vm: &Vm) {
         // SAFETY: the offset changes what the guest reads, nothing else.
-        unsafe { insn::write(field::TSC_OFFSET, vm.clock.offset()) };
+        unsafe { insn::write(field::TSC_OFFSET, vm.clock.offset().wrapping_add(self.tsc_adjust)) };
     }
 }

@@ -9,6 +9,7 @@ mod switch;
 
 use alloc::boxed::Box;
 use vmx_types::Event;
+use vmx_types::state::MtrrState;
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
 
@@ -72,6 +73,10 @@ pub(crate) struct Vcpu {
     cr3_exiting: bool,
     proc: ProcBased,
     entry: EntryControls,
+    /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.
+    pub(crate) tsc_adjust: u64,
+    /// Memory-type range registers, storage alone.
+    pub(crate) mtrr: MtrrState,
     /// What the guest does.
     pub(crate) activity: Activity,
     /// To be injected at the next entry.

@@ -57,6 +57,8 @@ impl Vcpu {
             event_error_code: self.event.and_then(|e| e.error_code).unwrap_or(0),
             event_length: self.event.map_or(0, |e| u32::from(e.length)),
             nmi_pending: self.nmi_pending,
+            tsc_adjust: self.tsc_adjust,
+            mtrr: self.mtrr,
             ..VcpuState::default()
         };
         self.drain_pml(vm, vmcs);
@@ -82,6 +84,8 @@ impl Vcpu {
         self.live.cr2 = state.cr2;
         self.live.debug = state.debug;
         self.xcr0 = state.xcr0;
+        self.tsc_adjust = state.tsc_adjust;
+        self.mtrr = state.mtrr;
         let area = self.xsave.bytes_mut();
         area.fill(0);
         area[..state.xsave.len()].copy_from_slice(&state.xsave);

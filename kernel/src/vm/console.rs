@@ -39,3 +39,21 @@ impl Vm {
         }
     }
 }
+
+impl Vm {
+    /// Types a byte at COM1; false where the guest has not taken the last ones yet.
+    pub(crate) fn offer(&self, byte: u8) -> bool {
+        let taken = self.platform.lock().uart_input(&[byte], self.clock.now()) == 1;
+        if taken {
+            self.interrupt();
+        }
+        taken
+    }
+
+    /// Types bytes; what the guest does not take is lost, as on a line without flow control.
+    pub(crate) fn type_in(&self, bytes: &[u8]) {
+        for byte in bytes {
+            self.offer(*byte);
+        }
+    }
+}

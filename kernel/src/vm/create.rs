@@ -1,6 +1,6 @@
 //! Making a VM: from a boot module with a kernel, or as the empty target of a migration.
 
-use crate::policy::GuestPolicy;
+use cpu_policy::GuestPolicy;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -97,8 +97,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         rtc_base_unix_secs: wall_clock::unix_seconds(),
         low_ram: memory.ranges().first().map_or(0, |range| range.len),
         high_ram: memory.ranges().get(1).map_or(0, |range| range.len),
-        x2apic: spec.policy.x2apic(),
-        tsc_deadline: spec.policy.tsc_deadline(),
+        x2apic: spec.policy.has(cpu_policy::Feature::X2apic),
+        tsc_deadline: spec.policy.has(cpu_policy::Feature::TscDeadline),
     });
     let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
     clock.set(0);

@@ -9,7 +9,7 @@ pub(crate) mod registry;
 pub(crate) mod sched;
 mod tracking;
 
-use crate::policy::GuestPolicy;
+use cpu_policy::GuestPolicy;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;

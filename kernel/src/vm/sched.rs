@@ -109,7 +109,7 @@ fn run(vm: &Vm, index: usize, until: u64) {
 }
 
 /// Serves pause requests of vCPUs whose home is this CPU, which runs none of them at the moment.
-pub(super) fn run_requests_here(vm: &Vm) {
+pub(crate) fn run_requests_here(vm: &Vm) {
     let here = cpu::this().index;
     for slot in vm.vcpus.iter().filter(|slot| slot.cpu == here) {
         let pause = Request::Pause as u32;

@@ -1,0 +1,188 @@
+//! What each command does.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt::Write;
+use shell::{Align, Code, Command, Failure, Size, Table};
+
+use super::{Console, Out};
+use crate::arch::{cpu, power, tsc};
+use crate::log as host_log;
+use crate::migration::Migrations;
+use crate::mm::frame;
+use crate::vm::{State, Vm, registry};
+use crate::vmx::host;
+use crate::{policy, start};
+
+/// How a command that did not fail goes on.
+pub(super) enum Done {
+    /// It is over.
+    Now,
+    /// It ends later, by [`Console::ended`].
+    Later,
+    /// The terminal is a guest's now.
+    Attached,
+}
+
+fn find(name: &str) -> Result<Arc<Vm>, Failure> {
+    registry::find(name).ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))
+}
+
+fn state_error(text: String) -> Failure {
+    Failure::new(Code::State, text)
+}
+
+impl Console {
+    pub(super) fn execute(
+        &mut self,
+        command: Command<'_>,
+        migrations: &mut Migrations,
+    ) -> Result<Done, Failure> {
+        match command {
+            Command::Empty => {}
+            Command::Help(topic) => {
+                let _ = shell::write_help(topic, &mut Out);
+            }
+            Command::Version => host_log::raw(format_args!("{}\n", start::version())),
+            Command::VmList => list(),
+            Command::VmShow(name) => show(find(name)?.as_ref()),
+            Command::VmStart(name) | Command::VmResume(name) => find(name)?.resume().map_err(state_error)?,
+            Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
+            Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
+            Command::Console(name) => {
+                self.attach(find(name)?);
+                return Ok(Done::Attached);
+            }
+            Command::Cpu => show_cpu(),
+            Command::MigrateCheck { vm, host } => return migrate(migrations, vm, host, true),
+            Command::Migrate { vm, host } => return migrate(migrations, vm, host, false),
+            Command::Log(None) => host_log::raw(format_args!("{}", host_log::recent())),
+            Command::Log(Some(level)) => host_log::set_level(convert(level)),
+            Command::Net => crate::net::show(&mut Out),
+            Command::Mem => {
+                let stats = frame::stats();
+                host_log::raw(format_args!("total {}, free {}\n", Size(stats.total), Size(stats.free)));
+            }
+            Command::Reboot { force } => reboot(force)?,
+        }
+        Ok(Done::Now)
+    }
+}
+
+const fn convert(level: shell::LogLevel) -> cmdline::LogLevel {
+    match level {
+        shell::LogLevel::Error => cmdline::LogLevel::Error,
+        shell::LogLevel::Warn => cmdline::LogLevel::Warn,
+        shell::LogLevel::Info => cmdline::LogLevel::Info,
+        shell::LogLevel::Debug => cmdline::LogLevel::Debug,
+        shell::LogLevel::Trace => cmdline::LogLevel::Trace,
+    }
+}
+
+fn migrate(
+    migrations: &mut Migrations,
+    name: &str,
+    to: core::net::SocketAddrV4,
+    check_only: bool,
+) -> Result<Done, Failure> {
+    find(name)?;
+    migrations.start(name, to, check_only).map_err(state_error)?;
+    Ok(Done::Later)
+}
+
+fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
+    if migrations.uses(vm) {
+        return Err(Failure::new(Code::Busy, format!("vm {} is in a migration", vm.name)));
+    }
+    let state = vm.state();
+    if !force && !matches!(state, State::Stopped(_)) {
+        let text = format!("vm {} is {}: say --force to lose it", vm.name, state.name());
+        return Err(Failure::new(Code::Force, text));
+    }
+    vm.destroy();
+    log::info!(target: "vm", "vm {}: destroyed", vm.name);
+    Ok(())
+}
+
+fn reboot(force: bool) -> Result<(), Failure> {
+    let running = registry::all().iter().filter(|vm| !matches!(vm.state(), State::Stopped(_))).count();
+    if running != 0 && !force {
+        return Err(Failure::new(Code::Force, format!("{running} VMs would be lost: say --force")));
+    }
+    log::info!("rebooting");
+    start::leave_vmx();
+    power::reboot()
+}
+
+fn list() {
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("LEVEL", Align::Left),
+        ("VCPUS", Align::Right),
+        ("MEM", Align::Right),
+        ("EXITS", Align::Right),
+    ]);
+    for vm in registry::all() {
+        let bytes: u64 = vm_types::GuestMemory::ranges(&vm.memory).iter().map(|r| r.len).sum();
+        table.row([
+            vm.name.clone(),
+            vm.state().name().into(),
+            vm.policy.level_name().into(),
+            vm.vcpus.len().to_string(),
+            Size(bytes).to_string(),
+            exits(&vm),
+        ]);
+    }
+    host_log::raw(format_args!("{table}"));
+}
+
+/// VM exits so far; a vCPU that runs on another CPU at this moment keeps its count to itself.
+fn exits(vm: &Vm) -> String {
+    let mut sum = 0;
+    for slot in &vm.vcpus {
+        match slot.vcpu.try_lock() {
+            Some(vcpu) => sum += vcpu.exits,
+            None => return "-".into(),
+        }
+    }
+    sum.to_string()
+}
+
+fn show(vm: &Vm) {
+    let out = &mut Out;
+    let uuid = vm.uuid.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let state = match vm.state() {
+        State::Stopped(reason) => format!("stopped: {reason}"),
+        other => other.name().into(),
+    };
+    let now = vm.clock.now();
+    let _ = writeln!(out, "name      {}\nuuid      {uuid}\nstate     {state}", vm.name);
+    let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy.level_name(), vm.vcpus.len());
+    for (index, slot) in vm.vcpus.iter().enumerate() {
+        let _ = writeln!(out, "vcpu {index}    on CPU {}", slot.cpu);
+    }
+    for range in vm_types::GuestMemory::ranges(&vm.memory) {
+        let _ = writeln!(out, "memory    {:#x} to {:#x}", range.start.0, range.end());
+    }
+    let scaled = if vm.clock.scaling().is_some() { ", scaled" } else { "" };
+    let _ = writeln!(out, "tsc       {} at {} Hz{scaled}", now.tsc, now.hz);
+    let tracking = vm.tracking().map_or("off", |method| method.name());
+    let _ = writeln!(out, "tracking  {tracking}\nexits     {}", exits(vm));
+}
+
+fn show_cpu() {
+    let out = &mut Out;
+    let brand = raw_cpuid::CpuId::new().get_processor_brand_string();
+    let _ = writeln!(out, "model     {}", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()));
+    let _ = writeln!(out, "cpus      {}\ntsc       {} Hz", cpu::count(), tsc::hz());
+    if let Some(host) = host::boot_cpu() {
+        let _ = writeln!(out, "vmx       {}", host.caps);
+    }
+    let _ = writeln!(out, "tracking  {}", Vm::best_method().name());
+    let _ = writeln!(out, "levels    {}", policy::levels_of_this_host());
+}

@@ -1,0 +1,175 @@
+//! The target's end: a VM in the making as the protocol's `TargetVm`.
+
+use cpu_policy::GuestPolicy;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::task::Poll;
+use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
+use net::Connection;
+use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
+
+use super::link::TcpLink;
+use super::{DEVICES, boot_id, close, state, tuning};
+use crate::arch::tsc;
+use crate::mm::frame;
+use crate::net as network;
+use crate::policy;
+use crate::vm::clock::Clock;
+use crate::vm::create::{self, Spec};
+use crate::vm::{State, Vm, registry};
+use crate::vmx::host;
+
+/// A migration to this host.
+pub(super) struct Incoming {
+    peer: String,
+    connection: Connection,
+    target: Target,
+    vm: Arriving,
+}
+
+/// The VM that arrives, once it is made.
+#[derive(Default)]
+struct Arriving {
+    vm: Option<Arc<Vm>>,
+    tsc: u64,
+}
+
+impl Incoming {
+    pub(super) fn new(connection: Connection, peer: String) -> Self {
+        let params = TargetParams { boot: boot_id(), tuning: tuning(), hz: tsc::hz() };
+        let target = Target::new(params, tsc::read());
+        Self { peer, connection, target, vm: Arriving::default() }
+    }
+
+    /// Works for a bounded time; false once it is over.
+    pub(super) fn poll(&mut self) -> bool {
+        let Self { target, vm, connection, .. } = self;
+        let event = network::with_stack(|stack| {
+            let mut link = TcpLink { stack, connection: *connection };
+            Ok(target.poll(tsc::read(), &mut link, vm))
+        });
+        let name = self.target.hello().map_or(self.peer.as_str(), |hello| hello.vm_name.as_str());
+        match event {
+            Err(_) => return false,
+            Ok(TargetEvent::Waiting | TargetEvent::Working) => {}
+            Ok(TargetEvent::Greeted) => {
+                log::info!(target: "migrate", "migrate {name}: offered by {}", self.peer)
+            }
+            Ok(TargetEvent::Accepted) => {
+                log::info!(target: "migrate", "migrate {name}: accepted, memory comes")
+            }
+            Ok(TargetEvent::Round { round, pages, dirty }) => {
+                log::info!(target: "migrate", "migrate {name}: round {round}: {pages} pages here, {dirty} dirty next");
+            }
+            Ok(TargetEvent::Ready) => log::info!(target: "migrate", "migrate {name}: all here, READY"),
+            Ok(TargetEvent::Running { downtime_ns }) => {
+                log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
+            }
+            Ok(TargetEvent::Finished(outcome)) => {
+                match outcome {
+                    TargetOutcome::Runs => {}
+                    TargetOutcome::Checked => {
+                        log::info!(target: "migrate", "migrate {name}: checked, it fits")
+                    }
+                    TargetOutcome::Refused(why) => {
+                        log::warn!(target: "migrate", "migrate {name}: refused: {why}")
+                    }
+                    TargetOutcome::Failed(reason) => {
+                        log::error!(target: "migrate", "migrate {name}: failed: {reason}")
+                    }
+                }
+                close(self.connection);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Incoming {
+    pub(super) fn uses(&self, vm: &Arc<Vm>) -> bool {
+        self.vm.vm.as_ref().is_some_and(|own| Arc::ptr_eq(own, vm))
+    }
+}
+
+impl TargetMemory for Arriving {
+    fn write_page(&mut self, gfn: u64, page: &[u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        let gpa = Gpa(gfn.saturating_mul(PAGE_SIZE));
+        self.vm.as_ref().ok_or(MemoryError { gpa, len: PAGE_BYTES })?.memory.write(gpa, page)
+    }
+
+    fn fill_page(&mut self, gfn: u64, word: u64) -> Result<(), MemoryError> {
+        let error = MemoryError { gpa: Gpa(gfn.saturating_mul(PAGE_SIZE)), len: PAGE_BYTES };
+        self.vm.as_ref().ok_or(error)?.memory.fill_page(gfn, word)
+    }
+}
+
+impl TargetVm for Arriving {
+    fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+        let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
+        let guest = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        policy::fits(&guest)?;
+        Clock::new(offer.shape.tsc_hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
+        if offer.shape.vcpus != 1 {
+            return Err(format!("{} vCPUs; this version runs 1", offer.shape.vcpus));
+        }
+        if let Some(device) = offer.shape.devices.iter().find(|d| !DEVICES.contains(&d.as_str())) {
+            return Err(format!("device {device} is not known here"));
+        }
+        for vm in registry::all() {
+            if vm.name == offer.hello.vm_name || vm.uuid == offer.hello.vm_uuid {
+                return Err(format!("vm {} is on this host already ({})", vm.name, vm.state().name()));
+            }
+        }
+        let wanted: u64 = offer.shape.mem_ranges().iter().map(|range| range.len).sum();
+        let free = frame::stats().free;
+        if wanted > free {
+            return Err(format!("{} MiB of guest memory, {} MiB free here", wanted >> 20, free >> 20));
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        Poll::Ready(self.make(offer))
+    }
+
+    fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
+        let vm =
+            self.vm.as_ref().ok_or_else(|| StateError { kind: "vm".into(), why: "it is not made".into() })?;
+        self.tsc = state::import(vm, records)?;
+        Ok(())
+    }
+
+    fn run(&mut self, downtime_ns: u64) {
+        let Some(vm) = &self.vm else { return };
+        let elapsed = u128::from(downtime_ns) * u128::from(vm.clock.hz()) / 1_000_000_000;
+        vm.clock.set(self.tsc.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)));
+        vm.let_run();
+    }
+
+    fn destroy(&mut self) {
+        if let Some(vm) = self.vm.take() {
+            vm.destroy();
+        }
+    }
+}
+
+impl Arriving {
+    fn make(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+        let policy = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        let vm = create::empty(Spec {
+            name: offer.hello.vm_name.clone(),
+            uuid: offer.hello.vm_uuid,
+            debug_exit: false,
+            ranges: offer.shape.mem_ranges(),
+            policy,
+            vcpus: offer.shape.vcpus,
+            hz: offer.shape.tsc_hz,
+        })?;
+        vm.set_state(State::Incoming);
+        registry::insert(Arc::clone(&vm))?;
+        self.vm = Some(vm);
+        Ok(())
+    }
+}

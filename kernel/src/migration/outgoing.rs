@@ -1,0 +1,184 @@
+//! The source's end: a VM of this host as the protocol's `SourceVm`.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+use core::task::Poll;
+use migrate::{Hello, PAGE_BYTES, Reason, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm};
+use net::Connection;
+use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
+
+use super::link::TcpLink;
+use super::{Ended, boot_id, close, shape, state, tuning};
+use crate::arch::tsc;
+use crate::entropy;
+use crate::net as network;
+use crate::vm::{State, Vm, registry, sched};
+
+/// A migration from this host.
+pub(super) struct Outgoing {
+    to: SocketAddrV4,
+    connection: Connection,
+    source: Source,
+    vm: Leaving,
+}
+
+/// The VM that leaves.
+struct Leaving {
+    vm: Arc<Vm>,
+    to: SocketAddrV4,
+    /// This migration asked the vCPUs to stop.
+    stopped: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(vm: Arc<Vm>, to: SocketAddrV4, connection: Connection, check_only: bool) -> Self {
+        let hello = Hello {
+            migration: entropy::uuid(),
+            vm_uuid: vm.uuid,
+            boot: boot_id(),
+            vm_name: vm.name.clone(),
+            check_only,
+        };
+        let params = SourceParams {
+            hello,
+            policy: vm.policy.encode(),
+            shape: shape(&vm),
+            tuning: tuning(),
+            hz: tsc::hz(),
+        };
+        let source = Source::new(params, tsc::read());
+        Self { to, connection, source, vm: Leaving { vm, to, stopped: false } }
+    }
+
+    pub(super) fn vm(&self) -> &Vm {
+        &self.vm.vm
+    }
+
+    pub(super) fn to(&self) -> SocketAddrV4 {
+        self.to
+    }
+
+    /// Works for a bounded time; the answer is given once, when it is over.
+    pub(super) fn poll(&mut self) -> Option<Ended> {
+        let Self { source, vm, connection, .. } = self;
+        let event = network::with_stack(|stack| {
+            let mut link = TcpLink { stack, connection: *connection };
+            Ok(source.poll(tsc::read(), &mut link, vm))
+        });
+        let name = &self.vm.vm.name;
+        match event.ok()? {
+            SourceEvent::Waiting | SourceEvent::Working => None,
+            SourceEvent::Round(stats) => {
+                log::info!(target: "migrate", "migrate {name}: {stats}");
+                None
+            }
+            SourceEvent::Given => {
+                log::info!(target: "migrate", "vm {name}: given to {}", self.to.ip());
+                None
+            }
+            SourceEvent::Finished(outcome) => {
+                close(self.connection);
+                Some(ended(name, outcome))
+            }
+        }
+    }
+}
+
+fn ended(name: &str, outcome: SourceOutcome) -> Ended {
+    match outcome {
+        SourceOutcome::Done(summary) => {
+            log::info!(target: "migrate", "migrate {name}: {summary}");
+            Ended::Done
+        }
+        SourceOutcome::Checked => {
+            log::info!(target: "migrate", "migrate {name}: check: the target would take it");
+            Ended::Done
+        }
+        SourceOutcome::Failed(reason) => {
+            log::error!(target: "migrate", "migrate {name}: failed: {reason} (running here)");
+            match reason {
+                Reason::Refused(why) => Ended::Refused(why),
+                other => Ended::Failed(alloc::format!("{other} (running here)")),
+            }
+        }
+        SourceOutcome::Unknown(reason) => {
+            log::error!(target: "migrate", "migrate {name}: unknown: {reason} (paused here)");
+            Ended::Failed(alloc::format!(
+                "{reason}; vm {name} is paused here, and may run on the target: look there before `vm destroy` here"
+            ))
+        }
+    }
+}
+
+impl SourceVm for Leaving {
+    fn start_tracking(&mut self) -> Result<(), String> {
+        let method = Vm::best_method();
+        log::info!(target: "migrate", "migrate {}: to {}, dirty tracking by {}", self.vm.name, self.to, method.name());
+        self.vm.start_tracking(method).map_err(|error| error.to_string())
+    }
+
+    fn harvest(&mut self) -> Poll<u64> {
+        self.vm.harvest();
+        Poll::Ready(self.vm.to_send.count())
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        let page = self.vm.to_send.next(from)?;
+        self.vm.to_send.remove(page);
+        Some(page)
+    }
+
+    fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        self.vm.memory.read(Gpa(gfn.saturating_mul(PAGE_SIZE)), page)
+    }
+
+    fn pause(&mut self) -> Poll<()> {
+        if !self.stopped {
+            self.stopped = true;
+            self.vm.ask_pause();
+        }
+        sched::run_requests_here(&self.vm);
+        if self.vm.is_off() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn resume(&mut self) {
+        if !core::mem::take(&mut self.stopped) {
+            return;
+        }
+        // It may have ended by itself in the same moment: then there is nothing to resume.
+        if self.vm.state() == State::Running {
+            self.vm.stop_vcpus();
+            self.vm.let_run();
+        }
+    }
+
+    fn give_back(&mut self) {
+        // Nothing is lost: the next attempt starts with every page of RAM.
+    }
+
+    fn stop_tracking(&mut self) {
+        self.vm.stop_tracking();
+    }
+
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        match self.vm.state() {
+            State::Running => state::export(&self.vm),
+            other => Err(alloc::format!("the VM is {} by now", other.name())),
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.vm.set_state(State::Given);
+    }
+
+    fn free(&mut self) {
+        registry::remove(&self.vm);
+        log::info!(target: "migrate", "vm {}: freed", self.vm.name);
+    }
+
+    fn mark_unknown(&mut self) {
+        self.vm.set_state(State::Unknown);
+    }
+}
