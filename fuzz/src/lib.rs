@@ -10,6 +10,7 @@ mod memory;
 pub mod migration;
 mod net_frames;
 mod operator;
+mod policy;
 pub use memory::Ram;
 pub mod replay;
 
@@ -24,6 +25,8 @@ pub const TARGETS: &[Target] = &[
     ("acpi", firmware::acpi),
     ("bootinfo", firmware::bootinfo),
     ("cmdline", operator::cmdline),
+    ("cpu_host", policy::host),
+    ("cpu_policy", policy::decode),
     ("devices_access", devices::access),
     ("devices_import", devices::import),
     ("guest_load", guest::load_image),
@@ -48,13 +51,15 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let [to_target, to_source] = migration::record();
     // The same, to be sealed again after a mutation.
     let sealed = |stream: &[u8]| [&[1], &stream[1..]].concat();
-    vec![
+    let mut seeds = vec![
         ("devices_import", "fresh", devices::encode(&devices::platform().export())),
         ("migrate_source", "sealed", sealed(&to_source)),
         ("migrate_source", "whole", to_source),
         ("migrate_target", "sealed", sealed(&to_target)),
         ("migrate_target", "whole", to_target),
-    ]
+    ];
+    seeds.extend(policy::made_seeds());
+    seeds
 }
 
 /// Takes an input apart; behind its end there are zeros.

@@ -1,0 +1,94 @@
+//! CPU policies: as bytes from another host, and the CPU of a host that enumerates anything.
+
+use cpu_policy::{Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, RULES, Shape};
+
+const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
+
+/// A host that can give exactly `level`.
+fn host_of(level: &Level) -> HostPolicy {
+    HostPolicy {
+        raw: level.features(),
+        features: level.features(),
+        vendor: *b"GenuineIntel",
+        signature: 0x5_0654,
+        max_leaf: 0x20,
+        phys_bits: 52,
+        linear_bits: 57,
+        xcr0: 0xE7,
+    }
+}
+
+/// What the other host says its guest sees.
+pub fn decode(data: &[u8]) {
+    match GuestPolicy::decode(data) {
+        Ok(policy) => {
+            let again = GuestPolicy::decode(&policy.encode());
+            assert_eq!(again.as_ref(), Ok(&policy), "it changes on its way");
+            LEVELS.iter().for_each(|level| drop(policy.fits(&host_of(level)).map_err(|m| m.to_string())));
+            ask(&policy);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Everything a guest can ask.
+fn ask(policy: &GuestPolicy) {
+    let state = || Dynamic { apic_id: 0, cr4: u64::MAX, xcr0: 0xE7 };
+    for leaf in (0..0x40).chain(0x4000_0000..0x4000_0010).chain(0x8000_0000..0x8000_0010).chain([u32::MAX]) {
+        for subleaf in [0, 1, 2, 9, 63, u32::MAX] {
+            let _ = policy.cpuid(leaf, subleaf, state);
+        }
+    }
+    assert!(!policy.xcr0_valid(0), "x87 state cannot be off");
+    for bit in 0..64 {
+        let value = 1 | 1 << bit;
+        assert!(!policy.xcr0_valid(value) || value & !policy.xcr0_allowed() == 0, "XCR0 {value:#x}");
+        let _ = policy.xsave_size(value);
+    }
+    for rule in RULES {
+        let _ = policy.read_msr(rule.first);
+        for value in [0, 1, u64::MAX, 1 << 63] {
+            let _ = policy.write_msr(rule.first, value);
+        }
+    }
+    let _ = policy.read_msr(0xDEAD_BEEF);
+}
+
+/// A host's enumeration: 16 bytes for each leaf in turn, and 8 for each MSR, again from the start at the end.
+pub fn host(data: &[u8]) {
+    if data.len() < 16 {
+        return;
+    }
+    let at = |index: u32, len: usize| (index.wrapping_mul(0x9E37_79B1) as usize) % (data.len() + 1 - len);
+    let cpuid = |leaf: u32, subleaf: u32| {
+        // The ranges end where they do on real CPUs: what is behind them comes from the input all the same.
+        let from = at(leaf ^ subleaf << 16, 16);
+        let word =
+            |i: usize| u32::from_le_bytes(data[from + 4 * i..from + 4 * i + 4].try_into().expect("4 bytes"));
+        [word(0), word(1), word(2), word(3)]
+    };
+    let msr = |index: u32| {
+        let from = at(index, 8);
+        (index & 1 == 0).then(|| u64::from_le_bytes(data[from..from + 8].try_into().expect("8 bytes")))
+    };
+    let host = HostPolicy::from_reader(cpuid, msr);
+    let given: Vec<&str> = host.levels().map(|level| level.name).collect();
+    for level in LEVELS {
+        match GuestPolicy::render(level, SHAPE, &host) {
+            Ok(policy) => {
+                assert!(given.contains(&level.name));
+                assert_eq!(GuestPolicy::decode(&policy.encode()), Ok(policy));
+            }
+            Err(error) => assert!(!given.contains(&level.name) && !error.to_string().is_empty(), "{error}"),
+        }
+    }
+}
+
+/// Each level as it travels.
+pub(crate) fn made_seeds() -> impl Iterator<Item = (&'static str, &'static str, Vec<u8>)> {
+    LEVELS.iter().map(|level| {
+        let policy = GuestPolicy::render(level, SHAPE, &host_of(level));
+        let policy = policy.unwrap_or_else(|error| panic!("{}: {error}", level.name));
+        ("cpu_policy", level.name, policy.encode())
+    })
+}
