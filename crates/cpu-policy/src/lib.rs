@@ -1,3 +1,36 @@
 //! CPU levels as data, rendered CPUID tables, MSR policy and the comparison of a policy with a host.
+//!
+//! Everything is derived from one table of feature bits ([`FEATURES`]): what a host can give ([`HostPolicy`]),
+//! what a level is ([`Level`]), the CPUID table, XCR0, CR4, EFER and MSRs of a guest ([`GuestPolicy`]), and
+//! what stands in the way of a guest on a host ([`Misfit`]).
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod control;
+mod decode;
+mod feature;
+mod fits;
+mod host;
+mod level;
+mod msr;
+mod policy;
+mod render;
+mod table;
+mod wire;
+mod xsave;
+
+pub use control::{CR4_BITS, EFER_BITS};
+pub use feature::{
+    ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURES, Feature, FeatureInfo, FeatureSet, Kind, PLATFORM_INFO,
+    Place, Polarity, Reg,
+};
+pub use fits::{Misfit, Obstacle};
+pub use host::HostPolicy;
+pub use level::{Cache, CacheKind, LEVELS, Level};
+pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES};
+pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};
+pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};
+pub use wire::{DecodeError, MAX_ENCODED};
+pub use xsave::{COMPONENTS, Component, compacted_size, standard_size, xcr0_legal};

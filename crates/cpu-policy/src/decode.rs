@@ -1,0 +1,142 @@
+//! The checks of a policy that came from outside.
+
+use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, Place, Reg};
+use crate::msr::{MsrClass, MsrValues, RULES};
+use crate::policy::{GuestPolicy, Shape, check_shape};
+use crate::render::{VENDOR, xsave_rows};
+use crate::table::{CpuidTable, Row};
+use crate::wire::{DecodeError, Wire};
+
+const REGS: [Reg; 4] = [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx];
+const MAX_NAME: usize = 32;
+/// HTT: follows from the number of vCPUs.
+const HTT: u64 = 1 << 28;
+const LEAF1_EDX: Place = Place::Cpuid { leaf: 1, subleaf: 0, reg: Reg::Edx };
+
+pub(crate) fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
+    let name = wire.level.as_bytes();
+    let legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    if name.is_empty() || name.len() > MAX_NAME || !name.iter().all(legal) {
+        return Err(DecodeError::LevelName);
+    }
+    check_shape(&shape)?;
+    let table = CpuidTable::new(wire.rows)?;
+    ranges(&table)?;
+    let values = MsrValues(wire.msrs);
+    let features = features(&table, &values)?;
+    contradictions(features)?;
+    msrs(&values, features)?;
+    xsave(&table, features)?;
+    shape_rows(&table, &shape)?;
+    Ok(GuestPolicy::assemble(wire.level, wire.level_version, shape, table, features, values))
+}
+
+fn wrong(leaf: u32, subleaf: u32, why: &'static str) -> DecodeError {
+    DecodeError::Row { leaf, subleaf, why }
+}
+
+/// Leaf 0 and 80000000 are there, name Intel, and bound the others.
+fn ranges(table: &CpuidTable) -> Result<(), DecodeError> {
+    let word = |at: usize| u32::from_le_bytes([VENDOR[at], VENDOR[at + 1], VENDOR[at + 2], VENDOR[at + 3]]);
+    let [max, ebx, ecx, edx] = REGS.map(|reg| table.reg(0, 0, reg));
+    if [ebx, edx, ecx] != [word(0), word(4), word(8)] {
+        return Err(wrong(0, 0, "not GenuineIntel"));
+    }
+    let max_extended = table.reg(0x8000_0000, 0, Reg::Eax);
+    if max_extended < 0x8000_0008 {
+        return Err(wrong(0x8000_0000, 0, "no leaf 80000008"));
+    }
+    let max_hypervisor = table.reg(0x4000_0000, 0, Reg::Eax);
+    for row in table.rows() {
+        let max = [max, max_hypervisor, max_extended][(row.leaf >> 30) as usize % 3];
+        if row.leaf > max {
+            return Err(wrong(row.leaf, row.subleaf, "beyond the highest leaf"));
+        }
+        if row.leaf == 7 && row.subleaf > table.reg(7, 0, Reg::Eax) {
+            return Err(wrong(row.leaf, row.subleaf, "beyond the highest sub-leaf"));
+        }
+    }
+    let widths = table.reg(0x8000_0008, 0, Reg::Eax);
+    if !(32..=52).contains(&(widths & 0xff)) || widths >> 8 != 48 {
+        return Err(wrong(0x8000_0008, 0, "address widths"));
+    }
+    Ok(())
+}
+
+/// The features that the table enumerates; every bit of such a register is known.
+fn features(table: &CpuidTable, values: &MsrValues) -> Result<FeatureSet, DecodeError> {
+    let mut features = FeatureSet::EMPTY;
+    let mut place = None;
+    for row in FEATURES {
+        let bits = match row.place {
+            Place::Cpuid { leaf, subleaf, reg } => u64::from(table.reg(leaf, subleaf, reg)),
+            Place::Msr(index) if index == ARCH_CAPABILITIES => values.get(index).unwrap_or(0),
+            Place::Msr(_) => 0,
+        };
+        if place != Some(row.place) {
+            place = Some(row.place);
+            let beside = if row.place == LEAF1_EDX { HTT } else { 0 };
+            let known = FEATURES.iter().filter(|r| r.place == row.place && r.kind != Kind::Derived);
+            let known = known.fold(beside, |known, r| known | 1 << r.bit);
+            if bits & !known != 0 {
+                return Err(DecodeError::UnknownBits { place: row.place, bits: bits & !known });
+            }
+        }
+        if row.kind != Kind::Derived && bits & 1 << row.bit != 0 {
+            features.insert(row.feature);
+        }
+    }
+    Ok(features)
+}
+
+/// The set is closed, losses included.
+fn contradictions(features: FeatureSet) -> Result<(), DecodeError> {
+    for feature in features.iter() {
+        if let Some(need) = feature.info().needs.iter().find(|need| !features.contains(**need)) {
+            return Err(DecodeError::Contradiction { feature, need: *need });
+        }
+    }
+    Ok(())
+}
+
+/// Exactly the constant MSRs that these features bring, once each and in order.
+fn msrs(values: &MsrValues, features: FeatureSet) -> Result<(), DecodeError> {
+    let mut expected = RULES
+        .iter()
+        .filter(|rule| rule.class == MsrClass::Constant && rule.offered(features))
+        .map(|r| r.first);
+    for (index, _) in &values.0 {
+        if expected.next() != Some(*index) {
+            return Err(DecodeError::Msr(*index));
+        }
+    }
+    expected.next().map_or(Ok(()), |missing| Err(DecodeError::Msr(missing)))
+}
+
+/// Leaf D is what we would compute.
+fn xsave(table: &CpuidTable, features: FeatureSet) -> Result<(), DecodeError> {
+    let ours = xsave_rows(features);
+    let theirs = table.rows().iter().filter(|row| row.leaf == 0xd);
+    if theirs.clone().count() != ours.len() {
+        return Err(wrong(0xd, 0, "number of sub-leaves"));
+    }
+    match theirs.zip(&ours).find(|(theirs, ours)| theirs != ours) {
+        Some((row, _)) => Err(wrong(0xd, row.subleaf, "XSAVE layout")),
+        None => Ok(()),
+    }
+}
+
+/// The numbers that repeat the shape agree with it, and what is filled in per vCPU is empty.
+fn shape_rows(table: &CpuidTable, shape: &Shape) -> Result<(), DecodeError> {
+    let htt = table.reg(1, 0, Reg::Edx) >> 28 & 1;
+    if htt != u32::from(shape.vcpus > 1) || table.reg(1, 0, Reg::Ebx) >> 16 != shape.vcpus {
+        return Err(wrong(1, 0, "number of processors"));
+    }
+    for row in table.rows().iter().filter(|row| row.leaf == 0xb) {
+        let Row { subleaf, regs: [_, _, ecx, edx], .. } = *row;
+        if subleaf > 1 || ecx & 0xff != 0 || edx != 0 {
+            return Err(wrong(0xb, subleaf, "topology"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The comparison of what a guest needs with what a host gives.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::feature::{Feature, FeatureSet, Polarity};
+use crate::host::HostPolicy;
+use crate::level::Level;
+use crate::policy::GuestPolicy;
+use crate::render::VENDOR;
+use crate::xsave::{component_name, xcr0_of};
+
+/// One thing that stands between a guest and a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Obstacle {
+    /// The host is another vendor's.
+    Vendor([u8; 12]),
+    /// The host cannot give this feature.
+    Missing(Feature),
+    /// The host has this loss and the guest was not told.
+    Restriction(Feature),
+    /// The guest was told a wider physical address than the host has.
+    PhysBits {
+        /// Bits that the guest was told.
+        guest: u8,
+        /// Bits that the host has.
+        host: u8,
+    },
+    /// The same of linear addresses.
+    LinearBits {
+        /// Bits that the guest was told.
+        guest: u8,
+        /// Bits that the host has.
+        host: u8,
+    },
+    /// The host lacks this bit of XCR0, or lays the component out in its own way.
+    Xsave(u8),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Vendor(vendor) => {
+                f.write_str("CPU vendor ")?;
+                vendor.iter().try_for_each(|byte| write!(f, "{}", byte.escape_ascii()))
+            }
+            Self::Missing(feature) => write!(f, "{feature} missing"),
+            Self::Restriction(feature) => write!(f, "{feature} set here and not announced to the guest"),
+            Self::PhysBits { guest, host } => {
+                write!(f, "CPUID.80000008:EAX[7:0] physical address width {guest}, host {host}")
+            }
+            Self::LinearBits { guest, host } => {
+                write!(f, "CPUID.80000008:EAX[15:8] linear address width {guest}, host {host}")
+            }
+            Self::Xsave(bit) => write!(f, "CPUID.D.0:EAX[{bit}] {} state missing", component_name(bit)),
+        }
+    }
+}
+
+/// Why a guest cannot run on a host: everything that stands in the way, and the level that would do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Misfit {
+    /// What stands in the way, never empty.
+    pub obstacles: Vec<Obstacle>,
+    /// The highest level that the host can give and that asks for no more than the guest has.
+    pub cure: Option<&'static Level>,
+}
+
+impl Misfit {
+    /// The features that the host cannot give.
+    pub fn missing(&self) -> impl Iterator<Item = Feature> {
+        self.obstacles.iter().filter_map(|obstacle| match obstacle {
+            Obstacle::Missing(feature) => Some(*feature),
+            _ => None,
+        })
+    }
+}
+
+/// One line: the obstacles, then the cure.
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for obstacle in &self.obstacles {
+            write!(f, "{obstacle}; ")?;
+        }
+        match self.cure {
+            Some(level) => write!(f, "start the VM at level {}", level.name),
+            None => f.write_str("this host can give no level that the VM could start at"),
+        }
+    }
+}
+
+impl core::error::Error for Misfit {}
+
+/// What a guest needs of a host.
+pub(crate) struct Needs {
+    pub(crate) features: FeatureSet,
+    pub(crate) phys_bits: u8,
+    pub(crate) linear_bits: u8,
+    pub(crate) xcr0: u64,
+}
+
+impl Needs {
+    pub(crate) fn of_level(level: &Level) -> Self {
+        let features = level.features();
+        Self { features, phys_bits: level.phys_bits, linear_bits: 48, xcr0: xcr0_of(features) }
+    }
+}
+
+/// All obstacles, in the order of the feature table.
+pub(crate) fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    if host.vendor != *VENDOR {
+        found.push(Obstacle::Vendor(host.vendor));
+    }
+    let gains = needs.features.of_polarity(Polarity::Capability);
+    found.extend(gains.difference(host.features).iter().map(Obstacle::Missing));
+    let told = |loss: Feature| {
+        needs.features.contains(loss) || loss.implied_by().is_some_and(|more| needs.features.contains(more))
+    };
+    found.extend(host.restrictions().iter().filter(|loss| !told(*loss)).map(Obstacle::Restriction));
+    if needs.phys_bits > host.phys_bits {
+        found.push(Obstacle::PhysBits { guest: needs.phys_bits, host: host.phys_bits });
+    }
+    if needs.linear_bits > host.linear_bits {
+        found.push(Obstacle::LinearBits { guest: needs.linear_bits, host: host.linear_bits });
+    }
+    let lacking = needs.xcr0 & !host.xcr0;
+    found.extend((0..64).filter(|bit| lacking & 1 << bit != 0).map(Obstacle::Xsave));
+    found
+}
+
+/// The verdict on `needs`.
+pub(crate) fn verdict(needs: &Needs, host: &HostPolicy) -> Result<(), Misfit> {
+    let obstacles = obstacles(needs, host);
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    let within = |level: &&Level| {
+        let gains = level.features().of_polarity(Polarity::Capability);
+        gains.is_subset(needs.features)
+    };
+    Err(Misfit { obstacles, cure: host.levels().filter(within).last() })
+}
+
+impl GuestPolicy {
+    /// Whether this guest, as it was rendered, can run on `host`.
+    ///
+    /// # Errors
+    /// Everything that stands in the way.
+    pub fn fits(&self, host: &HostPolicy) -> Result<(), Misfit> {
+        let needs = Needs {
+            features: self.features(),
+            phys_bits: self.phys_bits(),
+            linear_bits: self.linear_bits(),
+            xcr0: self.xcr0_allowed(),
+        };
+        verdict(&needs, host)
+    }
+}

@@ -1,0 +1,239 @@
+//! The CPUID table of a guest, indexed directly: one look-up answers an exit.
+
+use alloc::vec::Vec;
+
+use crate::feature::Reg;
+use crate::xsave::{compacted_size, standard_size};
+
+/// Most rows that a table may have.
+pub const MAX_ROWS: usize = 128;
+/// The basic, hypervisor and extended leaves have as many slots each.
+const SLOTS: u32 = 32;
+
+const CR4_OSXSAVE: u64 = 1 << 18;
+const CR4_PKE: u64 = 1 << 22;
+const OSXSAVE: u32 = 1 << 27;
+const OSPKE: u32 = 1 << 4;
+/// XSAVEC and XSAVES in CPUID.D.1:EAX: with either, EBX is a size.
+const COMPACTS: u32 = 1 << 1 | 1 << 3;
+
+/// One row of a CPUID table: EAX and ECX on input; EAX, EBX, ECX, EDX of the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct Row {
+    /// EAX on input.
+    #[n(0)]
+    pub leaf: u32,
+    /// ECX on input; 0 for a leaf without sub-leaves.
+    #[n(1)]
+    pub subleaf: u32,
+    /// The answer: EAX, EBX, ECX, EDX, before [`Dynamic`] is applied.
+    #[n(2)]
+    pub regs: [u32; 4],
+}
+
+/// The state of a vCPU that some answers depend on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dynamic {
+    /// The (x2)APIC id.
+    pub apic_id: u32,
+    /// CR4 as the guest sees it.
+    pub cr4: u64,
+    /// XCR0.
+    pub xcr0: u64,
+}
+
+/// What [`Dynamic`] changes in an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fixup {
+    None,
+    /// APIC id in EBX, OSXSAVE.
+    Leaf1,
+    /// OSPKE.
+    Leaf7,
+    /// APIC id in EDX, sub-leaf in ECX.
+    Topology,
+    /// Size of the enabled components, standard format.
+    Standard,
+    /// The same, compacted.
+    Compacted,
+}
+
+/// One answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    regs: [u32; 4],
+    fixup: Fixup,
+}
+
+static ZERO: Entry = Entry { regs: [0; 4], fixup: Fixup::None };
+
+/// The rows of one leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Span {
+    first: u16,
+    count: u16,
+    /// Answers sub-leaves from `count` on.
+    rest: u16,
+    /// ANDed with the sub-leaf: all ones where the leaf has sub-leaves, else 0.
+    mask: u32,
+}
+
+/// Why rows are no table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TableError {
+    /// More than [`MAX_ROWS`].
+    #[error("{0} CPUID rows")]
+    TooMany(usize),
+    /// A leaf outside the three ranges.
+    #[error("CPUID leaf {0:#x} is out of range")]
+    Leaf(u32),
+    /// Rows that are not sorted, double, or skip a sub-leaf.
+    #[error("CPUID row {0:#x}.{1} is out of order")]
+    Order(u32, u32),
+}
+
+/// A guest's whole CPUID table. A leaf that is not in it answers zero, one above the highest basic leaf too.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CpuidTable {
+    spans: [Span; 4 * SLOTS as usize],
+    entries: Vec<Entry>,
+    rows: Vec<Row>,
+}
+
+/// True for a leaf whose answer depends on ECX (SDM 2A "CPUID").
+pub(crate) const fn is_indexed(leaf: u32) -> bool {
+    matches!(
+        leaf,
+        4 | 7 | 0xb | 0xd | 0xf | 0x10 | 0x12 | 0x14 | 0x17 | 0x18 | 0x1a | 0x1b | 0x1d | 0x1e | 0x1f
+    )
+}
+
+/// The slot of a leaf; None for one outside the three ranges.
+#[inline(always)]
+const fn slot(leaf: u32) -> Option<usize> {
+    if leaf & 0x3fff_ffe0 == 0 { Some(((leaf >> 30) * SLOTS + leaf % SLOTS) as usize) } else { None }
+}
+
+impl CpuidTable {
+    /// Makes a table of rows sorted by leaf and sub-leaf, each leaf's sub-leaves from 0 on without a gap.
+    ///
+    /// # Errors
+    /// Which row is at fault.
+    pub fn new(rows: Vec<Row>) -> Result<Self, TableError> {
+        if rows.len() > MAX_ROWS {
+            return Err(TableError::TooMany(rows.len()));
+        }
+        let none = Span { first: 0, count: 0, rest: 0, mask: 0 };
+        let (mut spans, mut entries) = ([none; 4 * SLOTS as usize], Vec::new());
+        entries.push(ZERO);
+        let mut last: Option<&Row> = None;
+        for row in &rows {
+            let span = slot(row.leaf).filter(|_| row.leaf >> 30 != 3).and_then(|slot| spans.get_mut(slot));
+            let span = span.ok_or(TableError::Leaf(row.leaf))?;
+            let follows = last.is_none_or(|last| last.leaf < row.leaf);
+            let next = last.is_some_and(|last| {
+                last.leaf == row.leaf && is_indexed(row.leaf) && last.subleaf + 1 == row.subleaf
+            });
+            if !(follows && row.subleaf == 0 || next) {
+                return Err(TableError::Order(row.leaf, row.subleaf));
+            }
+            if follows {
+                let rest = if row.leaf == 0xb {
+                    entries.push(Entry { regs: [0; 4], fixup: Fixup::Topology });
+                    entries.len() as u16 - 1
+                } else {
+                    0
+                };
+                let mask = if is_indexed(row.leaf) { u32::MAX } else { 0 };
+                *span = Span { first: entries.len() as u16, count: 0, rest, mask };
+            }
+            span.count += 1;
+            entries.push(Entry { regs: row.regs, fixup: fixup(row) });
+            last = Some(row);
+        }
+        Ok(Self { spans, entries, rows })
+    }
+
+    /// The entry that answers EAX = `leaf`, ECX = `subleaf`.
+    #[must_use]
+    #[inline(always)]
+    pub fn lookup(&self, leaf: u32, subleaf: u32) -> &Entry {
+        let Some(slot) = slot(leaf) else { return &ZERO };
+        let span = &self.spans[slot];
+        let index = subleaf & span.mask;
+        let at =
+            if index < u32::from(span.count) { u32::from(span.first) + index } else { u32::from(span.rest) };
+        self.entries.get(at as usize).unwrap_or(&ZERO)
+    }
+
+    /// The registers that answer EAX = `leaf`, ECX = `subleaf`; `state` is asked only where they depend on it.
+    #[must_use]
+    #[inline(always)]
+    pub fn answer(&self, leaf: u32, subleaf: u32, state: impl FnOnce() -> Dynamic) -> [u32; 4] {
+        let entry = self.lookup(leaf, subleaf);
+        if entry.fixup == Fixup::None { entry.regs } else { entry.fixed(subleaf, &state()) }
+    }
+
+    /// The rows that the table was made of.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// A register before [`Dynamic`] is applied; 0 where there is no such row.
+    #[must_use]
+    pub fn reg(&self, leaf: u32, subleaf: u32, reg: Reg) -> u32 {
+        let row = self.rows.iter().find(|row| row.leaf == leaf && row.subleaf == subleaf);
+        row.map_or(0, |row| row.regs[reg as usize])
+    }
+}
+
+impl Entry {
+    /// The registers before [`Dynamic`] is applied.
+    #[must_use]
+    pub fn regs(&self) -> &[u32; 4] {
+        &self.regs
+    }
+
+    /// True where the answer depends on [`Dynamic`].
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.fixup != Fixup::None
+    }
+
+    /// The registers for a vCPU in this state. No jump table: the exit path has no indirect branch.
+    #[must_use]
+    pub fn fixed(&self, subleaf: u32, state: &Dynamic) -> [u32; 4] {
+        let [eax, mut ebx, mut ecx, mut edx] = self.regs;
+        if self.fixup == Fixup::Leaf1 {
+            ebx |= state.apic_id << 24;
+            if state.cr4 & CR4_OSXSAVE != 0 {
+                ecx |= OSXSAVE;
+            }
+        } else if self.fixup == Fixup::Leaf7 {
+            if state.cr4 & CR4_PKE != 0 {
+                ecx |= OSPKE;
+            }
+        } else if self.fixup == Fixup::Topology {
+            ecx |= subleaf & 0xff;
+            edx = state.apic_id;
+        } else if self.fixup == Fixup::Standard {
+            ebx = standard_size(state.xcr0);
+        } else if self.fixup == Fixup::Compacted {
+            ebx = compacted_size(state.xcr0);
+        }
+        [eax, ebx, ecx, edx]
+    }
+}
+
+fn fixup(row: &Row) -> Fixup {
+    match (row.leaf, row.subleaf) {
+        (1, _) => Fixup::Leaf1,
+        (7, 0) => Fixup::Leaf7,
+        (0xb, _) => Fixup::Topology,
+        (0xd, 0) if row.regs[0] != 0 => Fixup::Standard,
+        (0xd, 1) if row.regs[0] & COMPACTS != 0 => Fixup::Compacted,
+        _ => Fixup::None,
+    }
+}

@@ -1,0 +1,156 @@
+//! Which host gives which level, and what is said where it does not.
+
+mod common;
+
+use common::*;
+use cpu_policy::{Feature, FeatureSet, GuestPolicy, Kind, LEVELS, Obstacle, Polarity, RenderError, Shape};
+
+#[test]
+fn each_host_gives_the_levels_of_its_generation() {
+    let cases: &[(Dump, &[&str])] = &[
+        (PENRYN, &[]),
+        (LYNNFIELD, &["nehalem"]),
+        // The emulated Arrandale has no PCID, which Westmere-EP has.
+        (ARRANDALE, &["nehalem"]),
+        (SANDY_BRIDGE, &["nehalem", "westmere", "sandybridge"]),
+        (IVY_BRIDGE, &["nehalem", "westmere", "sandybridge", "ivybridge"]),
+        (HASWELL, &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell"]),
+        (BROADWELL, &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell"]),
+        (
+            SKYLAKE_X,
+            &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell", "skylake-server"],
+        ),
+        // No CLWB.
+        (CANNON_LAKE, &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell"]),
+        (ICE_LAKE, &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell"]),
+        (
+            TIGER_LAKE,
+            &["nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell", "skylake-server"],
+        ),
+    ];
+    for (dump, expected) in cases {
+        let host = dump.policy();
+        let given: Vec<_> = host.levels().map(|level| level.name).collect();
+        assert_eq!(given, *expected, "{}", dump.model);
+        for level in LEVELS {
+            let rendered = GuestPolicy::render(level, SHAPE, &host);
+            assert_eq!(rendered.is_ok(), expected.contains(&level.name), "{} on {}", level.name, dump.model);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_bits_and_cure() {
+    let error = GuestPolicy::render(level("haswell"), SHAPE, &SANDY_BRIDGE.policy()).unwrap_err();
+    let RenderError::Refused { misfit, .. } = &error else { panic!("{error}") };
+    let missing: Vec<_> = misfit.missing().collect();
+    use Feature::*;
+    let expected =
+        [Fma, Movbe, F16c, Rdrand, Fsgsbase, Bmi1, Avx2, Smep, Bmi2, Erms, Invpcid, Lzcnt, Page1gb];
+    assert_eq!(FeatureSet::of(&missing), FeatureSet::of(&expected));
+    let text = error.to_string();
+    assert!(text.starts_with("level haswell: CPUID.1:ECX[12] FMA missing; "), "{text}");
+    assert!(text.contains("CPUID.7.0:EBX[5] AVX2 missing; "), "{text}");
+    assert!(text.contains("CPUID.80000001:ECX[5] LZCNT missing; "), "{text}");
+    assert!(text.ends_with("; start the VM at level sandybridge"), "{text}");
+}
+
+#[test]
+fn avx512_needs_its_state() {
+    let host = Dump { xcr0: 7, ..SKYLAKE_X }.policy();
+    assert!(!host.features.contains(Feature::Avx512f) && !host.features.contains(Feature::Avx512bw));
+    assert!(host.features.contains(Feature::Avx2));
+    let misfit = render("skylake-server").fits(&host).unwrap_err();
+    for bit in 5..8 {
+        assert!(misfit.obstacles.contains(&Obstacle::Xsave(bit)));
+    }
+    assert!(misfit.to_string().contains("CPUID.D.0:EAX[7] Hi16_ZMM state missing"), "{misfit}");
+    assert_eq!(misfit.cure.map(|level| level.name), Some("broadwell"));
+    // One AVX-512 component alone is none.
+    assert_eq!(Dump { xcr0: 0x27, ..SKYLAKE_X }.policy().xcr0, 7);
+}
+
+#[test]
+fn an_empty_sub_leaf_costs_the_component() {
+    assert!(!ICE_LAKE.policy().features.contains(Feature::Pku));
+    let real = Dump { no_pkru_leaf: false, ..ICE_LAKE }.policy();
+    assert!(real.features.contains(Feature::Pku));
+    assert_eq!(real.xcr0, 0x2e7);
+}
+
+#[test]
+fn secondary_controls_gate_instructions() {
+    let host = Dump { controls2: 0, ..SKYLAKE_X }.policy();
+    for feature in [Feature::Rdtscp, Feature::Invpcid, Feature::Xsaves] {
+        assert!(host.raw.contains(feature) && !host.features.contains(feature), "{feature}");
+    }
+    assert!(host.features.contains(Feature::Xsavec));
+    let misfit = render("nehalem").fits(&host).unwrap_err();
+    assert_eq!(misfit.missing().collect::<Vec<_>>(), [Feature::Rdtscp]);
+    assert_eq!(misfit.cure, None);
+}
+
+#[test]
+fn losses_are_announced_or_refused() {
+    // The levels announce what Skylake loses, so that a guest from Sandy Bridge may come.
+    let guest = GuestPolicy::render(level("sandybridge"), SHAPE, &SANDY_BRIDGE.policy()).unwrap();
+    assert_eq!(guest.fits(&SKYLAKE_X.policy()), Ok(()));
+    // RSBA covers RRSBA.
+    let host = Dump { arch_capabilities: 1 << 2 | 1 << 19, ..TIGER_LAKE }.policy();
+    assert_eq!(host.restrictions().iter().count(), 4);
+    assert_eq!(guest.fits(&host), Ok(()));
+    // A guest that was not told is refused by name, and no level below cures a loss by itself.
+    let mut rows = guest.table().rows().to_vec();
+    let leaf7 = rows.iter_mut().find(|row| row.leaf == 7).unwrap();
+    leaf7.regs[1] &= !(1 << 6);
+    let untold = rewire(&guest, &rows);
+    let misfit = untold.fits(&SKYLAKE_X.policy()).unwrap_err();
+    assert_eq!(misfit.obstacles, [Obstacle::Restriction(Feature::FdpExcptnOnly)]);
+    assert!(misfit.to_string().starts_with("CPUID.7.0:EBX[6] FDP_EXCPTN_ONLY set here"), "{misfit}");
+    assert_eq!(untold.fits(&SANDY_BRIDGE.policy()), Ok(()));
+}
+
+/// The policy with other rows, by way of its bytes.
+fn rewire(guest: &GuestPolicy, rows: &[cpu_policy::Row]) -> GuestPolicy {
+    let old = minicbor::to_vec(guest.table().rows()).unwrap();
+    let new = minicbor::to_vec(rows).unwrap();
+    let bytes = guest.encode();
+    let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
+    let bytes = [&bytes[..at], &new, &bytes[at + old.len()..]].concat();
+    GuestPolicy::decode(&bytes).unwrap()
+}
+
+#[test]
+fn widths_and_vendor() {
+    let narrow = Dump { phys_bits: 39, ..HASWELL }.policy();
+    let misfit = render("haswell").fits(&narrow).unwrap_err();
+    assert_eq!(misfit.obstacles, [Obstacle::PhysBits { guest: 40, host: 39 }]);
+    assert!(GuestPolicy::render(level("haswell"), Shape { phys_bits: Some(39), ..SHAPE }, &narrow).is_ok());
+    let other = Dump { vendor: b"AuthenticAMD", ..SKYLAKE_X }.policy();
+    let misfit = render("nehalem").fits(&other).unwrap_err();
+    assert_eq!(misfit.obstacles, [Obstacle::Vendor(*b"AuthenticAMD")]);
+    assert!(misfit.to_string().starts_with("CPU vendor AuthenticAMD; "), "{misfit}");
+}
+
+#[test]
+fn the_move_the_demo_makes() {
+    let [new, old] = [SKYLAKE_X.policy(), HASWELL.policy()];
+    let guest = GuestPolicy::render(level("haswell"), SHAPE, &new).unwrap();
+    assert_eq!(guest.fits(&old), Ok(()));
+    assert!(!guest.has(Feature::Avx512f) && !guest.has(Feature::Rdseed));
+    let back = GuestPolicy::decode(&guest.encode()).unwrap();
+    assert_eq!(back.fits(&new), Ok(()));
+    // The level that both can give is the meet's, not the older host's word for it.
+    let meet = new.features.meet(old.features);
+    assert!(level("haswell").features().of_polarity(Polarity::Capability).is_subset(meet));
+}
+
+#[test]
+fn hidden_is_never_given_and_emulated_always_is() {
+    for dump in DUMPS {
+        let host = dump.policy();
+        let hidden = FeatureSet::of_kind(Kind::Hidden).union(FeatureSet::of_kind(Kind::Derived));
+        assert!(host.features.intersection(hidden).is_empty(), "{}", dump.model);
+        assert!(FeatureSet::of_kind(Kind::Emulated).is_subset(host.features), "{}", dump.model);
+    }
+}
