@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use cmdline::{Console, LogLevel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -12,11 +12,10 @@ use crate::arch::serial::Serial;
 use crate::arch::tsc;
 
 /// Bytes of log that are kept.
-const RING: usize = 64 << 10;
+const SIZE: usize = 64 << 10;
 
 struct Sink {
     serial: Option<Serial>,
-    ring: [u8; RING],
     /// Bytes written since the start.
     written: usize,
     /// Bytes of them that the serial port has taken.
@@ -27,9 +26,11 @@ struct Sink {
     deferred: bool,
 }
 
+/// The last bytes written; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
+static RING: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
+
 static SINK: Mutex<Sink> = Mutex::new(Sink {
     serial: None,
-    ring: [0; RING],
     written: 0,
     sent: 0,
     line_feed_due: false,
@@ -38,14 +39,19 @@ static SINK: Mutex<Sink> = Mutex::new(Sink {
 /// A panic found the log locked for good.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
+/// The place of the `n`th byte since the start.
+fn slot(n: usize) -> &'static AtomicU8 {
+    &RING[n % SIZE]
+}
+
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             // The ring is also the queue to the port: what it has not sent must not be overwritten.
-            if self.written - self.sent == RING {
+            if self.written - self.sent == SIZE {
                 self.flush();
             }
-            self.ring[self.written % RING] = byte;
+            slot(self.written).store(byte, Ordering::Relaxed);
             self.written += 1;
         }
         if !self.deferred {
@@ -74,7 +80,7 @@ impl Sink {
         }
         let mut room = serial.room();
         while room > 0 && self.sent < self.written {
-            let byte = self.ring[self.sent % RING];
+            let byte = slot(self.sent).load(Ordering::Relaxed);
             if byte == b'\n' && !self.line_feed_due {
                 self.line_feed_due = true;
                 serial.put(b'\r');
@@ -179,8 +185,8 @@ pub(crate) fn read_byte() -> Option<u8> {
 /// What the ring holds, oldest first, from the first whole line.
 pub(crate) fn recent() -> String {
     let sink = SINK.lock();
-    let start = sink.written.saturating_sub(RING);
-    let bytes: alloc::vec::Vec<u8> = (start..sink.written).map(|i| sink.ring[i % RING]).collect();
+    let start = sink.written.saturating_sub(SIZE);
+    let bytes: alloc::vec::Vec<u8> = (start..sink.written).map(|i| slot(i).load(Ordering::Relaxed)).collect();
     drop(sink);
     let text = String::from_utf8_lossy(&bytes);
     let cut = if start == 0 { 0 } else { text.find('\n').map_or(0, |i| i + 1) };

@@ -13,6 +13,9 @@ static MICROS: AtomicU64 = AtomicU64::new(0);
 const PIT_HZ: u64 = 1_193_182;
 /// Most half-periods that [`measure`] watches, 1 ms each.
 const MAX_HALVES: usize = 25;
+/// How far off the edges of one measurement may be in all: polling a port takes a microsecond on real machines, and
+/// emulators keep the PIT's time in microseconds.
+const DOUBT_MICROS: u64 = 2;
 const PIT_CHANNEL_2: u16 = 0x42;
 const PIT_COMMAND: u16 = 0x43;
 const SPEAKER: u16 = 0x61;
@@ -49,8 +52,9 @@ pub(crate) fn delay(micros: u64) {
 pub(crate) fn calibrate() -> bool {
     // A slow (emulated) CPU resolves the PIT finely and pays for each millisecond; a fast one can wait longer.
     let Some(coarse) = measure(1) else { return false };
-    let Some(hz) = measure(if coarse < 200_000_000 { 5 } else { MAX_HALVES }) else { return false };
-    let hz = settle(hz);
+    let halves = if coarse < 200_000_000 { 10 } else { MAX_HALVES };
+    let Some(hz) = measure(halves) else { return false };
+    let hz = settle(hz, DOUBT_MICROS * 1_000 / halves as u64);
     HZ.store(hz, Ordering::Relaxed);
     MICROS.store((1_000_000 << 32) / hz.max(1), Ordering::Relaxed);
     true
@@ -93,13 +97,9 @@ fn edge() -> Option<u64> {
 
 /// The exact frequency where it is known: CPUID leaf 0x15 or a whole number of MHz, if the measurement cannot tell it
 /// from what was measured. Two hosts of one kind then agree to the last digit.
-fn settle(measured: u64) -> u64 {
-    const DOUBT_PPM: u64 = 150;
-    let agrees = |hz: u64| {
-        hz != 0
-            && hz.abs_diff(measured)
-                <= measured / 1_000_000 * DOUBT_PPM + measured % 1_000_000 * DOUBT_PPM / 1_000_000
-    };
+fn settle(measured: u64, doubt_ppm: u64) -> u64 {
+    let doubt = u64::try_from(u128::from(measured) * u128::from(doubt_ppm) / 1_000_000).unwrap_or(0);
+    let agrees = |hz: u64| hz != 0 && hz.abs_diff(measured) <= doubt;
     let told = raw_cpuid::CpuId::new().get_tsc_info().and_then(|info| info.tsc_frequency());
     let whole = (measured + 500_000) / 1_000_000 * 1_000_000;
     told.into_iter().chain([whole]).find(|&hz| agrees(hz)).unwrap_or(measured)
