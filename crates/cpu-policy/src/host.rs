@@ -3,7 +3,7 @@
 use crate::feature::{CORE_CAPABILITIES, FEATURES, Feature, FeatureSet, Kind, Place, Polarity};
 use crate::fits::{Needs, obstacles};
 use crate::level::{LEVELS, Level};
-use crate::xsave::{COMPONENTS, SSE, X87, xcr0_legal};
+use crate::xsave::{COMPONENTS, SSE, X87, legal_part};
 
 /// IA32_VMX_PROCBASED_CTLS2: its high half has the secondary controls that may be 1.
 const VMX_PROCBASED_CTLS2: u32 = 0x48b;
@@ -99,7 +99,7 @@ impl HostPolicy {
     }
 }
 
-/// The components of XCR0 that this host has, laid out as everywhere.
+/// The components of XCR0 that this host has and lays out as the SDM's examples and all Xeons do.
 fn host_xcr0(cpuid: &impl Fn(u32, u32) -> [u32; 4]) -> u64 {
     let [low, _, _, high] = cpuid(0xd, 0);
     let has = u64::from(low) | u64::from(high) << 32;
@@ -111,15 +111,14 @@ fn host_xcr0(cpuid: &impl Fn(u32, u32) -> [u32; 4]) -> u64 {
             xcr0 |= 1 << component.bit;
         }
     }
-    // AVX-512 is whole or not there.
-    if xcr0_legal(xcr0) { xcr0 } else { xcr0 & (X87 | SSE | 1 << 2) }
+    legal_part(xcr0)
 }
 
 /// What of `raw` a guest can be given.
 fn given(raw: FeatureSet, xcr0: u64, controls: Option<u64>) -> FeatureSet {
     let mut gains =
         raw.intersection(FeatureSet::of_kind(Kind::Native)).union(FeatureSet::of_kind(Kind::Emulated));
-    if xcr0 & X87 == 0 {
+    if xcr0 == 0 {
         gains.remove(Feature::Xsave);
     }
     for component in COMPONENTS.iter().filter(|c| xcr0 & 1 << c.bit == 0) {

@@ -69,6 +69,17 @@ pub const fn xcr0_legal(xcr0: u64) -> bool {
         && (xcr0 & AVX512 == 0 || xcr0 & AVX512 == AVX512 && xcr0 & AVX != 0)
 }
 
+/// The largest part of `xcr0` that is legal; 0 where there is none with x87 and SSE state.
+pub(crate) const fn legal_part(mut xcr0: u64) -> u64 {
+    if xcr0 & (X87 | SSE) != X87 | SSE {
+        return 0;
+    }
+    if xcr0 & AVX == 0 || xcr0 & AVX512 != AVX512 {
+        xcr0 &= !AVX512;
+    }
+    xcr0
+}
+
 /// Bytes of an XSAVE area in the standard format with these components.
 #[must_use]
 pub fn standard_size(xcr0: u64) -> u32 {
