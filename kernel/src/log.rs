@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use cmdline::{Console, LogLevel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use crate::arch::serial::Serial;
 use crate::arch::tsc;
@@ -29,13 +29,8 @@ struct Sink {
 /// The last bytes written; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
 static RING: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
 
-static SINK: Mutex<Sink> = Mutex::new(Sink {
-    serial: None,
-    written: 0,
-    sent: 0,
-    line_feed_due: false,
-    deferred: false,
-});
+static SINK: Mutex<Sink> =
+    Mutex::new(Sink { serial: None, written: 0, sent: 0, line_feed_due: false, deferred: false });
 /// A panic found the log locked for good.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
@@ -156,9 +151,25 @@ pub(crate) fn pump() -> bool {
     SINK.try_lock().is_some_and(|mut sink| sink.step())
 }
 
-/// Waits until everything has been sent: before a reset.
+/// Waits until everything has been sent. Not for ever, should whoever held the log have died.
 pub(crate) fn flush() {
-    SINK.lock().flush();
+    if let Some(mut sink) = patiently() {
+        sink.flush();
+    }
+}
+
+fn patiently() -> Option<MutexGuard<'static, Sink>> {
+    const PATIENCE: u32 = 100_000;
+    if STUCK.load(Ordering::Relaxed) {
+        return None;
+    }
+    for _ in 0..PATIENCE {
+        if let Some(sink) = SINK.try_lock() {
+            return Some(sink);
+        }
+        core::hint::spin_loop();
+    }
+    None
 }
 
 /// Sets the least urgent level that is logged.
@@ -196,17 +207,13 @@ pub(crate) fn recent() -> String {
 /// Prints at once although the log may be in the middle of a line on this or another CPU: for a panic, once the other
 /// CPUs have been stopped. Before the console is open it goes to COM1.
 pub(crate) fn emergency(args: fmt::Arguments<'_>) {
-    const PATIENCE: u32 = 100_000;
-    for _ in 0..if STUCK.load(Ordering::Relaxed) { 0 } else { PATIENCE } {
-        if let Some(mut sink) = SINK.try_lock() {
-            if sink.serial.is_none() {
-                sink.serial = Serial::open_default();
-            }
-            sink.deferred = false;
-            let _ = sink.write_fmt(args);
-            return;
+    if let Some(mut sink) = patiently() {
+        if sink.serial.is_none() {
+            sink.serial = Serial::open_default();
         }
-        core::hint::spin_loop();
+        sink.deferred = false;
+        let _ = sink.write_fmt(args);
+        return;
     }
     STUCK.store(true, Ordering::Relaxed);
     if let Some(mut serial) = Serial::attach() {

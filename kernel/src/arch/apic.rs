@@ -21,6 +21,7 @@ const TIMER_NOW: u32 = 0x39;
 const TIMER_DIVIDE: u32 = 0x3e;
 
 const MASKED: u32 = 1 << 16;
+#[cfg(feature = "selftest")]
 const PERIODIC: u32 = 1 << 17;
 const MODE_NMI: u32 = 4 << 8;
 const MODE_INIT: u32 = 5 << 8;
@@ -132,6 +133,7 @@ pub(crate) fn timer_once(ticks: u64) {
 }
 
 /// Interrupts this CPU every `ticks` of the TSC, with [`irq::TIMER`].
+#[cfg(feature = "selftest")]
 pub(crate) fn timer_periodic(ticks: u64) {
     write(LVT_TIMER, PERIODIC | u32::from(irq::TIMER));
     write(TIMER_COUNT, counts(ticks));

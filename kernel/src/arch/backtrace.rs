@@ -26,7 +26,7 @@ pub(crate) fn from(rbp: u64) -> impl Iterator<Item = u64> {
     let text = (&raw const __image_start).addr() as u64..(&raw const __text_end).addr() as u64;
     let mut at = rbp;
     core::iter::from_fn(move || {
-        if at == 0 || at % 8 != 0 {
+        if at == 0 || !at.is_multiple_of(8) {
             return None;
         }
         let address = probe(at.checked_add(8)?)?;

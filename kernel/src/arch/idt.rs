@@ -134,10 +134,10 @@ impl fmt::Display for TrapFrame {
             asm!("mov {}, cr0", "mov {}, cr2", "mov {}, cr3", "mov {}, cr4",
                 out(reg) cr0, out(reg) cr2, out(reg) cr3, out(reg) cr4, options(nomem, nostack));
         }
-        if matches!(self.vector, PAGE_FAULT | DOUBLE_FAULT) {
-            if let Some(stack) = super::stack::guard_at(cr2) {
-                writeln!(f, "  the {stack} stack has run over: {cr2:#x} is its guard page")?;
-            }
+        if matches!(self.vector, PAGE_FAULT | DOUBLE_FAULT)
+            && let Some(stack) = super::stack::guard_at(cr2)
+        {
+            writeln!(f, "  the {stack} stack has run over: {cr2:#x} is its guard page")?;
         }
         writeln!(f, "  rip {:016x} cs  {:04x}  rflags {:08x}", self.rip, self.cs, self.rflags)?;
         writeln!(f, "  rsp {:016x} ss  {:04x}", self.rsp, self.ss)?;

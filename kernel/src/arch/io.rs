@@ -26,9 +26,3 @@ pub(crate) fn outl(port: u16, value: u32) {
     // SAFETY: see the module's comment.
     unsafe { Port::<u32>::new(port).write(value) }
 }
-
-/// Writes 16 bits to `port`.
-pub(crate) fn outw(port: u16, value: u16) {
-    // SAFETY: see the module's comment.
-    unsafe { Port::<u16>::new(port).write(value) }
-}

@@ -19,7 +19,7 @@ pub(crate) fn read(msr: u32) -> u64 {
 pub(crate) fn write(msr: u32, value: u64) {
     // SAFETY: the caller sets a register of the hypervisor's own concern; see the module's comment.
     unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack));
     };
 }
 

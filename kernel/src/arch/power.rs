@@ -22,6 +22,7 @@ pub(crate) fn set_reset(register: GenericAddress, value: u8) {
 
 /// Resets the machine by the first of: the FADT's reset register, port 0xCF9, the keyboard controller, a triple fault.
 pub(crate) fn reboot() -> ! {
+    crate::log::flush();
     if let Some(&(port, value)) = RESET.get() {
         io::outb(port, value);
         tsc::delay(20_000);
@@ -45,5 +46,6 @@ pub(crate) fn reboot() -> ! {
 
 /// Tells an emulator to end with `code`; where none listens, nothing happens.
 pub(crate) fn debug_exit(code: u8) {
+    crate::log::flush();
     io::outb(DEBUG_EXIT, code);
 }
