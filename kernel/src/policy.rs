@@ -26,8 +26,9 @@ pub(crate) fn host() -> &'static HostPolicy {
 /// An unknown level, with those there are; or each feature that the host lacks.
 pub(crate) fn render(level: Option<&str>, vcpus: u32, tsc_hz: u64) -> Result<GuestPolicy, String> {
     let level = match level {
-        Some(name) => Level::by_name(name)
-            .ok_or_else(|| format!("level={name} is not known; this host can give {}", levels_of_this_host()))?,
+        Some(name) => Level::by_name(name).ok_or_else(|| {
+            format!("level={name} is not known; this host can give {}", levels_of_this_host())
+        })?,
         None => host().best_level().ok_or("this host can give no level")?,
     };
     let shape = Shape { vcpus, tsc_hz, apic_hz: devices::APIC_BUS_HZ as u32, phys_bits: None };

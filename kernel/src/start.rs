@@ -36,7 +36,9 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         arch::halt()
     }
     if boot.options.mitigations {
-        host::boot_cpu().map(|cpu| slots::fill(&cpu.exposure));
+        if let Some(cpu) = host::boot_cpu() {
+            slots::fill(&cpu.exposure);
+        }
     } else {
         log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
     }
@@ -62,6 +64,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let plural = if vms == 1 { "vm" } else { "vms" };
     log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
     console.start();
+    host_log::defer();
     manage(boot, &mut console, &mut migrations)
 }
 

@@ -10,7 +10,7 @@ use super::{Console, Out};
 use crate::arch::{cpu, power, tsc};
 use crate::log as host_log;
 use crate::migration::Migrations;
-use crate::mm::frame;
+use crate::mm::{frame, heap_usage};
 use crate::vm::{State, Vm, registry};
 use crate::vmx::host;
 use crate::{policy, start};
@@ -62,7 +62,14 @@ impl Console {
             Command::Net => crate::net::show(&mut Out),
             Command::Mem => {
                 let stats = frame::stats();
-                host_log::raw(format_args!("total {}, free {}\n", Size(stats.total), Size(stats.free)));
+                let (used, size) = heap_usage();
+                host_log::raw(format_args!(
+                    "total {}, free {}, heap {} of {} used\n",
+                    Size(stats.total),
+                    Size(stats.free),
+                    Size(used as u64),
+                    Size(size as u64)
+                ));
             }
             Command::Reboot { force } => reboot(force)?,
         }

@@ -76,8 +76,8 @@ impl Console {
             let Some(byte) = host_log::read_byte() else { break };
             busy = true;
             match &mut self.attached {
-                Some(_) => self.to_guest(byte),
-                None => self.to_editor(byte, migrations),
+                Some(_) => self.type_to_guest(byte),
+                None => self.edit(byte, migrations),
             }
         }
         busy | host_log::pump()
@@ -94,7 +94,7 @@ impl Console {
         }
     }
 
-    fn to_editor(&mut self, byte: u8, migrations: &mut Migrations) {
+    fn edit(&mut self, byte: u8, migrations: &mut Migrations) {
         let line = match self.editor.input(byte, &mut Out) {
             None => return,
             Some(Event::Interrupt) => return self.editor.prompt(&mut Out),
@@ -136,7 +136,7 @@ impl Console {
         self.attached = Some((vm, attach));
     }
 
-    fn to_guest(&mut self, byte: u8) {
+    fn type_to_guest(&mut self, byte: u8) {
         let Some((vm, attach)) = &mut self.attached else { return };
         match attach.input(byte) {
             AttachEvent::Wait => {}

@@ -64,7 +64,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::PmlFull => memory::log_full(vcpu, vm, vmcs),
         Exit::Cr(access) => control::cr(vcpu, vm, vmcs, access),
         Exit::Xsetbv => control::xsetbv(vcpu, vm, vmcs),
-        Exit::Exception(event) => exception(vcpu, vm, vmcs, event),
+        Exit::Exception(event) => exception(vcpu, vmcs, event),
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
         Exit::CacheFlush | Exit::Invlpg(_) | Exit::Pause => Next::Advance,
         Exit::Rdtsc => {
@@ -89,7 +89,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
 }
 
 #[cold]
-fn exception(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, event: Event) -> Next {
+fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
     match (event.kind, event.vector) {
         (EventKind::Nmi, _) => {
             // A host NMI: the stop signal of a panic on another CPU.

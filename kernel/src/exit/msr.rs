@@ -59,9 +59,12 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::FsBase => vmcs.read(field::GUEST_FS_BASE),
         MsrKind::GsBase => vmcs.read(field::GUEST_GS_BASE),
         // Live in the hardware; they exit only where the bitmap was not told to let them pass.
-        MsrKind::TscAux | MsrKind::Star | MsrKind::Lstar | MsrKind::Cstar | MsrKind::Fmask | MsrKind::KernelGsBase => {
-            hardware::read_safe(index)?
-        }
+        MsrKind::TscAux
+        | MsrKind::Star
+        | MsrKind::Lstar
+        | MsrKind::Cstar
+        | MsrKind::Fmask
+        | MsrKind::KernelGsBase => hardware::read_safe(index)?,
     })
 }
 
@@ -109,7 +112,12 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
         MsrKind::Pat => vmcs.write(field::GUEST_IA32_PAT, value),
         MsrKind::FsBase => vmcs.write(field::GUEST_FS_BASE, value),
         MsrKind::GsBase => vmcs.write(field::GUEST_GS_BASE, value),
-        MsrKind::TscAux | MsrKind::Star | MsrKind::Lstar | MsrKind::Cstar | MsrKind::Fmask | MsrKind::KernelGsBase => {
+        MsrKind::TscAux
+        | MsrKind::Star
+        | MsrKind::Lstar
+        | MsrKind::Cstar
+        | MsrKind::Fmask
+        | MsrKind::KernelGsBase => {
             if !hardware::write_safe(index, value) {
                 return GENERAL_PROTECTION;
             }

@@ -1,10 +1,10 @@
 //! The target's end: a VM in the making as the protocol's `TargetVm`.
 
-use cpu_policy::GuestPolicy;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::task::Poll;
+use cpu_policy::GuestPolicy;
 use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
 use net::Connection;
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
@@ -54,15 +54,17 @@ impl Incoming {
             Err(_) => return false,
             Ok(TargetEvent::Waiting | TargetEvent::Working) => {}
             Ok(TargetEvent::Greeted) => {
-                log::info!(target: "migrate", "migrate {name}: offered by {}", self.peer)
+                log::info!(target: "migrate", "migrate {name}: offered by {}", self.peer);
             }
             Ok(TargetEvent::Accepted) => {
-                log::info!(target: "migrate", "migrate {name}: accepted, memory comes")
+                log::info!(target: "migrate", "migrate {name}: accepted, memory comes");
             }
             Ok(TargetEvent::Round { round, pages, dirty }) => {
                 log::info!(target: "migrate", "migrate {name}: round {round}: {pages} pages here, {dirty} dirty next");
             }
-            Ok(TargetEvent::Ready) => log::info!(target: "migrate", "migrate {name}: all here, READY"),
+            Ok(TargetEvent::Ready) => {
+                log::info!(target: "migrate", "migrate {name}: all here, READY");
+            }
             Ok(TargetEvent::Running { downtime_ns }) => {
                 log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
             }
@@ -70,13 +72,13 @@ impl Incoming {
                 match outcome {
                     TargetOutcome::Runs => {}
                     TargetOutcome::Checked => {
-                        log::info!(target: "migrate", "migrate {name}: checked, it fits")
+                        log::info!(target: "migrate", "migrate {name}: checked, it fits");
                     }
                     TargetOutcome::Refused(why) => {
-                        log::warn!(target: "migrate", "migrate {name}: refused: {why}")
+                        log::warn!(target: "migrate", "migrate {name}: refused: {why}");
                     }
                     TargetOutcome::Failed(reason) => {
-                        log::error!(target: "migrate", "migrate {name}: failed: {reason}")
+                        log::error!(target: "migrate", "migrate {name}: failed: {reason}");
                     }
                 }
                 close(self.connection);

@@ -3,15 +3,28 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use devices::Platform;
+use devices::{Platform, PlatformConfig};
+use minicbor::{Decode, Encode};
 use vm_types::{StateError, StateRecord};
 use vmx_types::state::{self, VcpuState};
 
 use crate::vm::Vm;
 
-const CLOCK: &str = "clock";
-const CLOCK_VERSION: u16 = 1;
+const MACHINE: &str = "machine";
+const MACHINE_VERSION: u16 = 1;
 const VCPU: &str = "vcpu";
+
+/// What belongs to the VM as a whole.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Machine {
+    /// Guest TSC at the instant of the export.
+    #[n(0)]
+    tsc: u64,
+    /// A write to port 0xF4 ends the guest.
+    #[n(1)]
+    debug_exit: bool,
+}
 
 /// Everything but memory and policy. The VM is off every CPU.
 pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
@@ -29,8 +42,9 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
     let now = vm.clock.now();
     platform.advance(now);
     records.extend(platform.export());
-    let body = now.tsc.to_le_bytes().to_vec();
-    records.push(StateRecord { kind: CLOCK.into(), instance: 0, version: CLOCK_VERSION, body });
+    let machine = Machine { tsc: now.tsc, debug_exit: vm.board.debug_exit };
+    let body = minicbor::to_vec(&machine).map_err(|error| format!("{error}"))?;
+    records.push(StateRecord { kind: MACHINE.into(), instance: 0, version: MACHINE_VERSION, body });
     Ok(records)
 }
 
@@ -44,14 +58,15 @@ fn refuse(kind: &str, why: String) -> StateError {
 /// The record at fault. The VM must not run then.
 pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError> {
     let of = |kind: &'static str| records.iter().filter(move |r| r.kind == kind);
-    let clock: Vec<_> = of(CLOCK).collect();
-    let &[clock] = clock.as_slice() else { return Err(refuse(CLOCK, format!("{} records", clock.len()))) };
-    if clock.version != CLOCK_VERSION {
-        return Err(refuse(CLOCK, format!("version {}", clock.version)));
+    let machine: Vec<_> = of(MACHINE).collect();
+    let &[machine] = machine.as_slice() else {
+        return Err(refuse(MACHINE, format!("{} records", machine.len())));
+    };
+    if machine.version != MACHINE_VERSION {
+        return Err(refuse(MACHINE, format!("version {}", machine.version)));
     }
-    let tsc =
-        clock.body.as_slice().try_into().map_err(|_| refuse(CLOCK, format!("{} bytes", clock.body.len())))?;
-    let tsc = u64::from_le_bytes(tsc);
+    let machine: Machine =
+        minicbor::decode(&machine.body).map_err(|error| refuse(MACHINE, format!("{error}")))?;
     if of(VCPU).count() != vm.vcpus.len() {
         return Err(refuse(VCPU, format!("{} records for {} vCPUs", of(VCPU).count(), vm.vcpus.len())));
     }
@@ -66,10 +81,12 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
         slot.vcpu.lock().import(vm, &state)?;
     }
     let devices: Vec<StateRecord> =
-        records.iter().filter(|r| r.kind != CLOCK && r.kind != VCPU).cloned().collect();
+        records.iter().filter(|r| r.kind != MACHINE && r.kind != VCPU).cloned().collect();
     if let Some(stray) = devices.iter().find(|r| !Platform::owns_record(&r.kind)) {
         return Err(refuse(&stray.kind, "no such device".into()));
     }
-    vm.platform.lock().import(&devices)?;
-    Ok(tsc)
+    let mut platform = vm.platform.lock();
+    *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board });
+    platform.import(&devices)?;
+    Ok(machine.tsc)
 }

@@ -155,7 +155,7 @@ impl Tables {
         let bits = self.bits(access);
         let mut at = start;
         while at < end {
-            let fits = |level: usize| at % SIZE[level] == 0 && end - at >= SIZE[level];
+            let fits = |level: usize| at.is_multiple_of(SIZE[level]) && end - at >= SIZE[level];
             let level = if self.large_1g && fits(2) { 2 } else { usize::from(fits(1)) };
             self.set(at, level, at | bits | if level > 0 { LARGE } else { 0 });
             at += SIZE[level];

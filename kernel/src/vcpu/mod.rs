@@ -9,9 +9,9 @@ mod switch;
 
 use alloc::boxed::Box;
 use vmx_types::Event;
-use vmx_types::state::MtrrState;
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
+use vmx_types::state::MtrrState;
 
 use crate::arch::xstate::XsaveArea;
 use crate::vmx::entry::Context;

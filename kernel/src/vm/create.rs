@@ -1,6 +1,5 @@
 //! Making a VM: from a boot module with a kernel, or as the empty target of a migration.
 
-use cpu_policy::GuestPolicy;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
+use cpu_policy::GuestPolicy;
 use devices::acpi::AcpiShape;
 use devices::{Platform, PlatformConfig};
 use guest_load::{Entry, Module};
@@ -72,6 +72,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     for chunk in memory.chunks() {
         mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
     }
+    debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));
     let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
     let mut msr_bitmap = MsrBitmap::trap_all();
     for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS) {
@@ -91,7 +92,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
             wake: AtomicU64::new(0),
         });
     }
-    let platform = Platform::new(&PlatformConfig {
+    let board = PlatformConfig {
         vcpus: spec.vcpus as u16,
         debug_exit: spec.debug_exit,
         rtc_base_unix_secs: wall_clock::unix_seconds(),
@@ -99,21 +100,21 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         high_ram: memory.ranges().get(1).map_or(0, |range| range.len),
         x2apic: spec.policy.has(cpu_policy::Feature::X2apic),
         tsc_deadline: spec.policy.has(cpu_policy::Feature::TscDeadline),
-    });
+    };
     let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
     clock.set(0);
     Ok(Arc::new(Vm {
         name: spec.name,
         uuid: spec.uuid,
         id: registry::next_id(),
-        debug_exit: spec.debug_exit,
+        board,
         policy: spec.policy,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
         to_send: PageSet::new(pages),
         tracking: Mutex::new(None),
         msr_bitmap,
-        platform: Mutex::new(platform),
+        platform: Mutex::new(Platform::new(&board)),
         clock,
         vcpus,
         state: Mutex::new(State::Paused),

@@ -9,13 +9,13 @@ pub(crate) mod registry;
 pub(crate) mod sched;
 mod tracking;
 
-use cpu_policy::GuestPolicy;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64};
-use devices::Platform;
+use cpu_policy::GuestPolicy;
+use devices::{Platform, PlatformConfig};
 use spin::Mutex;
 use vm_types::{Gpa, PageSet};
 
@@ -129,8 +129,8 @@ pub(crate) struct Vm {
     pub(crate) uuid: [u8; 16],
     /// Number on this host, from 1; never reused.
     pub(crate) id: u16,
-    /// Ends the guest by port 0xF4.
-    pub(crate) debug_exit: bool,
+    /// What its board was made of.
+    pub(crate) board: PlatformConfig,
     /// What the guest sees of CPUs.
     pub(crate) policy: GuestPolicy,
     /// RAM.

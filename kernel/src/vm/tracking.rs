@@ -1,8 +1,6 @@
 //! Which pages the guest has written: starting, harvesting, stopping. The order is the point: re-arm, flush every
 //! CPU that ran the VM, and only then read pages.
 
-use vm_types::{Gpa, PAGE_SIZE};
-
 use super::mmu::{DirtyMethod, OutOfMemory};
 use super::{Request, Vm};
 use crate::arch::cpu;
@@ -56,13 +54,6 @@ impl Vm {
         let count = self.mmu.lock().harvest(&self.memory.logged, &self.to_send);
         flush::all_cpus();
         count
-    }
-
-    /// Adds every page of RAM to `to_send`.
-    pub(crate) fn mark_all(&self) {
-        for range in vm_types::GuestMemory::ranges(&self.memory) {
-            self.to_send.insert_range(Gpa(range.start.0).gfn(), range.len / PAGE_SIZE);
-        }
     }
 
     /// Moves every vCPU's log into the set, whichever CPU it runs on.

@@ -87,7 +87,7 @@ impl Caps {
     /// [`NoVmx`] says what is missing and the cure.
     pub(crate) fn read() -> Result<Self, NoVmx> {
         let cpuid = raw_cpuid::CpuId::new();
-        if !cpuid.get_vendor_info().is_some_and(|v| v.as_str() == "GenuineIntel") {
+        if cpuid.get_vendor_info().is_none_or(|v| v.as_str() != "GenuineIntel") {
             return Err(NoVmx::Vendor);
         }
         if !cpuid.get_feature_info().is_some_and(|f| f.has_vmx()) {

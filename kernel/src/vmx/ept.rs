@@ -108,7 +108,7 @@ impl Ept {
         let bits = large & !(ADDRESS | LARGE) | add;
         let base = large & ADDRESS;
         for (number, leaf) in table(small.0).iter().enumerate() {
-            leaf.store(base + number as u64 * SIZE_4K | bits, Ordering::Relaxed);
+            leaf.store((base + number as u64 * SIZE_4K) | bits, Ordering::Relaxed);
         }
         entry.store(small.0 | PRESENT | mark, Ordering::Release);
         Ok(())
