@@ -1,5 +1,6 @@
 //! Which MSRs a guest has, what they read and which values they take: an allow-list; any other raises #GP.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::feature::{ARCH_CAPABILITIES, Feature, FeatureSet, PLATFORM_INFO, Place};
@@ -156,7 +157,7 @@ pub static RULES: &[MsrRule] = &[
     kept(0x2ff, "IA32_MTRR_DEF_TYPE", MsrKind::MtrrDefType, Feature::Mtrr, Valid::MtrrDefType),
     kept(TSC_DEADLINE, "IA32_TSC_DEADLINE", MsrKind::TscDeadline, Feature::TscDeadline, Valid::Any),
     many(X2APIC_FIRST, X2APIC_COUNT, "x2APIC", MsrKind::X2apic(0), Feature::X2apic, Valid::Any),
-    fixed(0xda0, "IA32_XSS", Some(Feature::Xsaves), Valid::SameBut(0)),
+    fixed(XSS, "IA32_XSS", Some(Feature::Xsaves), Valid::SameBut(0)),
     kept(0xc000_0080, "IA32_EFER", MsrKind::Efer, Feature::Lm, Valid::Efer),
     pass(0xc000_0081, "IA32_STAR", MsrKind::Star, Feature::Syscall, Valid::Any),
     pass(0xc000_0082, "IA32_LSTAR", MsrKind::Lstar, Feature::Syscall, Valid::Canonical),
@@ -251,15 +252,35 @@ impl MsrRule {
 /// One MSR that the guest has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Active {
-    index: u32,
     read: MsrRead,
     valid: Valid,
+}
+
+/// MSRs below this one have a slot each, then come those from [`HIGH_FIRST`] on, then IA32_XSS.
+const LOW_COUNT: u32 = 0x300;
+const HIGH_FIRST: u32 = 0xc000_0080;
+const HIGH_COUNT: u32 = 0x100;
+const XSS: u32 = 0xda0;
+const SLOTS: usize = (LOW_COUNT + HIGH_COUNT + 1) as usize;
+
+/// The slot of an MSR, the two busiest kinds apart.
+#[inline(always)]
+const fn slot(index: u32) -> Option<usize> {
+    if index < LOW_COUNT {
+        return Some(index as usize);
+    }
+    let high = index.wrapping_sub(HIGH_FIRST);
+    if high < HIGH_COUNT {
+        return Some((LOW_COUNT + high) as usize);
+    }
+    if index == XSS { Some(SLOTS - 1) } else { None }
 }
 
 /// The MSRs of one guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MsrPolicy {
-    /// By index, without the two kinds of MSR that are busiest.
+    /// For each slot 0, or one more than an index into `active`.
+    slots: Box<[u8; SLOTS]>,
     active: Vec<Active>,
     x2apic: bool,
     tsc_deadline: bool,
@@ -278,7 +299,7 @@ impl MsrPolicy {
         linear_bits: u8,
         efer: u64,
     ) -> Self {
-        let mut active = Vec::new();
+        let (mut slots, mut active) = (Box::new([0; SLOTS]), Vec::new());
         for rule in RULES.iter().filter(|rule| rule.offered(features)) {
             for offset in 0..rule.count {
                 let index = rule.first + offset;
@@ -290,13 +311,14 @@ impl MsrPolicy {
                     Valid::MtrrBase if offset % 2 == 1 => Valid::MtrrMask,
                     valid => valid,
                 };
-                if !matches!(read, MsrRead::Emulate(MsrKind::X2apic(_) | MsrKind::TscDeadline)) {
-                    active.push(Active { index, read, valid });
+                if let Some(slot) = slot(index).and_then(|slot| slots.get_mut(slot)) {
+                    active.push(Active { read, valid });
+                    *slot = active.len() as u8;
                 }
             }
         }
         let [x2apic, tsc_deadline] = [Feature::X2apic, Feature::TscDeadline].map(|f| features.contains(f));
-        Self { active, x2apic, tsc_deadline, features, values, phys_bits, linear_bits, efer }
+        Self { slots, active, x2apic, tsc_deadline, features, values, phys_bits, linear_bits, efer }
     }
 
     /// The busiest MSRs, by comparison alone.
@@ -309,9 +331,10 @@ impl MsrPolicy {
         (index == TSC_DEADLINE && self.tsc_deadline).then_some(MsrKind::TscDeadline)
     }
 
+    #[inline(always)]
     fn find(&self, index: u32) -> Option<&Active> {
-        let at = self.active.binary_search_by_key(&index, |msr| msr.index).ok()?;
-        self.active.get(at)
+        let at = *self.slots.get(slot(index)?)?;
+        self.active.get(usize::from(at).wrapping_sub(1))
     }
 
     /// What RDMSR of `index` does.

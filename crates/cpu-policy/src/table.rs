@@ -1,5 +1,6 @@
 //! The CPUID table of a guest, indexed directly: one look-up answers an exit.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::feature::Reg;
@@ -43,30 +44,29 @@ pub struct Dynamic {
     pub xcr0: u64,
 }
 
-/// What [`Dynamic`] changes in an answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fixup {
-    None,
-    /// APIC id in EBX, OSXSAVE.
-    Leaf1,
-    /// OSPKE.
-    Leaf7,
-    /// APIC id in EDX, sub-leaf in ECX.
-    Topology,
-    /// Size of the enabled components, standard format.
-    Standard,
+/// What [`Dynamic`] changes in an answer: bits to be tested one by one, as a `match` would become a jump table,
+/// and the exit path has no indirect branch.
+mod fixup {
+    /// APIC id in EBX, OSXSAVE in ECX.
+    pub(super) const LEAF1: u32 = 1;
+    /// OSPKE in ECX.
+    pub(super) const LEAF7: u32 = 1 << 1;
+    /// Sub-leaf in ECX, APIC id in EDX.
+    pub(super) const TOPOLOGY: u32 = 1 << 2;
+    /// Size of the enabled components in EBX, standard format.
+    pub(super) const STANDARD: u32 = 1 << 3;
     /// The same, compacted.
-    Compacted,
+    pub(super) const COMPACTED: u32 = 1 << 4;
 }
 
 /// One answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     regs: [u32; 4],
-    fixup: Fixup,
+    fixups: u32,
 }
 
-static ZERO: Entry = Entry { regs: [0; 4], fixup: Fixup::None };
+static ZERO: Entry = Entry { regs: [0; 4], fixups: 0 };
 
 /// The rows of one leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +96,7 @@ pub enum TableError {
 /// A guest's whole CPUID table. A leaf that is not in it answers zero, one above the highest basic leaf too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CpuidTable {
-    spans: [Span; 4 * SLOTS as usize],
+    spans: Box<[Span; 4 * SLOTS as usize]>,
     entries: Vec<Entry>,
     rows: Vec<Row>,
 }
@@ -125,7 +125,7 @@ impl CpuidTable {
             return Err(TableError::TooMany(rows.len()));
         }
         let none = Span { first: 0, count: 0, rest: 0, mask: 0 };
-        let (mut spans, mut entries) = ([none; 4 * SLOTS as usize], Vec::new());
+        let (mut spans, mut entries) = (Box::new([none; 4 * SLOTS as usize]), Vec::new());
         entries.push(ZERO);
         let mut last: Option<&Row> = None;
         for row in &rows {
@@ -140,7 +140,7 @@ impl CpuidTable {
             }
             if follows {
                 let rest = if row.leaf == 0xb {
-                    entries.push(Entry { regs: [0; 4], fixup: Fixup::Topology });
+                    entries.push(Entry { regs: [0; 4], fixups: fixup::TOPOLOGY });
                     entries.len() as u16 - 1
                 } else {
                     0
@@ -149,7 +149,7 @@ impl CpuidTable {
                 *span = Span { first: entries.len() as u16, count: 0, rest, mask };
             }
             span.count += 1;
-            entries.push(Entry { regs: row.regs, fixup: fixup(row) });
+            entries.push(Entry { regs: row.regs, fixups: fixups(row) });
             last = Some(row);
         }
         Ok(Self { spans, entries, rows })
@@ -172,7 +172,7 @@ impl CpuidTable {
     #[inline(always)]
     pub fn answer(&self, leaf: u32, subleaf: u32, state: impl FnOnce() -> Dynamic) -> [u32; 4] {
         let entry = self.lookup(leaf, subleaf);
-        if entry.fixup == Fixup::None { entry.regs } else { entry.fixed(subleaf, &state()) }
+        if entry.fixups == 0 { entry.regs } else { entry.fixed(subleaf, &state()) }
     }
 
     /// The rows that the table was made of.
@@ -199,41 +199,44 @@ impl Entry {
     /// True where the answer depends on [`Dynamic`].
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
-        self.fixup != Fixup::None
+        self.fixups != 0
     }
 
-    /// The registers for a vCPU in this state. No jump table: the exit path has no indirect branch.
+    /// The registers for a vCPU in this state.
     #[must_use]
+    #[inline(never)]
     pub fn fixed(&self, subleaf: u32, state: &Dynamic) -> [u32; 4] {
         let [eax, mut ebx, mut ecx, mut edx] = self.regs;
-        if self.fixup == Fixup::Leaf1 {
+        if self.fixups & fixup::LEAF1 != 0 {
             ebx |= state.apic_id << 24;
             if state.cr4 & CR4_OSXSAVE != 0 {
                 ecx |= OSXSAVE;
             }
-        } else if self.fixup == Fixup::Leaf7 {
-            if state.cr4 & CR4_PKE != 0 {
-                ecx |= OSPKE;
-            }
-        } else if self.fixup == Fixup::Topology {
+        }
+        if self.fixups & fixup::LEAF7 != 0 && state.cr4 & CR4_PKE != 0 {
+            ecx |= OSPKE;
+        }
+        if self.fixups & fixup::TOPOLOGY != 0 {
             ecx |= subleaf & 0xff;
             edx = state.apic_id;
-        } else if self.fixup == Fixup::Standard {
+        }
+        if self.fixups & fixup::STANDARD != 0 {
             ebx = standard_size(state.xcr0);
-        } else if self.fixup == Fixup::Compacted {
+        }
+        if self.fixups & fixup::COMPACTED != 0 {
             ebx = compacted_size(state.xcr0);
         }
         [eax, ebx, ecx, edx]
     }
 }
 
-fn fixup(row: &Row) -> Fixup {
+fn fixups(row: &Row) -> u32 {
     match (row.leaf, row.subleaf) {
-        (1, _) => Fixup::Leaf1,
-        (7, 0) => Fixup::Leaf7,
-        (0xb, _) => Fixup::Topology,
-        (0xd, 0) if row.regs[0] != 0 => Fixup::Standard,
-        (0xd, 1) if row.regs[0] & COMPACTS != 0 => Fixup::Compacted,
-        _ => Fixup::None,
+        (1, _) => fixup::LEAF1,
+        (7, 0) => fixup::LEAF7,
+        (0xb, _) => fixup::TOPOLOGY,
+        (0xd, 0) if row.regs[0] != 0 => fixup::STANDARD,
+        (0xd, 1) if row.regs[0] & COMPACTS != 0 => fixup::COMPACTED,
+        _ => 0,
     }
 }

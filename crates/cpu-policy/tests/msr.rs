@@ -13,7 +13,7 @@ fn the_list_is_sorted_and_without_overlap() {
     for pair in RULES.windows(2) {
         assert!(pair[0].first + pair[0].count <= pair[1].first, "{} and {}", pair[0].name, pair[1].name);
     }
-    // Look-up is by bisection: each MSR of the list is found.
+    // Look-up is by slot: each MSR of the list has one.
     let policy = render("skylake-server");
     for rule in RULES {
         for index in rule.first..rule.first + rule.count {
@@ -156,5 +156,21 @@ proptest! {
         let listed = RULES.iter().any(|rule| index >= rule.first && index - rule.first < rule.count);
         prop_assert!(listed || policy.read_msr(index) == MsrRead::Gp);
         prop_assert!(listed || policy.write_msr(index, value) == MsrWrite::Gp);
+    }
+}
+
+#[test]
+fn the_documentation_lists_all() {
+    let text = include_str!("../../../docs/cpu-policy.md");
+    for rule in RULES {
+        assert!(text.contains(rule.name), "{} is not in docs/cpu-policy.md", rule.name);
+    }
+    for level in LEVELS {
+        let row = format!("| {} | ", level.name);
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&row))
+            .unwrap_or_else(|| panic!("no row {}", level.name));
+        assert!(row.contains(&format!("| {:X} | {:X} |", level.signature, level.max_leaf)), "{row}");
     }
 }
