@@ -5,9 +5,11 @@ use core::marker::PhantomData;
 /// The width of a field.
 pub trait Width {
     /// What it reads as.
-    type Value: Copy + Into<u64> + TryFrom<u64>;
+    type Value: Copy + Into<u64>;
     /// Bytes of the value, for dumps; a natural-width field counts 8.
     const BYTES: u8;
+    /// The low bits of a register that VMREAD has filled; those above are 0.
+    fn truncate(register: u64) -> Self::Value;
 }
 
 /// A natural-width field: 64 bits on every CPU Flexvisor runs on.
@@ -17,18 +19,30 @@ pub struct Natural;
 impl Width for u16 {
     type Value = u16;
     const BYTES: u8 = 2;
+    fn truncate(register: u64) -> u16 {
+        register as u16
+    }
 }
 impl Width for u32 {
     type Value = u32;
     const BYTES: u8 = 4;
+    fn truncate(register: u64) -> u32 {
+        register as u32
+    }
 }
 impl Width for u64 {
     type Value = u64;
     const BYTES: u8 = 8;
+    fn truncate(register: u64) -> u64 {
+        register
+    }
 }
 impl Width for Natural {
     type Value = u64;
     const BYTES: u8 = 8;
+    fn truncate(register: u64) -> u64 {
+        register
+    }
 }
 
 /// May be read and written.

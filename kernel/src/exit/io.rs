@@ -27,19 +27,22 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> N
     }
     let rax = &mut vcpu.context.gprs[RAX as usize];
     if io.read {
-        let value = u64::from(vm.platform.lock().io_read(io.port, io.size, vm.clock.now())) & mask(io.size);
+        let mut platform = vm.platform.lock();
+        let value = u64::from(platform.io_read(io.port, io.size, vm.clock.now())) & mask(io.size);
         // a 32-bit destination clears the upper half, smaller ones leave the rest (SDM volume 1, 3.4.1.1)
         *rax = if io.size == 4 { value } else { *rax & !mask(io.size) | value };
-        vcpu.recheck = true;
+        vcpu.watch(&platform);
         return Next::Advance;
     }
     let value = (*rax & mask(io.size)) as u32;
-    vcpu.recheck = true;
     write(vm, vcpu, io, value)
 }
 
 fn write(vm: &Vm, vcpu: &mut Vcpu, io: IoAccess, value: u32) -> Next {
-    let effect = vm.platform.lock().io_write(io.port, io.size, value, vm.clock.now());
+    let mut platform = vm.platform.lock();
+    let effect = platform.io_write(io.port, io.size, value, vm.clock.now());
+    vcpu.watch(&platform);
+    drop(platform);
     match effect {
         None => Next::Advance,
         Some(effect) => vcpu.effect(vm, effect),
@@ -49,7 +52,6 @@ fn write(vm: &Vm, vcpu: &mut Vcpu, io: IoAccess, value: u32) -> Next {
 /// One element of INS or OUTS an exit; REP stays on the instruction until RCX is 0.
 #[cold]
 fn string(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> Next {
-    vcpu.recheck = true;
     let size = usize::from(io.size);
     // address size: instruction information bits 9:7 (SDM table 27-12)
     let address_mask = match vmcs.read(field::EXIT_INSTRUCTION_INFO) >> 7 & 7 {
@@ -70,7 +72,10 @@ fn string(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> Next {
         Err(fault) => return fault,
     };
     if io.read {
-        let value = vm.platform.lock().io_read(io.port, io.size, vm.clock.now());
+        let mut platform = vm.platform.lock();
+        let value = platform.io_read(io.port, io.size, vm.clock.now());
+        vcpu.watch(&platform);
+        drop(platform);
         // Into a hole, the bytes go nowhere, as on a bus.
         let _ = vm.memory.write(gpa, &value.to_le_bytes()[..size]);
     } else {

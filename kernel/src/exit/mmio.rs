@@ -54,15 +54,19 @@ impl MmioBus for Bus<'_> {
         if self.vm.memory.read(gpa, &mut bytes[..usize::from(size)]).is_ok() {
             return Ok(u64::from_le_bytes(bytes));
         }
-        let index = self.vcpu.index as usize;
-        Ok(self.vm.platform.lock().mmio_read(index, gpa, size, self.vm.clock.now()))
+        let mut platform = self.vm.platform.lock();
+        let value = platform.mmio_read(self.vcpu.index as usize, gpa, size, self.vm.clock.now());
+        self.vcpu.watch(&platform);
+        Ok(value)
     }
 
     fn write(&mut self, place: Place, size: u8, value: u64) -> Result<(), Next> {
         let gpa = self.locate(place, true)?;
         if self.vm.memory.write(gpa, &value.to_le_bytes()[..usize::from(size)]).is_err() {
+            let mut platform = self.vm.platform.lock();
             let index = self.vcpu.index as usize;
-            self.effect = self.vm.platform.lock().mmio_write(index, gpa, size, value, self.vm.clock.now());
+            self.effect = platform.mmio_write(index, gpa, size, value, self.vm.clock.now());
+            self.vcpu.watch(&platform);
         }
         Ok(())
     }
@@ -70,7 +74,6 @@ impl MmioBus for Bus<'_> {
 
 /// Carries out the instruction at RIP, whose memory operand is at `gpa`.
 pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, gpa: Gpa) -> Next {
-    vcpu.recheck = true;
     let rip = vmcs.read(field::GUEST_RIP);
     let linear = vmcs.read(field::GUEST_CS_BASE).wrapping_add(rip);
     let state = memory::paging_state(vcpu, vm, vmcs);

@@ -8,6 +8,7 @@ mod memory;
 mod mmio;
 mod msr;
 
+use alloc::boxed::Box;
 use alloc::format;
 use vmx_types::event::{Event, EventKind, vector};
 use vmx_types::exit::Exit;
@@ -34,7 +35,7 @@ pub(crate) enum Next {
     /// Give the CPU back to the host.
     Yield,
     /// The VM is over.
-    Stop(StopReason),
+    Stop(Box<StopReason>),
 }
 
 /// #UD, for instructions that the guest's level does not have.
@@ -42,8 +43,15 @@ const UNDEFINED: Next = Next::Inject(Event::INVALID_OPCODE);
 /// #GP(0).
 const GENERAL_PROTECTION: Next = Next::Inject(Event::GENERAL_PROTECTION);
 
+/// The end of the VM. Boxed, so that an answer fits in two registers.
+#[cold]
+pub(crate) fn stop(reason: StopReason) -> Next {
+    Next::Stop(Box::new(reason))
+}
+
+#[cold]
 fn fatal(text: alloc::string::String) -> Next {
-    Next::Stop(StopReason::Error(text))
+    stop(StopReason::Error(text))
 }
 
 /// Handles one exit.
@@ -73,7 +81,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         }
         Exit::Rdpmc => GENERAL_PROTECTION, // no level has performance counters
         Exit::Vmcall | Exit::Undefined(_) => UNDEFINED,
-        Exit::TripleFault => Next::Stop(StopReason::TripleFault),
+        Exit::TripleFault => stop(StopReason::TripleFault),
         Exit::EntryFailure { reason, qualification } => {
             vmx::dump(&vm.name);
             fatal(format!("{}, qualification {qualification:#x}", reason.text()))

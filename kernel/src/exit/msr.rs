@@ -43,8 +43,9 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust),
         MsrKind::TscAdjust => vcpu.tsc_adjust,
         MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
-            vcpu.recheck = true;
-            let value = vm.platform.lock().msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
+            let mut platform = vm.platform.lock();
+            let value = platform.msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
+            vcpu.watch(&platform);
             // 0 says that no deadline is set
             if index == IA32_TSC_DEADLINE && value != 0 { value.wrapping_add(vcpu.tsc_adjust) } else { value }
         }
@@ -80,11 +81,13 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
             vcpu.write_tsc_offset(vm);
         }
         MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
-            vcpu.recheck = true;
             let deadline = index == IA32_TSC_DEADLINE && value != 0;
             // A deadline that the adjustment brings to 0 would disarm the timer: it has passed in any case.
             let value = if deadline { value.wrapping_sub(vcpu.tsc_adjust).max(1) } else { value };
-            let wrote = vm.platform.lock().msr_write(vcpu.index as usize, index, value, vm.clock.now());
+            let mut platform = vm.platform.lock();
+            let wrote = platform.msr_write(vcpu.index as usize, index, value, vm.clock.now());
+            vcpu.watch(&platform);
+            drop(platform);
             return match wrote {
                 Ok(None) => Next::Advance,
                 Ok(Some(effect)) => vcpu.effect(vm, effect),

@@ -1,11 +1,12 @@
 //! Small accesses to a vCPU that exit handlers share.
 
+use devices::Platform;
 use vmx_types::field;
 use x86_decode::CodeSize;
 
 use super::Vcpu;
 use crate::arch::debug;
-use crate::exit::Next;
+use crate::exit::{self, Next};
 use crate::vm::{Effect, StopReason, Vm};
 use crate::vmx::vmcs::Current;
 
@@ -71,6 +72,13 @@ impl Vcpu {
         cpu_policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
     }
 
+    /// After an access to the devices: they are asked again before the next entry only if something changed.
+    #[inline]
+    pub(crate) fn watch(&mut self, platform: &Platform) {
+        let next = platform.next_event().unwrap_or(u64::MAX);
+        self.recheck |= platform.irq_dirty(self.index as usize) || next != self.next_event;
+    }
+
     /// A #DB is about to be injected: the exit has not set DR6 for it, and `cause` is the exit's qualification.
     pub(crate) fn raise_debug(&mut self, cause: u64) {
         debug::add_dr6(cause & (0xf | 1 << 13 | 1 << 14));
@@ -79,9 +87,9 @@ impl Vcpu {
     /// Carries out what a device asks for besides its registers.
     pub(crate) fn effect(&mut self, vm: &Vm, effect: Effect) -> Next {
         match effect {
-            Effect::PowerOff => Next::Stop(StopReason::PowerOff),
-            Effect::Reset => Next::Stop(StopReason::Reset),
-            Effect::DebugExit(code) => Next::Stop(StopReason::DebugExit(u32::from(code))),
+            Effect::PowerOff => exit::stop(StopReason::PowerOff),
+            Effect::Reset => exit::stop(StopReason::Reset),
+            Effect::DebugExit(code) => exit::stop(StopReason::DebugExit(u32::from(code))),
             Effect::UartFull => {
                 vm.drain_uart();
                 Next::Advance

@@ -41,6 +41,7 @@ impl Vcpu {
             event: None,
             nmi_pending: false,
             recheck: true,
+            next_event: 0,
             deadline: 0,
             launched: false,
             loaded_on: None,

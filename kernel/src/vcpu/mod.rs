@@ -85,7 +85,8 @@ pub(crate) struct Vcpu {
     nmi_pending: bool,
     /// Interrupts and timers must be looked at before the next entry.
     pub(crate) recheck: bool,
-    /// Host TSC at which a device next wants attention.
+    /// Guest TSC at which a device next wants attention, and the host's TSC at that instant.
+    next_event: u64,
     deadline: u64,
     launched: bool,
     /// The host CPU on which the VMCS is active and the live registers are loaded.

@@ -37,9 +37,10 @@ impl Vcpu {
     /// Runs the guest until host TSC `until` at the latest.
     pub(crate) fn run(&mut self, vm: &Vm, until: u64) -> Outcome {
         let vmcs = self.make_current(vm);
+        let slot = &vm.vcpus[self.index as usize];
         let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
         loop {
-            if vm.vcpus[self.index as usize].requests.load(Ordering::Acquire) != 0
+            if slot.requests.load(Ordering::Acquire) != 0
                 && let Some(outcome) = self.serve_requests(vm, vmcs)
             {
                 return outcome;
@@ -56,15 +57,12 @@ impl Vcpu {
                 }
             }
             let now = tsc::read();
-            if now >= self.deadline {
-                self.recheck = true;
-            }
             if now >= until {
                 return Outcome::Yield;
             }
-            // At least 1, so that the guest makes progress whatever is due.
+            // `until` is less than 2^32 ticks away. At least 1: the guest makes progress whatever is due.
             let ticks = self.deadline.min(until).saturating_sub(now) >> shift;
-            vmcs.write(field::PREEMPTION_TIMER, ticks.clamp(1, u64::from(u32::MAX)) as u32);
+            vmcs.write(field::PREEMPTION_TIMER, ticks as u32 | 1);
             if let Some(event) = self.event.take() {
                 inject(vmcs, event);
             }
@@ -90,7 +88,7 @@ impl Vcpu {
                     self.requeue_event(vmcs);
                     return Outcome::Yield;
                 }
-                Next::Stop(reason) => return Outcome::Stopped(reason),
+                Next::Stop(reason) => return Outcome::Stopped(*reason),
             }
         }
     }
@@ -113,6 +111,7 @@ impl Vcpu {
             self.recheck = true;
         }
         if requests & Request::Clock as u32 != 0 {
+            self.next_event = 0; // its host TSC is another one now
             self.write_tsc_offset(vm);
             self.recheck = true;
         }
@@ -134,7 +133,11 @@ impl Vcpu {
         let mut platform = vm.platform.lock();
         let now = vm.clock.now();
         platform.advance(now);
-        self.deadline = platform.next_event().map_or(u64::MAX, |tsc| vm.clock.host_tsc(tsc));
+        let next = platform.next_event().unwrap_or(u64::MAX);
+        if next != self.next_event {
+            self.next_event = next;
+            self.deadline = if next == u64::MAX { u64::MAX } else { vm.clock.host_tsc(next) };
+        }
         if platform.nmi_pending(self.index as usize) {
             platform.accept_nmi(self.index as usize);
             self.nmi_pending = true;

@@ -74,18 +74,18 @@ pub(crate) unsafe fn vmptrld(region: Hpa) -> Result<(), VmFail> {
     unsafe { checked!("vmptrld [{r}]", r = in(reg) &raw const operand) }
 }
 
-/// Reads a field of the current VMCS. A field this CPU lacks reads 0.
+/// Reads a field of the current VMCS. A field that this CPU lacks, or that no VMCS is current for, gives an arbitrary
+/// value: the capabilities are asked first.
 #[inline(always)]
 #[must_use]
 pub(crate) fn read<W: Width, A>(field: Field<W, A>) -> W::Value {
-    let mut value: u64 = 0;
-    // SAFETY: VMREAD writes a register only; without a current VMCS it fails and leaves 0.
+    let value: u64;
+    // SAFETY: VMREAD writes a register only.
     unsafe {
-        asm!("vmread {v}, {f}", v = inout(reg) value, f = in(reg) u64::from(field.encoding()),
+        asm!("vmread {v}, {f}", v = out(reg) value, f = in(reg) u64::from(field.encoding()),
             options(nomem, nostack));
     }
-    let Ok(value) = W::Value::try_from(value) else { unreachable!("a field is no wider than its type") };
-    value
+    W::truncate(value)
 }
 
 /// Reads by raw encoding; `None` where this CPU lacks the field.
@@ -110,15 +110,11 @@ pub(crate) fn try_read(encoding: u32) -> Option<u64> {
 /// Where the CPU lacks the field: a bug of ours, the capabilities were not asked.
 #[inline(always)]
 pub(crate) unsafe fn write<W: Width>(field: Field<W>, value: W::Value) {
-    let value: u64 = value.into();
-    let failed: u8;
+    let (value, encoding): (u64, u32) = (value.into(), field.encoding());
     // SAFETY: VMWRITE changes the current VMCS only; the caller answers for the meaning.
     unsafe {
-        asm!("vmwrite {f}, {v}", "setna {e}", v = in(reg) value, f = in(reg) u64::from(field.encoding()),
-            e = out(reg_byte) failed, options(nostack));
-    }
-    if failed != 0 {
-        write_failed(field.encoding(), value);
+        asm!("vmwrite {f}, {v}", "jna {failed}", v = in(reg) value, f = in(reg) u64::from(encoding),
+            failed = label { write_failed(encoding, value) }, options(nostack));
     }
 }
 
