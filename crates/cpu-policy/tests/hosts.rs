@@ -49,10 +49,18 @@ fn a_refusal_names_bits_and_cure() {
         [Fma, Movbe, F16c, Rdrand, Fsgsbase, Bmi1, Avx2, Smep, Bmi2, Erms, Invpcid, Lzcnt, Page1gb];
     assert_eq!(FeatureSet::of(&missing), FeatureSet::of(&expected));
     let text = error.to_string();
-    assert!(text.starts_with("level haswell: CPUID.1:ECX[12] FMA missing; "), "{text}");
-    assert!(text.contains("CPUID.7.0:EBX[5] AVX2 missing; "), "{text}");
-    assert!(text.contains("CPUID.80000001:ECX[5] LZCNT missing; "), "{text}");
-    assert!(text.ends_with("; start the VM at level sandybridge"), "{text}");
+    assert!(text.starts_with("level haswell: CPUID.1:ECX[12] FMA, CPUID.1:ECX[22] MOVBE, "), "{text}");
+    assert!(text.contains(", CPUID.7.0:EBX[5] AVX2, "), "{text}");
+    assert!(text.contains(", CPUID.80000001:ECX[5] LZCNT, "), "{text}");
+    assert!(text.ends_with(" PDPE1GB missing; start the VM at level sandybridge"), "{text}");
+}
+
+#[test]
+fn the_longest_refusal_fits_a_kibibyte() {
+    let misfit = render("skylake-server").fits(&Dump { phys_bits: 36, ..LYNNFIELD }.policy()).unwrap_err();
+    assert!(misfit.obstacles.len() > 30 && misfit.to_string().len() < 1024, "{misfit}");
+    let one = render("sandybridge").fits(&Dump { leaf_d1: 0, ..SANDY_BRIDGE }.policy()).unwrap_err();
+    assert_eq!(one.to_string(), "CPUID.D.1:EAX[0] XSAVEOPT missing; start the VM at level westmere");
 }
 
 #[test]
@@ -64,7 +72,7 @@ fn avx512_needs_its_state() {
     for bit in 5..8 {
         assert!(misfit.obstacles.contains(&Obstacle::Xsave(bit)));
     }
-    assert!(misfit.to_string().contains("CPUID.D.0:EAX[7] Hi16_ZMM state missing"), "{misfit}");
+    assert!(misfit.to_string().contains("CPUID.D.0:EAX[7] Hi16_ZMM state missing; "), "{misfit}");
     assert_eq!(misfit.cure.map(|level| level.name), Some("broadwell"));
     // One AVX-512 component alone is none.
     assert_eq!(Dump { xcr0: 0x27, ..SKYLAKE_X }.policy().xcr0, 7);
