@@ -243,8 +243,11 @@ pub struct Commit {
     /// Nanoseconds from the guest's stop to this record, on the source's clock.
     #[n(1)]
     pub paused_ns: u64,
-    /// Half a round trip, measured with HELLO.
+    /// Nanoseconds from the export of the state, and so of the guest's TSC, to this record.
     #[n(2)]
+    pub exported_ns: u64,
+    /// Half a round trip, measured with HELLO.
+    #[n(3)]
     pub transit_ns: u64,
 }
 

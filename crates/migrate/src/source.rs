@@ -124,6 +124,7 @@ pub struct Source {
     target_boot: Option<Id>,
     paused_at: Option<u64>,
     last_page_at: u64,
+    exported_at: u64,
     ready_at: u64,
     summary: Summary,
     outcome: Option<SourceOutcome>,
@@ -157,6 +158,7 @@ impl Source {
             target_boot: None,
             paused_at: None,
             last_page_at: now,
+            exported_at: now,
             ready_at: now,
             summary: Summary::default(),
             outcome: None,
@@ -379,6 +381,7 @@ impl Source {
             Phase::Pausing => self.pause(now, vm),
             Phase::LastHarvest => self.last_harvest(now, vm),
             Phase::Export => {
+                self.exported_at = now;
                 self.states = vm.export_state().map_err(Reason::Vm)?.into_iter();
                 if self.states.len() > limits::MAX_STATE_RECORDS {
                     return Err(Reason::Vm(format!("{} state records", self.states.len())));
@@ -461,6 +464,7 @@ impl Source {
                     &Commit {
                         migration: self.params.hello.migration,
                         paused_ns: self.clock.ns(paused),
+                        exported_ns: self.clock.ns(now.saturating_sub(self.exported_at)),
                         transit_ns: self.clock.ns(self.hello_rtt / 2),
                     },
                 );

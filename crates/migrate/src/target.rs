@@ -70,7 +70,7 @@ pub enum TargetEvent {
     Ready,
     /// The VM runs here; RUNNING is queued.
     Running {
-        /// As given to [`TargetVm::run`].
+        /// From the guest's stop to COMMIT and half a round trip.
         downtime_ns: u64,
     },
     /// It is over; given once. The link can be closed.
@@ -336,10 +336,13 @@ impl Target {
                     return Err(Reason::OtherMigration(kind));
                 }
                 let downtime_ns = commit.paused_ns.saturating_add(commit.transit_ns);
-                if downtime_ns > limits::MAX_DOWNTIME_NS {
-                    return Err(WireError::body(kind, format!("downtime of {downtime_ns} ns")).into());
+                if downtime_ns > limits::MAX_DOWNTIME_NS || commit.exported_ns > commit.paused_ns {
+                    let why =
+                        format!("downtime of {downtime_ns} ns, {} since the export", commit.exported_ns);
+                    return Err(WireError::body(kind, why).into());
                 }
-                return Ok(self.commit(downtime_ns, now, vm));
+                let elapsed_ns = commit.exported_ns.saturating_add(commit.transit_ns);
+                return Ok(self.commit(elapsed_ns, downtime_ns, now, vm));
             }
             (kind, phase) => return Err(WireError::Unexpected { kind, state: unexpected_in(phase) }.into()),
         }
@@ -412,13 +415,19 @@ impl Target {
         Ok(())
     }
 
-    fn commit(&mut self, downtime_ns: u64, now: u64, vm: &mut impl TargetVm) -> Option<TargetEvent> {
+    fn commit(
+        &mut self,
+        elapsed_ns: u64,
+        downtime_ns: u64,
+        now: u64,
+        vm: &mut impl TargetVm,
+    ) -> Option<TargetEvent> {
         let (owner, action) = self.owner.step(TargetInput::Commit);
         self.owner = owner;
         if action != TargetAction::Run {
             return None;
         }
-        vm.run(downtime_ns);
+        vm.run(elapsed_ns);
         if let Some(migration) = self.migration() {
             self.outbox.put(RecordType::Running, &Running { migration });
         }

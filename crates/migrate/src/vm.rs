@@ -53,7 +53,8 @@ pub trait SourceVm {
     /// Ends the recording and frees what it took.
     fn stop_tracking(&mut self);
 
-    /// The state of vCPUs and devices, taken while the guest is paused.
+    /// The state of vCPUs and devices, taken while the guest is paused. The guest's TSC in it is that of this call:
+    /// the time that passes from here on is what [`TargetVm::run`] gets.
     ///
     /// # Errors
     /// In words, where some state cannot be exported.
@@ -115,8 +116,8 @@ pub trait TargetVm: TargetMemory {
     /// The record at fault.
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError>;
 
-    /// Lets the guest run. `downtime_ns`: how long it has stood, for its time line.
-    fn run(&mut self, downtime_ns: u64);
+    /// Lets the guest run. `elapsed_ns`: time since [`SourceVm::export_state`], by which its time line goes on.
+    fn run(&mut self, elapsed_ns: u64);
 
     /// Frees all that [`TargetVm::create`] made, even while that is pending.
     fn destroy(&mut self);

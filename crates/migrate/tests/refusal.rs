@@ -183,15 +183,24 @@ fn exchanging_any_two_neighbours_is_noticed() {
     }
 }
 
+fn commit_of(paused_ns: u64, exported_ns: u64) -> body::Commit {
+    body::Commit { migration: [1; 16], paused_ns, exported_ns, transit_ns: 1 }
+}
+
 #[test]
 fn commit_is_only_taken_for_this_migration_and_after_ready() {
     let stream = good();
     let commit = at(&stream, RecordType::Commit);
     let mut other = stream.clone();
-    other[commit].1 = body::encode(&body::Commit { migration: [9; 16], paused_ns: 0, transit_ns: 0 });
+    other[commit].1 = body::encode(&body::Commit { migration: [9; 16], ..commit_of(u64::MAX, 0) });
     assert_eq!(feed(&other).failure(), "COMMIT names another migration");
-    other[commit].1 = body::encode(&body::Commit { migration: [1; 16], paused_ns: u64::MAX, transit_ns: 1 });
-    assert_eq!(feed(&other).failure(), "COMMIT body: downtime of 18446744073709551615 ns");
+    other[commit].1 = body::encode(&commit_of(u64::MAX, 1));
+    assert_eq!(
+        feed(&other).failure(),
+        "COMMIT body: downtime of 18446744073709551615 ns, 1 since the export"
+    );
+    other[commit].1 = body::encode(&commit_of(5, 6));
+    assert_eq!(feed(&other).failure(), "COMMIT body: downtime of 6 ns, 6 since the export");
     for i in 0..commit {
         let mut early = stream[..i].to_vec();
         early.push(stream[commit].clone());

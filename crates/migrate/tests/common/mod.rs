@@ -206,7 +206,7 @@ pub struct Coming {
     pub pages: Vec<Page>,
     pub states: Vec<StateRecord>,
     pub runs: bool,
-    pub downtime_ns: u64,
+    pub elapsed_ns: u64,
     pub made: bool,
     pub create_delay: u32,
     pub refuse: Option<String>,
@@ -267,10 +267,10 @@ impl TargetVm for Coming {
         Ok(())
     }
 
-    fn run(&mut self, downtime_ns: u64) {
+    fn run(&mut self, elapsed_ns: u64) {
         assert!(self.made && !self.runs);
         self.runs = true;
-        self.downtime_ns = downtime_ns;
+        self.elapsed_ns = elapsed_ns;
         self.log.push("run");
     }
 
