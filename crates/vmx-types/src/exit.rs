@@ -103,8 +103,15 @@ impl Exit {
     #[inline(always)]
     pub fn decode(raw: u32, fields: &impl ExitFields) -> Self {
         use ExitReason as R;
+        // The frequent ones first: the rest is a search.
         if raw == R::Cpuid as u32 {
-            return Self::Cpuid; // the one that is measured
+            return Self::Cpuid;
+        } else if raw == R::Wrmsr as u32 {
+            return Self::Wrmsr;
+        } else if raw == R::Rdmsr as u32 {
+            return Self::Rdmsr;
+        } else if raw == R::Io as u32 {
+            return Self::Io(IoAccess::decode(fields.qualification()));
         }
         let Some(reason) = R::from_number(raw as u16) else { return Self::Unknown(raw as u16) };
         if raw & ENTRY_FAILURE != 0 {

@@ -63,7 +63,7 @@ fn write_cr8(vcpu: &mut Vcpu, vm: &Vm, value: u64) -> Next {
         return GENERAL_PROTECTION;
     }
     vm.platform.lock().set_cr8(vcpu.index as usize, value as u8);
-    vcpu.recheck = true;
+    vcpu.attention = true;
     Next::Advance
 }
 

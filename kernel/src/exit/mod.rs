@@ -65,7 +65,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, &violation),
         Exit::ExternalInterrupt => Next::Yield,
         Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => {
-            vcpu.recheck = true;
+            vcpu.attention = true;
             Next::Resume
         }
         Exit::Hlt => Next::Halt,
@@ -89,8 +89,10 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::EptMisconfiguration(gpa) => fatal(format!("EPT misconfiguration at gpa {gpa:#x}")),
         Exit::TaskSwitch => fatal(format!("task switch at RIP {:#x}", vmcs.read(field::GUEST_RIP))),
         // Only a signal to the host CPU itself, or a control that no VMCS of ours sets, brings these.
-        Exit::Init | Exit::Sipi(_) | Exit::Smi => fatal(format!("{exit:?} while the guest ran")),
-        Exit::Dr(_) | Exit::DescriptorTable => fatal(format!("{exit:?} without a control that asks for it")),
+        Exit::Init | Exit::Sipi(_) | Exit::Smi => fatal("INIT, start-up IPI or SMI to the host CPU".into()),
+        Exit::Dr(_) | Exit::DescriptorTable => {
+            fatal("exit for MOV DR or a descriptor table, which is never turned on".into())
+        }
         Exit::Unexpected(reason) => fatal(format!("exit for {}, which is never turned on", reason.text())),
         Exit::Unknown(number) => fatal(format!("exit reason {number}, which the SDM does not define")),
     }

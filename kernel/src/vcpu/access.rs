@@ -76,7 +76,7 @@ impl Vcpu {
     #[inline]
     pub(crate) fn watch(&mut self, platform: &Platform) {
         let next = platform.next_event().unwrap_or(u64::MAX);
-        self.recheck |= platform.irq_dirty(self.index as usize) || next != self.next_event;
+        self.attention |= platform.irq_dirty(self.index as usize) || next != self.next_event;
     }
 
     /// A #DB is about to be injected: the exit has not set DR6 for it, and `cause` is the exit's qualification.

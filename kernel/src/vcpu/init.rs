@@ -40,7 +40,7 @@ impl Vcpu {
             activity: Activity::Running,
             event: None,
             nmi_pending: false,
-            recheck: true,
+            attention: true,
             next_event: 0,
             deadline: 0,
             launched: false,

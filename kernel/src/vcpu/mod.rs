@@ -83,8 +83,8 @@ pub(crate) struct Vcpu {
     pub(crate) event: Option<Event>,
     /// An NMI waits for its window.
     nmi_pending: bool,
-    /// Interrupts and timers must be looked at before the next entry.
-    pub(crate) recheck: bool,
+    /// Devices, interrupts or an event must be looked at before the next entry.
+    pub(crate) attention: bool,
     /// Guest TSC at which a device next wants attention, and the host's TSC at that instant.
     next_event: u64,
     deadline: u64,

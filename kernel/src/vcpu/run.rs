@@ -39,33 +39,27 @@ impl Vcpu {
         let vmcs = self.make_current(vm);
         let slot = &vm.vcpus[self.index as usize];
         let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
+        let mut stop = self.deadline.min(until);
         loop {
             if slot.requests.load(Ordering::Acquire) != 0
                 && let Some(outcome) = self.serve_requests(vm, vmcs)
             {
                 return outcome;
             }
-            if self.recheck {
-                self.recheck = false;
-                self.service_devices(vm, vmcs);
-                if self.activity != Activity::Running {
-                    if self.event.is_none() {
-                        self.recheck = true;
-                        return Outcome::Halted(self.deadline);
-                    }
-                    self.activity = Activity::Running;
+            let mut now = tsc::read();
+            if self.attention || now >= stop {
+                if now >= until {
+                    return Outcome::Yield;
                 }
+                if !self.attend(vm, vmcs) {
+                    return Outcome::Halted(self.deadline);
+                }
+                // A device that is still due has its turn after the next exit: the guest makes progress.
+                stop = self.deadline.clamp(now + 1, until);
+                now = now.min(stop);
             }
-            let now = tsc::read();
-            if now >= until {
-                return Outcome::Yield;
-            }
-            // `until` is less than 2^32 ticks away. At least 1: the guest makes progress whatever is due.
-            let ticks = self.deadline.min(until).saturating_sub(now) >> shift;
-            vmcs.write(field::PREEMPTION_TIMER, ticks as u32 | 1);
-            if let Some(event) = self.event.take() {
-                inject(vmcs, event);
-            }
+            // `until` is less than 2^32 ticks away.
+            vmcs.write(field::PREEMPTION_TIMER, ((stop - now) >> shift) as u32 | 1);
             // SAFETY: `make_current` did what `enter` asks for; the hypervisor runs with interrupts off.
             let failed = unsafe { entry::enter(&raw mut *self.context, u32::from(self.launched)) };
             if failed != 0 {
@@ -78,11 +72,11 @@ impl Vcpu {
                 Next::Advance => advance(vmcs, vmcs.read(field::EXIT_INSTRUCTION_LENGTH)),
                 Next::AdvanceBy(length) => advance(vmcs, u32::from(length)),
                 Next::Resume => self.requeue_event(vmcs),
-                Next::Inject(event) => self.event = Some(event),
+                Next::Inject(event) => self.deliver(event),
                 Next::Halt => {
                     advance(vmcs, vmcs.read(field::EXIT_INSTRUCTION_LENGTH));
                     self.activity = Activity::Halted;
-                    self.recheck = true;
+                    self.attention = true;
                 }
                 Next::Yield => {
                     self.requeue_event(vmcs);
@@ -93,6 +87,30 @@ impl Vcpu {
         }
     }
 
+    /// An event for the next entry.
+    fn deliver(&mut self, event: Event) {
+        self.event = Some(event);
+        self.attention = true;
+    }
+
+    /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way. False
+    /// where the vCPU is halted and nothing wakes it.
+    fn attend(&mut self, vm: &Vm, vmcs: vmcs::Current) -> bool {
+        self.attention = false;
+        self.service_devices(vm, vmcs);
+        if self.activity != Activity::Running {
+            if self.event.is_none() {
+                self.attention = true;
+                return false;
+            }
+            self.activity = Activity::Running;
+        }
+        if let Some(event) = self.event.take() {
+            inject(vmcs, event);
+        }
+        true
+    }
+
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
     fn requeue_event(&mut self, vmcs: vmcs::Current) {
         let info = vmcs.read(field::IDT_VECTORING_INFO);
@@ -100,6 +118,7 @@ impl Vcpu {
             let error = vmcs.read(field::IDT_VECTORING_ERROR_CODE);
             let length = vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
             self.event = Event::decode(info, error, length);
+            self.attention = true;
         }
     }
 
@@ -108,12 +127,12 @@ impl Vcpu {
         let slot = &vm.vcpus[self.index as usize];
         let requests = slot.requests.swap(0, Ordering::AcqRel);
         if requests & Request::Interrupt as u32 != 0 {
-            self.recheck = true;
+            self.attention = true;
         }
         if requests & Request::Clock as u32 != 0 {
             self.next_event = 0; // its host TSC is another one now
             self.write_tsc_offset(vm);
-            self.recheck = true;
+            self.attention = true;
         }
         if requests & Request::DrainPml as u32 != 0 {
             self.drain_pml(vm, vmcs);
@@ -121,7 +140,7 @@ impl Vcpu {
         if requests & Request::Pause as u32 != 0 {
             self.drain_pml(vm, vmcs);
             self.release(vm);
-            self.recheck = true;
+            self.attention = true;
             return Some(Outcome::Paused);
         }
         slot.acknowledged.fetch_add(1, Ordering::Release);
@@ -143,14 +162,14 @@ impl Vcpu {
             self.nmi_pending = true;
         }
         if self.event.is_some() {
-            self.recheck = true; // an event is on its way: ask again after the next exit
+            self.attention = true; // an event is on its way: ask again after the next exit
             return;
         }
         let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
         if self.nmi_pending && blocked & (BLOCKED_BY_NMI | BLOCKED_BY_STI_OR_MOV_SS) == 0 {
             self.nmi_pending = false;
             self.event = Some(Event::NMI);
-            self.recheck = true;
+            self.attention = true;
             return;
         }
         let mut window = false;

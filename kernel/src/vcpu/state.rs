@@ -120,7 +120,7 @@ impl Vcpu {
         };
         self.event = state.event();
         self.nmi_pending = state.nmi_pending;
-        self.recheck = true;
+        self.attention = true;
         let done = self.set_control_regs(vm, vmcs, state.control_regs());
         self.release(vm);
         done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
