@@ -1,10 +1,10 @@
 //! From power-on to the ready line, or to a clear refusal.
 
-use super::{Case, Context};
+use super::{Case, Context, start};
 use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
 use crate::emu::qemu::{self, Accel};
 use crate::emu::{Media, bochs};
-use crate::host::{Host, HostSpec, Platform};
+use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
 use crate::paths;
 use anyhow::{Context as _, Result, ensure};
@@ -29,12 +29,6 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/console_on_com2", LIMIT, console_on_com2));
     cases.push(Case::new("boot/wrong_options", LIMIT, wrong_options));
     cases
-}
-
-fn start(context: &Context, spec: &HostSpec) -> Result<Host> {
-    let mut host = spec.start(&context.dir, None)?;
-    host.set_deadline(context.deadline);
-    Ok(host)
 }
 
 fn ready(context: &Context, model: &str) -> Result<()> {

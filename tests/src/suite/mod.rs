@@ -2,7 +2,11 @@
 
 mod boot;
 mod demo_guest;
+mod guests;
+mod linux;
+mod refuse;
 
+use crate::host::{Host, HostSpec};
 use anyhow::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -39,12 +43,28 @@ impl Case {
         let limit = Duration::from_secs(limit);
         Self { name: name.to_string(), weight: 1, slow: false, limit, run: Box::new(run) }
     }
+
+    /// Only with `--all`.
+    fn slow(mut self) -> Self {
+        self.slow = true;
+        self
+    }
+}
+
+/// Starts a host in the case's folder; none of its waits outlasts the case.
+fn start(context: &Context, spec: &HostSpec) -> Result<Host> {
+    let mut host = spec.start(&context.dir, None)?;
+    host.set_deadline(context.deadline);
+    Ok(host)
 }
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = demo_guest::cases();
     cases.extend(boot::cases());
+    cases.extend(refuse::cases());
+    cases.extend(guests::cases());
+    cases.extend(linux::cases());
     cases
 }
 

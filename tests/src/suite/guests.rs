@@ -1,0 +1,180 @@
+//! Small guests of our own on one host: how they end, what they see, and that they harm neither host nor console.
+
+use super::{Case, Context, start};
+use crate::guest;
+use crate::host::{Host, HostSpec, VmSpec};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+const MODEL: &str = "corei7_skylake_x";
+const VM: &str = "guest";
+const PATIENCE: Duration = Duration::from_secs(120);
+const LIMIT: u64 = 180;
+
+/// A payload, its command line, and how it has to end.
+const ENDS: [(&str, &str, &str, &str); 8] = [
+    ("hello", "hello", "exit=0 verbatim=a,b;c", "debug exit 0"),
+    ("debug_exit_5", "hello", "exit=5", "debug exit 5"),
+    ("poweroff", "poweroff", "", "power-off"),
+    ("reset_acpi", "reset", "", "reset"),
+    ("reset_8042", "reset", "by=8042", "reset"),
+    ("reset_cf9", "reset", "by=0xcf9", "reset"),
+    ("triple_fault", "triple-fault", "", "triple fault"),
+    ("fetch_unmapped", "touch-unmapped", "fetch=1", "error: "),
+];
+
+/// Payloads that judge themselves: their result is the number of things found wrong.
+const PROBES: [&str; 3] = ["io-probe", "touch-unmapped", "timer"];
+
+/// Hosts and the levels that they have to give to a guest which looks closely.
+const VIEWS: [(&str, &str); 6] = [
+    ("corei7_skylake_x", "haswell"),
+    ("corei7_skylake_x", "nehalem"),
+    ("corei7_skylake_x", "skylake-server"),
+    ("corei7_haswell_4770", "haswell"),
+    ("corei7_sandy_bridge_2600k", "sandybridge"),
+    ("corei5_lynnfield_750", "nehalem"),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, payload, cmdline, end) in ENDS {
+        cases.push(Case::new(&format!("guest/{name}"), LIMIT, move |context| {
+            ends(context, payload, cmdline, end)
+        }));
+    }
+    for payload in PROBES {
+        cases.push(Case::new(&format!("guest/{payload}"), LIMIT, move |context| {
+            probe(context, MODEL, "haswell", payload).map(drop)
+        }));
+    }
+    for (model, level) in VIEWS {
+        for payload in ["msr-probe", "isa-probe"] {
+            let name = format!("view/{payload}_{level}_on_{model}");
+            cases.push(Case::new(&name, LIMIT, move |context| {
+                probe(context, model, level, payload).map(drop)
+            }));
+        }
+    }
+    for payload in ["spin-cli", "halt-forever"] {
+        cases.push(Case::new(&format!("guest/{payload}"), LIMIT, move |context| stuck(context, payload)));
+    }
+    cases.push(Case::new("guest/no_debug_exit", LIMIT, no_debug_exit));
+    cases.push(Case::new("guest/two_vms", LIMIT, two_vms));
+    cases.push(Case::new("guest/refused_options", LIMIT, refused_options));
+    cases.push(Case::new("guest/refused_level", LIMIT, refused_level));
+    cases
+}
+
+fn spec(model: &str, level: &str, payload: &str, cmdline: &str) -> Result<HostSpec> {
+    guest::build_payloads()?;
+    let mut vm = VmSpec::new(VM, &guest::payload(payload));
+    vm.level = level.to_string();
+    vm.cmdline = cmdline.to_string();
+    vm.options.push("debug-exit".to_string());
+    Ok(HostSpec::new("host", model).with_vm(vm))
+}
+
+/// Waits for the guest's end; gives back how it ended and all that it printed.
+fn play(host: &mut Host) -> Result<(String, String)> {
+    let event = host.vm_event(VM, &["stopped: ", "refused: "], PATIENCE)?;
+    host.guest()?.drain(Duration::from_millis(200), Duration::from_secs(3));
+    Ok((event, host.guest()?.text()))
+}
+
+/// The host's console still answers.
+fn host_is_well(host: &mut Host) -> Result<()> {
+    let answer = host.command("version", PATIENCE)?;
+    ensure!(answer.error.is_none(), "version: {:?}", answer.error);
+    ensure!(answer.lines.iter().any(|line| line.contains("Flexvisor")), "version answers {:?}", answer.lines);
+    let typo = host.command("vm lsit", PATIENCE)?;
+    ensure!(typo.error.is_some(), "a typo was taken: {:?}", typo.lines);
+    Ok(())
+}
+
+fn ends(context: &Context, payload: &str, cmdline: &str, end: &str) -> Result<()> {
+    let mut host = start(context, &spec(MODEL, "haswell", payload, cmdline)?)?;
+    let (event, output) = play(&mut host)?;
+    ensure!(event.starts_with(&format!("stopped: {end}")), "ended with `{event}`, printed {output}");
+    if payload == "hello" {
+        ensure!(output.contains(&format!("command line '{cmdline}'")), "printed {output}");
+    }
+    host_is_well(&mut host)
+}
+
+fn probe(context: &Context, model: &str, level: &str, payload: &str) -> Result<String> {
+    let mut host = start(context, &spec(model, level, payload, "")?)?;
+    let (event, output) = play(&mut host)?;
+    let bad: Vec<&str> =
+        output.lines().filter(|line| line.contains("BAD") && !line.contains(" 0 BAD")).collect();
+    ensure!(event == "stopped: debug exit 0" && bad.is_empty(), "ended with `{event}`: {}", bad.join("; "));
+    Ok(output)
+}
+
+fn stuck(context: &Context, payload: &str) -> Result<()> {
+    let mut host = start(context, &spec(MODEL, "haswell", payload, "")?)?;
+    host.wait_ready(PATIENCE)?;
+    host.guest()?.expect(if payload == "spin-cli" { "spinning" } else { "halted" }, PATIENCE)?;
+    host_is_well(&mut host)?;
+    for command in [format!("vm pause {VM}"), format!("vm resume {VM}"), format!("vm destroy {VM} --force")] {
+        let answer = host.command(&command, PATIENCE)?;
+        ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
+    }
+    host_is_well(&mut host)
+}
+
+fn no_debug_exit(context: &Context) -> Result<()> {
+    let mut spec = spec(MODEL, "haswell", "hello", "")?;
+    spec.vms[0].options.clear();
+    let mut host = start(context, &spec)?;
+    host.guest()?.expect("no debug exit: result 0", PATIENCE)?;
+    host_is_well(&mut host)
+}
+
+fn two_vms(context: &Context) -> Result<()> {
+    let mut spec = spec(MODEL, "haswell", "memwriter", "mib=4 ticks=20")?;
+    let mut second = spec.vms[0].clone();
+    second.name = "second".to_string();
+    second.level = "nehalem".to_string();
+    spec.vms.push(second);
+    let mut host = start(context, &spec)?;
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let (which, line) =
+            host.console()?.expect_any(&["vm guest: stopped: ", "vm second: stopped: "], PATIENCE)?;
+        ensure!(line.ends_with("debug exit 0"), "{line}");
+        ended.push(which);
+    }
+    ended.sort_unstable();
+    ensure!(ended == [0, 1], "one VM ended twice");
+    host_is_well(&mut host)
+}
+
+fn refused_options(context: &Context) -> Result<()> {
+    let mut spec = spec(MODEL, "haswell", "hello", "")?;
+    for (name, option, words) in [("odd", "bogus=7", "bogus"), ("bad", "vcpus=many", "many")] {
+        let mut vm = spec.vms[0].clone();
+        vm.name = name.to_string();
+        vm.options = vec![option.to_string()];
+        ensure!(option.contains(words));
+        spec.vms.push(vm);
+    }
+    let mut host = start(context, &spec)?;
+    host.wait_ready(PATIENCE)?;
+    host.vm_event(VM, &["stopped: debug exit 0"], PATIENCE)?;
+    let text = host.console()?.text();
+    for (name, word) in [("odd", "bogus"), ("bad", "many")] {
+        let named =
+            text.lines().any(|line| line.contains(&format!("vm {name}: refused: ")) && line.contains(word));
+        ensure!(named, "no line refuses {name} and names {word}");
+    }
+    host_is_well(&mut host)
+}
+
+fn refused_level(context: &Context) -> Result<()> {
+    let mut host = start(context, &spec("corei7_sandy_bridge_2600k", "haswell", "hello", "")?)?;
+    let event = host.vm_event(VM, &["refused: "], PATIENCE)?;
+    ensure!(event.to_lowercase().contains("avx2"), "the missing features are not named: {event}");
+    host.wait_ready(PATIENCE).ok();
+    host_is_well(&mut host)
+}
