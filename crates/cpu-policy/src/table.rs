@@ -192,12 +192,14 @@ impl CpuidTable {
 impl Entry {
     /// The registers before [`Dynamic`] is applied.
     #[must_use]
+    #[inline]
     pub fn regs(&self) -> &[u32; 4] {
         &self.regs
     }
 
     /// True where the answer depends on [`Dynamic`].
     #[must_use]
+    #[inline]
     pub fn is_dynamic(&self) -> bool {
         self.fixups != 0
     }

@@ -113,6 +113,33 @@ impl Event {
     }
 }
 
+/// An [`Event`] in one register: the VM-entry interruption information with the instruction length in its bits
+/// 19:16, and the error code above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackedEvent(u64);
+
+impl PackedEvent {
+    const LENGTH: u32 = 16;
+
+    /// Packs an event.
+    #[must_use]
+    pub const fn new(event: Event) -> Self {
+        let error = match event.error_code {
+            Some(code) => code as u64,
+            None => 0,
+        };
+        let length = (event.length as u32 & 15) << Self::LENGTH;
+        Self(error << 32 | (event.info() | length) as u64)
+    }
+
+    /// The event again.
+    #[must_use]
+    pub const fn unpack(self) -> Option<Event> {
+        let low = self.0 as u32;
+        Event::decode(low & !(15 << Self::LENGTH), (self.0 >> 32) as u32, low >> Self::LENGTH & 15)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +149,7 @@ mod tests {
         for info in 0..0x1000_u32 {
             let Some(event) = Event::decode(VALID | info, 0x18, 2) else { continue };
             assert_eq!(event.info(), VALID | info);
+            assert_eq!(PackedEvent::new(event).unpack(), Some(event));
             assert_eq!(event.error_code, (info & HAS_ERROR_CODE != 0).then_some(0x18));
         }
         assert_eq!(Event::decode(0xb0d, 0, 0), None);

@@ -15,7 +15,7 @@ pub mod qualification;
 pub mod reason;
 pub mod state;
 
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, PackedEvent};
 pub use exit::{Exit, ExitFields};
 pub use field::{Field, Natural, ReadOnly, ReadWrite, Width};
 pub use reason::ExitReason;

@@ -15,6 +15,7 @@ use crate::vmx::vmcs::Current;
 const LMSW: u64 = 0xf;
 
 /// MOV to and from CR, CLTS, LMSW.
+#[inline(never)]
 pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> Next {
     let regs = vcpu.control_regs(vm, vmcs);
     let limits = Vcpu::limits(vm);
@@ -68,6 +69,7 @@ fn write_cr8(vcpu: &mut Vcpu, vm: &Vm, value: u64) -> Next {
 }
 
 /// XSETBV (SDM volume 1, 13.3): XCR0 within the level, and consistent.
+#[inline(never)]
 pub(super) fn xsetbv(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let value = vcpu.edx_eax();
     let cpl = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;

@@ -20,7 +20,7 @@ const fn mask(size: u8) -> u64 {
 }
 
 /// IN, OUT, INS, OUTS.
-#[inline]
+#[inline(never)]
 pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> Next {
     if io.string {
         return string(vcpu, vm, vmcs, io);

@@ -18,6 +18,7 @@ const RFLAGS_AC: u64 = 1 << 18;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
 
 /// An access that the tables do not allow.
+#[inline(never)]
 pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: &EptViolation) -> Next {
     if violation.nmi_unblocking && vmcs.read(field::IDT_VECTORING_INFO) >> 31 == 0 {
         // The IRET that unblocked NMIs faulted: it runs again, so they are still blocked (SDM 27.2.3).
@@ -72,7 +73,7 @@ pub(super) fn translate(
     x86_decode::walk(&vm.memory, &state, linear, Access { kind, user, ac }).map_err(|error| match error {
         WalkError::PageFault { error_code } => {
             debug::set_cr2(linear);
-            Next::Inject(Event::exception(vector::PAGE_FAULT, Some(error_code)))
+            super::inject(Event::exception(vector::PAGE_FAULT, Some(error_code)))
         }
         WalkError::NonCanonical => super::GENERAL_PROTECTION,
         WalkError::Memory(error) => fatal(format!("page walk for {linear:#x}: {error}")),

@@ -73,6 +73,7 @@ impl MmioBus for Bus<'_> {
 }
 
 /// Carries out the instruction at RIP, whose memory operand is at `gpa`.
+#[inline(never)]
 pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, gpa: Gpa) -> Next {
     let rip = vmcs.read(field::GUEST_RIP);
     let linear = vmcs.read(field::GUEST_CS_BASE).wrapping_add(rip);
@@ -103,7 +104,7 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, gpa: Gpa) -> Next 
     vmcs.write(field::GUEST_RFLAGS, rflags);
     vmcs.write(field::GUEST_RSP, gprs[RSP]);
     match (effect.map_or(Next::Advance, |effect| vcpu.effect(vm, effect)), progress) {
-        (Next::Advance, Progress::Done) => Next::AdvanceBy(insn.len),
+        (Next::Advance, Progress::Done) => Next::AdvanceBy(u64::from(insn.len)),
         (Next::Advance, Progress::Again) => Next::Resume,
         (other, _) => other,
     }

@@ -10,7 +10,7 @@ mod msr;
 
 use alloc::boxed::Box;
 use alloc::format;
-use vmx_types::event::{Event, EventKind, vector};
+use vmx_types::event::{Event, EventKind, PackedEvent, vector};
 use vmx_types::exit::Exit;
 use vmx_types::field;
 
@@ -19,17 +19,17 @@ use crate::vm::{StopReason, Vm};
 use crate::vmx;
 use crate::vmx::vmcs::Current;
 
-/// What the run loop does after an exit.
+/// What the run loop does after an exit. Each payload fills one register, so that an answer is returned in two.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Go on behind the instruction that exited.
     Advance,
     /// Go on behind an instruction of this many bytes: the CPU gives no length for EPT violations.
-    AdvanceBy(u8),
+    AdvanceBy(u64),
     /// Go on where the guest was; an event whose delivery was interrupted is delivered again.
     Resume,
     /// Deliver an event at the instruction that exited.
-    Inject(Event),
+    Inject(PackedEvent),
     /// Go on behind HLT, and wait for an interrupt.
     Halt,
     /// Give the CPU back to the host.
@@ -39,9 +39,13 @@ pub(crate) enum Next {
 }
 
 /// #UD, for instructions that the guest's level does not have.
-const UNDEFINED: Next = Next::Inject(Event::INVALID_OPCODE);
+const UNDEFINED: Next = inject(Event::INVALID_OPCODE);
 /// #GP(0).
-const GENERAL_PROTECTION: Next = Next::Inject(Event::GENERAL_PROTECTION);
+const GENERAL_PROTECTION: Next = inject(Event::GENERAL_PROTECTION);
+
+const fn inject(event: Event) -> Next {
+    Next::Inject(PackedEvent::new(event))
+}
 
 /// The end of the VM. Boxed, so that an answer fits in two registers.
 #[cold]
@@ -98,7 +102,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
     }
 }
 
-#[cold]
+#[inline(never)]
 fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
     match (event.kind, event.vector) {
         (EventKind::Nmi, _) => {
@@ -110,8 +114,8 @@ fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
         (_, vector::DEBUG) => {
             // The exit leaves DR6 and DR7 as they were; the exception would have set them (SDM 27.1).
             vcpu.raise_debug(vmcs.read(field::EXIT_QUALIFICATION));
-            Next::Inject(event)
+            inject(event)
         }
-        _ => Next::Inject(event),
+        _ => inject(event),
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 }
 
 /// WRMSR. The policy has checked the value already.
-#[inline]
+#[inline(never)]
 pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
     match vm.policy.write_msr(index, value) {
@@ -38,11 +38,13 @@ pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     }
 }
 
+#[inline]
 fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
     Some(match kind {
         MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust),
         MsrKind::TscAdjust => vcpu.tsc_adjust,
-        MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
+        MsrKind::ApicBase => vm.platform.lock().apic_base(vcpu.index as usize),
+        MsrKind::TscDeadline | MsrKind::X2apic(_) => {
             let mut platform = vm.platform.lock();
             let value = platform.msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
             vcpu.watch(&platform);
@@ -69,6 +71,7 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
     })
 }
 
+#[inline(never)]
 fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
     match kind {
         MsrKind::Tsc => {

@@ -25,6 +25,10 @@ pub(crate) enum Outcome {
     Stopped(StopReason),
 }
 
+/// Exits in a row after which the preemption timer is set anew. It stands still while the host runs, so that a device
+/// may have its turn late by the host's part of so many exits.
+const UNMETERED: u32 = 16;
+
 /// Blocking by STI, by MOV SS (SDM table 24-3).
 const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
@@ -39,27 +43,27 @@ impl Vcpu {
         let vmcs = self.make_current(vm);
         let slot = &vm.vcpus[self.index as usize];
         let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
-        let mut stop = self.deadline.min(until);
+        let mut unmetered = 0;
         loop {
             if slot.requests.load(Ordering::Acquire) != 0
                 && let Some(outcome) = self.serve_requests(vm, vmcs)
             {
                 return outcome;
             }
-            let mut now = tsc::read();
-            if self.attention || now >= stop {
+            if self.attention || unmetered == 0 {
+                let now = tsc::read();
                 if now >= until {
                     return Outcome::Yield;
                 }
-                if !self.attend(vm, vmcs) {
+                if (self.attention || now >= self.deadline) && !self.attend(vm, vmcs) {
                     return Outcome::Halted(self.deadline);
                 }
-                // A device that is still due has its turn after the next exit: the guest makes progress.
-                stop = self.deadline.clamp(now + 1, until);
-                now = now.min(stop);
+                // `until` is less than 2^32 ticks away. At least 1: the guest makes progress whatever is due.
+                let ticks = self.deadline.min(until).saturating_sub(now) >> shift;
+                vmcs.write(field::PREEMPTION_TIMER, ticks as u32 | 1);
+                unmetered = UNMETERED;
             }
-            // `until` is less than 2^32 ticks away.
-            vmcs.write(field::PREEMPTION_TIMER, ((stop - now) >> shift) as u32 | 1);
+            unmetered -= 1;
             // SAFETY: `make_current` did what `enter` asks for; the hypervisor runs with interrupts off.
             let failed = unsafe { entry::enter(&raw mut *self.context, u32::from(self.launched)) };
             if failed != 0 {
@@ -69,12 +73,12 @@ impl Vcpu {
             self.exits += 1;
             let exit = Exit::decode(vmcs.read(field::EXIT_REASON), &vmcs);
             match exit::handle(self, vm, vmcs, exit) {
-                Next::Advance => advance(vmcs, vmcs.read(field::EXIT_INSTRUCTION_LENGTH)),
-                Next::AdvanceBy(length) => advance(vmcs, u32::from(length)),
+                Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
+                Next::AdvanceBy(length) => advance(vmcs, length),
                 Next::Resume => self.requeue_event(vmcs),
-                Next::Inject(event) => self.deliver(event),
+                Next::Inject(event) => self.deliver(event.unpack()),
                 Next::Halt => {
-                    advance(vmcs, vmcs.read(field::EXIT_INSTRUCTION_LENGTH));
+                    advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH)));
                     self.activity = Activity::Halted;
                     self.attention = true;
                 }
@@ -88,8 +92,8 @@ impl Vcpu {
     }
 
     /// An event for the next entry.
-    fn deliver(&mut self, event: Event) {
-        self.event = Some(event);
+    fn deliver(&mut self, event: Option<Event>) {
+        self.event = event;
         self.attention = true;
     }
 
@@ -205,9 +209,9 @@ impl Vcpu {
 /// Moves RIP behind the instruction that exited, with what an executed instruction does besides: shadows of STI
 /// and MOV SS end, and a single step is due (SDM 26.7.3).
 #[inline(always)]
-fn advance(vmcs: vmcs::Current, length: u32) {
+fn advance(vmcs: vmcs::Current, length: u64) {
     let rip = vmcs.read(field::GUEST_RIP);
-    vmcs.write(field::GUEST_RIP, rip.wrapping_add(u64::from(length)));
+    vmcs.write(field::GUEST_RIP, rip.wrapping_add(length));
     let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
     if blocked & BLOCKED_BY_STI_OR_MOV_SS != 0 {
         vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked & !BLOCKED_BY_STI_OR_MOV_SS);

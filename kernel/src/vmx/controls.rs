@@ -46,7 +46,8 @@ impl Controls {
             | ExitControls::SAVE_PAT
             | ExitControls::LOAD_PAT
             | ExitControls::SAVE_EFER
-            | ExitControls::LOAD_EFER;
+            | ExitControls::LOAD_EFER
+            | ExitControls::SAVE_PREEMPTION_TIMER;
         let entry = EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_PAT | EntryControls::LOAD_EFER;
         Ok(Self {
             pin: PinBased::from_bits_retain(caps.pin.clamp("pin-based controls", pin.bits(), 0)?),

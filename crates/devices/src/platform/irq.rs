@@ -63,6 +63,13 @@ impl Platform {
         self.mark_all();
     }
 
+    /// IA32_APIC_BASE of `vcpu`.
+    #[must_use]
+    #[inline]
+    pub fn apic_base(&self, vcpu: usize) -> u64 {
+        self.lapics.get(vcpu).map_or(0, |lapic| lapic.base())
+    }
+
     /// The task-priority class of `vcpu`, as CR8 reads.
     #[must_use]
     pub fn cr8(&self, vcpu: usize) -> u8 {
