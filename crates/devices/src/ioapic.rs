@@ -1,5 +1,8 @@
 //! The IO-APIC (Intel 82093AA data sheet, with the EOI register of version 0x20).
 
+#[cfg(test)]
+mod tests;
+
 use crate::lapic::{Delivery, Message};
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};

@@ -1,5 +1,8 @@
 //! The pair of 8259A interrupt controllers (Intel 8259A data sheet) with the edge/level control registers.
 
+#[cfg(test)]
+mod tests;
+
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
 use vm_types::{StateError, StateRecord};

@@ -1,5 +1,8 @@
 //! ACPI power management: the PM1a event and control blocks and the PM timer (ACPI 6.5, 4.8.3).
 
+#[cfg(test)]
+mod tests;
+
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
 use vm_types::{Now, StateError, StateRecord};

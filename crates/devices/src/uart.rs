@@ -1,5 +1,8 @@
 //! A 16550A UART (National PC16550D data sheet). A byte written is sent at once; the host drains it.
 
+#[cfg(test)]
+mod tests;
+
 use crate::state::{decode, encode, ensure};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -1,6 +1,8 @@
 //! The 8254 interval timer and port 0x61: channel 0 drives IRQ 0, channel 2 the speaker.
 
 mod counter;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::MIN_PERIOD_HZ;
 use crate::state::{decode, encode, ensure};

@@ -54,7 +54,15 @@ impl Platform {
         match port {
             COM1..=COM1_LAST => {
                 let value = self.uart.read(port - COM1, now);
-                self.settle();
+                let unchanged = match port - COM1 {
+                    1 | 3 | 4 | 7 => true,
+                    // The line status, which drivers poll: reading it clears an overrun.
+                    5 => value & 2 == 0,
+                    _ => false,
+                };
+                if !unchanged {
+                    self.settle();
+                }
                 value
             }
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => {

@@ -115,7 +115,7 @@ fn pin_0_passes_the_pic_on() {
 }
 
 #[test]
-fn uart_interrupt_by_pic_slave_free_and_io_apic() {
+fn uart_interrupts_through_pin_4_of_the_io_apic() {
     let mut p = Platform::new(&config(1));
     route(&mut p, 4, 0x34, 0);
     outb(&mut p, 0x3F9, 0x02, at(0));
