@@ -15,7 +15,7 @@ static void report(const char *name, u64 least)
 	for (int run = 0; run < RUNS; run++) { \
 		u64 start = rdtsc(); \
 		asm volatile("mov %0, %%r8d\n1:\t" __VA_ARGS__ "\n\tdec %%r8d\n\tjnz 1b" \
-			     : : "i"(OPERATIONS), "r"(port), "r"(mmio) : "rax", "rbx", "rcx", "rdx", "r8", "memory", "cc"); \
+			     : : "i"(OPERATIONS), "S"(port), "D"(mmio) : "rax", "rbx", "rcx", "rdx", "r8", "memory", "cc"); \
 		u64 ticks = rdtsc() - start; \
 		least = ticks < least ? ticks : least; \
 	} \
@@ -24,8 +24,8 @@ static void report(const char *name, u64 least)
 
 int main(void)
 {
-	register u64 port asm("rsi") = option("port", 0x99);
-	register u64 mmio asm("rdi") = option("mmio", 0xFEB00000);
+	u64 port = option("port", 0x99);
+	u64 mmio = option("mmio", 0xFEB00000);
 	u32 edx = rdmsr(0x1B) >> 32;
 	print("exit-bench: APIC_BASE high %x\n", edx);
 	BENCH("floor", "nop");

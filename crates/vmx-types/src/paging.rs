@@ -99,11 +99,11 @@ impl ControlRegs {
         self.cr0 & CR0_PG != 0 && self.cr4 & CR4_PAE != 0 && !self.long_mode()
     }
 
-    /// MOV to CR0: the new registers.
+    /// MOV to CR0: the new registers. `cs_long`: the code segment is a 64-bit one.
     ///
     /// # Errors
     /// [`CrFault`] where the CPU would raise #GP(0) (SDM 2.5, 4.1.2).
-    pub const fn write_cr0(self, value: u64) -> Result<Self, CrFault> {
+    pub const fn write_cr0(self, value: u64, cs_long: bool) -> Result<Self, CrFault> {
         if value >> 32 != 0 {
             return Err(CrFault::Reserved(value & !CR0_DEFINED));
         }
@@ -121,7 +121,8 @@ impl ControlRegs {
             efer |= EFER_LMA;
         }
         if value & CR0_PG == 0 {
-            if self.cr4 & CR4_PCIDE != 0 {
+            let in_64_bit_mode = self.long_mode() && cs_long;
+            if self.cr4 & CR4_PCIDE != 0 || in_64_bit_mode {
                 return Err(CrFault::Combination);
             }
             efer &= !EFER_LMA;
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(unpaged.cr3, 0xfeff_c000);
         assert!(unpaged.cr3_exiting && !unpaged.ia32e && unpaged.efer & EFER_LME == 0);
         assert_eq!(unpaged.cr4 & (CR4_PAE | CR4_PSE), CR4_PSE);
-        regs = regs.write_cr0(CR0_PG | CR0_PE | CR0_WP).expect("CR0");
+        regs = regs.write_cr0(CR0_PG | CR0_PE | CR0_WP, false).expect("CR0");
         assert!(regs.long_mode() && !regs.pae_paging());
         for caps in [NEHALEM, WESTMERE] {
             let paged = hardware(&regs, &caps).expect("long mode");
@@ -278,16 +279,17 @@ mod tests {
             assert_eq!((paged.cr3, paged.efer), (0x100_0000, EFER_LME | EFER_LMA | EFER_NXE));
             assert_eq!(paged.cr4 & (CR4_VMXE | CR4_MCE), CR4_VMXE | CR4_MCE);
         }
-        regs = regs.write_cr0(CR0_PE).expect("paging off");
+        assert_eq!(regs.write_cr0(CR0_PE, true), Err(CrFault::Combination));
+        regs = regs.write_cr0(CR0_PE, false).expect("paging off");
         assert_eq!(regs.efer, EFER_LME | EFER_NXE);
     }
 
     #[test]
     fn what_the_cpu_refuses() {
         let regs = ControlRegs::default();
-        assert_eq!(regs.write_cr0(CR0_PG), Err(CrFault::Combination));
-        assert_eq!(regs.write_cr0(CR0_NW), Err(CrFault::Combination));
-        assert_eq!(regs.write_cr0(1 << 32), Err(CrFault::Reserved(1 << 32)));
+        assert_eq!(regs.write_cr0(CR0_PG, false), Err(CrFault::Combination));
+        assert_eq!(regs.write_cr0(CR0_NW, false), Err(CrFault::Combination));
+        assert_eq!(regs.write_cr0(1 << 32, false), Err(CrFault::Reserved(1 << 32)));
         assert_eq!(regs.write_cr4(CR4_VMXE, &LIMITS), Err(CrFault::Reserved(CR4_VMXE)));
         assert_eq!(regs.write_cr4(CR4_PCIDE, &LIMITS), Err(CrFault::Combination));
         assert_eq!(regs.write_efer(1 << 14, &LIMITS), Err(CrFault::Reserved(1 << 14)));

@@ -4,6 +4,7 @@ use alloc::format;
 use vmx_types::field;
 use vmx_types::paging::{CR0_TS, ControlRegs, CrFault};
 use vmx_types::qualification::CrAccess;
+use x86_decode::CodeSize;
 
 use super::{GENERAL_PROTECTION, Next, fatal};
 use crate::arch::xstate;
@@ -19,8 +20,9 @@ const LMSW: u64 = 0xf;
 pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> Next {
     let regs = vcpu.control_regs(vm, vmcs);
     let limits = Vcpu::limits(vm);
+    let cs_long = vcpu.code_size(vmcs) == CodeSize::Bits64;
     let new = match access {
-        CrAccess::Write { cr: 0, gpr } => regs.write_cr0(vcpu.gpr(vmcs, gpr)),
+        CrAccess::Write { cr: 0, gpr } => regs.write_cr0(vcpu.gpr(vmcs, gpr), cs_long),
         CrAccess::Write { cr: 3, gpr } => regs.write_cr3(vcpu.gpr(vmcs, gpr), &limits),
         CrAccess::Write { cr: 4, gpr } => regs.write_cr4(vcpu.gpr(vmcs, gpr), &limits),
         CrAccess::Write { cr: 8, gpr } => return write_cr8(vcpu, vm, vcpu.gpr(vmcs, gpr)),
@@ -36,7 +38,7 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> N
         CrAccess::Clts => Ok(ControlRegs { cr0: regs.cr0 & !CR0_TS, ..regs }),
         CrAccess::Lmsw(word) => {
             let loaded = u64::from(word) & LMSW | regs.cr0 & 1;
-            regs.write_cr0(regs.cr0 & !LMSW | loaded)
+            regs.write_cr0(regs.cr0 & !LMSW | loaded, cs_long)
         }
         CrAccess::Write { cr, .. } | CrAccess::Read { cr, .. } => {
             return fatal(format!("access to CR{cr}, which never exits"));

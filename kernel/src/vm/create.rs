@@ -79,7 +79,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         msr_bitmap.pass_through(msr);
     }
     if spec.policy.has_rdtscp() {
-        msr_bitmap.pass_through(crate::vcpu::IA32_TSC_AUX);
+        // Not every CPU faults on its reserved bits.
+        msr_bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
     }
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {

@@ -4,6 +4,10 @@ use alloc::boxed::Box;
 
 use crate::mm::Hpa;
 
+/// Offsets of the bitmaps for reads and for writes.
+const READS: usize = 0;
+const WRITES: usize = 2048;
+
 /// The four bitmaps of one VM: reads low, reads high, writes low, writes high, 1 KiB each.
 #[repr(C, align(4096))]
 pub(crate) struct MsrBitmap([u8; 4096]);
@@ -17,13 +21,22 @@ impl MsrBitmap {
 
     /// Lets the guest read and write this MSR without an exit; the vCPU's switch code must save and load it.
     pub(crate) fn pass_through(&mut self, msr: u32) {
+        self.clear(msr, &[READS, WRITES]);
+    }
+
+    /// Lets the guest read it; writes are checked.
+    pub(crate) fn pass_reads(&mut self, msr: u32) {
+        self.clear(msr, &[READS]);
+    }
+
+    fn clear(&mut self, msr: u32, halves: &[usize]) {
         let base = match msr {
             0..=0x1fff => 0,
             0xc000_0000..=0xc000_1fff => 1024,
             _ => return, // outside the bitmaps every access exits
         };
         let bit = (msr & 0x1fff) as usize;
-        for half in [0, 2048] {
+        for half in halves {
             self.0[half + base + bit / 8] &= !(1 << (bit % 8));
         }
     }
