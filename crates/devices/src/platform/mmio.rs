@@ -45,9 +45,12 @@ impl Platform {
         let value = match (Self::mmio_range(gpa), self.lapics.get_mut(vcpu)) {
             (Some(DeviceId::IoApic), _) => self.ioapic.read(offset).into(),
             (Some(DeviceId::Lapic), Some(lapic)) if lapic.hw_enabled() && !lapic.x2apic() => {
+                let before = lapic.highest_request();
                 let value = lapic.mmio_read(offset, size, now);
                 // An illegal register raises the error interrupt.
-                self.mark(vcpu);
+                if lapic.highest_request() != before {
+                    self.mark(vcpu);
+                }
                 value
             }
             _ => u64::MAX,
