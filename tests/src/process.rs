@@ -82,6 +82,12 @@ impl Process {
         &self.name
     }
 
+    /// Stops the child where it is, or lets it go on: an emulator's clock is its own count of instructions.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        run_tool(Command::new("kill").arg(signal).arg(self.child.id().to_string()), "procps").map(drop)
+    }
+
     /// Kills the child and waits for its end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -1,11 +1,12 @@
 //! One migration from a host to another: the demo and the migration tests run the same steps.
 
+use crate::emu::IPS;
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
 use crate::hub::Hub;
 use crate::migration::{Line, Round, Summary};
 use crate::proof::{self, Evidence, Proof};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Plan {
     pub vm: VmSpec,
     /// The guest is the demo's own: it dumps its CPU and stops when told to.
     pub own_guest: bool,
+    /// Emulated instructions per second of source and target.
+    pub ips: [u64; 2],
     /// Text on the guest's console that starts the move.
     pub migrate_after: String,
     /// Text on the guest's console at the target that ends the run.
@@ -50,9 +53,31 @@ impl Plan {
             cpus: 1,
             vm,
             own_guest: true,
+            ips: [IPS; 2],
             migrate_after: "tick 8 ".to_string(),
             until: None,
             patience: Duration::from_secs(240),
+        })
+    }
+
+    /// A small guest of `tests/guests` that rewrites and verifies memory and counts ticks without end.
+    pub fn memwriter(from: &str, to: &str, level: &str, mib: u32) -> Result<Self> {
+        guest::build_payloads()?;
+        let mut vm = VmSpec::new(VM, &guest::payload("memwriter"));
+        vm.mem_mib = 16 + mib;
+        vm.level = level.to_string();
+        // About 20 ticks a guest-second, 8 pages each: several rounds, and an end.
+        vm.cmdline = format!("mib={mib} pages=8 gap=1000000");
+        Ok(Self {
+            from: from.to_string(),
+            to: to.to_string(),
+            cpus: 1,
+            vm,
+            own_guest: false,
+            ips: [IPS; 2],
+            migrate_after: "tick 5 ".to_string(),
+            until: None,
+            patience: Duration::from_secs(120),
         })
     }
 
@@ -65,9 +90,10 @@ impl Plan {
             // A host that halts would run through its time-outs while the other has barely moved.
             host.option("idle=poll").option("migrate=listen")
         };
-        let source = host("source", &self.from, ADDRESSES[0]).with_vm(self.vm.clone());
+        let mut source = host("source", &self.from, ADDRESSES[0]).with_vm(self.vm.clone());
         let mut target = host("target", &self.to, ADDRESSES[1]);
         target.guest_console = Some(VM.to_string());
+        (source.ips, target.ips) = (self.ips[SOURCE], self.ips[TARGET]);
         [source, target]
     }
 }
@@ -88,14 +114,28 @@ impl Observer for Silent {
     fn round(&mut self, _: Round) {}
 }
 
+/// Index of the host where the guest starts.
+pub const SOURCE: usize = 0;
+/// Index of the host to which it goes.
+pub const TARGET: usize = 1;
+
 /// Two running hosts on a hub.
 pub struct Pair {
-    /// Where the guest starts.
-    pub source: Host,
-    /// Where it goes.
-    pub target: Host,
+    /// [`SOURCE`] and [`TARGET`].
+    pub hosts: [Host; 2],
     /// What joins them.
     pub hub: Hub,
+}
+
+/// How the source says that a migration ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest runs on the other host.
+    Done(Summary),
+    /// It runs where it was, and why.
+    Failed(String),
+    /// It is paused where it was, and may run on the other.
+    Unknown(String),
 }
 
 /// What came of it.
@@ -134,12 +174,12 @@ impl Pair {
         observer.step(&format!("target is up: {ready}"));
         let ready = source.wait_ready(READY)?;
         observer.step(&format!("source is up: {ready}"));
-        Ok(Self { source, target, hub })
+        Ok(Self { hosts: [source, target], hub })
     }
 
     /// Waits until the guest has come so far as the plan wants.
     pub fn wait_guest(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
-        let console = self.source.guest()?;
+        let console = self.hosts[SOURCE].guest()?;
         if plan.own_guest {
             console.expect("guest: init ran", plan.patience)?;
             observer.step("the guest's user space runs");
@@ -153,30 +193,43 @@ impl Pair {
         Ok(())
     }
 
+    /// Moves the guest from host `from` to the other.
+    pub fn migrate(&mut self, from: usize, plan: &Plan, observer: &mut dyn Observer) -> Result<Summary> {
+        match self.try_migrate(from, plan, observer)? {
+            Outcome::Done(summary) => Ok(summary),
+            Outcome::Failed(reason) => bail!("the migration failed: {reason}"),
+            Outcome::Unknown(text) => bail!("the migration ended unknown: {text}"),
+        }
+    }
+
     /// Gives the order and follows the source's lines to the end.
-    pub fn migrate(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Summary> {
-        let target = ADDRESSES[1];
-        let console = self.source.console()?;
+    pub fn try_migrate(&mut self, from: usize, plan: &Plan, observer: &mut dyn Observer) -> Result<Outcome> {
+        let target = ADDRESSES[1 - from];
+        let console = self.hosts[from].console()?;
         console.send_line(&format!("migrate {VM} {target}"))?;
-        observer.step(&format!("source> migrate {VM} {target}"));
+        observer.step(&format!("{}> migrate {VM} {target}", ["source", "target"][from]));
+        let mut outcome = None;
         loop {
             let line = console.expect_line("the next line of the migration", plan.patience, |line| {
-                let refusal = line.strip_prefix("error: ").map(|text| Line::Failed(text.to_string()));
-                Line::parse(line, VM).or(refusal)
+                let end = (line == "ok")
+                    .then(String::new)
+                    .or_else(|| line.strip_prefix("error: ").map(str::to_string));
+                end.map(Err).or_else(|| Line::parse(line, VM).map(Ok))
             })?;
             match line {
-                Line::Round(round) => observer.round(round),
-                Line::Done(summary) => return Ok(summary),
-                Line::Failed(reason) => bail!("the migration failed: {reason}"),
-                Line::Unknown(text) => bail!("the migration ended unknown: {text}"),
-                Line::Other(text) => observer.step(&text),
+                Ok(Line::Round(round)) => observer.round(round),
+                Ok(Line::Done(summary)) => outcome = Some(Outcome::Done(summary)),
+                Ok(Line::Failed(reason)) => outcome = Some(Outcome::Failed(reason)),
+                Ok(Line::Unknown(text)) => outcome = Some(Outcome::Unknown(text)),
+                Ok(Line::Other(text)) => observer.step(&text),
+                Err(error) => return outcome.or(Some(Outcome::Failed(error))).context("no outcome"),
             }
         }
     }
 
     /// Lets the guest run on at the target until all proofs can be judged, then ends it.
     pub fn finish(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
-        let guest = self.target.guest()?;
+        let guest = self.hosts[TARGET].guest()?;
         if plan.own_guest {
             let line = guest.expect("tick ", plan.patience)?;
             observer.step(&format!("the guest runs on at the target: `{}`", line.trim_end()));
@@ -193,27 +246,56 @@ impl Pair {
         }
         if plan.own_guest {
             guest.send_line("stop")?;
-            let how = self.target.vm_event(VM, &["stopped: "], plan.patience)?;
+            let how = self.hosts[TARGET].vm_event(VM, &["stopped: "], plan.patience)?;
             ensure!(how == "stopped: power-off", "the guest ended otherwise on the target: {how}");
             observer.step("the guest powered off");
-            self.target.guest()?.drain(Duration::from_millis(300), Duration::from_secs(5));
+            self.hosts[TARGET].guest()?.drain(Duration::from_millis(300), Duration::from_secs(5));
         }
         Ok(())
     }
 
     /// All of it.
     pub fn run(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
+        // The target has nothing to do yet: the processor is better used for the guest's start.
+        self.hosts[TARGET].machine.process.freeze(true)?;
         self.wait_guest(plan, observer)?;
-        let summary = self.migrate(plan, observer)?;
-        let printed = self.source.guest()?.text();
+        self.hosts[TARGET].machine.process.freeze(false)?;
+        let summary = self.migrate(SOURCE, plan, observer)?;
+        let printed = self.hosts[SOURCE].guest()?.text();
         self.finish(plan, observer)?;
         Ok(Report { summary, proofs: self.judge(plan, &printed)? })
     }
 
+    /// There and back again: the guest ends where it began.
+    pub fn run_and_back(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
+        self.hosts[TARGET].machine.process.freeze(true)?;
+        self.wait_guest(plan, observer)?;
+        self.hosts[TARGET].machine.process.freeze(false)?;
+        self.migrate(SOURCE, plan, observer)?;
+        for _ in 0..2 {
+            self.hosts[TARGET].guest()?.expect("worker pass ", plan.patience)?;
+        }
+        let before = self.hosts[SOURCE].guest()?.text();
+        let summary = self.migrate(TARGET, plan, observer)?;
+        let guest = self.hosts[SOURCE].guest()?;
+        guest.take_lines();
+        guest.expect("tick ", plan.patience)?;
+        guest.send_line("dump")?;
+        guest.expect("cpuid end 2", plan.patience)?;
+        for _ in 0..2 {
+            guest.expect("worker pass ", plan.patience)?;
+        }
+        let away = self.hosts[TARGET].guest()?.text();
+        let back = self.hosts[SOURCE].guest()?.text_from(before.len());
+        let (source, level, model) = (format!("{before}{away}"), &plan.vm.level, &plan.from);
+        let evidence = Evidence { source: &source, target: &back, level, model, strict: true };
+        Ok(Report { summary, proofs: proof::judge(&evidence) })
+    }
+
     /// Judges everything printed so far. `printed` is what the guest had printed at the source when it left.
     pub fn judge(&mut self, plan: &Plan, printed: &str) -> Result<Vec<Proof>> {
-        let source = self.source.guest()?.text();
-        let target = self.target.guest()?.text();
+        let source = self.hosts[SOURCE].guest()?.text();
+        let target = self.hosts[TARGET].guest()?.text();
         let (level, model) = (&plan.vm.level, &plan.from);
         let strict = plan.own_guest;
         let evidence = Evidence { source: &source, target: &target, level, model, strict };
@@ -221,7 +303,7 @@ impl Pair {
         let given_up = self.given_up(&source, printed);
         proofs.push(Proof::new("the source gave the guest up", given_up.map_err(|e| format!("{e:#}"))));
         if plan.own_guest {
-            let log = self.target.console()?.text();
+            let log = self.hosts[TARGET].console()?.text();
             let ended = log.contains(&format!("vm {VM}: stopped: power-off"));
             let outcome = if ended { Ok("power-off on request".into()) } else { Err("no power-off".into()) };
             proofs.push(Proof::new("the guest obeys at the target", outcome));
@@ -233,11 +315,11 @@ impl Pair {
         // What was under way in the serial port when the move ended may still have come: the rest of the buffers.
         let late = source.len().saturating_sub(printed.len());
         ensure!(late < 4096, "it printed {late} bytes after the guest had left");
-        let log = self.source.console()?.text();
+        let log = self.hosts[SOURCE].console()?.text();
         for event in ["given to", "freed"] {
             ensure!(log.contains(&format!("vm {VM}: {event}")), "it never said `vm {VM}: {event}`");
         }
-        let answer = self.source.command("vm list", Duration::from_secs(60))?;
+        let answer = self.hosts[SOURCE].command("vm list", Duration::from_secs(60))?;
         let row = answer.lines.iter().find(|line| line.split_whitespace().any(|word| word == VM));
         if let Some(row) = row {
             ensure!(!row.contains("running"), "`vm list` says: {row}");

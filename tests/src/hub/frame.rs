@@ -32,8 +32,8 @@ impl<'a> Frame<'a> {
         self.0.get(12..ETHERNET_HEADER).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
     }
 
-    /// The payload of a TCP segment over IPv4, with its source and destination ports.
-    pub fn tcp(&self) -> Option<(u16, u16, &'a [u8])> {
+    /// The TCP segment over IPv4 in it.
+    pub fn tcp(&self) -> Option<Segment<'a>> {
         let packet = (self.ethertype() == 0x0800).then(|| self.payload())?;
         let header = usize::from(packet.first()? & 15) * 4;
         let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
@@ -42,9 +42,26 @@ impl<'a> Frame<'a> {
         }
         let segment = packet.get(header..total.min(packet.len()))?;
         let port = |at: usize| Some(u16::from_be_bytes([*segment.get(at)?, *segment.get(at + 1)?]));
+        let sequence = u32::from_be_bytes(segment.get(4..8)?.try_into().ok()?);
         let offset = usize::from(segment.get(12)? >> 4) * 4;
-        Some((port(0)?, port(2)?, segment.get(offset..)?))
+        let opens = segment.get(13)? & 2 != 0;
+        Some(Segment { from: port(0)?, to: port(2)?, sequence, opens, payload: segment.get(offset..)? })
     }
+}
+
+/// A TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Source port.
+    pub from: u16,
+    /// Destination port.
+    pub to: u16,
+    /// Number of its first byte.
+    pub sequence: u32,
+    /// It opens its direction of the connection (SYN), which counts as one byte.
+    pub opens: bool,
+    /// Its bytes.
+    pub payload: &'a [u8],
 }
 
 /// Bochs' socket module hands in only broadcasts and frames to the card's own address; anything else is sent as a
@@ -91,6 +108,7 @@ mod tests {
         frame.extend(tcp);
         frame.extend(b"abc");
         frame.extend([0; 3]); // padding to the least length of a frame
-        assert_eq!(Frame::new(&frame).tcp(), Some((4444, 49152, &b"abc"[..])));
+        let segment = Segment { from: 4444, to: 49152, sequence: 0, opens: false, payload: b"abc" };
+        assert_eq!(Frame::new(&frame).tcp(), Some(segment));
     }
 }

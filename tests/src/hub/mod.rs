@@ -4,8 +4,9 @@
 mod frame;
 mod pcap;
 pub mod peer;
+pub mod stream;
 
-pub use frame::{BROADCAST, Frame};
+pub use frame::{BROADCAST, Frame, Segment};
 
 use crate::emu::bochs::Nic;
 use anyhow::{Context, Result, bail};

@@ -4,6 +4,8 @@ mod boot;
 mod demo_guest;
 mod guests;
 mod linux;
+mod migrate;
+mod network;
 mod refuse;
 
 use crate::host::{Host, HostSpec};
@@ -65,6 +67,8 @@ pub fn cases() -> Vec<Case> {
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
     cases.extend(linux::cases());
+    cases.extend(network::cases());
+    cases.extend(migrate::cases());
     cases
 }
 

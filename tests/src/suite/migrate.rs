@@ -1,0 +1,291 @@
+//! Migrations: between generations, there and back, refused, and with cables cut.
+
+use super::{Case, Context};
+use crate::emu::IPS;
+use crate::hub::peer::Peer;
+use crate::hub::stream::{PORT, Records, record};
+use crate::hub::{Frame, Hub, Verdict};
+use crate::scenario::{ADDRESSES, Outcome, Pair, Plan, SOURCE, Silent, TARGET, VM};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const SKYLAKE: &str = "corei7_skylake_x";
+const HASWELL: &str = "corei7_haswell_4770";
+const SANDY: &str = "corei7_sandy_bridge_2600k";
+const PATIENCE: Duration = Duration::from_secs(120);
+const LIMIT: u64 = 300;
+const FASTER: u64 = IPS / 5 * 6;
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |name: &str, limit: u64, run: fn(&Context) -> Result<()>| {
+        let mut case = Case::new(&format!("migrate/{name}"), limit, run);
+        case.weight = 2;
+        cases.push(case);
+    };
+    add("linux_skylake_haswell_and_back", 900, |context| {
+        linux_and_back(context, SKYLAKE, HASWELL, "haswell", 1)
+    });
+    add("linux_two_host_cpus", 900, linux_two_host_cpus);
+    add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell"));
+    add("sandy_bridge_skylake_and_back", LIMIT, |context| and_back(context, SANDY, SKYLAKE, "sandybridge"));
+    add("slower_without_scaling_refused", LIMIT, other_clock_refused);
+    add("faster_scaled", LIMIT, other_clock_scaled);
+    add("unfit_target_refused", LIMIT, unfit_refused);
+    add("not_listening", LIMIT, not_listening);
+    add("cut_in_memory", LIMIT, |context| cut(context, record::MEMORY, SOURCE, Expected::Here));
+    add("cut_in_state", LIMIT, |context| cut(context, record::STATE, SOURCE, Expected::Here));
+    add("cut_before_ready", LIMIT, |context| cut(context, record::READY, TARGET, Expected::Here));
+    add("cut_before_commit", LIMIT, |context| cut(context, record::COMMIT, SOURCE, Expected::Nowhere));
+    add("cut_after_commit", LIMIT, |context| cut(context, record::RUNNING, TARGET, Expected::There));
+    add("wrong_stream", LIMIT, wrong_stream);
+    let mut slow = Case::new("migrate/linux_sandy_bridge_skylake_and_back", 900, |context| {
+        linux_and_back(context, SANDY, SKYLAKE, "sandybridge", 1)
+    })
+    .slow();
+    slow.weight = 2;
+    cases.push(slow);
+    cases
+}
+
+fn start(context: &Context, plan: &Plan) -> Result<Pair> {
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(plan, &mut Silent)?;
+    Ok(pair)
+}
+
+fn linux_and_back(context: &Context, from: &str, to: &str, level: &str, cpus: u32) -> Result<()> {
+    let mut plan = Plan::linux(from, to, level)?;
+    plan.cpus = cpus;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    let report = pair.run_and_back(&plan, &mut Silent)?;
+    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+fn linux_two_host_cpus(context: &Context) -> Result<()> {
+    let mut plan = Plan::linux(SKYLAKE, HASWELL, "haswell")?;
+    plan.cpus = 2;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    let report = pair.run(&plan, &mut Silent)?;
+    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+/// The counter lines `tick N errors 0` of a payload; a cut last line does not count.
+fn ticks(text: &str) -> Result<Vec<u64>> {
+    let mut ticks = Vec::new();
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        ensure!(!line.contains("words wrong"), "memory was harmed: {line}");
+        let Some((number, errors)) = line.strip_prefix("tick ").and_then(|rest| rest.split_once(" errors "))
+        else {
+            continue;
+        };
+        ensure!(errors == "0", "memory was harmed: {line}");
+        ticks.push(number.parse().with_context(|| format!("odd line {line:?}"))?);
+    }
+    Ok(ticks)
+}
+
+fn in_sequence(text: &str) -> Result<u64> {
+    let ticks = ticks(text)?;
+    for pair in ticks.windows(2) {
+        ensure!(pair[1] == pair[0] + 1, "tick {} is followed by {}", pair[0], pair[1]);
+    }
+    ticks.last().copied().context("no tick came")
+}
+
+/// The guest goes on at `host`: it counts at least `more` ticks that are new there.
+fn goes_on(pair: &mut Pair, host: usize, more: usize) -> Result<()> {
+    pair.hosts[host].guest()?.take_lines();
+    for _ in 0..more {
+        pair.hosts[host].guest()?.expect("tick *errors", PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// The guest's state as a host's `vm list` shows it; none if the host does not have it.
+fn state(pair: &mut Pair, host: usize) -> Result<Option<String>> {
+    let answer = pair.hosts[host].command("vm list", PATIENCE)?;
+    let row = answer.lines.into_iter().find(|line| line.split_whitespace().any(|word| word == VM));
+    Ok(row)
+}
+
+fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
+    Ok(state(pair, host)?.is_some_and(|row| row.contains("running")))
+}
+
+fn and_back(context: &Context, from: &str, to: &str, level: &str) -> Result<()> {
+    let plan = Plan::memwriter(from, to, level, 8)?;
+    let mut pair = start(context, &plan)?;
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    goes_on(&mut pair, TARGET, 20)?;
+    let there = pair.hosts[SOURCE].guest()?.text().len();
+    ensure!(!runs(&mut pair, SOURCE)? && runs(&mut pair, TARGET)?, "exactly the target runs it");
+    pair.migrate(TARGET, &plan, &mut Silent)?;
+    goes_on(&mut pair, SOURCE, 20)?;
+    ensure!(runs(&mut pair, SOURCE)? && !runs(&mut pair, TARGET)?, "exactly the source runs it");
+    let source = pair.hosts[SOURCE].guest()?.text();
+    let (before, after) = source.split_at(there);
+    let target = pair.hosts[TARGET].guest()?.text();
+    in_sequence(&format!("{before}{target}{after}"))?;
+    Ok(())
+}
+
+/// Haswell cannot scale the TSC: a guest that was promised another frequency does not go there.
+fn other_clock_refused(context: &Context) -> Result<()> {
+    let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    plan.ips = [IPS, FASTER];
+    refused(context, &plan, &["TSC", "tsc"])
+}
+
+fn other_clock_scaled(context: &Context) -> Result<()> {
+    let mut plan = Plan::memwriter(HASWELL, SKYLAKE, "haswell", 4)?;
+    plan.ips = [IPS, FASTER];
+    let mut pair = start(context, &plan)?;
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    goes_on(&mut pair, TARGET, 20)?;
+    let texts = [pair.hosts[SOURCE].guest()?.text(), pair.hosts[TARGET].guest()?.text()];
+    in_sequence(&texts.concat())?;
+    Ok(())
+}
+
+fn unfit_refused(context: &Context) -> Result<()> {
+    refused(context, &Plan::memwriter(SKYLAKE, SANDY, "haswell", 4)?, &["AVX2", "avx2"])
+}
+
+/// The target refuses, the source names the reason, and no page was sent.
+fn refused(context: &Context, plan: &Plan, words: &[&str]) -> Result<()> {
+    let mut pair = start(context, plan)?;
+    let records = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&records);
+    let mut stream = Records::default();
+    pair.hub.set_filter(move |_, frame| {
+        if towards_target(frame) && stream.take(frame).contains(&record::MEMORY) {
+            seen.store(true, Ordering::Relaxed);
+        }
+        Verdict::Pass
+    });
+    match pair.try_migrate(SOURCE, plan, &mut Silent)? {
+        Outcome::Failed(reason) => {
+            ensure!(
+                words.iter().any(|word| reason.contains(word)),
+                "the reason does not name {words:?}: {reason}"
+            );
+        }
+        other => bail!("not refused: {other:?}"),
+    }
+    ensure!(!records.load(Ordering::Relaxed), "memory was sent before the refusal");
+    still_here(&mut pair)
+}
+
+/// The guest goes on at the source, in sequence, and the target does not run it.
+fn still_here(pair: &mut Pair) -> Result<()> {
+    goes_on(pair, SOURCE, 5)?;
+    ensure!(runs(pair, SOURCE)? && !runs(pair, TARGET)?, "exactly the source runs it");
+    let text = pair.hosts[SOURCE].guest()?.text();
+    in_sequence(&text)?;
+    ensure!(ticks(&pair.hosts[TARGET].guest()?.text())?.is_empty(), "it ran on the target");
+    Ok(())
+}
+
+fn not_listening(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut hosts = plan.hosts();
+    hosts[TARGET].options.retain(|option| option != "migrate=listen");
+    let mut pair = Pair::start(&hosts, &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    match pair.try_migrate(SOURCE, &plan, &mut Silent)? {
+        Outcome::Failed(_) => still_here(&mut pair),
+        other => bail!("nobody listens, and yet: {other:?}"),
+    }
+}
+
+fn towards_target(frame: Frame<'_>) -> bool {
+    frame.tcp().is_some_and(|segment| segment.to == PORT)
+}
+
+/// Where the guest has to run after a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// At the source.
+    Here,
+    /// At the target, while the source keeps it paused and says so.
+    There,
+    /// At neither: the source keeps it paused and says so, the target was never told.
+    Nowhere,
+}
+
+/// Cuts the cable at the first record of a kind from one host: that frame is lost, and every later one.
+fn cut(context: &Context, kind: u16, from: usize, expected: Expected) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut pair = start(context, &plan)?;
+    let mut stream = Records::default();
+    let done = Arc::new(AtomicBool::new(false));
+    let cut = Arc::clone(&done);
+    pair.hub.set_filter(move |_, frame| {
+        let wanted = if from == SOURCE { towards_target(frame) } else { !towards_target(frame) };
+        if wanted && stream.take(frame).contains(&kind) {
+            cut.store(true, Ordering::Relaxed);
+        }
+        if cut.load(Ordering::Relaxed) { Verdict::Drop } else { Verdict::Pass }
+    });
+    let outcome = pair.try_migrate(SOURCE, &plan, &mut Silent)?;
+    ensure!(done.load(Ordering::Relaxed), "the record {kind:#06x} never came");
+    match expected {
+        Expected::Here => {
+            ensure!(matches!(outcome, Outcome::Failed(_)), "the source says {outcome:?}");
+            // The target gives its part up by itself, with the cable still cut.
+            pair.hosts[TARGET].console()?.expect("migrate: ", PATIENCE)?;
+            still_here(&mut pair)?;
+            // With the cable mended the same move goes through.
+            pair.hub.clear_filter();
+            pair.migrate(SOURCE, &plan, &mut Silent)?;
+            goes_on(&mut pair, TARGET, 5)
+        }
+        Expected::There | Expected::Nowhere => {
+            ensure!(matches!(outcome, Outcome::Unknown(_)), "the source says {outcome:?}");
+            let log = pair.hosts[SOURCE].console()?.text();
+            ensure!(log.contains("unknown: paused here"), "the source does not say `unknown: paused here`");
+            ensure!(!runs(&mut pair, SOURCE)?, "the source still runs it");
+            let there = expected == Expected::There;
+            if there {
+                goes_on(&mut pair, TARGET, 5)?;
+            }
+            ensure!(runs(&mut pair, TARGET)? == there, "`vm list` of the target is not as it has to be");
+            let texts = [pair.hosts[SOURCE].guest()?.text(), pair.hosts[TARGET].guest()?.text()];
+            in_sequence(&texts.concat())?;
+            Ok(())
+        }
+    }
+}
+
+/// Noise on the migration port is closed and logged, and harms nothing.
+fn wrong_stream(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut pair = start(context, &plan)?;
+    let ip = ADDRESSES[TARGET].parse().context("address")?;
+    let mut peer = peer(&pair.hub)?;
+    peer.ping(ip, PATIENCE)?;
+    let header = b"FLEXMIG\x1a\x01\x00\x01\x00\x00\x00\x00\x00";
+    let huge = [&header[..], &[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let noise: [&[u8]; 3] = [b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", &[0; 64], &huge];
+    for bytes in noise {
+        let connection = peer.connect(ip, PORT, PATIENCE)?;
+        peer.send(connection, bytes, PATIENCE)?;
+        let (_, closed) = peer.read_to_end(connection, PATIENCE);
+        ensure!(closed, "the host keeps a connection open that began with {bytes:?}");
+        peer.abort(connection);
+        pair.hosts[TARGET].console()?.expect("migrate: ", PATIENCE)?;
+    }
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    goes_on(&mut pair, TARGET, 5)
+}
+
+fn peer(hub: &Hub) -> Result<Peer> {
+    Ok(Peer::new(hub, 9, "10.77.0.9".parse().context("address")?))
+}
