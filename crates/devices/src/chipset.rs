@@ -9,6 +9,8 @@ const VERSION: u16 = 1;
 const OUTPUT_FULL: u8 = 1;
 const SYSTEM_FLAG: u8 = 4;
 const LAST_WAS_COMMAND: u8 = 8;
+/// The keylock is open.
+const UNLOCKED: u8 = 0x10;
 const TIME_OUT: u8 = 0x40;
 /// What the controller reports for a device that does not answer.
 const NO_ANSWER: u8 = 0xFE;
@@ -60,7 +62,7 @@ impl Chipset {
 
     pub(crate) fn read_keyboard(&mut self, port: u16) -> u8 {
         if port == 0x64 {
-            return self.status | if self.output.is_some() { OUTPUT_FULL } else { 0 };
+            return self.status | UNLOCKED | if self.output.is_some() { OUTPUT_FULL } else { 0 };
         }
         self.status &= !TIME_OUT;
         self.output.take().unwrap_or(0)
