@@ -22,11 +22,3 @@ static BOOT: Once<Boot> = Once::new();
 pub(crate) fn set(boot: Boot) -> &'static Boot {
     BOOT.call_once(|| boot)
 }
-
-/// What the boot told.
-///
-/// # Panics
-/// Before the first stages are over.
-pub(crate) fn get() -> &'static Boot {
-    BOOT.get().expect("boot::set ran")
-}

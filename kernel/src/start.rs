@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use cmdline::{Idle, ModuleRole, VmOptions};
 
 use crate::arch::{self, apic, cpu, irq, tsc};
-use crate::boot::{self, Boot};
+use crate::boot::Boot;
 use crate::console::Console;
 use crate::migration::Migrations;
 use crate::mm::{Hpa, frame, module_bytes};
@@ -212,13 +212,13 @@ fn make_vm(boot: &Boot, options: &VmOptions, kernel: &bootinfo::Module, roles: &
     }
 }
 
-/// Stops every guest and leaves VMX operation on this CPU, the network card silent: before a reboot. The other
-/// CPUs are stopped by the reset itself.
+/// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.
 pub(crate) fn leave_vmx() {
     for vm in registry::all() {
         vm.stop_vcpus();
     }
     net::shut_down();
-    host::disable();
-    let _ = boot::get();
+    if !flush::leave_vmx() {
+        log::warn!(target: "vmx", "a CPU did not leave VMX operation: the reset will stop it");
+    }
 }

@@ -24,9 +24,9 @@ pub struct Linux {
 }
 
 /// Command line of the demo guest: counter lines and the memory worker.
-pub const DEMO_CMDLINE: &str = "console=ttyS0 quiet panic=-1 guest=demo";
+pub const DEMO_CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests pti=off guest=demo";
 /// Command line for a guest that ends in a shell on its console.
-pub const SHELL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 guest=shell";
+pub const SHELL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests pti=off guest=shell";
 
 static BUILDING: Mutex<()> = Mutex::new(());
 
