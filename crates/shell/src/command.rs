@@ -32,6 +32,17 @@ pub enum Command<'a> {
         /// Wanted while it holds a guest.
         force: bool,
     },
+    /// Begin to count the pages that a VM writes, by a method or by the host's best.
+    DirtyStart {
+        /// The VM.
+        vm: &'a str,
+        /// How; the host chooses where none is given.
+        method: Option<DirtyMethod>,
+    },
+    /// Print how many pages a VM wrote since the last harvest, and count anew.
+    DirtyHarvest(&'a str),
+    /// End the counting of written pages.
+    DirtyStop(&'a str),
     /// Attach this terminal to a VM's serial console.
     Console(&'a str),
     /// Show the host CPU, what VMX offers, and the levels it can give.
@@ -61,6 +72,32 @@ pub enum Command<'a> {
         /// Wanted while a VM runs.
         force: bool,
     },
+}
+
+/// How the pages that a guest writes are noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DirtyMethod {
+    /// Page-modification logging.
+    Pml,
+    /// Scan of the EPT's dirty flags.
+    AccessDirty,
+    /// Write protection: an exit for the first write to each page.
+    WriteProtect,
+}
+
+impl DirtyMethod {
+    /// All methods, the cheapest first.
+    pub const ALL: [Self; 3] = [Self::Pml, Self::AccessDirty, Self::WriteProtect];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pml => "pml",
+            Self::AccessDirty => "ad",
+            Self::WriteProtect => "wp",
+        }
+    }
 }
 
 /// How much of the log the console shows; each level includes those before it.

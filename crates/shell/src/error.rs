@@ -202,8 +202,13 @@ fn next_words(f: &mut fmt::Formatter<'_>, words: &[&str]) -> fmt::Result {
     f.write_str("one of ")?;
     let next =
         COMMANDS.iter().filter(|s| s.words.starts_with(words)).filter_map(|s| s.words.get(words.len()));
-    for (i, word) in next.enumerate() {
-        write!(f, "{}{word}", if i == 0 { "" } else { ", " })?;
+    let mut last = None;
+    // Commands of one group stand together in the table.
+    for word in next {
+        if last != Some(word) {
+            write!(f, "{}{word}", if last.is_none() { "" } else { ", " })?;
+            last = Some(word);
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
-use crate::command::{Command, DEFAULT_PORT, LogLevel};
+use crate::command::{Command, DEFAULT_PORT, DirtyMethod, LogLevel};
 use crate::error::ParseError;
 use crate::nearest::nearest;
 use crate::table::{COMMANDS, Kind, Spec, Values};
@@ -33,6 +33,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
             Kind::Vm => values.vm = vm_name(word).map_err(bad)?,
             Kind::Host => values.host = host(word).map_err(bad)?,
             Kind::Level => values.level = Some(level(word).map_err(bad)?),
+            Kind::Method => values.method = Some(method(word).map_err(bad)?),
             Kind::Topic => {
                 values.topic = Some(topic(line, word)?);
                 return Ok((spec.build)(values));
@@ -139,4 +140,8 @@ fn host(word: &str) -> Result<SocketAddrV4, &'static str> {
 
 fn level(word: &str) -> Result<LogLevel, &'static str> {
     LogLevel::ALL.into_iter().find(|l| l.name() == word).ok_or("is none of error, warn, info, debug, trace")
+}
+
+fn method(word: &str) -> Result<DirtyMethod, &'static str> {
+    DirtyMethod::ALL.into_iter().find(|m| m.name() == word).ok_or("is none of pml, ad, wp")
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::command::{Command, LogLevel};
+use crate::command::{Command, DirtyMethod, LogLevel};
 
 /// What an argument must look like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +14,8 @@ pub enum Kind {
     Host,
     /// A log level.
     Level,
+    /// A method of dirty tracking.
+    Method,
     /// The words of a command.
     Topic,
     /// A switch, typed as the argument's name.
@@ -53,6 +55,7 @@ pub(crate) struct Values<'a> {
     pub(crate) vm: &'a str,
     pub(crate) host: SocketAddrV4,
     pub(crate) level: Option<LogLevel>,
+    pub(crate) method: Option<DirtyMethod>,
     pub(crate) topic: Option<&'a str>,
     pub(crate) force: bool,
 }
@@ -62,6 +65,7 @@ impl Values<'_> {
         vm: "",
         host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
         level: None,
+        method: None,
         topic: None,
         force: false,
     };
@@ -101,6 +105,7 @@ impl fmt::Display for Usage<'_> {
 const VM: Arg = Arg { name: "VM", kind: Kind::Vm, required: true };
 const HOST: Arg = Arg { name: "HOST[:PORT]", kind: Kind::Host, required: true };
 const LEVEL: Arg = Arg { name: "LEVEL", kind: Kind::Level, required: true };
+const METHOD: Arg = Arg { name: "METHOD", kind: Kind::Method, required: false };
 const TOPIC: Arg = Arg { name: "COMMAND", kind: Kind::Topic, required: false };
 const FORCE: Arg = Arg { name: "--force", kind: Kind::Flag, required: false };
 
@@ -171,6 +176,35 @@ pub const COMMANDS: &[Spec] = &[
                   `--force` is wanted unless the VM has stopped by itself.",
         dangerous: true,
         build: |v| Command::VmDestroy { vm: v.vm, force: v.force },
+    },
+    Spec {
+        words: &["vm", "dirty", "start"],
+        args: &[VM, METHOD],
+        summary: "Begin to count the pages that a VM writes.",
+        details: "A meter for the rate at which a guest dirties memory, which decides whether a migration gets done: begin here, \
+                  `vm dirty harvest` twice some seconds apart, then `vm dirty stop`. METHOD is pml (page-modification log), \
+                  ad (scan of the EPT's dirty flags) or wp (write protection), by default the best of this host. Large pages \
+                  are split while it is on, and the guest is the slower for it, most with wp. A VM in a migration cannot be \
+                  metered, nor one that is metered be moved.",
+        dangerous: false,
+        build: |v| Command::DirtyStart { vm: v.vm, method: v.method },
+    },
+    Spec {
+        words: &["vm", "dirty", "harvest"],
+        args: &[VM],
+        summary: "Show how many pages were written, count anew.",
+        details: "Prints `dirty: N pages, T ticks`: 4 KiB pages written since the last harvest, by the guest or for it, and what \
+                  this harvest took of the host, in ticks of its TSC.",
+        dangerous: false,
+        build: |v| Command::DirtyHarvest(v.vm),
+    },
+    Spec {
+        words: &["vm", "dirty", "stop"],
+        args: &[VM],
+        summary: "End the counting of written pages.",
+        details: "Large pages are put together again where the guest does not execute from them.",
+        dangerous: false,
+        build: |v| Command::DirtyStop(v.vm),
     },
     Spec {
         words: &["console"],

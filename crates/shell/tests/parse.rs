@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
-use shell::{COMMANDS, Command, Failure, Kind, LogLevel, parse, write_help};
+use shell::{COMMANDS, Command, DirtyMethod, Failure, Kind, LogLevel, parse, write_help};
 
 fn error(line: &str) -> String {
     match parse(line) {
@@ -31,6 +31,13 @@ fn commands() {
         ("vm destroy demo", Command::VmDestroy { vm: "demo", force: false }),
         ("vm destroy --force demo", Command::VmDestroy { vm: "demo", force: true }),
         ("vm destroy demo --force", Command::VmDestroy { vm: "demo", force: true }),
+        ("vm dirty start demo", Command::DirtyStart { vm: "demo", method: None }),
+        (
+            "vm dirty start demo wp",
+            Command::DirtyStart { vm: "demo", method: Some(DirtyMethod::WriteProtect) },
+        ),
+        ("vm dirty harvest demo", Command::DirtyHarvest("demo")),
+        ("vm dirty stop demo", Command::DirtyStop("demo")),
         ("console demo", Command::Console("demo")),
         ("cpu", Command::Cpu),
         ("migrate check demo 10.0.0.2", Command::MigrateCheck { vm: "demo", host: at(4444) }),
@@ -53,9 +60,14 @@ fn typos_are_explained() {
         ("Help", "unknown command 'Help': did you mean 'help'?"),
         ("list", "unknown command 'list': did you mean 'vm list'?"),
         ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
-        ("vm", "'vm' is not a whole command: one of list, show, start, pause, resume, destroy"),
+        ("vm", "'vm' is not a whole command: one of list, show, start, pause, resume, destroy, dirty"),
         ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
-        ("vm demo", "unknown 'vm' command 'demo': one of list, show, start, pause, resume, destroy"),
+        ("vm demo", "unknown 'vm' command 'demo': one of list, show, start, pause, resume, destroy, dirty"),
+        ("vm dirty demo", "unknown 'vm dirty' command 'demo': one of start, harvest, stop"),
+        (
+            "vm dirty start demo fast",
+            "METHOD 'fast' is none of pml, ad, wp: usage: vm dirty start VM [METHOD]",
+        ),
         ("vm list demo", "unexpected 'demo': usage: vm list"),
         ("vm show", "VM is missing: usage: vm show VM"),
         ("vm show a/b", "VM 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm show VM"),
@@ -98,6 +110,7 @@ fn valid_line(spec: &shell::Spec) -> String {
             Kind::Vm => "demo",
             Kind::Host => "10.0.0.2:4444",
             Kind::Level => "warn",
+            Kind::Method => "pml",
             Kind::Topic => "vm list",
             Kind::Flag => arg.name,
         });

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{Align, Code, Command, Failure, Size, Table};
 
-use super::{Console, Out};
+use super::{Console, Out, dirty};
 use crate::arch::{cpu, power, tsc};
 use crate::log as host_log;
 use crate::migration::Migrations;
@@ -50,6 +50,9 @@ impl Console {
             Command::VmStart(name) | Command::VmResume(name) => find(name)?.resume().map_err(state_error)?,
             Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
             Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
+            Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations)?,
+            Command::DirtyHarvest(vm) => dirty::harvest(&find(vm)?, migrations)?,
+            Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
             Command::Console(name) => {
                 self.attach(find(name)?);
                 return Ok(Done::Attached);
@@ -93,7 +96,13 @@ fn migrate(
     to: core::net::SocketAddrV4,
     check_only: bool,
 ) -> Result<Done, Failure> {
-    find(name)?;
+    let vm = find(name)?;
+    if !check_only && vm.tracking().is_some() && !migrations.uses(&vm) {
+        return Err(Failure::new(
+            Code::Busy,
+            format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first"),
+        ));
+    }
     migrations.start(name, to, check_only).map_err(state_error)?;
     Ok(Done::Later)
 }

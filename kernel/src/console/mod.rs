@@ -1,6 +1,7 @@
 //! The operator's console on the host's serial port, and the serial ports of guests.
 
 mod commands;
+mod dirty;
 mod port;
 
 use alloc::string::String;

@@ -9,10 +9,24 @@ use crate::vmx::{flush, host};
 impl Vm {
     /// The best method of this host.
     pub(crate) fn best_method() -> DirtyMethod {
-        match host::boot_cpu() {
-            Some(cpu) if cpu.caps.pml() => DirtyMethod::Pml,
-            Some(cpu) if cpu.caps.ept_access_dirty() => DirtyMethod::AccessDirty,
-            _ => DirtyMethod::WriteProtect,
+        let able = |method: &DirtyMethod| Self::lacks(*method).is_none();
+        [DirtyMethod::Pml, DirtyMethod::AccessDirty]
+            .into_iter()
+            .find(able)
+            .unwrap_or(DirtyMethod::WriteProtect)
+    }
+
+    /// What this host lacks for a method, if anything.
+    pub(crate) fn lacks(method: DirtyMethod) -> Option<&'static str> {
+        let caps = host::boot_cpu().map(|cpu| &cpu.caps);
+        match method {
+            DirtyMethod::Pml if !caps.is_some_and(|caps| caps.pml()) => {
+                Some("page-modification logging (PML)")
+            }
+            DirtyMethod::AccessDirty if !caps.is_some_and(|caps| caps.ept_access_dirty()) => {
+                Some("accessed and dirty flags in EPT (A/D)")
+            }
+            _ => None,
         }
     }
 
