@@ -1,0 +1,97 @@
+//! `bench`: the project's figures, taken by small guests under Bochs. A tick is one instruction there.
+
+mod exits;
+mod tables;
+mod tracking;
+mod wire;
+
+use crate::tools;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::Duration;
+use tables::{Figure, print_json, print_table};
+use testbench::emu::IPS;
+use testbench::guest;
+use testbench::host::{Host, HostSpec};
+use testbench::hub::Hub;
+use testbench::paths;
+
+/// The host where the figure wants no other: it has all that Flexvisor uses.
+const NEW: &str = "corei7_skylake_x";
+/// A host without page-modification logging.
+const OLD: &str = "corei7_haswell_4770";
+
+const PATIENCE: Duration = Duration::from_secs(240);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn main(args: &Args) -> Result<u8> {
+    let image = tools::build()?;
+    guest::build_payloads()?;
+    let dir = paths::fresh_dir(&paths::build().join("logs/bench"))?;
+    let mut figures = Vec::new();
+    for (mitigations, suffix) in [("off", ""), ("auto", "_mitigated")] {
+        step(&format!("exits, mitigations={mitigations}"));
+        figures.extend(exits::measure(&dir, mitigations, suffix)?);
+    }
+    for (name, method, model) in [("dirty_pml", "pml", NEW), ("dirty_ad", "ad", OLD), ("dirty_wp", "wp", OLD)]
+    {
+        step(&format!("dirty tracking by {method}"));
+        figures.push(Figure::new(name, tracking::measure(&dir, method, model)?, model));
+    }
+    step("boot");
+    figures.push(Figure::new("boot_to_ready", boot_to_ready(&dir)?, NEW));
+    step("migrations");
+    figures.extend(wire::measure(&dir)?);
+    let bytes = std::fs::metadata(&image).with_context(|| image.display().to_string())?.len();
+    figures.push(Figure::new("image_bytes", bytes as f64, "-"));
+    if args.json {
+        print_json(&figures);
+    } else {
+        print_table(&figures);
+    }
+    Ok(0)
+}
+
+/// Says on stderr what takes so long.
+fn step(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+/// Ticks from the loader's entry to the ready line, by the line's own time stamp (microseconds).
+fn boot_to_ready(dir: &Path) -> Result<f64> {
+    let hub = Hub::new();
+    let mut host = HostSpec::new("boot", NEW).option("ip=10.77.0.1/24").start(dir, Some((&hub, 1)))?;
+    host.wait_ready(PATIENCE)?;
+    let text = host.console()?.text();
+    let line = text.lines().find(|line| line.contains("ready: ")).context("no ready line")?;
+    let stamp = line.trim_start_matches(['[', ' ']).split(']').next().unwrap_or_default();
+    let seconds: f64 = stamp.trim().parse().with_context(|| format!("no time stamp in `{line}`"))?;
+    Ok((seconds * IPS as f64).round())
+}
+
+/// Reads a guest's lines `bench NAME VALUE` up to the line `end`.
+fn values(host: &mut Host, end: &str) -> Result<Vec<(String, f64)>> {
+    let mut values = Vec::new();
+    host.guest()?.expect_line(&format!("`{end}` of the guest"), PATIENCE, |line| {
+        if let Some((name, value)) = line.strip_prefix("bench ").and_then(|rest| rest.split_once(' '))
+            && let Ok(value) = value.parse()
+        {
+            values.push((name.to_string(), value));
+        }
+        (line == end).then_some(())
+    })?;
+    ensure!(!values.is_empty(), "the guest printed no figure before `{end}`");
+    Ok(values)
+}
+
+/// The one value of that name.
+fn value(values: &[(String, f64)], name: &str) -> Result<f64> {
+    let found = values.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| *value).with_context(|| format!("the guest printed no {name}"))
+}

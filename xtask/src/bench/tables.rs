@@ -1,0 +1,165 @@
+//! What is compared with what, and how it is printed.
+
+use testbench::emu::IPS;
+
+/// All figures, in the order in which they are printed.
+pub(super) const KEYS: [&str; 17] = [
+    "cpuid_exit",
+    "cpuid_exit_mitigated",
+    "rdmsr_exit",
+    "rdmsr_exit_mitigated",
+    "wrmsr_exit",
+    "wrmsr_exit_mitigated",
+    "io_exit",
+    "io_exit_mitigated",
+    "mmio_exit",
+    "mmio_exit_mitigated",
+    "dirty_pml",
+    "dirty_ad",
+    "dirty_wp",
+    "boot_to_ready",
+    "zero_page_bytes",
+    "page_instructions",
+    "image_bytes",
+];
+
+/// What KVM (Linux 6.1, QEMU 7.2 for the zero page) takes for the same in the same emulator.
+const KVM: [(&str, f64); 10] = [
+    ("cpuid_exit", 974.0),
+    ("cpuid_exit_mitigated", 1112.0),
+    ("rdmsr_exit", 1089.0),
+    ("rdmsr_exit_mitigated", 1323.0),
+    ("io_exit", 3047.0),
+    ("io_exit_mitigated", 7355.0),
+    ("dirty_pml", 425.0),
+    ("dirty_wp", 1806.0),
+    ("boot_to_ready", 5970e6),
+    ("zero_page_bytes", 9.0),
+];
+
+/// What the project wants to reach.
+const REACH: [(&str, f64); 9] = [
+    ("cpuid_exit", 150.0),
+    ("cpuid_exit_mitigated", 250.0),
+    ("rdmsr_exit", 180.0),
+    ("dirty_pml", 40.0),
+    ("dirty_ad", 45.0),
+    ("dirty_wp", 250.0),
+    ("boot_to_ready", 50e6),
+    ("zero_page_bytes", 0.5),
+    ("image_bytes", 1_048_576.0),
+];
+
+const NOTES: &str = "\
+A tick is one instruction (rep movsq of a page: 512). Exits include the loop around them, 3 ticks. A dirty_ figure is
+the first write to a page, less the loop, and its share of one harvest, 4096 dirty pages of 16384, mitigations off.
+boot_to_ready runs from the loader's entry. zero_page_bytes: all bytes of a migration that are not the content of a
+data page, by zero pages. page_instructions: the source's own work and its TCP/IP for a data page. docs/bench.md says more.";
+
+/// One figure.
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) value: f64,
+    /// CPU model of the host; two where it takes two.
+    pub(super) model: &'static str,
+}
+
+impl Figure {
+    /// Rounded to hundredths.
+    pub(super) fn new(name: &str, value: f64, model: &'static str) -> Self {
+        Self { name: name.to_string(), value: (value * 100.0).round() / 100.0, model }
+    }
+
+    fn reach(&self) -> Option<f64> {
+        looked_up(&REACH, &self.name)
+    }
+
+    fn kvm(&self) -> Option<f64> {
+        looked_up(&KVM, &self.name)
+    }
+
+    fn missed(&self) -> bool {
+        self.reach().is_some_and(|reach| self.value > reach)
+    }
+
+    fn place(&self) -> usize {
+        KEYS.iter().position(|key| *key == self.name).unwrap_or(KEYS.len())
+    }
+}
+
+fn looked_up(table: &[(&str, f64)], name: &str) -> Option<f64> {
+    table.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+}
+
+/// The figures as a table; one that was not taken is named as such.
+pub(super) fn table(figures: &[Figure]) -> String {
+    let mut text = format!(
+        "{:<22} {:>12} {:>12} {:>12} {:6}  {:>9}  model\n",
+        "figure", "ours", "KVM", "reach", "", "ips"
+    );
+    let mut sorted: Vec<_> = figures.iter().collect();
+    sorted.sort_by_key(|figure| figure.place());
+    let cell = |value: Option<f64>| value.map_or("-".to_string(), |value| value.to_string());
+    for figure in sorted {
+        let Figure { name, value, model } = figure;
+        let verdict = match figure.reach() {
+            None => "",
+            Some(_) if figure.missed() => "MISSED",
+            Some(_) => "ok",
+        };
+        let (kvm, reach) = (cell(figure.kvm()), cell(figure.reach()));
+        text += &format!("{name:<22} {value:>12} {kvm:>12} {reach:>12} {verdict:6}  {IPS:>9}  {model}\n");
+    }
+    for key in KEYS.iter().filter(|key| !figures.iter().any(|figure| figure.name == **key)) {
+        text += &format!("{key:<22} not taken\n");
+    }
+    text
+}
+
+pub(super) fn print_table(figures: &[Figure]) {
+    println!("{}\n{NOTES}", table(figures));
+}
+
+/// One object, with a member for each figure.
+pub(super) fn json(figures: &[Figure]) -> String {
+    let rows = figures.iter().map(|figure| {
+        let Figure { name, value, model } = figure;
+        let member = |key: &str, value: Option<f64>| {
+            value.map_or(String::new(), |value| format!(", \"{key}\": {value}"))
+        };
+        let (kvm, reach) = (member("kvm", figure.kvm()), member("reach", figure.reach()));
+        let ok = figure.reach().map_or(String::new(), |_| format!(", \"ok\": {}", !figure.missed()));
+        format!(
+            "  \"{name}\": {{\"value\": {value}, \"model\": \"{model}\", \"ips\": {IPS}{kvm}{reach}{ok}}}"
+        )
+    });
+    format!("{{\n{}\n}}", rows.collect::<Vec<_>>().join(",\n"))
+}
+
+pub(super) fn print_json(figures: &[Figure]) {
+    println!("{}", json(figures));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_is_said() {
+        let figures = [Figure::new("image_bytes", 2e6, "-"), Figure::new("cpuid_exit", 149.5, "m")];
+        let text = table(&figures);
+        let row = |name: &str| text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        assert!(row("image_bytes").contains("MISSED"));
+        assert!(row("cpuid_exit").contains(" 974 ") && row("cpuid_exit").contains(" ok "));
+        assert_eq!(row("dirty_ad").trim_end(), format!("{:<22} not taken", "dirty_ad"));
+        assert!(text.find("cpuid_exit").unwrap() < text.find("image_bytes").unwrap());
+        assert!(json(&figures).contains("\"reach\": 1048576, \"ok\": false}"));
+    }
+
+    #[test]
+    fn tables_name_known_figures() {
+        for (name, _) in KVM.iter().chain(&REACH) {
+            assert!(KEYS.contains(name), "{name}");
+        }
+    }
+}

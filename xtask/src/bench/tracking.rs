@@ -1,0 +1,56 @@
+//! What it costs to notice which pages a guest writes.
+
+use super::{PATIENCE, value, values};
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use testbench::guest;
+use testbench::host::{Host, HostSpec, VmSpec};
+
+/// Pages that each pass writes, out of four times as many.
+const DIRTY: u64 = 4096;
+/// Pages besides that the guest may write meanwhile: its stack and data.
+const OTHERS: u64 = 16;
+const PASSES: u32 = 5;
+
+const VM: &str = "bench";
+const READY: &str = "dirty-bench: ready";
+
+/// Ticks for the first write to a page and for the page's share of one harvest, by a method; the least of some passes.
+pub(super) fn measure(dir: &Path, method: &str, model: &str) -> Result<f64> {
+    let mut vm = VmSpec::new(VM, &guest::payload("dirty-bench"));
+    vm.mem_mib = 72;
+    vm.cmdline = format!("wait=1 dirty={DIRTY} pages={}", 4 * DIRTY);
+    let name = format!("dirty-{method}");
+    let mut host = HostSpec::new(&name, model).with_vm(vm).option("mitigations=off").start(dir, None)?;
+    host.wait_ready(PATIENCE)?;
+    host.guest()?.expect(READY, PATIENCE)?;
+    command(&mut host, &format!("vm dirty start {VM} {method}"))?;
+    harvest(&mut host)?;
+    let mut least = f64::INFINITY;
+    for _ in 0..PASSES {
+        host.guest()?.send(b"x")?;
+        let found = values(&mut host, READY)?;
+        let write = value(&found, "dirty_write")? - value(&found, "dirty_again")?;
+        let (pages, ticks) = harvest(&mut host)?;
+        ensure!((DIRTY..=DIRTY + OTHERS).contains(&pages), "{pages} pages harvested of {DIRTY} written");
+        eprintln!("bench: {method}: {write:.2} for a write, {ticks} for the harvest of {pages} pages");
+        least = least.min(write + ticks as f64 / DIRTY as f64);
+    }
+    Ok(least)
+}
+
+fn command(host: &mut Host, command: &str) -> Result<Vec<String>> {
+    let answer = host.command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "`{command}`: {}", answer.error.unwrap_or_default());
+    Ok(answer.lines)
+}
+
+/// Pages and ticks of a harvest.
+fn harvest(host: &mut Host) -> Result<(u64, u64)> {
+    let lines = command(host, &format!("vm dirty harvest {VM}"))?;
+    let parse = |line: &String| {
+        let (pages, ticks) = line.strip_prefix("dirty: ")?.strip_suffix(" ticks")?.split_once(" pages, ")?;
+        Some((pages.parse().ok()?, ticks.parse().ok()?))
+    };
+    lines.iter().find_map(parse).with_context(|| format!("no figures in {lines:?}"))
+}
