@@ -5,11 +5,13 @@
 extern crate alloc;
 
 mod dirty;
+mod harvest;
 mod memory;
 mod record;
 mod time;
 
 pub use dirty::PageSet;
+pub use harvest::{WriteTracker, harvest};
 pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};
 pub use record::{StateError, StateRecord};
 pub use time::Now;
