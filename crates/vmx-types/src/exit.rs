@@ -246,7 +246,7 @@ mod tests {
             Exit::Exception(Event { length: 2, ..Event::exception(13, Some(8)) })
         );
         let Exit::EptViolation(violation) = Exit::decode(48, &Fields(2)) else { panic!("EPT violation") };
-        assert_eq!((violation.gpa, violation.write), (0x1234_5000, true));
+        assert_eq!((violation.gpa, violation.write()), (0x1234_5000, true));
         let failed = Exit::decode(ENTRY_FAILURE | 33, &Fields(4));
         assert_eq!(failed, Exit::EntryFailure { reason: ExitReason::InvalidGuestState, qualification: 4 });
     }

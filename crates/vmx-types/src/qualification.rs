@@ -70,38 +70,55 @@ impl IoAccess {
     }
 }
 
-/// An EPT violation (SDM table 27-7).
+/// An EPT violation (SDM table 27-7). Kept as the CPU gave it: it travels in two registers on a short path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EptViolation {
     /// Guest-physical address of the access.
     pub gpa: u64,
-    /// A data read.
-    pub read: bool,
-    /// A data write.
-    pub write: bool,
-    /// An instruction fetch.
-    pub fetch: bool,
-    /// The translation was readable, writable or executable, so a page is mapped there.
-    pub mapped: bool,
-    /// The access was to the page that a linear address translates to, not to a paging structure.
-    pub linear_translation: bool,
-    /// The exit happened in an IRET that had unblocked NMIs.
-    pub nmi_unblocking: bool,
+    qualification: u64,
 }
 
 impl EptViolation {
     /// From the exit qualification and the guest-physical address.
     #[must_use]
     pub const fn decode(qualification: u64, gpa: u64) -> Self {
-        Self {
-            gpa,
-            read: qualification & 1 != 0,
-            write: qualification & 1 << 1 != 0,
-            fetch: qualification & 1 << 2 != 0,
-            mapped: qualification & 7 << 3 != 0,
-            linear_translation: qualification & 3 << 7 == 3 << 7,
-            nmi_unblocking: qualification & 1 << 12 != 0,
-        }
+        Self { gpa, qualification }
+    }
+
+    /// A data read.
+    #[must_use]
+    pub const fn read(self) -> bool {
+        self.qualification & 1 != 0
+    }
+
+    /// A data write.
+    #[must_use]
+    pub const fn write(self) -> bool {
+        self.qualification & 1 << 1 != 0
+    }
+
+    /// An instruction fetch.
+    #[must_use]
+    pub const fn fetch(self) -> bool {
+        self.qualification & 1 << 2 != 0
+    }
+
+    /// The translation was readable, writable or executable, so a page is mapped there.
+    #[must_use]
+    pub const fn mapped(self) -> bool {
+        self.qualification & 7 << 3 != 0
+    }
+
+    /// The access was to the page that a linear address translates to, not to a paging structure.
+    #[must_use]
+    pub const fn linear_translation(self) -> bool {
+        self.qualification & 3 << 7 == 3 << 7
+    }
+
+    /// The exit happened in an IRET that had unblocked NMIs.
+    #[must_use]
+    pub const fn nmi_unblocking(self) -> bool {
+        self.qualification & 1 << 12 != 0
     }
 }
 
@@ -151,8 +168,9 @@ mod tests {
     #[test]
     fn ept_by_the_table() {
         let write_protected = EptViolation::decode(0x1aa, 0x1000);
-        assert!(write_protected.write && write_protected.mapped && write_protected.linear_translation);
-        let walk = EptViolation::decode(0x083, 0);
-        assert!(!walk.linear_translation && !walk.mapped);
+        assert!(write_protected.write() && write_protected.mapped() && write_protected.linear_translation());
+        assert!(!write_protected.read() && !write_protected.fetch() && !write_protected.nmi_unblocking());
+        let walk = EptViolation::decode(0x1083, 0);
+        assert!(walk.nmi_unblocking() && !walk.linear_translation() && !walk.mapped());
     }
 }

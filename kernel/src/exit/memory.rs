@@ -19,8 +19,8 @@ const BLOCKED_BY_NMI: u32 = 1 << 3;
 
 /// An access that the tables do not allow.
 #[inline(never)]
-pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: &EptViolation) -> Next {
-    if violation.nmi_unblocking && vmcs.read(field::IDT_VECTORING_INFO) >> 31 == 0 {
+pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    if violation.nmi_unblocking() && vmcs.read(field::IDT_VECTORING_INFO) >> 31 == 0 {
         // The IRET that unblocked NMIs faulted: it runs again, so they are still blocked (SDM 27.2.3).
         let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
         vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked | BLOCKED_BY_NMI);
@@ -28,7 +28,7 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: &Ept
     let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
     match resolved {
         Ok(Fault::Resolved) => Next::Resume,
-        Ok(Fault::Unmapped) if violation.fetch => {
+        Ok(Fault::Unmapped) if violation.fetch() => {
             fatal(format!("instruction fetch from {}, which is not memory", Gpa(violation.gpa)))
         }
         Ok(Fault::Unmapped) => mmio::handle(vcpu, vm, vmcs, Gpa(violation.gpa)),

@@ -66,7 +66,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::Rdmsr => msr::read(vcpu, vm, vmcs),
         Exit::Wrmsr => msr::write(vcpu, vm, vmcs),
         Exit::Io(access) => io::handle(vcpu, vm, vmcs, access),
-        Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, &violation),
+        Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, violation),
         Exit::ExternalInterrupt => Next::Yield,
         Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => {
             vcpu.attention = true;

@@ -59,7 +59,7 @@ pub(crate) trait Mmu: Send {
     /// Where a guest address lies.
     fn translate(&self, gpa: Gpa) -> Option<Hpa>;
     /// Resolves a violation if it is ours to resolve; a write noticed goes into `logged`.
-    fn fault(&mut self, violation: &EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory>;
+    fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory>;
     /// From the next flush on, each first write to a page is noticed.
     fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory>;
     /// Writes are noticed no more.

@@ -46,6 +46,11 @@ fn table(hpa: u64) -> &'static Table {
     unsafe { &*((hpa & ADDRESS) as *const Table) }
 }
 
+/// True where an entry above the last level leads to a table. One that is present is readable, so that two bits tell.
+const fn is_table(entry: u64) -> bool {
+    entry & (READ | LARGE) == READ
+}
+
 const fn index(gpa: u64, level: u32) -> usize {
     (gpa >> (12 + 9 * (level - 1))) as usize & 511
 }
@@ -78,7 +83,7 @@ impl Ept {
         for level in (2..=4).rev() {
             let entry = &table(tables)[index(gpa, level)];
             let value = entry.load(Ordering::Acquire);
-            if value & PRESENT == 0 || value & LARGE != 0 {
+            if !is_table(value) {
                 return (entry, level);
             }
             tables = value;
@@ -219,13 +224,13 @@ impl Mmu for Ept {
         (value & PRESENT != 0).then(|| Hpa(value & ADDRESS & !(span - 1) | gpa.0 & (span - 1)))
     }
 
-    fn fault(&mut self, violation: &EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory> {
+    fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory> {
         let (entry, level) = self.entry(violation.gpa);
         let value = entry.load(Ordering::Acquire);
         if value & PRESENT == 0 {
             return Ok(Fault::Unmapped);
         }
-        if violation.fetch && value & EXECUTE == 0 {
+        if violation.fetch() && value & EXECUTE == 0 {
             if level == 1 {
                 entry.fetch_or(EXECUTE, Ordering::AcqRel);
             } else {
@@ -233,7 +238,7 @@ impl Mmu for Ept {
             }
             return Ok(Fault::Resolved);
         }
-        if violation.write && value & WRITE == 0 && self.tracking == Some(DirtyMethod::WriteProtect) {
+        if violation.write() && value & WRITE == 0 && self.tracking == Some(DirtyMethod::WriteProtect) {
             entry.fetch_or(WRITE, Ordering::AcqRel);
             logged.insert(violation.gpa >> 12);
             return Ok(Fault::Resolved);
