@@ -129,7 +129,7 @@ impl Vcpu {
     #[cold]
     fn serve_requests(&mut self, vm: &Vm, vmcs: vmcs::Current) -> Option<Outcome> {
         let slot = &vm.vcpus[self.index as usize];
-        let requests = slot.requests.swap(0, Ordering::AcqRel);
+        let requests = slot.requests.fetch_and(Request::WAITED_FOR, Ordering::AcqRel);
         if requests & Request::Interrupt as u32 != 0 {
             self.attention = true;
         }
@@ -147,7 +147,7 @@ impl Vcpu {
             self.attention = true;
             return Some(Outcome::Paused);
         }
-        slot.acknowledged.fetch_add(1, Ordering::Release);
+        slot.requests.fetch_and(!(requests & Request::WAITED_FOR), Ordering::Release);
         None
     }
 

@@ -87,7 +87,6 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         vcpus.push(VcpuSlot {
             vcpu: Mutex::new(Vcpu::new(index, cpu).map_err(memory_error)?),
             requests: AtomicU32::new(0),
-            acknowledged: AtomicU32::new(0),
             paused: AtomicU32::new(1),
             cpu: home_cpu(),
             wake: AtomicU64::new(0),

@@ -109,10 +109,9 @@ impl Vm {
 
     /// The same, and waits until it is served, or the vCPU is paused, which serves everything.
     pub(super) fn request_and_wait(&self, slot: &VcpuSlot, request: Request) {
-        let before = slot.acknowledged.load(Ordering::Acquire);
         self.request(slot, request);
-        while slot.acknowledged.load(Ordering::Acquire) == before && slot.paused.load(Ordering::Acquire) == 0
-        {
+        let waits = || slot.requests.load(Ordering::Acquire) & request as u32 != 0;
+        while waits() && slot.paused.load(Ordering::Acquire) == 0 {
             flush::serve();
             hint::spin_loop();
         }

@@ -105,14 +105,17 @@ pub(crate) enum Request {
     Clock = 1 << 3,
 }
 
+impl Request {
+    /// What the one who asks waits for; Pause is acknowledged by [`VcpuSlot::paused`].
+    pub(crate) const WAITED_FOR: u32 = Self::DrainPml as u32;
+}
+
 /// A vCPU and what others may touch of it while it runs.
 pub(crate) struct VcpuSlot {
     /// Held by the CPU that runs it, for as long as it does.
     pub(crate) vcpu: Mutex<Vcpu>,
-    /// [`Request`] bits.
+    /// [`Request`] bits. Those of [`Request::WAITED_FOR`] are cleared once they are served, the others before.
     pub(crate) requests: AtomicU32,
-    /// Counts the requests served, Pause excepted: that one is acknowledged by `paused`.
-    pub(crate) acknowledged: AtomicU32,
     /// 1 while the vCPU is off every CPU and stays off.
     pub(crate) paused: AtomicU32,
     /// The host CPU that schedules it.

@@ -1,5 +1,6 @@
-//! Which pages the guest has written: starting, harvesting, stopping. The order is the point: re-arm, flush every
-//! CPU that ran the VM, and only then read pages.
+//! Which pages the guest has written: starting, harvesting, stopping. The order is [`vm_types::harvest`]'s.
+
+use vm_types::WriteTracker;
 
 use super::mmu::{DirtyMethod, OutOfMemory};
 use super::{Request, Vm};
@@ -35,6 +36,9 @@ impl Vm {
     /// # Errors
     /// The host lacks memory for the tables; nothing is tracked then.
     pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+        // What was written before is no news. Not after the tables are armed: a page that the guest writes then is
+        // noticed once, and clearing it would lose every later write to it.
+        self.memory.logged.clear();
         let started = self.mmu.lock().start_tracking(method);
         if started.is_err() {
             self.mmu.lock().stop_tracking();
@@ -42,9 +46,6 @@ impl Vm {
             *self.tracking.lock() = Some(method);
         }
         flush::all_cpus();
-        // What the log holds from before is no news.
-        self.drain_logs();
-        self.memory.logged.clear();
         started
     }
 
@@ -64,13 +65,12 @@ impl Vm {
 
     /// Adds the pages written since the last harvest to `to_send`; returns their number.
     pub(crate) fn harvest(&self) -> u64 {
-        self.drain_logs();
-        let count = self.mmu.lock().harvest(&self.memory.logged, &self.to_send);
-        flush::all_cpus();
-        count
+        vm_types::harvest(self)
     }
+}
 
-    /// Moves every vCPU's log into the set, whichever CPU it runs on.
+impl WriteTracker for Vm {
+    /// Whichever CPU each vCPU runs on.
     fn drain_logs(&self) {
         if *self.tracking.lock() != Some(DirtyMethod::Pml) {
             return;
@@ -82,5 +82,13 @@ impl Vm {
                 self.request_and_wait(slot, Request::DrainPml);
             }
         }
+    }
+
+    fn rearm(&self) -> u64 {
+        self.mmu.lock().harvest(&self.memory.logged, &self.to_send)
+    }
+
+    fn flush(&self) {
+        flush::all_cpus();
     }
 }

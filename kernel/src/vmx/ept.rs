@@ -31,7 +31,12 @@ const SIZE_2M: u64 = 1 << 21;
 pub(crate) struct Ept {
     root: Hpa,
     eptp: u64,
+    /// All tables but the root.
     pages: Vec<Hpa>,
+    /// Of them those that tracking needed and that no entry leads to any more. A CPU may have them cached until the
+    /// flush that follows the end of tracking: the next start makes them spare.
+    retired: Vec<Hpa>,
+    spare: Vec<Hpa>,
     /// Permissions of a large page: EXECUTE only where the CPU is known safe.
     large: u64,
     tracking: Option<DirtyMethod>,
@@ -66,6 +71,8 @@ impl Ept {
             root,
             eptp: root.0 | 6 | 3 << 3 | access_dirty,
             pages: Vec::new(),
+            retired: Vec::new(),
+            spare: Vec::new(),
             large,
             tracking: None,
         })
@@ -108,7 +115,7 @@ impl Ept {
 
     /// Splits a 2 MiB page into 512 of 4 KiB with the same bits, plus `add`.
     fn split(&mut self, entry: &AtomicU64, add: u64, mark: u64) -> Result<(), OutOfMemory> {
-        let small = self.new_table()?;
+        let small = self.spare.pop().map_or_else(|| self.new_table(), Ok)?;
         let large = entry.load(Ordering::Acquire);
         let bits = large & !(ADDRESS | LARGE) | add;
         let base = large & ADDRESS;
@@ -248,6 +255,7 @@ impl Mmu for Ept {
     }
 
     fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+        self.spare.append(&mut self.retired);
         let mut large = Vec::new();
         self.for_each_directory(|_, directory| {
             large.extend(directory.iter().filter(|e| e.load(Ordering::Acquire) & LARGE != 0));
@@ -270,6 +278,7 @@ impl Mmu for Ept {
 
     fn stop_tracking(&mut self) {
         self.tracking = None;
+        let mut retired = core::mem::take(&mut self.retired);
         let large_bits = self.large | WRITE_BACK | LARGE | ACCESSED | DIRTY;
         self.for_each_directory(|_, directory| {
             for entry in directory {
@@ -282,6 +291,7 @@ impl Mmu for Ept {
                 if value & SPLIT_FOR_TRACKING != 0 && (!fetched || self.large & EXECUTE != 0) {
                     let base = leaves[0].load(Ordering::Acquire) & ADDRESS;
                     entry.store(base | large_bits, Ordering::Release);
+                    retired.push(Hpa(value & ADDRESS));
                 } else {
                     entry.fetch_and(!SPLIT_FOR_TRACKING, Ordering::AcqRel);
                     for leaf in leaves.iter().filter(|l| l.load(Ordering::Acquire) & PRESENT != 0) {
@@ -290,6 +300,7 @@ impl Mmu for Ept {
                 }
             }
         });
+        self.retired = retired;
     }
 
     fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64 {
