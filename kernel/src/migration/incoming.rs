@@ -46,7 +46,7 @@ impl Incoming {
     pub(super) fn poll(&mut self) -> bool {
         let Self { target, vm, connection, .. } = self;
         let event = network::with_stack(|stack| {
-            let mut link = TcpLink { stack, connection: *connection };
+            let mut link = TcpLink::new(stack, *connection);
             Ok(target.poll(tsc::read(), &mut link, vm))
         });
         let name = self.target.hello().map_or(self.peer.as_str(), |hello| hello.vm_name.as_str());

@@ -6,6 +6,14 @@ use net::{Connection, ConnectionState, Stack};
 pub(super) struct TcpLink<'a> {
     pub(super) stack: &'a mut Stack,
     pub(super) connection: Connection,
+    /// Bytes that the stack took in this poll.
+    pub(super) sent: usize,
+}
+
+impl<'a> TcpLink<'a> {
+    pub(super) fn new(stack: &'a mut Stack, connection: Connection) -> Self {
+        Self { stack, connection, sent: 0 }
+    }
 }
 
 impl migrate::Link for TcpLink<'_> {
@@ -14,7 +22,9 @@ impl migrate::Link for TcpLink<'_> {
     }
 
     fn send(&mut self, data: &[u8]) -> usize {
-        self.stack.send(self.connection, data).unwrap_or(0)
+        let taken = self.stack.send(self.connection, data).unwrap_or(0);
+        self.sent += taken;
+        taken
     }
 
     fn is_open(&self) -> bool {

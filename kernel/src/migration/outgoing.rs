@@ -22,6 +22,10 @@ pub(super) struct Outgoing {
     connection: Connection,
     source: Source,
     vm: Leaving,
+    /// Host TSC ticks of all polls that encoded or sent something.
+    work_ticks: u64,
+    /// What [`network::busy_ticks`] was at the start.
+    network_ticks: u64,
 }
 
 /// The VM that leaves.
@@ -49,7 +53,8 @@ impl Outgoing {
             hz: tsc::hz(),
         };
         let source = Source::new(params, tsc::read());
-        Self { to, connection, source, vm: Leaving { vm, to, stopped: false } }
+        let vm = Leaving { vm, to, stopped: false };
+        Self { to, connection, source, vm, work_ticks: 0, network_ticks: network::busy_ticks() }
     }
 
     pub(super) fn vm(&self) -> &Vm {
@@ -62,10 +67,15 @@ impl Outgoing {
 
     /// Works for a bounded time; the answer is given once, when it is over.
     pub(super) fn poll(&mut self) -> Option<Ended> {
-        let Self { source, vm, connection, .. } = self;
+        let Self { source, vm, connection, work_ticks, .. } = self;
         let event = network::with_stack(|stack| {
-            let mut link = TcpLink { stack, connection: *connection };
-            Ok(source.poll(tsc::read(), &mut link, vm))
+            let mut link = TcpLink::new(stack, *connection);
+            let (now, pages) = (tsc::read(), source.totals().pages);
+            let event = source.poll(now, &mut link, vm);
+            if link.sent != 0 || source.totals().pages != pages {
+                *work_ticks += tsc::read() - now;
+            }
+            Ok(event)
         });
         let name = &self.vm.vm.name;
         match event.ok()? {
@@ -80,6 +90,15 @@ impl Outgoing {
             }
             SourceEvent::Finished(outcome) => {
                 close(self.connection);
+                if let SourceOutcome::Done(summary) = &outcome {
+                    let network = network::busy_ticks() - self.network_ticks;
+                    let data = summary.pages - summary.zero - summary.fill;
+                    log::info!(
+                        target: "migrate",
+                        "migrate {name}: work: {} ticks in the migration, {network} in the network, {data} data pages",
+                        self.work_ticks
+                    );
+                }
                 Some(ended(name, outcome))
             }
         }

@@ -22,6 +22,7 @@ struct Network {
     host: Host<Card>,
     link: Link,
     next_link_check_us: u64,
+    busy_ticks: u64,
 }
 
 static NETWORK: Mutex<Option<Network>> = Mutex::new(None);
@@ -58,7 +59,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     if config == AddressConfig::Dhcp {
         log::info!(target: "net", "asking for an address by dhcp");
     }
-    let mut network = Network { function, host, link, next_link_check_us: now_us + LINK_CHECK_US };
+    let mut network = Network { function, host, link, next_link_check_us: now_us + LINK_CHECK_US, busy_ticks: 0 };
     network.report();
     *NETWORK.lock() = Some(network);
     true
@@ -69,7 +70,11 @@ pub(crate) fn init(options: &HostOptions) -> bool {
 pub(crate) fn poll(now_us: u64) -> bool {
     let mut guard = NETWORK.lock();
     let Some(network) = guard.as_mut() else { return false };
+    let before = tsc::read();
     let busy = network.host.poll(now_us);
+    if busy {
+        network.busy_ticks += tsc::read() - before;
+    }
     if now_us >= network.next_link_check_us {
         network.next_link_check_us = now_us + LINK_CHECK_US;
         let link = network.host.nic().link();
@@ -80,6 +85,11 @@ pub(crate) fn poll(now_us: u64) -> bool {
     }
     network.report();
     busy
+}
+
+/// Host TSC ticks that frames and TCP/IP took since the start; a [`poll`] that found nothing to do is not counted.
+pub(crate) fn busy_ticks() -> u64 {
+    NETWORK.lock().as_ref().map_or(0, |network| network.busy_ticks)
 }
 
 /// Uses the host's TCP/IP: connect, listen, send and receive of [`Stack`]. Sent bytes leave with the next [`poll`].
