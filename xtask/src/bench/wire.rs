@@ -1,4 +1,119 @@
+//! What a page of a real migration costs: bytes on the wire, instructions of the source.
+
 use super::tables::Figure;
-pub(super) fn measure(_dir: &std::path::Path) -> anyhow::Result<Vec<Figure>> {
-    Ok(vec![])
+use super::{NEW, OLD, PATIENCE, step};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+use testbench::emu::IPS;
+use testbench::guest;
+use testbench::host::VmSpec;
+use testbench::migration::{Round, Summary};
+use testbench::scenario::{Observer, Pair, Plan, SOURCE, VM};
+
+const PAGE: u64 = 4096;
+const MODELS: &str = "corei7_skylake_x to corei7_haswell_4770";
+
+/// What a migration took.
+struct Cost {
+    zero: f64,
+    data: f64,
+    /// Ticks of the source in the migration and in its TCP/IP.
+    ticks: f64,
+    /// Bytes of the stream that are not the content of a data page.
+    overhead: f64,
+}
+
+/// Both figures, from a guest that is nearly all zero pages and one that is mostly data.
+pub(super) fn measure(dir: &Path) -> Result<Vec<Figure>> {
+    let mut idle = VmSpec::new(VM, &guest::payload("halt-forever"));
+    idle.mem_mib = 256;
+    let idle = migrate(dir, "idle", idle, "halted")?;
+    let mut full = VmSpec::new(VM, &guest::payload("dirty-bench"));
+    full.mem_mib = 24;
+    full.cmdline = "wait=1 pages=4096 dirty=4096".to_string();
+    let full = migrate(dir, "full", full, "dirty-bench: ready")?;
+    // Two guests, two kinds of pages: ticks = zero * of_zero + data * of_data for each.
+    let determinant = idle.zero * full.data - full.zero * idle.data;
+    let of_data = (idle.zero * full.ticks - full.zero * idle.ticks) / determinant;
+    let of_zero = (idle.ticks * full.data - full.ticks * idle.data) / determinant;
+    eprintln!("bench: {of_zero:.2} ticks for a zero page, {of_data:.2} for a data page");
+    Ok(vec![
+        Figure::new("zero_page_bytes", idle.overhead / idle.zero, MODELS),
+        Figure::new("page_instructions", of_data.round(), MODELS),
+    ])
+}
+
+/// Moves a guest that does nothing once it has printed `after`.
+fn migrate(dir: &Path, name: &str, vm: VmSpec, after: &str) -> Result<Cost> {
+    let dir = dir.join(name);
+    fs::create_dir_all(&dir)?;
+    let plan = Plan {
+        from: NEW.to_string(),
+        to: OLD.to_string(),
+        cpus: 1,
+        vm,
+        own_guest: false,
+        ips: [IPS; 2],
+        migrate_after: after.to_string(),
+        until: None,
+        patience: PATIENCE,
+    };
+    let mut lines = Lines::default();
+    let mut pair = Pair::start(&plan.hosts(), &dir, Instant::now() + 4 * PATIENCE, &mut lines)?;
+    pair.wait_guest(&plan, &mut lines)?;
+    let summary = pair.migrate(SOURCE, &plan, &mut lines)?;
+    lines.cost(&summary)
+}
+
+/// Keeps what the source says.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl Observer for Lines {
+    fn step(&mut self, text: &str) {
+        self.0.push(text.to_string());
+    }
+
+    fn round(&mut self, round: Round) {
+        step(&format!("round {}: {} pages, {} zero", round.number, round.pages, round.zero));
+    }
+}
+
+impl Lines {
+    fn cost(&self, summary: &Summary) -> Result<Cost> {
+        let line = self.0.iter().find_map(|line| line.strip_prefix("work: ")).context("no line `work: `")?;
+        let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let &[migration, network, data] = numbers.as_slice() else {
+            anyhow::bail!("not three numbers: `{line}`");
+        };
+        step(&format!("{data} data and {} zero pages, {} bytes: {line}", summary.zero, summary.bytes));
+        let overhead =
+            summary.bytes.checked_sub(data * PAGE).context("fewer bytes than its data pages have")?;
+        ensure!(summary.zero > 0, "no zero page among {}", summary.pages);
+        let ticks = migration + network;
+        Ok(Cost {
+            zero: summary.zero as f64,
+            data: data as f64,
+            ticks: ticks as f64,
+            overhead: overhead as f64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_is_read_from_the_source() {
+        let line = "work: 5000 ticks in the migration, 700 in the network, 3 data pages";
+        let lines = Lines(vec!["to 10.77.0.2".to_string(), line.to_string()]);
+        let summary = Summary { pages: 13, zero: 10, bytes: 3 * PAGE + 25, ..Summary::default() };
+        let cost = lines.cost(&summary).unwrap();
+        assert_eq!((cost.ticks, cost.overhead, cost.data), (5700.0, 25.0, 3.0));
+        assert!(lines.cost(&Summary { bytes: PAGE, ..summary }).is_err());
+        assert!(Lines::default().cost(&summary).is_err());
+    }
 }
