@@ -29,8 +29,10 @@ pub(super) fn cases() -> Vec<Case> {
         linux_and_back(context, SKYLAKE, HASWELL, "haswell", 1)
     });
     add("linux_two_host_cpus", 900, linux_two_host_cpus);
-    add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell"));
-    add("sandy_bridge_skylake_and_back", LIMIT, |context| and_back(context, SANDY, SKYLAKE, "sandybridge"));
+    add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 1));
+    // The guest writes on a CPU of its own while the other arms, harvests and copies.
+    add("two_host_cpus_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 2));
+    add("sandy_bridge_skylake_and_back", LIMIT, |context| and_back(context, SANDY, SKYLAKE, "sandybridge", 1));
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
@@ -119,8 +121,13 @@ fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
     Ok(state(pair, host)?.is_some_and(|row| row.contains("running")))
 }
 
-fn and_back(context: &Context, from: &str, to: &str, level: &str) -> Result<()> {
-    let plan = Plan::memwriter(from, to, level, 8)?;
+fn and_back(context: &Context, from: &str, to: &str, level: &str, cpus: u32) -> Result<()> {
+    let mut plan = Plan::memwriter(from, to, level, 8)?;
+    plan.cpus = cpus;
+    if cpus > 1 {
+        // All of its memory again and again, so that it writes in every moment of every round.
+        plan.vm.cmdline = "mib=2 pages=64 gap=20000".into();
+    }
     let mut pair = start(context, &plan)?;
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     goes_on(&mut pair, TARGET, 20)?;
@@ -240,7 +247,7 @@ fn cut(context: &Context, kind: u16, from: usize, expected: Expected) -> Result<
         Expected::Here => {
             ensure!(matches!(outcome, Outcome::Failed(_)), "the source says {outcome:?}");
             // The target gives its part up by itself, with the cable still cut.
-            pair.hosts[TARGET].console()?.expect("migrate: ", PATIENCE)?;
+            pair.hosts[TARGET].console()?.expect(&format!("migrate {VM}: failed"), PATIENCE)?;
             still_here(&mut pair)?;
             // With the cable mended the same move goes through.
             pair.hub.clear_filter();
