@@ -32,7 +32,9 @@ pub(super) fn cases() -> Vec<Case> {
     add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 1));
     // The guest writes on a CPU of its own while the other arms, harvests and copies.
     add("two_host_cpus_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 2));
-    add("sandy_bridge_skylake_and_back", LIMIT, |context| and_back(context, SANDY, SKYLAKE, "sandybridge", 1));
+    add("sandy_bridge_skylake_and_back", LIMIT, |context| {
+        and_back(context, SANDY, SKYLAKE, "sandybridge", 1)
+    });
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
