@@ -161,12 +161,12 @@ pub const COMMANDS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "resume"],
-        args: &[VM],
+        args: &[VM, FORCE],
         summary: "Let a paused VM go on.",
         details: "A VM that a migration left as `unknown: paused here` may run on the other host: \
-                  find out there first, two runners corrupt their disks.",
+                  find out there first, then say `--force`; two runners corrupt their disks.",
         dangerous: false,
-        build: |v| Command::VmResume(v.vm),
+        build: |v| Command::VmResume { vm: v.vm, force: v.force },
     },
     Spec {
         words: &["vm", "destroy"],

@@ -51,7 +51,9 @@ impl PageSet {
     /// True where the page is in.
     #[must_use]
     pub fn contains(&self, page: u64) -> bool {
-        self.words.get((page / 64) as usize).is_some_and(|w| w.load(Ordering::Acquire) & 1 << (page % 64) != 0)
+        self.words
+            .get((page / 64) as usize)
+            .is_some_and(|w| w.load(Ordering::Acquire) & 1 << (page % 64) != 0)
     }
 
     /// The first page at or after `from`.

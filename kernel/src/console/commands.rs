@@ -47,7 +47,8 @@ impl Console {
             Command::Version => host_log::raw(format_args!("{}\n", start::version())),
             Command::VmList => list(),
             Command::VmShow(name) => show(find(name)?.as_ref()),
-            Command::VmStart(name) | Command::VmResume(name) => find(name)?.resume().map_err(state_error)?,
+            Command::VmStart(name) => find(name)?.resume().map_err(state_error)?,
+            Command::VmResume { vm, force } => resume(&find(vm)?, force)?,
             Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
             Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
             Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations)?,
@@ -105,6 +106,21 @@ fn migrate(
     }
     migrations.start(name, to, check_only).map_err(state_error)?;
     Ok(Done::Later)
+}
+
+/// A VM that a migration left behind as unknown may run on the other host: only the operator can know.
+fn resume(vm: &Vm, force: bool) -> Result<(), Failure> {
+    if vm.state() == State::Unknown {
+        if !force {
+            let text =
+                format!("vm {} may run on the migration's target: look there, then say --force", vm.name);
+            return Err(Failure::new(Code::Force, text));
+        }
+        log::warn!(target: "vm", "vm {}: resumed by force: it must not run on another host", vm.name);
+        vm.let_run();
+        return Ok(());
+    }
+    vm.resume().map_err(state_error)
 }
 
 fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {

@@ -59,7 +59,8 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     if config == AddressConfig::Dhcp {
         log::info!(target: "net", "asking for an address by dhcp");
     }
-    let mut network = Network { function, host, link, next_link_check_us: now_us + LINK_CHECK_US, busy_ticks: 0 };
+    let mut network =
+        Network { function, host, link, next_link_check_us: now_us + LINK_CHECK_US, busy_ticks: 0 };
     network.report();
     *NETWORK.lock() = Some(network);
     true

@@ -1,6 +1,7 @@
 //! An Ethernet hub between emulated hosts. Each host's frames are UDP datagrams (Bochs' `ethmod=socket`); a plan may
 //! cut links and drop or delay frames, and everything that passes can be captured.
 
+pub mod dhcp;
 mod frame;
 mod pcap;
 pub mod peer;

@@ -7,6 +7,7 @@ mod linux;
 mod migrate;
 mod network;
 mod refuse;
+mod tracking;
 
 use crate::host::{Host, HostSpec};
 use anyhow::Result;
@@ -66,6 +67,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(boot::cases());
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
+    cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());
     cases.extend(migrate::cases());

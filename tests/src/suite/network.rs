@@ -2,8 +2,8 @@
 
 use super::{Case, Context};
 use crate::host::{Host, HostSpec};
-use crate::hub::Hub;
 use crate::hub::peer::Peer;
+use crate::hub::{Hub, dhcp, host_mac};
 use anyhow::{Context as _, Result};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("network/ping", 120, |context| ping(context, "idle=poll")),
         Case::new("network/ping_halting_host", 120, |context| ping(context, "idle=hlt")),
         Case::new("network/port_closed", 120, port_closed),
+        Case::new("network/dhcp", 120, dhcp_lease),
     ]
 }
 
@@ -38,6 +39,21 @@ fn ping(context: &Context, option: &str) -> Result<()> {
     for _ in 0..5 {
         peer.ping(HOST.parse().context("address")?, PATIENCE)?;
     }
+    Ok(())
+}
+
+/// A host with `ip=dhcp` takes the address it is given, and answers there.
+fn dhcp_lease(context: &Context) -> Result<()> {
+    let hub = Hub::new();
+    hub.capture(&context.dir.join("wire.pcap"))?;
+    let spec = HostSpec::new("host", "corei7_skylake_x").option("ip=dhcp").option("idle=poll");
+    let mut host = spec.start(&context.dir, Some((&hub, 1)))?;
+    host.set_deadline(context.deadline);
+    let (server, lease) = ("10.77.0.8".parse()?, "10.77.0.55".parse()?);
+    let mac = dhcp::lease(&hub, 8, server, lease, PATIENCE)?;
+    anyhow::ensure!(mac == host_mac(1), "the client is {mac:02x?}");
+    host.console()?.expect("10.77.0.55", PATIENCE)?;
+    peer(&hub)?.ping(lease, PATIENCE)?;
     Ok(())
 }
 
