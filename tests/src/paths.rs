@@ -28,7 +28,13 @@ pub fn debian_kernel() -> PathBuf {
     build().join("cache/linux/vmlinuz")
 }
 
-/// An empty folder for the logs of one run.
+/// A folder that may hold files already; the user named it, so nothing in it is removed.
+pub fn log_dir(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    path.canonicalize().with_context(|| format!("cannot resolve {}", path.display()))
+}
+
+/// An empty folder below [`build`] for the files of one run.
 pub fn fresh_dir(path: &Path) -> Result<PathBuf> {
     if path.exists() {
         std::fs::remove_dir_all(path).with_context(|| format!("cannot empty {}", path.display()))?;

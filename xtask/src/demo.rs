@@ -60,7 +60,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     narrator.step("building");
     tools::build()?;
     let plan = plan(args)?;
-    let dir = paths::fresh_dir(&args.keep_logs)?;
+    let dir = paths::log_dir(&args.keep_logs)?;
     let mut hosts = plan.hosts();
     for (host, model) in hosts.iter_mut().zip([&args.from, &args.to]) {
         host.platform = Platform::parse(model).map_err(anyhow::Error::msg)?;

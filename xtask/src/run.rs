@@ -81,7 +81,7 @@ pub(crate) fn file(name: &str) -> Result<PathBuf, String> {
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     tools::build()?;
-    let dir = paths::fresh_dir(&args.keep_logs)?;
+    let dir = paths::log_dir(&args.keep_logs)?;
     let mut vm = VmSpec::new(VM, &args.kernel);
     vm.mem_mib = args.mem;
     vm.level.clone_from(&args.level);

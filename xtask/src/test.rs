@@ -3,6 +3,7 @@
 use crate::tools;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use testbench::suite::{self, Totals};
@@ -39,7 +40,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     if !cases.is_empty() {
         tools::build()?;
         guest::debian()?;
-        let logs = paths::fresh_dir(&paths::build().join("logs/test"))?;
+        let logs = logs_of_this_run()?;
         let jobs =
             args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(2);
         println!("{} cases, {jobs} at a time, logs in {}", cases.len(), logs.display());
@@ -50,6 +51,18 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     println!("{:.0} s in all", started.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed);
     Ok(u8::from(totals.failed > 0 || totals.passed == 0))
+}
+
+/// A folder of this run's own; those of runs that are over go.
+fn logs_of_this_run() -> Result<PathBuf> {
+    let all = paths::build().join("logs/test");
+    std::fs::create_dir_all(&all)?;
+    for entry in std::fs::read_dir(&all)?.flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    paths::fresh_dir(&all.join(std::process::id().to_string()))
 }
 
 /// Runs `cargo test` and counts from its closing lines; a target that does not build counts as one failure.

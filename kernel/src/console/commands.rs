@@ -48,7 +48,7 @@ impl Console {
             Command::VmList => list(),
             Command::VmShow(name) => show(find(name)?.as_ref()),
             Command::VmStart(name) => find(name)?.resume().map_err(state_error)?,
-            Command::VmResume { vm, force } => resume(&find(vm)?, force)?,
+            Command::VmResume { vm, force } => resume(find(vm)?.as_ref(), force)?,
             Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
             Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
             Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations)?,
