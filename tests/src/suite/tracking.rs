@@ -15,7 +15,8 @@ const WRITTEN: u64 = 256;
 const OTHERS: u64 = 16;
 
 /// Method, a host that has it, a method that this host lacks, and what the refusal names.
-const METHODS: [(&str, &str, Option<(&str, &str)>); 4] = [
+type Method = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+const METHODS: [Method; 4] = [
     ("pml", "corei7_skylake_x", None),
     ("ad", "corei7_skylake_x", None),
     ("ad", "corei7_haswell_4770", Some(("pml", "PML"))),
@@ -42,8 +43,8 @@ fn counts(context: &Context, method: &str, model: &str, lacking: Option<(&str, &
     host.guest()?.expect("dirty-bench: ready", PATIENCE)?;
     refused(&mut host, &format!("vm dirty harvest {VM}"), "state ")?;
     if let Some((other, name)) = lacking {
-        refused(&mut host, &format!("vm dirty start {VM} {other}"), "unsupported ")
-            .and_then(|error| Ok(ensure!(error.contains(name), "{error}")))?;
+        let error = refused(&mut host, &format!("vm dirty start {VM} {other}"), "unsupported ")?;
+        ensure!(error.contains(name), "{error}");
     }
     // The second time, tables of the first are used again.
     for _ in 0..2 {
