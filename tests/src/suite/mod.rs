@@ -3,6 +3,7 @@
 mod boot;
 mod demo_guest;
 mod guests;
+mod image;
 mod linux;
 mod migrate;
 mod network;
@@ -64,6 +65,7 @@ fn start(context: &Context, spec: &HostSpec) -> Result<Host> {
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = demo_guest::cases();
+    cases.extend(image::cases());
     cases.extend(boot::cases());
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
