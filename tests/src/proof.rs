@@ -331,7 +331,8 @@ mod tests {
         for line in target.lines().filter(|line| !line.starts_with("tick 9 ")) {
             match line.strip_prefix("tick ").and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok()) {
                 Some(n) => {
-                    late += &format!("tick {n} uptime {:.2} epoch {:.2}\n", n / 4.0 + 1.0, n / 4.0 + 1.7e9 + 1.0);
+                    late +=
+                        &format!("tick {n} uptime {:.2} epoch {:.2}\n", n / 4.0 + 1.0, n / 4.0 + 1.7e9 + 1.0);
                 }
                 None => late += &format!("{line}\n"),
             }
