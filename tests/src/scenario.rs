@@ -234,9 +234,9 @@ impl Pair {
             let line = guest.expect("tick ", plan.patience)?;
             observer.step(&format!("the guest runs on at the target: `{}`", line.trim_end()));
             guest.send_line("dump")?;
-            guest.expect("cpuid end 2", plan.patience)?;
+            guest.expect_any(&["cpuid end 2"], plan.patience)?;
             for _ in 0..2 {
-                guest.expect("worker pass ", plan.patience)?;
+                guest.expect_any(&["worker pass "], plan.patience)?;
             }
             observer.step("two passes of the memory worker are over");
         }
@@ -273,7 +273,7 @@ impl Pair {
         self.hosts[TARGET].machine.process.freeze(false)?;
         self.migrate(SOURCE, plan, observer)?;
         for _ in 0..2 {
-            self.hosts[TARGET].guest()?.expect("worker pass ", plan.patience)?;
+            self.hosts[TARGET].guest()?.expect_any(&["worker pass "], plan.patience)?;
         }
         let before = self.hosts[SOURCE].guest()?.text();
         let summary = self.migrate(TARGET, plan, observer)?;
@@ -281,9 +281,9 @@ impl Pair {
         guest.take_lines();
         guest.expect("tick ", plan.patience)?;
         guest.send_line("dump")?;
-        guest.expect("cpuid end 2", plan.patience)?;
+        guest.expect_any(&["cpuid end 2"], plan.patience)?;
         for _ in 0..2 {
-            guest.expect("worker pass ", plan.patience)?;
+            guest.expect_any(&["worker pass "], plan.patience)?;
         }
         let away = self.hosts[TARGET].guest()?.text();
         let back = self.hosts[SOURCE].guest()?.text_from(before.len());
