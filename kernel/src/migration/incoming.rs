@@ -12,7 +12,6 @@ use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord
 use super::link::TcpLink;
 use super::{DEVICES, boot_id, close, state, tuning};
 use crate::arch::tsc;
-use crate::mm::frame;
 use crate::net as network;
 use crate::policy;
 use crate::vm::clock::Clock;
@@ -124,12 +123,7 @@ impl TargetVm for Arriving {
                 return Err(format!("vm {} is on this host already ({})", vm.name, vm.state().name()));
             }
         }
-        let wanted: u64 = offer.shape.mem_ranges().iter().map(|range| range.len).sum();
-        let free = frame::stats().free;
-        if wanted > free {
-            return Err(format!("{} MiB of guest memory, {} MiB free here", wanted >> 20, free >> 20));
-        }
-        Ok(())
+        create::check_memory(&offer.shape.mem_ranges())
     }
 
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {

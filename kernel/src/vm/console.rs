@@ -6,7 +6,7 @@ use shell::ConsoleRing;
 use super::Vm;
 
 /// Bytes that may wait for a slow serial port; beyond, the oldest go.
-const WAITING: usize = 1 << 20;
+const WAITING: usize = 256 << 10;
 
 /// History and what waits to be shown.
 pub(crate) struct GuestConsole {

@@ -61,10 +61,8 @@ pub(crate) struct Spec {
 /// What the host cannot give, in words.
 pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
-    let bytes: u64 = spec.ranges.iter().map(|range| range.len).sum();
-    let memory = GuestRam::new(spec.ranges).ok_or_else(|| {
-        format!("{} MiB of guest memory asked for, {} MiB free", bytes >> 20, frame::stats().free >> 20)
-    })?;
+    check_memory(&spec.ranges)?;
+    let memory = GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
     let memory_error = |error: OutOfMemory| error.to_string();
     let large_pages_executable = cpu.exposure.arch_capabilities & PSCHANGE_MC_NO != 0;
@@ -121,6 +119,22 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         console: Mutex::new(GuestConsole::new()),
         identity,
     }))
+}
+
+/// Whether this host has the memory, before anything is sized by it.
+///
+/// # Errors
+/// How much is free; or that the ranges are no machine of this version.
+pub(crate) fn check_memory(ranges: &[MemRange]) -> Result<(), String> {
+    let bytes = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.len));
+    let free = frame::stats().free;
+    if bytes > free {
+        return Err(format!("{} MiB of guest memory asked for, {} MiB free", bytes >> 20, free >> 20));
+    }
+    if ranges != layout(bytes) {
+        return Err(format!("{} RAM ranges that are not where this version puts {bytes} bytes", ranges.len()));
+    }
+    Ok(())
 }
 
 /// With one host CPU the vCPU shares it; with more, guests have the others and CPU 0 keeps the console, the
