@@ -62,7 +62,8 @@ pub(crate) struct Spec {
 pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
     check_memory(&spec.ranges)?;
-    let memory = GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
+    let memory =
+        GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
     let memory_error = |error: OutOfMemory| error.to_string();
     let large_pages_executable = cpu.exposure.arch_capabilities & PSCHANGE_MC_NO != 0;
@@ -132,7 +133,10 @@ pub(crate) fn check_memory(ranges: &[MemRange]) -> Result<(), String> {
         return Err(format!("{} MiB of guest memory asked for, {} MiB free", bytes >> 20, free >> 20));
     }
     if ranges != layout(bytes) {
-        return Err(format!("{} RAM ranges that are not where this version puts {bytes} bytes", ranges.len()));
+        return Err(format!(
+            "{} RAM ranges that are not where this version puts {bytes} bytes",
+            ranges.len()
+        ));
     }
     Ok(())
 }
