@@ -49,9 +49,10 @@ impl Vm {
         }
     }
 
-    /// Asks every vCPU to get off its CPU. [`Vm::is_off`] tells when they are.
+    /// Asks every vCPU to get off its CPU. [`Vm::is_off`] tells when they are. One that is off already is not asked: the
+    /// request would wait for it and stop it when it runs again.
     pub(crate) fn ask_pause(&self) {
-        for slot in &self.vcpus {
+        for slot in self.vcpus.iter().filter(|slot| slot.paused.load(Ordering::Acquire) == 0) {
             self.request(slot, Request::Pause);
         }
     }
