@@ -3,9 +3,12 @@
 use super::{IPS, Machine, Media, Serial, accept, listen};
 use crate::console::Port;
 use crate::process::Process;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Bochs' Intel models that have EPT, oldest first.
 pub const MODELS_WITH_EPT: [&str; 10] = [
@@ -76,6 +79,21 @@ pub struct Config {
     pub nic: Option<Nic>,
 }
 
+/// Held while an emulator starts. Bochs 2.7 binds its display to the first port from 5900 on with SO_REUSEADDR: two that
+/// start in the same moment bind the same one, and the second, which cannot listen there, ends.
+static STARTING: Mutex<()> = Mutex::new(());
+const DISPLAY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the emulator's log says that its display has a port of its own.
+fn wait_for_display(log: &Path) -> Result<()> {
+    let deadline = Instant::now() + DISPLAY_PATIENCE;
+    while !std::fs::read_to_string(log).is_ok_and(|text| text.contains("listening for connections on port")) {
+        ensure!(Instant::now() < deadline, "Bochs has no display port yet, see {}", log.display());
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 impl Config {
     /// A one-CPU machine with 512 MiB and a console on COM1.
     pub fn new(cpu: Cpu, media: Media) -> Self {
@@ -96,8 +114,11 @@ impl Config {
         // Debian's build has the debugger in, which waits for the order to go on.
         std::fs::write(&commands, "c\n")?;
         let args = [c("-q"), c("-f"), rc.into(), c("-rc"), commands.into()];
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut process = Process::start("bochs-bin", "bochs", args, &dir.join(format!("{name}-bochs.out")))?;
         let serial = accept(&ports, name, dir, &mut process, &log)?;
+        wait_for_display(&log)?;
+        drop(starting);
         Ok(Machine { process, serial, log })
     }
 
