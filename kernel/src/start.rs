@@ -94,7 +94,7 @@ pub(crate) fn ap(index: usize) -> ! {
     }
     log::debug!(target: "vmx", "CPU {index}: on");
     let mut scheduler = Scheduler::default();
-    let slice = ticks(GUEST_CPU_SLICE_US);
+    let slice = tsc::ticks(GUEST_CPU_SLICE_US);
     loop {
         irq::drain();
         flush::serve();
@@ -109,21 +109,17 @@ static AWAKE: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::n
 /// Lets the other CPUs go on, and waits until each has VMX on: nothing counts them in later.
 fn wake_others() {
     AWAKE.store(true, core::sync::atomic::Ordering::Release);
-    let deadline = tsc::read() + ticks(1_000_000);
+    let deadline = tsc::read() + tsc::ticks(1_000_000);
     while host::all().count() < cpu::count() && tsc::read() < deadline {
         core::hint::spin_loop();
     }
     log::info!(target: "vmx", "on, {} of {} CPUs", host::all().count(), cpu::count());
 }
 
-fn ticks(micros: u64) -> u64 {
-    (u128::from(tsc::hz()) * u128::from(micros) / 1_000_000) as u64
-}
-
 /// CPU 0's loop: console, network, migrations, then the guests whose home it is.
 fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations) -> ! {
     let mut scheduler = Scheduler::default();
-    let slice = ticks(SLICE_US);
+    let slice = tsc::ticks(SLICE_US);
     let poll_only = boot.options.idle == Idle::Poll;
     loop {
         irq::drain();
@@ -151,7 +147,7 @@ fn idle(wake: u64) {
         return;
     }
     // Nothing but an IPI wakes a CPU without a deadline; a long one is cut so that the timer's counter can hold it.
-    apic::timer_once((wake - now).min(ticks(100_000)));
+    apic::timer_once((wake - now).min(tsc::ticks(100_000)));
     irq::wait();
     apic::timer_stop();
 }

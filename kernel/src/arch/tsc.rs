@@ -40,9 +40,14 @@ pub(crate) fn micros() -> u64 {
     ((u128::from(ticks) * u128::from(MICROS.load(Ordering::Relaxed))) >> 32) as u64
 }
 
+/// Ticks in `micros` microseconds.
+pub(crate) fn ticks(micros: u64) -> u64 {
+    (u128::from(hz()) * u128::from(micros) / 1_000_000) as u64
+}
+
 /// Spins for `micros` microseconds.
 pub(crate) fn delay(micros: u64) {
-    let (start, ticks) = (read(), (u128::from(hz()) * u128::from(micros) / 1_000_000) as u64);
+    let (start, ticks) = (read(), ticks(micros));
     while read().wrapping_sub(start) < ticks {
         core::hint::spin_loop();
     }

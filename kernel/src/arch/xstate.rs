@@ -19,14 +19,9 @@ impl XsaveArea {
     /// Bytes of an area.
     pub(crate) const BYTES: usize = AREA as usize;
 
-    /// An area in the state after reset; `None` when the host is out of memory.
+    /// A zeroed area, for the state that its vCPU is given before it runs; `None` when the host is out of memory.
     pub(crate) fn new() -> Option<Self> {
-        let mut area = Self(frame::alloc_page()?);
-        let bytes = area.bytes_mut();
-        bytes[0..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // FCW
-        bytes[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // MXCSR
-        bytes[512..520].copy_from_slice(&X87_SSE.to_le_bytes()); // XSTATE_BV
-        Some(area)
+        frame::alloc_page().map(Self)
     }
 
     /// The saved state.
