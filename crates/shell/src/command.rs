@@ -52,6 +52,19 @@ pub enum Command<'a> {
     Console(&'a str),
     /// Show the host CPU, what VMX offers, and the levels it can give.
     Cpu,
+    /// What is known of CPU policies, enforcement and speculation.
+    CpuAbout(CpuAbout<'a>, Output),
+    /// Look for instructions that a VM executes and its policy hides.
+    Audit {
+        /// The VM.
+        vm: &'a str,
+        /// What to do.
+        action: AuditAction,
+        /// How to print the report.
+        output: Output,
+    },
+    /// Members, level and keys of the pool.
+    Pool(PoolCommand<'a>, Output),
     /// Ask another host whether it could take a VM; changes nothing.
     MigrateCheck {
         /// The VM.
@@ -77,6 +90,86 @@ pub enum Command<'a> {
         /// Wanted while a VM runs.
         force: bool,
     },
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON value on one line (RFC 8259).
+    Json,
+}
+
+/// A question about CPUs. A `&str` subject is the name of a level, of a VM, or of a host of the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuAbout<'a> {
+    /// All levels, and which of them this host can give.
+    Levels,
+    /// The policy of a subject, or of this host.
+    Show(Option<&'a str>),
+    /// What differs between two subjects.
+    Diff(&'a str, &'a str),
+    /// Whether a VM can go to a host, and come back.
+    Check {
+        /// The VM.
+        vm: &'a str,
+        /// The host.
+        host: &'a str,
+    },
+    /// The raw CPUID and MSR values of a host, in the form that `flexctl` reads.
+    Dump(Option<&'a str>),
+    /// What holds what a VM's policy hides.
+    Ledger(&'a str),
+    /// The mask MSRs of FlexMigration and CPUID faulting.
+    Flex,
+    /// Vulnerabilities and mitigations of the host, or what a VM is told of them.
+    Mitigations(Option<&'a str>),
+}
+
+/// What `cpu audit` does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuditAction {
+    /// Begin to look.
+    Start,
+    /// Print what was found.
+    Report,
+    /// Look no more.
+    Stop,
+}
+
+impl AuditAction {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Start, Self::Report, Self::Stop];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Report => "report",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What `pool` does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PoolCommand<'a> {
+    /// Members, what each costs, and the level.
+    Show,
+    /// Become a member of the pool that a host is in.
+    Join(SocketAddrV4),
+    /// Leave the pool.
+    Leave,
+    /// What would follow if a host joined.
+    Preview(SocketAddrV4),
+    /// The static keys of other hosts, as pinned.
+    Keys,
+    /// Forget the key pinned for a host.
+    Forget(SocketAddrV4),
+    /// Take this pool key: 64 hexadecimal digits.
+    Key(&'a str),
 }
 
 /// How the pages that a guest writes are noticed.

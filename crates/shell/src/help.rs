@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use crate::table::{COMMANDS, Spec};
 
-/// Prints the list of commands, or all about those that begin with the words of `topic`.
+/// Prints the list of commands, without their options, or all about those that begin with the words of `topic`.
 ///
 /// # Errors
 /// Only those of `out`.
@@ -27,7 +27,7 @@ fn list(out: &mut impl Write) -> fmt::Result {
     let widest = COMMANDS.iter().map(width).max().unwrap_or(0);
     for spec in COMMANDS {
         let gap = widest - width(spec) + 2;
-        writeln!(out, "  {}{:gap$}{}", spec.usage(), "", spec.summary)?;
+        writeln!(out, "  {}{:gap$}{}", spec.brief(), "", spec.summary)?;
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ fn wrap(text: &str, out: &mut impl Write) -> fmt::Result {
 fn width(spec: &Spec) -> usize {
     let mut count = Count(0);
     // Counting cannot fail.
-    let _ = write!(count, "{}", spec.usage());
+    let _ = write!(count, "{}", spec.brief());
     count.0
 }
 

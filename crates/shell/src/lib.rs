@@ -26,7 +26,7 @@ mod ring;
 mod table;
 
 pub use attach::{Attach, AttachEvent, ESCAPE};
-pub use command::{Command, DEFAULT_PORT, DirtyMethod, LogLevel};
+pub use command::{AuditAction, Command, CpuAbout, DEFAULT_PORT, DirtyMethod, LogLevel, Output, PoolCommand};
 pub use error::{Code, Failure, ParseError};
 pub use format::{Align, Size, Table};
 pub use help::write_help;

@@ -3,10 +3,10 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
-use crate::command::{Command, DEFAULT_PORT, DirtyMethod, LogLevel};
+use crate::command::{AuditAction, Command, DEFAULT_PORT, DirtyMethod, LogLevel, Output};
 use crate::error::ParseError;
 use crate::nearest::nearest;
-use crate::table::{COMMANDS, Kind, Spec, Values};
+use crate::table::{Arg, COMMANDS, Kind, Spec, Values};
 
 /// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].
 ///
@@ -30,10 +30,18 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         let Some(arg) = positional.next() else { return Err(ParseError::Extra { spec, word }) };
         let bad = |why| ParseError::Value { spec, arg, word, why };
         match arg.kind {
-            Kind::Vm => values.vm = vm_name(word).map_err(bad)?,
+            Kind::Vm => values.vm = Some(vm_name(word).map_err(bad)?),
             Kind::Host => values.host = host(word).map_err(bad)?,
             Kind::Level => values.level = Some(level(word).map_err(bad)?),
             Kind::Method => values.method = Some(method(word).map_err(bad)?),
+            Kind::Subject => {
+                let subject = subject(word).map_err(bad)?;
+                if let Some(free) = values.subjects.iter_mut().find(|s| s.is_none()) {
+                    *free = Some(subject);
+                }
+            }
+            Kind::Action => values.action = action(word).map_err(bad)?,
+            Kind::Secret => values.secret = secret(word).map_err(|why| bad_secret(spec, arg, why))?,
             Kind::Topic => {
                 values.topic = Some(topic(line, word)?);
                 return Ok((spec.build)(values));
@@ -108,7 +116,10 @@ fn offset(whole: &str, part: &str) -> usize {
 fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> Result<(), ParseError<'a>> {
     let flags = spec.args.iter().filter(|a| a.kind == Kind::Flag).map(|a| a.name);
     if flags.clone().any(|f| f == word) {
-        values.force = true;
+        match word {
+            "--json" => values.output = Output::Json,
+            _ => values.force = true,
+        }
         return Ok(());
     }
     Err(ParseError::Option { spec, word, near: nearest(word, flags) })
@@ -118,11 +129,37 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
 const MAX_NAME: usize = 32;
 
 fn vm_name(word: &str) -> Result<&str, &'static str> {
-    let fits = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    match fits && word.len() <= MAX_NAME {
-        true => Ok(word),
-        false => Err("is no VM name (at most 32 of A-Z a-z 0-9 - _ .)"),
+    let fits = word.len() <= MAX_NAME && word.bytes().all(in_name);
+    if fits { Ok(word) } else { Err("is no VM name (at most 32 of A-Z a-z 0-9 - _ .)") }
+}
+
+const fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+/// A level, a VM, or a host by name or address.
+fn subject(word: &str) -> Result<&str, &'static str> {
+    let fits = word.len() <= MAX_NAME && word.bytes().all(|b| in_name(b) || b == b':');
+    if fits { Ok(word) } else { Err("is no name of a level, VM or host (at most 32 of A-Z a-z 0-9 - _ . :)") }
+}
+
+fn action(word: &str) -> Result<AuditAction, &'static str> {
+    AuditAction::ALL.into_iter().find(|a| a.name() == word).ok_or("is none of start, report, stop")
+}
+
+/// 256 bits in hexadecimal.
+fn secret(word: &str) -> Result<&str, &'static str> {
+    let hex = word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex {
+        Ok(word)
+    } else {
+        Err("is not 64 hexadecimal digits; passphrases are not taken, make one with flexctl keygen")
     }
+}
+
+/// A message that does not show what was typed.
+const fn bad_secret(spec: &'static Spec, arg: &'static Arg, why: &'static str) -> ParseError<'static> {
+    ParseError::Value { spec, arg, word: "(not shown)", why }
 }
 
 fn host(word: &str) -> Result<SocketAddrV4, &'static str> {

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::command::{Command, DirtyMethod, LogLevel};
+use crate::command::{AuditAction, Command, CpuAbout, DirtyMethod, LogLevel, Output, PoolCommand};
 
 /// What an argument must look like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,12 @@ pub enum Kind {
     Level,
     /// A method of dirty tracking.
     Method,
+    /// A level, a VM or a host of the pool, by name.
+    Subject,
+    /// What an audit does.
+    Action,
+    /// A key, which no message may show.
+    Secret,
     /// The words of a command.
     Topic,
     /// A switch, typed as the argument's name.
@@ -52,22 +58,42 @@ pub struct Spec {
 /// Arguments as parsed; a required one is always set when `build` is called.
 #[derive(Clone, Copy)]
 pub(crate) struct Values<'a> {
-    pub(crate) vm: &'a str,
+    pub(crate) vm: Option<&'a str>,
     pub(crate) host: SocketAddrV4,
+    pub(crate) subjects: [Option<&'a str>; 2],
+    pub(crate) action: AuditAction,
+    pub(crate) secret: &'a str,
     pub(crate) level: Option<LogLevel>,
     pub(crate) method: Option<DirtyMethod>,
     pub(crate) topic: Option<&'a str>,
     pub(crate) force: bool,
+    pub(crate) output: Output,
+}
+
+impl<'a> Values<'a> {
+    /// A required VM.
+    fn vm(&self) -> &'a str {
+        self.vm.unwrap_or_default()
+    }
+
+    /// A required subject.
+    fn subject(&self, at: usize) -> &'a str {
+        self.subjects.get(at).copied().flatten().unwrap_or_default()
+    }
 }
 
 impl Values<'_> {
     pub(crate) const NONE: Self = Self {
-        vm: "",
+        vm: None,
         host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        subjects: [None; 2],
+        action: AuditAction::Report,
+        secret: "",
         level: None,
         method: None,
         topic: None,
         force: false,
+        output: Output::Text,
     };
 }
 
@@ -86,16 +112,24 @@ impl Spec {
     /// The usage line, e.g. `vm destroy VM [--force]`.
     #[must_use]
     pub const fn usage(&self) -> impl fmt::Display + '_ {
-        Usage(self)
+        Usage { spec: self, flags: true }
+    }
+
+    /// The usage line without flags.
+    pub(crate) const fn brief(&self) -> impl fmt::Display + '_ {
+        Usage { spec: self, flags: false }
     }
 }
 
-struct Usage<'a>(&'a Spec);
+struct Usage<'a> {
+    spec: &'a Spec,
+    flags: bool,
+}
 
 impl fmt::Display for Usage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)?;
-        for arg in self.0.args {
+        self.spec.fmt(f)?;
+        for arg in self.spec.args.iter().filter(|arg| self.flags || arg.kind != Kind::Flag) {
             if arg.required { write!(f, " {}", arg.name)? } else { write!(f, " [{}]", arg.name)? }
         }
         Ok(())
@@ -107,6 +141,15 @@ const HOST: Arg = Arg { name: "HOST[:PORT]", kind: Kind::Host, required: true };
 const LEVEL: Arg = Arg { name: "LEVEL", kind: Kind::Level, required: true };
 const METHOD: Arg = Arg { name: "METHOD", kind: Kind::Method, required: false };
 const TOPIC: Arg = Arg { name: "COMMAND", kind: Kind::Topic, required: false };
+const OPTIONAL_VM: Arg = Arg { required: false, ..VM };
+const SUBJECT: Arg = Arg { name: "LEVEL|VM|HOST", kind: Kind::Subject, required: false };
+const A: Arg = Arg { name: "A", kind: Kind::Subject, required: true };
+const B: Arg = Arg { name: "B", ..A };
+const MEMBER: Arg = Arg { name: "HOST", ..A };
+const OPTIONAL_MEMBER: Arg = Arg { required: false, ..MEMBER };
+const ACTION: Arg = Arg { name: "ACTION", kind: Kind::Action, required: true };
+const KEY: Arg = Arg { name: "KEY", kind: Kind::Secret, required: true };
+const JSON: Arg = Arg { name: "--json", kind: Kind::Flag, required: false };
 const FORCE: Arg = Arg { name: "--force", kind: Kind::Flag, required: false };
 
 /// Every command, in the order in which `help` lists them.
@@ -141,7 +184,7 @@ pub const COMMANDS: &[Spec] = &[
         summary: "Show everything about one VM.",
         details: "State, vCPUs, memory, CPU level, guest kind, command line and where its console is.",
         dangerous: false,
-        build: |v| Command::VmShow(v.vm),
+        build: |v| Command::VmShow(v.vm()),
     },
     Spec {
         words: &["vm", "start"],
@@ -149,7 +192,7 @@ pub const COMMANDS: &[Spec] = &[
         summary: "Start a VM that has not run yet.",
         details: "For VMs described with `paused`, and for those that were stopped. A paused VM goes on with `vm resume`.",
         dangerous: false,
-        build: |v| Command::VmStart(v.vm),
+        build: |v| Command::VmStart(v.vm()),
     },
     Spec {
         words: &["vm", "pause"],
@@ -157,7 +200,7 @@ pub const COMMANDS: &[Spec] = &[
         summary: "Stop a VM's vCPUs; the rest stays as it is.",
         details: "The VM stops at an instruction boundary. `vm resume` lets it go on.",
         dangerous: false,
-        build: |v| Command::VmPause(v.vm),
+        build: |v| Command::VmPause(v.vm()),
     },
     Spec {
         words: &["vm", "resume"],
@@ -166,7 +209,7 @@ pub const COMMANDS: &[Spec] = &[
         details: "A VM that a migration left as `unknown: paused here` may run on the other host: \
                   find out there first, then say `--force`; two runners corrupt their disks.",
         dangerous: false,
-        build: |v| Command::VmResume { vm: v.vm, force: v.force },
+        build: |v| Command::VmResume { vm: v.vm(), force: v.force },
     },
     Spec {
         words: &["vm", "destroy"],
@@ -175,7 +218,7 @@ pub const COMMANDS: &[Spec] = &[
         details: "Like pulling the power cord: what the guest has not written out is lost. \
                   `--force` is wanted unless the VM has stopped by itself.",
         dangerous: true,
-        build: |v| Command::VmDestroy { vm: v.vm, force: v.force },
+        build: |v| Command::VmDestroy { vm: v.vm(), force: v.force },
     },
     Spec {
         words: &["vm", "dirty", "start"],
@@ -187,7 +230,7 @@ pub const COMMANDS: &[Spec] = &[
                   are split while it is on, and the guest is the slower for it, most with wp. A VM in a migration cannot be \
                   metered, nor one that is metered be moved.",
         dangerous: false,
-        build: |v| Command::DirtyStart { vm: v.vm, method: v.method },
+        build: |v| Command::DirtyStart { vm: v.vm(), method: v.method },
     },
     Spec {
         words: &["vm", "dirty", "harvest"],
@@ -196,7 +239,7 @@ pub const COMMANDS: &[Spec] = &[
         details: "Prints `dirty: N pages, T ticks`: 4 KiB pages written since the last harvest, by the guest or for it, and what \
                   this harvest took of the host, in ticks of its TSC.",
         dangerous: false,
-        build: |v| Command::DirtyHarvest(v.vm),
+        build: |v| Command::DirtyHarvest(v.vm()),
     },
     Spec {
         words: &["vm", "dirty", "stop"],
@@ -204,7 +247,7 @@ pub const COMMANDS: &[Spec] = &[
         summary: "End the counting of written pages.",
         details: "Large pages are put together again where the guest does not execute from them.",
         dangerous: false,
-        build: |v| Command::DirtyStop(v.vm),
+        build: |v| Command::DirtyStop(v.vm()),
     },
     Spec {
         words: &["console"],
@@ -213,7 +256,7 @@ pub const COMMANDS: &[Spec] = &[
         details: "The last 64 KiB of its output are shown first. Ctrl-\\ then `.` comes back here; \
                   Ctrl-\\ twice sends one to the guest.",
         dangerous: false,
-        build: |v| Command::Console(v.vm),
+        build: |v| Command::Console(v.vm()),
     },
     Spec {
         words: &["cpu"],
@@ -224,13 +267,147 @@ pub const COMMANDS: &[Spec] = &[
         build: |_| Command::Cpu,
     },
     Spec {
+        words: &["cpu", "levels"],
+        args: &[JSON],
+        summary: "List CPU levels, and which this host can give.",
+        details: "For each level the Xeon series that it stands for. docs/cpu-levels.md has what each one holds.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Levels, v.output),
+    },
+    Spec {
+        words: &["cpu", "show"],
+        args: &[SUBJECT, JSON],
+        summary: "Show a CPU policy: features, widths, limits.",
+        details: "Of a level, of a VM as it was told, or of a host of the pool; of this host where nothing is named. For a host \
+                  there are four: raw (what the CPU says), host (what can be virtualised), max (what a guest may arrive with), \
+                  default (what a new guest gets).",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Show(v.subjects[0]), v.output),
+    },
+    Spec {
+        words: &["cpu", "diff"],
+        args: &[A, B, JSON],
+        summary: "Compare two levels, VMs or hosts bit by bit.",
+        details: "Each leaf, register and bit, MSR and value that one has and the other has not.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Diff(v.subject(0), v.subject(1)), v.output),
+    },
+    Spec {
+        words: &["cpu", "check"],
+        args: &[VM, MEMBER, JSON],
+        summary: "Say whether a VM fits a host, there and back.",
+        details: "Compares policies that this host knows, its own and those of the pool's members; `migrate check` asks the \
+                  other host itself. What stands in the way is named, with the level that would do.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Check { vm: v.vm(), host: v.subject(0) }, v.output),
+    },
+    Spec {
+        words: &["cpu", "dump"],
+        args: &[OPTIONAL_MEMBER],
+        summary: "Print CPUID and MSRs as flexctl reads them.",
+        details: "Of this host, or of a member of the pool. Save what it prints and give it to `flexctl`.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Dump(v.subjects[0]), Output::Text),
+    },
+    Spec {
+        words: &["cpu", "ledger"],
+        args: &[VM, JSON],
+        summary: "Show what holds each feature hidden from a VM.",
+        details: "For each feature of this host that the VM's policy hides: by which means it is enforced, or that it is only \
+                  not advertised and would work. Values that cannot be hidden are listed too.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Ledger(v.vm()), v.output),
+    },
+    Spec {
+        words: &["cpu", "audit"],
+        args: &[VM, ACTION, JSON],
+        summary: "Find hidden instructions that a VM executes.",
+        details: "ACTION is start, report or stop. `start` makes the VM's pages non-executable; each page is decoded when it is first executed, and again after it \
+                  was written. `report` names what was found that the VM's policy hides; it is heuristic. `stop` ends it.",
+        dangerous: false,
+        build: |v| Command::Audit { vm: v.vm(), action: v.action, output: v.output },
+    },
+    Spec {
+        words: &["cpu", "flex"],
+        args: &[JSON],
+        summary: "Show this CPU's mask MSRs and CPUID faulting.",
+        details: "The MSRs of Intel VT FlexMigration, found by writing and reading back; what was written is restored.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Flex, v.output),
+    },
+    Spec {
+        words: &["cpu", "mitigations"],
+        args: &[OPTIONAL_VM, JSON],
+        summary: "Show speculation flaws and what is done.",
+        details: "Of this host; or what a VM is told of them, and whether that is true here.",
+        dangerous: false,
+        build: |v| Command::CpuAbout(CpuAbout::Mitigations(v.vm), v.output),
+    },
+    Spec {
+        words: &["pool", "show"],
+        args: &[JSON],
+        summary: "Show the pool: members, level, their cost.",
+        details: "The level is what all members can give, computed by each of them from the same policies; equal fingerprints \
+                  mean that they agree.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Show, v.output),
+    },
+    Spec {
+        words: &["pool", "join"],
+        args: &[HOST],
+        summary: "Join the pool that a host is in.",
+        details: "Running VMs keep what they were told. Those that a member cannot take are named before and after.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Join(v.host), v.output),
+    },
+    Spec {
+        words: &["pool", "leave"],
+        args: &[],
+        summary: "Leave the pool.",
+        details: "Changes nothing for running VMs.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Leave, v.output),
+    },
+    Spec {
+        words: &["pool", "preview"],
+        args: &[HOST, JSON],
+        summary: "Say what would follow if a host joined.",
+        details: "The level before and after, and the VMs that the host could not take. Nothing is changed.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Preview(v.host), v.output),
+    },
+    Spec {
+        words: &["pool", "key"],
+        args: &[KEY],
+        summary: "Set the pool key that links are made with.",
+        details: "64 hexadecimal digits from `flexctl keygen`. It is not shown again, and passphrases are refused.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Key(v.secret), v.output),
+    },
+    Spec {
+        words: &["pool", "keys"],
+        args: &[JSON],
+        summary: "List the static keys of the hosts.",
+        details: "A host's key is pinned when it is first met; another key from the same address is refused.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Keys, v.output),
+    },
+    Spec {
+        words: &["pool", "keys", "forget"],
+        args: &[HOST],
+        summary: "Forget the key pinned for a host.",
+        details: "For a host that was set up anew. Its next key is pinned in turn.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::Forget(v.host), v.output),
+    },
+    Spec {
         words: &["migrate", "check"],
         args: &[VM, HOST],
         summary: "Ask a host whether it could take a VM.",
         details: "Changes nothing. Policy and machine shape are compared as in a real migration. A refusal names the leaf and bit, \
                   the MSR, or the device. The port is 4444 unless given.",
         dangerous: false,
-        build: |v| Command::MigrateCheck { vm: v.vm, host: v.host },
+        build: |v| Command::MigrateCheck { vm: v.vm(), host: v.host },
     },
     Spec {
         words: &["migrate"],
@@ -239,7 +416,7 @@ pub const COMMANDS: &[Spec] = &[
         details: "The other host must have been booted with `migrate=listen`. Progress is printed by round. \
                   On any failure before the hand-over the VM goes on here. The port is 4444 unless given.",
         dangerous: false,
-        build: |v| Command::Migrate { vm: v.vm, host: v.host },
+        build: |v| Command::Migrate { vm: v.vm(), host: v.host },
     },
     Spec {
         words: &["log"],

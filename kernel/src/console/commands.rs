@@ -6,14 +6,13 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{Align, Code, Command, Failure, Size, Table};
 
-use super::{Console, Out, dirty};
-use crate::arch::{cpu, power, tsc};
+use super::{Console, Out, audit, cpu, dirty, pool};
+use crate::arch::power;
 use crate::log as host_log;
 use crate::migration::Migrations;
 use crate::mm::{frame, heap_usage};
+use crate::start;
 use crate::vm::{State, Vm, registry};
-use crate::vmx::host;
-use crate::{policy, start};
 
 /// How a command that did not fail goes on.
 pub(super) enum Done {
@@ -25,7 +24,7 @@ pub(super) enum Done {
     Attached,
 }
 
-fn find(name: &str) -> Result<Arc<Vm>, Failure> {
+pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
     registry::find(name).ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))
 }
 
@@ -58,7 +57,10 @@ impl Console {
                 self.attach(find(name)?);
                 return Ok(Done::Attached);
             }
-            Command::Cpu => show_cpu(),
+            Command::Cpu => cpu::summary(),
+            Command::CpuAbout(about, output) => cpu::about(about, output)?,
+            Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output)?,
+            Command::Pool(command, output) => return pool::execute(command, output),
             Command::MigrateCheck { vm, host } => return migrate(migrations, vm, host, true),
             Command::Migrate { vm, host } => return migrate(migrations, vm, host, false),
             Command::Log(None) => host_log::raw(format_args!("{}", host_log::recent())),
@@ -205,16 +207,4 @@ fn show(vm: &Vm) {
     let _ = writeln!(out, "tsc       {} at {} Hz{scaled}", now.tsc, now.hz);
     let tracking = vm.tracking().map_or("off", |method| method.name());
     let _ = writeln!(out, "tracking  {tracking}\nexits     {}", exits(vm));
-}
-
-fn show_cpu() {
-    let out = &mut Out;
-    let brand = raw_cpuid::CpuId::new().get_processor_brand_string();
-    let _ = writeln!(out, "model     {}", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()));
-    let _ = writeln!(out, "cpus      {}\ntsc       {} Hz", cpu::count(), tsc::hz());
-    if let Some(host) = host::boot_cpu() {
-        let _ = writeln!(out, "vmx       {}", host.caps);
-    }
-    let _ = writeln!(out, "tracking  {}", Vm::best_method().name());
-    let _ = writeln!(out, "levels    {}", policy::levels_of_this_host());
 }

@@ -1,7 +1,13 @@
 //! The operator's console on the host's serial port, and the serial ports of guests.
 
+mod audit;
 mod commands;
+mod cpu;
 mod dirty;
+mod flex;
+mod ledger;
+mod mitigations;
+mod pool;
 mod port;
 
 use alloc::string::String;
@@ -32,6 +38,11 @@ impl core::fmt::Write for Out {
         host_log::raw(format_args!("{text}"));
         Ok(())
     }
+}
+
+/// The end of a command whose part of the kernel is not there yet.
+fn not_yet(what: &str) -> Failure {
+    Failure::new(shell::Code::Unsupported, alloc::format!("{what}: not in this build"))
 }
 
 /// Prints what a guest printed. The log ends lines with CR LF itself.

@@ -1,0 +1,9 @@
+//! `cpu ledger`.
+
+use shell::{Failure, Output};
+
+use crate::vm::Vm;
+
+pub(super) fn show(_vm: &Vm, _output: Output) -> Result<(), Failure> {
+    Err(super::not_yet("cpu ledger"))
+}
