@@ -12,7 +12,7 @@ use crate::vmx::host;
 
 pub(super) fn about(about: CpuAbout<'_>, output: Output) -> Result<(), Failure> {
     match about {
-        CpuAbout::Ledger(vm) => ledger::show(&find(vm)?, output),
+        CpuAbout::Ledger(vm) => ledger::show(find(vm)?.as_ref(), output),
         CpuAbout::Flex => flex::show(output),
         CpuAbout::Mitigations(vm) => {
             let vm = vm.map(find).transpose()?;
