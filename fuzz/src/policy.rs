@@ -1,21 +1,28 @@
 //! CPU policies: as bytes from another host, and the CPU of a host that enumerates anything.
 
-use cpu_policy::{Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, RULES, Shape};
+use cpu_policy::{COMPONENTS, Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, Place, RULES, Reg, Shape};
 
 const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
 
-/// A host that can give exactly `level`.
+/// A host that can give `level`.
 fn host_of(level: &Level) -> HostPolicy {
-    HostPolicy {
-        raw: level.features(),
-        features: level.features(),
-        vendor: *b"GenuineIntel",
-        signature: 0x5_0654,
-        max_leaf: 0x20,
-        phys_bits: 52,
-        linear_bits: 57,
-        xcr0: 0xE7,
-    }
+    let features = level.features();
+    let cpuid = |leaf: u32, subleaf: u32| {
+        let [eax, ebx, ecx, edx] =
+            [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx].map(|reg| features.cpuid(leaf, subleaf, reg));
+        let component = COMPONENTS.iter().find(|c| u32::from(c.bit) == subleaf && subleaf > 1);
+        match (leaf, component) {
+            (0, _) => [0x20, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (1, _) => [0x5_0654, 0, ecx, edx],
+            (7, _) => [if subleaf == 0 { 2 } else { eax }, ebx, ecx, edx],
+            (0xd, Some(c)) => [c.size, c.offset, u32::from(c.align64) << 1, 0],
+            (0xd, None) if subleaf == 0 => [COMPONENTS.iter().fold(3, |all, c| all | 1 << c.bit), 0, 0, 0],
+            (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
+            (0x8000_0008, _) => [0x3934, ebx, 0, 0],
+            _ => [eax, ebx, ecx, edx],
+        }
+    };
+    HostPolicy::from_reader(cpuid, |index| Some(features.bits(Place::Msr(index))))
 }
 
 /// What the other host says its guest sees.

@@ -120,16 +120,30 @@ impl Needs {
         let features = level.features();
         Self { features, phys_bits: level.phys_bits, linear_bits: 48, xcr0: xcr0_of(features) }
     }
+
+    fn of_guest(guest: &GuestPolicy) -> Self {
+        Self {
+            features: guest.features(),
+            phys_bits: guest.phys_bits(),
+            linear_bits: guest.linear_bits(),
+            xcr0: guest.xcr0_allowed(),
+        }
+    }
 }
 
-/// All obstacles, in the order of the feature table.
+/// All obstacles to a new guest, in the order of the feature table.
 pub(crate) fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
+    obstacles_within(needs, host, host.features)
+}
+
+/// All obstacles on a host that serves the features `offered`.
+fn obstacles_within(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if host.vendor != *VENDOR {
         found.push(Obstacle::Vendor(host.vendor));
     }
     let gains = needs.features.of_polarity(Polarity::Capability);
-    found.extend(gains.difference(host.features).iter().map(Obstacle::Missing));
+    found.extend(gains.difference(offered).iter().map(Obstacle::Missing));
     let told = |loss: Feature| {
         needs.features.contains(loss) || loss.implied_by().is_some_and(|more| needs.features.contains(more))
     };
@@ -147,8 +161,8 @@ pub(crate) fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
 }
 
 /// The verdict on `needs`.
-pub(crate) fn verdict(needs: &Needs, host: &HostPolicy) -> Result<(), Misfit> {
-    let obstacles = obstacles(needs, host);
+pub(crate) fn verdict(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> Result<(), Misfit> {
+    let obstacles = obstacles_within(needs, host, offered);
     if obstacles.is_empty() {
         return Ok(());
     }
@@ -160,17 +174,20 @@ pub(crate) fn verdict(needs: &Needs, host: &HostPolicy) -> Result<(), Misfit> {
 }
 
 impl GuestPolicy {
-    /// Whether this guest, as it was rendered, can run on `host`.
+    /// Whether this guest, as it was rendered, can come to `host`, which takes more than it gives to a new guest:
+    /// its max set.
     ///
     /// # Errors
     /// Everything that stands in the way.
     pub fn fits(&self, host: &HostPolicy) -> Result<(), Misfit> {
-        let needs = Needs {
-            features: self.features(),
-            phys_bits: self.phys_bits(),
-            linear_bits: self.linear_bits(),
-            xcr0: self.xcr0_allowed(),
-        };
-        verdict(&needs, host)
+        verdict(&Needs::of_guest(self), host, host.max())
+    }
+
+    /// Whether `host` can give a new guest all this.
+    ///
+    /// # Errors
+    /// Everything that stands in the way.
+    pub fn starts_on(&self, host: &HostPolicy) -> Result<(), Misfit> {
+        verdict(&Needs::of_guest(self), host, host.features)
     }
 }

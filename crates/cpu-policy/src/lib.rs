@@ -27,7 +27,9 @@ pub use feature::{
     Place, Polarity, Reg,
 };
 pub use fits::{Misfit, Obstacle};
-pub use host::HostPolicy;
+pub use host::{
+    Controls, HostError, HostPolicy, MAX_HOST_ENCODED, MAX_RAW_MSRS, MAX_RAW_ROWS, RawCpu, RawError,
+};
 pub use level::{Cache, CacheKind, LEVELS, Level};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES};
 pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};

@@ -185,6 +185,9 @@ impl Dump {
 
     pub(crate) fn msr(&self, index: u32) -> Option<u64> {
         match index {
+            0x480 => Some(1),
+            // Secondary controls may be used.
+            0x481..=0x484 => Some(1 << 63),
             0x48b => Some(u64::from(self.controls2) << 32),
             0x10a => Some(self.arch_capabilities),
             _ => None,
