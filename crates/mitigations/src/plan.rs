@@ -1,0 +1,138 @@
+//! What the entry and exit code does on a CPU: the sum over its flaws.
+
+use core::fmt;
+
+use crate::assess::Assessment;
+use crate::cpu::{Cpu, Smt, cap, edx, spec};
+use crate::model::history;
+
+/// One thing that is done against a flaw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measure {
+    /// IA32_FLUSH_CMD before each entry.
+    L1dFlush,
+    /// VERW before each entry.
+    Verw,
+    /// The return stack buffer is filled after each exit; the LFENCE at its end is Pbrsb's.
+    RsbFill,
+    /// IBRS is set once and stays set while the host runs (enhanced IBRS).
+    IbrsAlways,
+    /// IBRS is written after each exit.
+    IbrsOnExit,
+    /// STIBP is set while a guest runs that has no IA32_SPEC_CTRL of its own.
+    Stibp,
+    /// BHI_DIS_S is set while the host runs.
+    BhiDisS,
+    /// The branch history is cleared by a run of taken branches after each exit.
+    BranchHistory,
+    /// IA32_PRED_CMD on a change of VM.
+    Ibpb,
+    /// Large EPT pages are not executable.
+    SmallExecutablePages,
+    /// The microcode does it by itself.
+    Microcode,
+}
+
+impl Measure {
+    /// As reports have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L1dFlush => "L1D flush at entry",
+            Self::Verw => "VERW at entry",
+            Self::RsbFill => "RSB fill at exit",
+            Self::IbrsAlways => "enhanced IBRS",
+            Self::IbrsOnExit => "IBRS at exit",
+            Self::Stibp => "STIBP in guests",
+            Self::BhiDisS => "BHI_DIS_S",
+            Self::BranchHistory => "branch history cleared at exit",
+            Self::Ibpb => "IBPB on change of VM",
+            Self::SmallExecutablePages => "no large executable pages",
+            Self::Microcode => "microcode",
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the entry code, the exit code and the switch of VMs do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Write 1 to IA32_FLUSH_CMD before each entry.
+    pub l1d_flush: bool,
+    /// VERW before each entry.
+    pub verw: bool,
+    /// Fill the return stack buffer after each exit.
+    pub rsb_fill: bool,
+    /// IA32_SPEC_CTRL is there and switched at entry and exit.
+    pub spec_ctrl: bool,
+    /// The host's IA32_SPEC_CTRL.
+    pub host_spec_ctrl: u64,
+    /// IA32_SPEC_CTRL while a guest runs that has none of its own.
+    pub guest_spec_ctrl: u64,
+    /// The host's value takes effect only by a write after the exit (IBRS that is not enhanced).
+    pub write_at_exit: bool,
+    /// This many taken branches after each exit.
+    pub branch_history: Option<u32>,
+    /// Write 1 to IA32_PRED_CMD on a change of VM.
+    pub ibpb: bool,
+    /// Large EPT pages may be executable.
+    pub large_executable_pages: bool,
+}
+
+impl Plan {
+    /// What a CPU is owed.
+    #[must_use]
+    pub fn new(cpu: &Cpu) -> Self {
+        let assessment = Assessment::new(cpu);
+        let wants = |measure| assessment.wants(measure);
+        let legacy = wants(Measure::IbrsOnExit);
+        let mut host_spec_ctrl = 0;
+        if wants(Measure::IbrsAlways) || legacy {
+            host_spec_ctrl |= spec::IBRS;
+        }
+        if wants(Measure::BhiDisS) {
+            host_spec_ctrl |= spec::BHI_DIS_S;
+        }
+        // Enhanced IBRS costs a guest nothing and guards it from its sibling; the older kind slows it down.
+        let guest_spec_ctrl = match cpu.smt {
+            _ if cpu.cap(cap::IBRS_ALL) => host_spec_ctrl,
+            Smt::On | Smt::Unknown if wants(Measure::Stibp) => spec::STIBP,
+            _ => 0,
+        };
+        Self {
+            l1d_flush: wants(Measure::L1dFlush),
+            verw: wants(Measure::Verw),
+            rsb_fill: wants(Measure::RsbFill),
+            spec_ctrl: cpu.spec_ctrl() & spec::IBRS != 0,
+            host_spec_ctrl,
+            guest_spec_ctrl,
+            write_at_exit: legacy,
+            branch_history: wants(Measure::BranchHistory).then(|| history(cpu)),
+            ibpb: cpu.edx(edx::IBRS_IBPB),
+            large_executable_pages: !wants(Measure::SmallExecutablePages),
+        }
+    }
+
+    /// What is left with the guards off: an IA32_SPEC_CTRL that guests write is still switched, and the host runs
+    /// with 0 in it.
+    #[must_use]
+    pub const fn off(self) -> Self {
+        Self {
+            l1d_flush: false,
+            verw: false,
+            rsb_fill: false,
+            spec_ctrl: self.spec_ctrl,
+            host_spec_ctrl: 0,
+            guest_spec_ctrl: 0,
+            write_at_exit: false,
+            branch_history: None,
+            ibpb: false,
+            large_executable_pages: self.large_executable_pages,
+        }
+    }
+}
