@@ -7,7 +7,7 @@ use cmdline::{COM1_PORT, Console, HostOptions, Warning};
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
 use crate::mm::{self, Hpa, PAGE, frame, map};
-use crate::{log as host_log, panic};
+use crate::{log as host_log, panic, policy};
 
 const MIB: u64 = 1 << 20;
 
@@ -15,6 +15,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     host_log::init();
     arch::init_boot_cpu();
+    policy::flex::unlock_leaves();
     let clock = tsc::calibrate();
     let parsed = BootInfo::parse(magic, info.into(), &mm::boot_view);
     let line = parsed.as_ref().map_or("", |info| &info.command_line);

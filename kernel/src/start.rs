@@ -85,6 +85,7 @@ fn enable_vmx() -> Result<(), crate::vmx::caps::NoVmx> {
 
 /// Every other CPU.
 pub(crate) fn ap(index: usize) -> ! {
+    policy::flex::unlock_leaves();
     while !AWAKE.load(core::sync::atomic::Ordering::Acquire) {
         core::hint::spin_loop();
     }

@@ -2,6 +2,10 @@
 
 use shell::{Failure, Output};
 
-pub(super) fn show(_output: Output) -> Result<(), Failure> {
-    Err(super::not_yet("cpu flex"))
+use super::Out;
+use crate::policy::flex;
+
+pub(super) fn show(output: Output) -> Result<(), Failure> {
+    let _ = flex::report(&mut Out, output == Output::Json);
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The host's CPU as `cpu-policy` sees it.
 
+pub(crate) mod flex;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
