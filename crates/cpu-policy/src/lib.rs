@@ -23,8 +23,8 @@ mod xsave;
 
 pub use control::{CR4_BITS, EFER_BITS};
 pub use feature::{
-    ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURES, Feature, FeatureInfo, FeatureSet, Kind, PLATFORM_INFO,
-    Place, Polarity, Reg,
+    ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURE_MSRS, FEATURES, Feature, FeatureInfo, FeatureMsr,
+    FeatureSet, Kind, MISC_ENABLE, PLATFORM_INFO, Place, Polarity, Reg, TSX_CTRL,
 };
 pub use fits::{Misfit, Obstacle};
 pub use host::{

@@ -1,19 +1,16 @@
 //! The vocabulary: every feature bit, where it is enumerated, what it needs and whether it is a gain or a loss.
 
+mod msrs;
 mod set;
 mod table;
 
 use core::fmt;
 
+pub use msrs::{
+    ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURE_MSRS, FeatureMsr, MISC_ENABLE, PLATFORM_INFO, TSX_CTRL,
+};
 pub use set::FeatureSet;
 pub use table::{FEATURES, Feature};
-
-/// IA32_ARCH_CAPABILITIES.
-pub const ARCH_CAPABILITIES: u32 = 0x10a;
-/// IA32_CORE_CAPABILITIES.
-pub const CORE_CAPABILITIES: u32 = 0xcf;
-/// MSR_PLATFORM_INFO.
-pub const PLATFORM_INFO: u32 = 0xce;
 
 /// A register that CPUID answers in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +61,7 @@ pub enum Kind {
     Hidden,
     /// A loss: the guest must be told before it runs on a host that has it.
     Restriction,
-    /// Follows from the guest's registers or topology; in no set.
+    /// Follows from the guest's registers or topology, or is the same for all guests; in no set.
     Derived,
 }
 
@@ -154,10 +151,10 @@ impl fmt::Display for Place {
                 write!(f, "CPUID.{leaf:X}.{subleaf}:{reg}")
             }
             Place::Cpuid { leaf, reg, .. } => write!(f, "CPUID.{leaf:X}:{reg}"),
-            Place::Msr(ARCH_CAPABILITIES) => f.write_str("IA32_ARCH_CAPABILITIES"),
-            Place::Msr(CORE_CAPABILITIES) => f.write_str("IA32_CORE_CAPABILITIES"),
-            Place::Msr(PLATFORM_INFO) => f.write_str("MSR_PLATFORM_INFO"),
-            Place::Msr(index) => write!(f, "MSR {index:X}"),
+            Place::Msr(index) => match FEATURE_MSRS.iter().find(|msr| msr.index == index) {
+                Some(msr) => f.write_str(msr.name),
+                None => write!(f, "MSR {index:X}"),
+            },
         }
     }
 }
