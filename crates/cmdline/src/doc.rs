@@ -46,6 +46,13 @@ Everything behind ` -- ` is the module's string, verbatim (a Multiboot guest see
 
 ";
 
+const KEY: &str = "
+## The pool key: a module of its own
+
+A module whose line has the word `pool-key` holds the pool key, 64 hexadecimal digits, in place of `key=` on the boot
+line. The log and the console show neither, nor `hostkey=` and `seed=`.
+";
+
 /// The whole text of the documentation page.
 #[must_use]
 pub fn markdown() -> String {
@@ -56,6 +63,7 @@ pub fn markdown() -> String {
     rows(&mut page, VM_TABLE);
     page.push_str(FOR);
     rows(&mut page, FOR_TABLE);
+    page.push_str(KEY);
     page
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use crate::error::{OptionError, Warning};
+use crate::secret::Secret;
 use crate::table::{self, Spec};
 use crate::value;
 
@@ -97,6 +98,14 @@ pub struct HostOptions {
     pub mitigations: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
     pub migrate_port: Option<u16>,
+    /// `key=`: the pool's key.
+    pub key: Option<Secret>,
+    /// `hostkey=`: this host's own key.
+    pub host_key: Option<Secret>,
+    /// `seed=`: randomness.
+    pub seed: Option<Secret>,
+    /// `insecure`: links without a key.
+    pub insecure: bool,
     /// `com1=`
     pub com1: SerialUse,
     /// `com2=`
@@ -113,6 +122,10 @@ impl Default for HostOptions {
             panic: PanicAction::Halt,
             mitigations: true,
             migrate_port: None,
+            key: None,
+            host_key: None,
+            seed: None,
+            insecure: false,
             com1: SerialUse::Host,
             com2: SerialUse::Host,
         }
@@ -166,8 +179,42 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         name: "migrate",
         form: "off|listen[:PORT]",
         default: "off",
-        help: "Accepts incoming migrations on a TCP port (4444 unless named). The link is not authenticated.",
+        help: "Takes links from other hosts, for migration and pool, on a TCP port (4444 unless named). Needs a pool key, \
+               or `insecure`.",
         set: |o, v| put(&mut o.migrate_port, migrate(v)),
+    },
+    Spec {
+        name: "key",
+        form: "HEX64",
+        default: "",
+        help: "The pool key: 64 hexadecimal digits from `flexctl keygen`, the same on all hosts of the pool. Whoever has it \
+               is root on every one of them, and what comes by TFTP can be read on the boot network.",
+        set: |o, v| put(&mut o.key, Secret::from_hex(v).map(Some)),
+    },
+    Spec {
+        name: "hostkey",
+        form: "HEX64",
+        default: "",
+        help: "This host's own key, 64 random hexadecimal digits. Without it each boot makes a new one, which the others \
+               refuse until they are told `pool keys forget`.",
+        set: |o, v| put(&mut o.host_key, Secret::from_hex(v).map(Some)),
+    },
+    Spec {
+        name: "seed",
+        form: "HEX64",
+        default: "",
+        help: "32 fresh random bytes for this boot, never used before. Needed where the CPU has no RDRAND or RDSEED.",
+        set: |o, v| put(&mut o.seed, Secret::from_hex(v).map(Some)),
+    },
+    Spec {
+        name: "insecure",
+        form: "",
+        default: "",
+        help: "Links without a key: neither authenticated nor encrypted, and only with hosts that are insecure, too.",
+        set: |o, _| {
+            o.insecure = true;
+            Some(())
+        },
     },
     Spec {
         name: "com1",

@@ -12,6 +12,7 @@ mod doc;
 mod error;
 mod host;
 mod module;
+mod secret;
 mod table;
 mod value;
 mod words;
@@ -22,6 +23,7 @@ pub use host::{
     COM1_PORT, COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, PanicAction, SerialUse,
 };
 pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
+pub use secret::{Secret, redacted};
 pub use table::Spec;
 
 /// Longest name of a VM or level, in bytes.

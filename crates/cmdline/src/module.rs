@@ -126,6 +126,9 @@ impl VmOptions {
     }
 }
 
+/// The word on the line of the module that holds the pool key.
+const POOL_KEY: &str = "pool-key";
+
 /// What a boot module is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ModuleRole {
@@ -138,7 +141,9 @@ pub enum ModuleRole {
         /// Everything behind `-- `, verbatim: the module's string for a Multiboot guest.
         rest: String,
     },
-    /// Neither `vm=` nor `for=` on its line.
+    /// Holds the pool key: 64 hexadecimal digits.
+    PoolKey,
+    /// None of these.
     Other,
 }
 
@@ -151,7 +156,10 @@ impl ModuleRole {
         if let Some(vm) = value_of("vm", line) {
             return VmOptions::parse(line).map(Self::Vm).map_err(|error| Refused { vm, error });
         }
-        let Some(vm) = value_of("for", line) else { return Ok(Self::Other) };
+        let Some(vm) = value_of("for", line) else {
+            let is_key = Words::new(line).any(|word| word.text == POOL_KEY);
+            return Ok(if is_key { Self::PoolKey } else { Self::Other });
+        };
         let mut name = String::new();
         match strictly(FOR_TABLE, line, &mut name) {
             Ok(rest) => Ok(Self::For { name, rest: rest.to_string() }),

@@ -1,9 +1,10 @@
 //! The option table's row, and the one loop that applies a line to it.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::error::OptionError;
+use crate::secret;
 use crate::words::{Word, Words};
 
 /// One option: `T` is the set of options it belongs to.
@@ -24,11 +25,13 @@ impl<T> Spec<T> {
     fn apply(&'static self, to: &mut T, value: Option<&str>) -> Result<(), OptionError> {
         let (name, form) = (self.name, self.form);
         match value {
-            Some(value) if form.is_empty() => Err(OptionError::FlagValue { name, value: value.to_string() }),
+            Some(value) if form.is_empty() => {
+                Err(OptionError::FlagValue { name, value: secret::value(name, None, value) })
+            }
             None if !form.is_empty() => Err(OptionError::NoValue { name, form }),
             value => {
                 let value = value.unwrap_or_default();
-                let bad = || OptionError::BadValue { name, value: value.to_string(), form };
+                let bad = || OptionError::BadValue { name, value: secret::value(name, None, value), form };
                 (self.set)(to, value).ok_or_else(bad)
             }
         }
@@ -46,7 +49,7 @@ pub(crate) fn apply<'a, T>(
     let mut words = Words::new(line);
     for word in words.by_ref() {
         if word.open {
-            fault(OptionError::OpenQuote { word: word.text });
+            fault(OptionError::OpenQuote { word: secret::word(&word.text, None) });
             continue;
         }
         match apply_word(table, &word, to, &seen) {
@@ -66,10 +69,11 @@ fn apply_word<T>(
     let (name, value) = word.split();
     let Some(spec) = table.iter().find(|spec| spec.name == name) else {
         let near = nearest(name, table.iter().map(|spec| spec.name));
-        return Err(OptionError::Unknown { word: word.text.clone(), near });
+        return Err(OptionError::Unknown { word: secret::word(&word.text, near), near });
     };
     if seen.contains(&spec.name) {
-        return Err(OptionError::Twice { name: spec.name, value: value.unwrap_or_default().to_string() });
+        let value = secret::value(spec.name, None, value.unwrap_or_default());
+        return Err(OptionError::Twice { name: spec.name, value });
     }
     spec.apply(to, value)?;
     Ok(spec.name)

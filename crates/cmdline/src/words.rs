@@ -35,6 +35,11 @@ impl<'a> Words<'a> {
         words
     }
 
+    /// All words of the line, a leading path too, each with its raw text and the blanks before it.
+    pub(crate) fn whole(line: &'a str) -> RawWords<'a> {
+        RawWords(Words { left: line, rest: "" }, line)
+    }
+
     /// What follows `-- `, verbatim; empty until the iterator has ended.
     pub(crate) fn rest(&self) -> &'a str {
         self.rest
@@ -82,6 +87,27 @@ impl Iterator for Words<'_> {
             }
         }
         Some(word)
+    }
+}
+
+/// Words with their raw text.
+pub(crate) struct RawWords<'a>(Words<'a>, &'a str);
+
+impl<'a> RawWords<'a> {
+    /// What no word was made of: from `--` on.
+    pub(crate) fn left(&self) -> &'a str {
+        self.1
+    }
+}
+
+impl<'a> Iterator for RawWords<'a> {
+    type Item = (&'a str, String);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let word = self.0.next()?;
+        let (raw, left) = self.1.split_at(self.1.len() - self.0.left.len());
+        self.1 = left;
+        Some((raw, word.text))
     }
 }
 
