@@ -13,6 +13,7 @@ mod decode;
 mod feature;
 mod fits;
 mod host;
+mod ledger;
 mod level;
 mod msr;
 mod policy;
@@ -29,6 +30,10 @@ pub use feature::{
 pub use fits::{Misfit, Obstacle};
 pub use host::{
     Controls, HostError, HostPolicy, MAX_HOST_ENCODED, MAX_RAW_MSRS, MAX_RAW_ROWS, RawCpu, RawError,
+};
+pub use ledger::{
+    Change, Companion, Control, Enforcement, Ledger, LedgerError, LedgerRow, MAX_COMPANION,
+    MAX_LEDGER_ENCODED, MAX_LEDGER_ROWS, MAX_SEEN, Means, Word,
 };
 pub use level::{Cache, CacheKind, LEVELS, Level};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES};

@@ -64,6 +64,8 @@ bitflags! {
         const MONITOR_EXITING = 1 << 29;
         /// PAUSE exits.
         const PAUSE_EXITING = 1 << 30;
+        /// The tertiary controls are in use.
+        const TERTIARY_CONTROLS = 1 << 17;
         /// The secondary controls are in use.
         const SECONDARY_CONTROLS = 1 << 31;
     }
@@ -119,6 +121,10 @@ bitflags! {
         const USE_TSC_SCALING = 1 << 25;
         /// Without it UMWAIT, TPAUSE and UMONITOR give #UD.
         const ENABLE_USER_WAIT = 1 << 26;
+        /// Without it PCONFIG gives #UD.
+        const ENABLE_PCONFIG = 1 << 27;
+        /// ENCLV exits by bitmap.
+        const ENCLV_EXITING = 1 << 28;
     }
 }
 

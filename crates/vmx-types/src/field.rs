@@ -152,6 +152,8 @@ fields! {
         XSS_EXITING_BITMAP = 0x202c,
         ENCLS_EXITING_BITMAP = 0x202e,
         TSC_MULTIPLIER = 0x2032,
+        PROC_BASED_CONTROLS_3 = 0x2034,
+        ENCLV_EXITING_BITMAP = 0x2036,
     }
     "64-bit read-only data field": <u64, ReadOnly> {
         GUEST_PHYSICAL_ADDRESS = 0x2400,
