@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod baseline;
 mod control;
 mod decode;
 mod feature;
@@ -22,6 +23,7 @@ mod table;
 mod wire;
 mod xsave;
 
+pub use baseline::{Baseline, Cost, Fingerprint};
 pub use control::{CR4_BITS, EFER_BITS};
 pub use feature::{
     ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURE_MSRS, FEATURES, Feature, FeatureInfo, FeatureMsr,

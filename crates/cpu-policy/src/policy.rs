@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use crate::baseline::Baseline;
 use crate::control::{CR4_BITS, EFER_BITS, allowed};
 use crate::feature::{Feature, FeatureSet, Reg};
 use crate::fits::Misfit;
@@ -46,6 +47,14 @@ pub enum RenderError {
     /// A physical address width outside the architecture's.
     #[error("physical address width {0}: 32 to 52 are possible")]
     PhysBits(u8),
+    /// The host cannot give the level of the pool.
+    #[error("level {name}: {misfit}")]
+    RefusedBaseline {
+        /// What the level is called.
+        name: String,
+        /// What stands in the way.
+        misfit: Misfit,
+    },
     /// The host cannot give the level.
     #[error("level {}: {misfit}", level.name)]
     Refused {
@@ -85,6 +94,33 @@ impl GuestPolicy {
         let values = MsrValues::new(features, shape.tsc_hz);
         let policy = Self::assemble(level.name.into(), level.version, shape, table, features, values);
         policy.starts_on(host).map_err(|misfit| RenderError::Refused { level, misfit })?;
+        Ok(policy)
+    }
+
+    /// Renders the level of a pool for a VM of this shape, where `host` can give it: signature, brand and caches
+    /// are those of [`Baseline::level`].
+    ///
+    /// # Errors
+    /// What in the shape is wrong, or all that the host lacks.
+    pub fn render_baseline(
+        baseline: &Baseline,
+        shape: Shape,
+        host: &HostPolicy,
+    ) -> Result<Self, RenderError> {
+        check_shape(&shape)?;
+        let (named, features) = (baseline.level(), baseline.guest_features());
+        let rows = |max_leaf| {
+            let lent = Level { max_leaf, phys_bits: baseline.phys_bits(), ..*named };
+            render::rows(&lent, features, &shape)
+        };
+        let basic = rows(baseline.max_leaf()).iter().map(|row| row.leaf).filter(|leaf| leaf >> 30 == 0).max();
+        let table = CpuidTable::new(rows(baseline.max_leaf().max(basic.unwrap_or(0))));
+        let table = table.unwrap_or_else(|error| unreachable!("pool level: {error}"));
+        let values = MsrValues::new(features, shape.tsc_hz);
+        let version = baseline.as_level().map_or(1, |level| level.version);
+        let policy = Self::assemble(baseline.name(), version, shape, table, features, values);
+        let refused = |misfit| RenderError::RefusedBaseline { name: baseline.name(), misfit };
+        policy.starts_on(host).map_err(refused)?;
         Ok(policy)
     }
 

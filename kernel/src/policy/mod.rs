@@ -5,10 +5,10 @@ pub(crate) mod flex;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use cpu_policy::{GuestPolicy, HostPolicy, Level, Shape};
-use spin::Once;
+use cpu_policy::{Baseline, GuestPolicy, HostPolicy, Level, Shape};
+use spin::{Mutex, Once};
 
-use crate::arch::msr;
+use crate::arch::{msr, tsc};
 
 /// What this host can give, read once.
 pub(crate) fn host() -> &'static HostPolicy {
@@ -18,23 +18,40 @@ pub(crate) fn host() -> &'static HostPolicy {
             let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
             [r.eax, r.ebx, r.ecx, r.edx]
         };
-        HostPolicy::from_reader(cpuid, msr::read_safe)
+        HostPolicy::from_reader(cpuid, msr::read_safe).with_tsc_hz(tsc::hz())
     })
 }
 
-/// The policy of a new guest at a level, or at the highest that this host can give.
+/// The pool's level, while this host is in a pool.
+static POOL: Mutex<Option<Baseline>> = Mutex::new(None);
+
+/// What a new guest gets that names no level: the pool's, or this host's own while it is alone.
+pub(crate) fn default_baseline() -> Baseline {
+    POOL.lock().clone().unwrap_or_else(|| Baseline::of(host()))
+}
+
+/// Makes this the level of guests made from now on; None when the host is alone. Running ones keep theirs.
+#[allow(dead_code, reason = "a pool sets it")]
+pub(crate) fn set_pool_baseline(baseline: Option<Baseline>) {
+    *POOL.lock() = baseline;
+}
+
+/// The policy of a new guest at a level, or at [`default_baseline`].
 ///
 /// # Errors
 /// An unknown level, with those there are; or each feature that the host lacks.
 pub(crate) fn render(level: Option<&str>, vcpus: u32, tsc_hz: u64) -> Result<GuestPolicy, String> {
-    let level = match level {
-        Some(name) => Level::by_name(name).ok_or_else(|| {
-            format!("level={name} is not known; this host can give {}", levels_of_this_host())
-        })?,
-        None => host().best_level().ok_or("this host can give no level")?,
-    };
     let shape = Shape { vcpus, tsc_hz, apic_hz: devices::APIC_BUS_HZ as u32, phys_bits: None };
-    GuestPolicy::render(level, shape, host()).map_err(|error| error.to_string())
+    let rendered = match level {
+        Some(name) => {
+            let level = Level::by_name(name).ok_or_else(|| {
+                format!("level={name} is not known; this host can give {}", levels_of_this_host())
+            })?;
+            GuestPolicy::render(level, shape, host())
+        }
+        None => GuestPolicy::render_baseline(&default_baseline(), shape, host()),
+    };
+    rendered.map_err(|error| error.to_string())
 }
 
 /// Whether a guest that arrives can be served here.

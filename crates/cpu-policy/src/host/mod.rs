@@ -77,6 +77,12 @@ impl HostPolicy {
         }
     }
 
+    /// The same host, whose TSC was measured to run at `hz`.
+    #[must_use]
+    pub fn with_tsc_hz(self, hz: u64) -> Self {
+        Self { tsc_hz: Some(hz), ..self }
+    }
+
     /// The CPU as it enumerates itself.
     #[must_use]
     pub fn cpu(&self) -> &RawCpu {
