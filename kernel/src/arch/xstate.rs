@@ -3,6 +3,7 @@
 //! in the registers across exits.
 
 use core::arch::asm;
+use spin::Once;
 
 use crate::mm::{Hpa, frame};
 
@@ -76,8 +77,41 @@ pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
     }
 }
 
-/// Loads what [`save`] stored, then the guest's own XCR0.
+/// The components that this host has; 0 without XSAVE.
+fn components() -> u64 {
+    static COMPONENTS: Once<u64> = Once::new();
+    *COMPONENTS.call_once(|| {
+        if !has_xsave() {
+            return 0;
+        }
+        let leaf = core::arch::x86_64::__cpuid_count(0xd, 0);
+        u64::from(leaf.eax) | u64::from(leaf.edx) << 32
+    })
+}
+
+/// Puts every component but x87, SSE and those `allowed` into its initial state: a guest starts with nothing of
+/// another one's in them, PKRU above all.
+fn init_others(allowed: u64) {
+    /// 576 bytes with a header that says that all is in its initial state.
+    #[repr(align(64))]
+    struct Blank([u8; 576]);
+    static BLANK: Blank = Blank([0; 576]);
+    let others = components() & !allowed & !X87_SSE;
+    if others == 0 {
+        return;
+    }
+    set_xcr0(components());
+    // SAFETY: only components that CPUID.D enumerates, and of the area no more than legacy region and header is
+    // read, since XSTATE_BV is 0.
+    unsafe {
+        asm!("xrstor64 [{}]", in(reg) BLANK.0.as_ptr(), in("eax") others as u32,
+            in("edx") (others >> 32) as u32, options(nostack));
+    }
+}
+
+/// Loads what [`save`] stored, then the guest's own XCR0. What is not allowed is put into its initial state.
 pub(crate) fn load(area: &XsaveArea, allowed: u64, xcr0: u64) {
+    init_others(allowed);
     let from = area.0.0;
     // SAFETY: as for `save`; the area holds what `save` or a checked import wrote, so nothing of it is reserved.
     unsafe {

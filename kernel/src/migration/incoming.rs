@@ -160,6 +160,7 @@ impl Arriving {
             debug_exit: false,
             ranges: offer.shape.mem_ranges(),
             policy,
+            companion: cpu_policy::Companion::default(),
             vcpus: offer.shape.vcpus,
             hz: offer.shape.tsc_hz,
         })?;

@@ -1,6 +1,7 @@
 //! The host's CPU as `cpu-policy` sees it.
 
 pub(crate) mod flex;
+pub(crate) mod ledger;
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -9,6 +9,7 @@ use vmx_types::state::MtrrState;
 
 use super::{Activity, LiveRegs, Vcpu};
 use crate::arch::xstate::XsaveArea;
+use crate::policy::ledger;
 use crate::vm::Vm;
 use crate::vm::mmu::OutOfMemory;
 use crate::vmx::host::HostCpu;
@@ -19,6 +20,12 @@ use crate::vmx::{host, insn};
 /// #DB and #AC are intercepted because their delivery can loop for ever in the CPU (CVE-2015-8104,
 /// CVE-2015-5307); #MC because it is the host's.
 const EXCEPTIONS: u32 = 1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
+
+/// Bitmaps that say which functions of an instruction exit under its control: all do.
+const EXIT_BITMAPS: [(ProcBased2, field::Field<u64, field::ReadWrite>); 2] = [
+    (ProcBased2::ENCLS_EXITING, field::ENCLS_EXITING_BITMAP),
+    (ProcBased2::ENCLV_EXITING, field::ENCLV_EXITING_BITMAP),
+];
 
 impl Vcpu {
     /// A vCPU without state; [`Vcpu::import`] gives it one.
@@ -35,6 +42,7 @@ impl Vcpu {
             cr3_exiting: false,
             proc: cpu.controls.proc,
             entry: cpu.controls.entry,
+            tsx_ctrl: None,
             tsc_adjust: 0,
             mtrr: MtrrState::default(),
             activity: Activity::Running,
@@ -53,26 +61,22 @@ impl Vcpu {
     pub(super) fn write_controls(&mut self, vm: &Vm) {
         let cpu = host::this().expect("VMX is on");
         let controls = &cpu.controls;
-        let mut proc2 = controls.proc2;
         let caps = &cpu.caps;
-        // What the level hides gives #UD: leaving the enabling control off, or exiting on the instruction.
-        let policy = &vm.policy;
-        let enable = |control, offered: bool| {
-            if offered && caps.has2(control) { control } else { ProcBased2::empty() }
-        };
-        let trap = |control, offered: bool| {
-            if !offered && caps.has2(control) { control } else { ProcBased2::empty() }
-        };
-        proc2 |= enable(ProcBased2::ENABLE_RDTSCP, policy.has_rdtscp())
-            | enable(ProcBased2::ENABLE_INVPCID, policy.has_invpcid())
-            | enable(ProcBased2::ENABLE_XSAVES, policy.has_xsaves())
-            | trap(ProcBased2::RDRAND_EXITING, policy.has_rdrand())
-            | trap(ProcBased2::RDSEED_EXITING, policy.has_rdseed())
-            | trap(ProcBased2::ENCLS_EXITING, false);
+        // What the level hides gives #UD, as far as VMX can: the ledger says the same of the same choice.
+        let choice = ledger::enforcement(&vm.policy);
+        let mut proc2 = controls.proc2 | ProcBased2::from_bits_retain(choice.secondary & caps.proc2.may);
+        self.tsx_ctrl = choice.tsx_ctrl;
         if vm.clock.scaling().is_some() {
             proc2 |= ProcBased2::USE_TSC_SCALING;
         }
-        self.proc = controls.proc | ProcBased::CR8_LOAD_EXITING | ProcBased::CR8_STORE_EXITING;
+        self.proc = controls.proc
+            | ProcBased::from_bits_retain(choice.primary & caps.proc.may)
+            | ProcBased::CR8_LOAD_EXITING
+            | ProcBased::CR8_STORE_EXITING;
+        let tertiary = choice.tertiary & caps.proc3;
+        if tertiary != 0 {
+            self.proc |= ProcBased::TERTIARY_CONTROLS;
+        }
         // SAFETY: controls as clamped to this CPU's capabilities, addresses of pages that live as long as
         // the VM and this vCPU.
         unsafe {
@@ -100,10 +104,15 @@ impl Vcpu {
             if let Some(multiplier) = vm.clock.scaling() {
                 insn::write(field::TSC_MULTIPLIER, multiplier);
             }
-            if caps.has2(ProcBased2::ENCLS_EXITING) {
-                insn::write(field::ENCLS_EXITING_BITMAP, u64::MAX);
+            if tertiary != 0 {
+                insn::write(field::PROC_BASED_CONTROLS_3, tertiary);
             }
-            if policy.has_xsaves() && caps.has2(ProcBased2::ENABLE_XSAVES) {
+            for (control, bitmap) in EXIT_BITMAPS {
+                if proc2.contains(control) {
+                    insn::write(bitmap, u64::MAX);
+                }
+            }
+            if proc2.contains(ProcBased2::ENABLE_XSAVES) {
                 insn::write(field::XSS_EXITING_BITMAP, 0);
             }
             if let Some(log) = &self.pml {

@@ -73,6 +73,8 @@ pub(crate) struct Vcpu {
     cr3_exiting: bool,
     proc: ProcBased,
     entry: EntryControls,
+    /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.
+    tsx_ctrl: Option<u64>,
     /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.
     pub(crate) tsc_adjust: u64,
     /// Memory-type range registers, storage alone.

@@ -5,10 +5,12 @@ use vmx_types::field;
 
 use super::{IA32_TSC_AUX, LIVE_MSRS, Vcpu};
 use crate::arch::{cpu, debug, msr, xstate};
+use crate::policy::ledger;
 use crate::vm::Vm;
 use crate::vmx::{host, insn, vmcs};
 
 const IA32_PRED_CMD: u32 = 0x49;
+const IA32_TSX_CTRL: u32 = 0x122;
 
 impl Vcpu {
     /// Makes this vCPU current on this CPU: VMCS, host fields, live registers, FPU. Cheap when it is already.
@@ -63,8 +65,12 @@ impl Vcpu {
         for (number, value) in LIVE_MSRS.into_iter().zip(self.live.msrs) {
             msr::write(number, value);
         }
-        if vm.policy.has_rdtscp() {
-            msr::write(IA32_TSC_AUX, self.live.tsc_aux);
+        // Nothing of a guest that ran here before is left in it, also where this one cannot read it.
+        if ledger::has_tsc_aux() {
+            msr::write(IA32_TSC_AUX, if vm.policy.has_rdtscp() { self.live.tsc_aux } else { 0 });
+        }
+        if let Some(value) = self.tsx_ctrl {
+            msr::write(IA32_TSX_CTRL, value);
         }
         debug::load(self.live.cr2, &self.live.debug);
         xstate::load(&self.xsave, vm.policy.xcr0_allowed(), self.xcr0);

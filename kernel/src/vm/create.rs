@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
-use cpu_policy::GuestPolicy;
+use cpu_policy::{Companion, GuestPolicy};
 use devices::acpi::AcpiShape;
 use devices::{Platform, PlatformConfig};
 use guest_load::{Entry, Module};
@@ -49,6 +49,8 @@ pub(crate) struct Spec {
     pub(crate) ranges: Vec<MemRange>,
     /// What it sees of CPUs; its vCPU count and TSC rate too.
     pub(crate) policy: GuestPolicy,
+    /// What came along with it.
+    pub(crate) companion: Companion,
     /// vCPUs.
     pub(crate) vcpus: u32,
     /// TSC rate in ticks a second.
@@ -74,7 +76,9 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));
     let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
     let mut msr_bitmap = MsrBitmap::trap_all();
-    for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS) {
+    // Only what the level has: any other access exits, and raises #GP.
+    let offered = |msr: &u32| spec.policy.msrs().passthrough().any(|passed| passed == *msr);
+    for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS).filter(offered) {
         msr_bitmap.pass_through(msr);
     }
     if spec.policy.has_rdtscp() {
@@ -108,6 +112,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         id: registry::next_id(),
         board,
         policy: spec.policy,
+        companion: spec.companion,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
         to_send: PageSet::new(pages),
@@ -176,6 +181,7 @@ pub(crate) fn from_modules(
         debug_exit: options.debug_exit,
         ranges: layout(u64::from(options.mem_mib) << 20),
         policy: policy::render(options.level.as_deref(), options.vcpus, hz)?,
+        companion: Companion::default(),
         vcpus: options.vcpus,
         hz,
     })?;

@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64};
-use cpu_policy::GuestPolicy;
+use cpu_policy::{Companion, GuestPolicy};
 use devices::{Platform, PlatformConfig};
 use spin::Mutex;
 use vm_types::{Gpa, PageSet};
@@ -136,6 +136,8 @@ pub(crate) struct Vm {
     pub(crate) board: PlatformConfig,
     /// What the guest sees of CPUs.
     pub(crate) policy: GuestPolicy,
+    /// What came along with it for the operator's eyes; empty for a VM that started here.
+    pub(crate) companion: Companion,
     /// RAM.
     pub(crate) memory: GuestRam,
     /// Second-level translation.

@@ -15,6 +15,8 @@ const IA32_VMX_CR4_FIXED1: u32 = 0x489;
 const IA32_VMX_PROCBASED_CTLS2: u32 = 0x48b;
 const IA32_VMX_EPT_VPID_CAP: u32 = 0x48c;
 
+const IA32_VMX_PROCBASED_CTLS3: u32 = 0x492;
+
 const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
 const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 
@@ -62,6 +64,8 @@ pub(crate) struct Caps {
     pub(crate) proc: Allowed,
     /// Secondary processor-based controls.
     pub(crate) proc2: Allowed,
+    /// Tertiary processor-based controls that may be 1.
+    pub(crate) proc3: u64,
     /// Exit controls.
     pub(crate) exit: Allowed,
     /// Entry controls.
@@ -111,6 +115,7 @@ impl Caps {
             pin: word(0x481),
             proc,
             proc2,
+            proc3: if proc.has(ProcBased::TERTIARY_CONTROLS.bits()) { read(IA32_VMX_PROCBASED_CTLS3) } else { 0 },
             exit: word(0x483),
             entry: word(0x484),
             ept_vpid: if proc2.may & ept_or_vpid != 0 { read(IA32_VMX_EPT_VPID_CAP) } else { 0 },
