@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use cmdline::{Idle, ModuleRole, VmOptions};
+use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
@@ -35,11 +36,11 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         host_log::flush();
         arch::halt()
     }
+    let plan = Plan::new(policy::mitigations::host());
     if boot.options.mitigations {
-        if let Some(cpu) = host::boot_cpu() {
-            slots::fill(&cpu.exposure);
-        }
+        slots::fill(plan);
     } else {
+        slots::fill(plan.off());
         log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
     }
     wake_others();

@@ -38,7 +38,7 @@ pub use ledger::{
     MAX_LEDGER_ENCODED, MAX_LEDGER_ROWS, MAX_SEEN, Means, Word,
 };
 pub use level::{Cache, CacheKind, LEVELS, Level};
-pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES};
+pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES, spec_ctrl_bits};
 pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};
 pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};
 pub use wire::{DecodeError, MAX_ENCODED};

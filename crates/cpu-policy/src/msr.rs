@@ -56,6 +56,39 @@ pub enum MsrKind {
     GsBase,
     /// IA32_KERNEL_GS_BASE.
     KernelGsBase,
+    /// IA32_SPEC_CTRL.
+    SpecCtrl,
+    /// IA32_PRED_CMD, write-only.
+    PredCmd,
+    /// IA32_FLUSH_CMD, write-only.
+    FlushCmd,
+}
+
+impl MsrKind {
+    /// True where RDMSR raises #GP(0).
+    #[must_use]
+    pub const fn write_only(self) -> bool {
+        matches!(self, Self::PredCmd | Self::FlushCmd)
+    }
+}
+
+/// The bits of IA32_SPEC_CTRL that a guest with these features may set (SDM 4 table 2-2); 0: it has no such MSR.
+#[must_use]
+pub fn spec_ctrl_bits(features: FeatureSet) -> u64 {
+    const BITS: &[(Feature, u64)] = &[
+        (Feature::IbrsIbpb, 1 << 0),
+        (Feature::Stibp, 1 << 1),
+        (Feature::Ssbd, 1 << 2),
+        (Feature::IpredCtrl, 0b11 << 3),
+        (Feature::RrsbaCtrl, 0b11 << 5),
+        (Feature::Psfd, 1 << 7),
+        (Feature::DdpdU, 1 << 8),
+        (Feature::BhiCtrl, 1 << 10),
+    ];
+    if !features.contains(Feature::IbrsIbpb) {
+        return 0;
+    }
+    BITS.iter().filter(|(feature, _)| features.contains(*feature)).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 /// How an MSR may be handled.
@@ -75,6 +108,8 @@ enum Valid {
     Any,
     /// No other bits than these.
     Mask(u64),
+    /// The bits of IA32_SPEC_CTRL that come with the features.
+    SpecCtrl,
     /// A linear address.
     Canonical,
     /// Eight memory types, UC- among them.
@@ -138,10 +173,13 @@ pub static RULES: &[MsrRule] = &[
     fixed(0x17, "IA32_PLATFORM_ID", None, Valid::ReadOnly),
     kept(0x1b, "IA32_APIC_BASE", MsrKind::ApicBase, Feature::Apic, Valid::ApicBase),
     kept(0x3b, "IA32_TSC_ADJUST", MsrKind::TscAdjust, Feature::TscAdjust, Valid::Any),
+    kept(0x48, "IA32_SPEC_CTRL", MsrKind::SpecCtrl, Feature::IbrsIbpb, Valid::SpecCtrl),
+    kept(0x49, "IA32_PRED_CMD", MsrKind::PredCmd, Feature::IbrsIbpb, Valid::Mask(1)),
     fixed(0x8b, "IA32_BIOS_SIGN_ID", None, Valid::SameBut(!0)),
     fixed(PLATFORM_INFO, "MSR_PLATFORM_INFO", None, Valid::ReadOnly),
     fixed(0xfe, "IA32_MTRRCAP", Some(Feature::Mtrr), Valid::ReadOnly),
     fixed(ARCH_CAPABILITIES, "IA32_ARCH_CAPABILITIES", Some(Feature::ArchCapabilities), Valid::ReadOnly),
+    kept(0x10b, "IA32_FLUSH_CMD", MsrKind::FlushCmd, Feature::L1dFlush, Valid::Mask(1)),
     pass(0x174, "IA32_SYSENTER_CS", MsrKind::SysenterCs, Feature::Sep, Valid::Mask(0xffff_ffff)),
     pass(0x175, "IA32_SYSENTER_ESP", MsrKind::SysenterEsp, Feature::Sep, Valid::Canonical),
     pass(0x176, "IA32_SYSENTER_EIP", MsrKind::SysenterEip, Feature::Sep, Valid::Canonical),
@@ -253,6 +291,7 @@ impl MsrRule {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Active {
     read: MsrRead,
+    write: MsrWrite,
     valid: Valid,
 }
 
@@ -303,16 +342,18 @@ impl MsrPolicy {
         for rule in RULES.iter().filter(|rule| rule.offered(features)) {
             for offset in 0..rule.count {
                 let index = rule.first + offset;
-                let read = match rule.kind(offset) {
-                    Some(kind) => MsrRead::Emulate(kind),
-                    None => MsrRead::Value(values.get(index).unwrap_or(0)),
+                let (read, write) = match rule.kind(offset) {
+                    Some(kind) if kind.write_only() => (MsrRead::Gp, MsrWrite::Emulate(kind)),
+                    Some(kind) => (MsrRead::Emulate(kind), MsrWrite::Emulate(kind)),
+                    None => (MsrRead::Value(values.get(index).unwrap_or(0)), MsrWrite::Ignore),
                 };
                 let valid = match rule.valid {
                     Valid::MtrrBase if offset % 2 == 1 => Valid::MtrrMask,
+                    Valid::SpecCtrl => Valid::Mask(spec_ctrl_bits(features)),
                     valid => valid,
                 };
                 if let Some(slot) = slot(index).and_then(|slot| slots.get_mut(slot)) {
-                    active.push(Active { read, valid });
+                    active.push(Active { read, write, valid });
                     *slot = active.len() as u8;
                 }
             }
@@ -355,10 +396,7 @@ impl MsrPolicy {
             return MsrWrite::Emulate(kind);
         }
         match self.find(index) {
-            Some(msr) if self.valid(msr, value) => match msr.read {
-                MsrRead::Emulate(kind) => MsrWrite::Emulate(kind),
-                MsrRead::Value(_) | MsrRead::Gp => MsrWrite::Ignore,
-            },
+            Some(msr) if self.valid(msr, value) => msr.write,
             _ => MsrWrite::Gp,
         }
     }
@@ -368,6 +406,7 @@ impl MsrPolicy {
         match msr.valid {
             Valid::Any => true,
             Valid::Mask(mask) => value & !mask == 0,
+            Valid::SpecCtrl => value & !spec_ctrl_bits(self.features) == 0,
             Valid::Canonical => {
                 let unused = 64 - u32::from(self.linear_bits.clamp(1, 64));
                 ((value << unused).cast_signed() >> unused).cast_unsigned() == value

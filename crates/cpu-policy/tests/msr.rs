@@ -16,8 +16,10 @@ fn the_list_is_sorted_and_without_overlap() {
     // Look-up is by slot: each MSR of the list has one.
     let policy = render("skylake-server");
     for rule in RULES {
+        let offered = rule.offered(policy.features());
         for index in rule.first..rule.first + rule.count {
-            assert_ne!(policy.read_msr(index), MsrRead::Gp, "{} {index:#x}", rule.name);
+            let there = policy.read_msr(index) != MsrRead::Gp || policy.write_msr(index, 1) != MsrWrite::Gp;
+            assert_eq!(there, offered, "{} {index:#x}", rule.name);
         }
     }
 }
@@ -90,6 +92,21 @@ fn what_is_not_offered_faults() {
         assert_eq!(skylake.read_msr(index), MsrRead::Gp, "{index:#x}");
         assert_eq!(skylake.write_msr(index, 0), MsrWrite::Gp, "{index:#x}");
     }
+}
+
+#[test]
+fn speculation_registers_come_with_their_bits() {
+    use cpu_policy::{Feature, FeatureSet, spec_ctrl_bits};
+    let set = |features: &[Feature]| FeatureSet::of(features);
+    assert_eq!(spec_ctrl_bits(FeatureSet::EMPTY), 0);
+    assert_eq!(spec_ctrl_bits(set(&[Feature::IbrsIbpb])), 1);
+    assert_eq!(spec_ctrl_bits(set(&[Feature::IbrsIbpb, Feature::Stibp, Feature::Ssbd])), 7);
+    assert_eq!(spec_ctrl_bits(set(&[Feature::IbrsIbpb, Feature::BhiCtrl, Feature::Psfd])), 0x481);
+    // None of the others makes the register.
+    assert_eq!(spec_ctrl_bits(set(&[Feature::Stibp, Feature::Ssbd])), 0);
+    assert!(
+        MsrKind::PredCmd.write_only() && MsrKind::FlushCmd.write_only() && !MsrKind::SpecCtrl.write_only()
+    );
 }
 
 #[test]

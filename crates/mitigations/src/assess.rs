@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use crate::cpu::{Cpu, Smt, cap, ebx, ecx, edx, edx2};
+use crate::cpu::{Cpu, Smt, cap, ebx, ecx, edx};
 use crate::flaw::Flaw;
 use crate::model::model;
 use crate::plan::Measure;
@@ -142,12 +142,12 @@ fn impossible(cpu: &Cpu, flaw: Flaw) -> Option<&'static str> {
         Flaw::Taa if !cpu.transactions() => Some("no transactions"),
         Flaw::Srbds if !random => Some("no RDRAND, no RDSEED"),
         Flaw::Gds if !gathers => Some("no gather instructions"),
-        Flaw::Pbrsb if !cpu.cap(cap::IBRS_ALL) => Some("no enhanced IBRS"),
+        Flaw::Pbrsb if !cpu.enhanced_ibrs() => Some("no enhanced IBRS"),
         // Without enhanced IBRS there is nothing that branch history gets past: that is Spectre v2 itself.
-        Flaw::Bhi if !cpu.cap(cap::IBRS_ALL) && !cpu.virtual_machine() => {
+        Flaw::Bhi if !cpu.enhanced_ibrs() && !cpu.virtual_machine() => {
             Some("no enhanced IBRS, see spectre-v2")
         }
-        Flaw::Its if cpu.leaf7_2_edx & edx2::BHI_CTRL != 0 => Some("BHI_CTRL came after it"),
+        Flaw::Its if cpu.bhi_ctrl() => Some("BHI_CTRL came after it"),
         _ => None,
     }
 }
@@ -221,9 +221,9 @@ fn answer(cpu: &Cpu, flaw: Flaw) -> Answer {
         Flaw::Rfds => Answer::open(NO_VERW, Some("RFDS_CLEAR (IA32_ARCH_CAPABILITIES[28])")),
         Flaw::Rsb | Flaw::Pbrsb => Answer::done(vec![Measure::RsbFill], ""),
         Flaw::SpectreV2 => spectre_v2(cpu),
-        Flaw::Bhi if cpu.leaf7_2_edx & edx2::BHI_CTRL != 0 => Answer::done(vec![Measure::BhiDisS], ""),
+        Flaw::Bhi if cpu.bhi_ctrl() => Answer::done(vec![Measure::BhiDisS], ""),
         Flaw::Bhi => Answer::done(vec![Measure::BranchHistory], ""),
-        Flaw::Retbleed if cpu.cap(cap::IBRS_ALL) => {
+        Flaw::Retbleed if cpu.enhanced_ibrs() => {
             Answer::done(vec![Measure::IbrsAlways, Measure::RsbFill], "")
         }
         Flaw::Retbleed if cpu.edx(edx::IBRS_IBPB) => {
@@ -259,7 +259,7 @@ fn spectre_v2(cpu: &Cpu) -> Answer {
     if !cpu.edx(edx::IBRS_IBPB) {
         return Answer::open("the host's code has indirect branches and no retpolines", Some(IBRS));
     }
-    if cpu.cap(cap::IBRS_ALL) {
+    if cpu.enhanced_ibrs() {
         return Answer::done(vec![Measure::IbrsAlways, Measure::Ibpb], "");
     }
     let mut answer = Answer::done(vec![Measure::IbrsOnExit, Measure::Ibpb], "");

@@ -136,6 +136,9 @@ pub(crate) mod spec {
 /// The bits of IA32_SPEC_CTRL that come with CPUID.7.0:EDX and CPUID.7.2:EDX (SDM 4 table 2-2); 0: no such MSR.
 #[must_use]
 pub const fn spec_ctrl_bits(leaf7_edx: u32, leaf7_2_edx: u32) -> u64 {
+    if leaf7_edx & edx::IBRS_IBPB == 0 {
+        return 0;
+    }
     let mut bits = 0;
     let seven = [(edx::IBRS_IBPB, spec::IBRS), (edx::STIBP, spec::STIBP), (edx::SSBD, spec::SSBD)];
     let two = [
@@ -219,6 +222,16 @@ impl Cpu {
 
     pub(crate) const fn cap(&self, bit: u64) -> bool {
         self.arch_capabilities & bit == bit
+    }
+
+    /// IBRS stays in force once it is set.
+    pub(crate) const fn enhanced_ibrs(&self) -> bool {
+        self.cap(cap::IBRS_ALL) && self.edx(edx::IBRS_IBPB)
+    }
+
+    /// IA32_SPEC_CTRL has BHI_DIS_S.
+    pub(crate) const fn bhi_ctrl(&self) -> bool {
+        self.spec_ctrl() & spec::BHI_DIS_S != 0
     }
 
     /// It runs under a hypervisor: a guest of ours, or we as a guest. Its model may be a fiction.

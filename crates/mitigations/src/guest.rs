@@ -127,7 +127,7 @@ fn promise(told: &Cpu, host: &Cpu, flaw: Flaw) -> Option<(Verdict, String)> {
 
 /// Both know of the flaw: what is the guest's means worth?
 fn known(told: &Cpu, host: &Cpu, flaw: Flaw, state: State) -> (Verdict, String) {
-    if flaw == Flaw::SpectreV2 && told.cap(cap::IBRS_ALL) && !host.cap(cap::IBRS_ALL) {
+    if flaw == Flaw::SpectreV2 && told.enhanced_ibrs() && !host.enhanced_ibrs() {
         return (Verdict::Lie, "IBRS_ALL is told, and IBRS of this host is not enhanced".into());
     }
     if covered(flaw, state) {

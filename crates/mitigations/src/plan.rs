@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::assess::Assessment;
-use crate::cpu::{Cpu, Smt, cap, edx, spec};
+use crate::cpu::{Cpu, Smt, edx, spec};
 use crate::model::history;
 
 /// One thing that is done against a flaw.
@@ -100,7 +100,7 @@ impl Plan {
         }
         // Enhanced IBRS costs a guest nothing and guards it from its sibling; the older kind slows it down.
         let guest_spec_ctrl = match cpu.smt {
-            _ if cpu.cap(cap::IBRS_ALL) => host_spec_ctrl,
+            _ if cpu.enhanced_ibrs() => host_spec_ctrl,
             Smt::On | Smt::Unknown if wants(Measure::Stibp) => spec::STIBP,
             _ => 0,
         };

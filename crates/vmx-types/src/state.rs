@@ -130,6 +130,9 @@ pub struct VcpuState {
     /// MTRRs.
     #[n(28)]
     pub mtrr: MtrrState,
+    /// IA32_SPEC_CTRL, of a guest that has it; readers that do not know it have no such guests.
+    #[n(29)]
+    pub spec_ctrl: Option<u64>,
 }
 
 /// The memory-type range registers; storage alone, since EPT decides memory types.
@@ -185,11 +188,12 @@ impl VcpuState {
         Event::decode(self.event_info, self.event_error_code, self.event_length)
     }
 
-    /// Checks every field that could break a VM entry, fault in the host, or go beyond the guest's policy.
+    /// Checks every field that could break a VM entry, fault in the host, or go beyond the guest's policy, of which
+    /// `xcr0_allowed` and `spec_ctrl_allowed` are the bits that it may set in XCR0 and IA32_SPEC_CTRL.
     ///
     /// # Errors
     /// The field and its value.
-    pub fn check(&self, limits: &Limits, xcr0_allowed: u64) -> Result<(), String> {
+    pub fn check(&self, limits: &Limits, xcr0_allowed: u64, spec_ctrl_allowed: u64) -> Result<(), String> {
         let wrong = |field: &str, value: u64| Err(format!("{field} is {value:#x}"));
         let long = self.efer & EFER_LMA != 0;
         let paging = self.cr0 & CR0_PG != 0;
@@ -211,6 +215,9 @@ impl VcpuState {
         }
         if xcr0_allowed != 0 && (self.xcr0 & !xcr0_allowed != 0 || self.xcr0 & 1 == 0) {
             return wrong("XCR0", self.xcr0);
+        }
+        if let Some(value) = self.spec_ctrl.filter(|value| value & !spec_ctrl_allowed != 0) {
+            return wrong("IA32_SPEC_CTRL", value);
         }
         // Reserved bits 63:22, 15, 5, 3 clear, bit 1 set (SDM 26.3.1.4). VM may only be set outside long mode.
         if self.rflags & !0x003f_7fd7 != 0 || self.rflags & 2 == 0 || long && self.rflags & 1 << 17 != 0 {
@@ -309,15 +316,27 @@ mod tests {
         let mut state = valid();
         state.gprs = core::array::from_fn(|n| n as u64 * 0x1111);
         state.segments[1] = SegmentState { selector: 0x10, base: 0, limit: u32::MAX, rights: 0xa09b };
-        assert_eq!(state.check(&LIMITS, 7), Ok(()));
+        assert_eq!(state.check(&LIMITS, 7, 7), Ok(()));
         assert_eq!(VcpuState::from_bytes(&state.to_bytes()), Ok(state));
+    }
+
+    #[test]
+    fn a_guest_without_spec_ctrl_writes_the_record_of_before() {
+        let old = valid().to_bytes();
+        let new = VcpuState { spec_ctrl: Some(5), ..valid() };
+        assert_eq!(VcpuState::from_bytes(&old).map(|state| state.spec_ctrl), Ok(None));
+        assert_eq!(VcpuState::from_bytes(&new.to_bytes()), Ok(new.clone()));
+        // A map of 29 members in the old record: number 29 is not written as null.
+        assert_eq!(old[..2], [0xb8, 29]);
+        assert_eq!(new.check(&LIMITS, 7, 7), Ok(()));
+        assert_eq!(new.check(&LIMITS, 7, 0), Err("IA32_SPEC_CTRL is 0x5".into()));
     }
 
     type Spoil = fn(&mut VcpuState);
 
     #[test]
     fn each_wrong_field_is_named() {
-        let cases: [(&str, Spoil); 13] = [
+        let cases: [(&str, Spoil); 14] = [
             ("CR0", |s| s.cr0 = CR0_PG),
             ("CR4", |s| s.cr4 |= 1 << 13),
             ("CR3", |s| s.cr3 = 1 << 40),
@@ -328,6 +347,7 @@ mod tests {
             ("interruptibility", |s| s.interruptibility = 3),
             ("event", |s| s.event_info = 0x8000_0700),
             ("IA32_PAT", |s| s.pat = 2),
+            ("IA32_SPEC_CTRL", |s| s.spec_ctrl = Some(8)),
             ("address", |s| s.msrs[1] = 1 << 47),
             ("XSTATE_BV", |s| s.xsave[512] = 0xff),
             ("MXCSR", |s| s.xsave[26] = 1),
@@ -335,7 +355,7 @@ mod tests {
         for (name, spoil) in cases {
             let mut state = valid();
             spoil(&mut state);
-            let error = state.check(&LIMITS, 7).expect_err(name);
+            let error = state.check(&LIMITS, 7, 7).expect_err(name);
             assert!(error.contains(name), "{name}: {error}");
         }
     }
@@ -348,7 +368,7 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] = value;
                 if let Ok(state) = VcpuState::from_bytes(&bytes) {
-                    let _ = state.check(&LIMITS, 7);
+                    let _ = state.check(&LIMITS, 7, 7);
                 }
             }
             assert!(VcpuState::from_bytes(&good[..at]).is_err());

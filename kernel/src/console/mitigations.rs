@@ -1,9 +1,21 @@
 //! `cpu mitigations`.
 
+use mitigations::{claims, guest_json, guest_text, host_json, host_text};
 use shell::{Failure, Output};
 
+use super::Out;
+use crate::policy::mitigations as policy;
 use crate::vm::Vm;
+use crate::vmx::slots;
 
-pub(super) fn show(_vm: Option<&Vm>, _output: Output) -> Result<(), Failure> {
-    Err(super::not_yet("cpu mitigations"))
+pub(super) fn show(vm: Option<&Vm>, output: Output) -> Result<(), Failure> {
+    let (out, host) = (&mut Out, policy::host());
+    let claims = vm.map(|vm| (vm, claims(&policy::told(&vm.policy), host)));
+    let _ = match (&claims, output) {
+        (None, Output::Text) => host_text(out, host, slots::plan()),
+        (None, Output::Json) => host_json(out, host, slots::plan()),
+        (Some((_, claims)), Output::Text) => guest_text(out, claims),
+        (Some((vm, claims)), Output::Json) => guest_json(out, &vm.name, claims),
+    };
+    Ok(())
 }

@@ -60,6 +60,8 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::SysenterEip => vmcs.read(field::GUEST_IA32_SYSENTER_EIP),
         MsrKind::Pat => vmcs.read(field::GUEST_IA32_PAT),
         MsrKind::FsBase => vmcs.read(field::GUEST_FS_BASE),
+        MsrKind::SpecCtrl => vcpu.context.spec_ctrl(),
+        MsrKind::PredCmd | MsrKind::FlushCmd => return None, // write-only
         MsrKind::GsBase => vmcs.read(field::GUEST_GS_BASE),
         // Live in the hardware; they exit only where the bitmap was not told to let them pass.
         MsrKind::TscAux
@@ -117,13 +119,16 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
         MsrKind::SysenterEip => vmcs.write(field::GUEST_IA32_SYSENTER_EIP, value),
         MsrKind::Pat => vmcs.write(field::GUEST_IA32_PAT, value),
         MsrKind::FsBase => vmcs.write(field::GUEST_FS_BASE, value),
+        MsrKind::SpecCtrl => vcpu.context.set_spec_ctrl(value),
         MsrKind::GsBase => vmcs.write(field::GUEST_GS_BASE, value),
         MsrKind::TscAux
         | MsrKind::Star
         | MsrKind::Lstar
         | MsrKind::Cstar
         | MsrKind::Fmask
-        | MsrKind::KernelGsBase => {
+        | MsrKind::KernelGsBase
+        | MsrKind::PredCmd
+        | MsrKind::FlushCmd => {
             if !hardware::write_safe(index, value) {
                 return GENERAL_PROTECTION;
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod flex;
 pub(crate) mod ledger;
+pub(crate) mod mitigations;
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -1,13 +1,16 @@
 //! A vCPU's state out of the VMCS and into it.
 
 use alloc::vec::Vec;
+use cpu_policy::spec_ctrl_bits;
 use vm_types::StateError;
 use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState};
 
 use super::{Activity, Vcpu};
 use crate::arch::xstate::XsaveArea;
+use crate::policy;
 use crate::vm::Vm;
+use crate::vmx::slots;
 
 const RSP: usize = 4;
 
@@ -59,6 +62,7 @@ impl Vcpu {
             nmi_pending: self.nmi_pending,
             tsc_adjust: self.tsc_adjust,
             mtrr: self.mtrr,
+            spec_ctrl: (spec_ctrl_bits(vm.policy.features()) != 0).then_some(self.context.spec_ctrl()),
             ..VcpuState::default()
         };
         self.drain_pml(vm, vmcs);
@@ -77,7 +81,8 @@ impl Vcpu {
     /// The field and value at fault; the vCPU must not run then.
     pub(crate) fn import(&mut self, vm: &Vm, state: &VcpuState) -> Result<(), StateError> {
         let refuse = |why| StateError { kind: "vcpu".into(), why };
-        state.check(&Self::limits(vm), vm.policy.xcr0_allowed()).map_err(refuse)?;
+        let spec_ctrl = spec_ctrl_bits(vm.policy.features());
+        state.check(&Self::limits(vm), vm.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;
         assert!(self.loaded_on().is_none(), "state is given to a vCPU that is off");
         self.live.msrs = state.msrs;
         self.live.tsc_aux = state.tsc_aux & 0xffff_ffff;
@@ -86,6 +91,9 @@ impl Vcpu {
         self.xcr0 = state.xcr0;
         self.tsc_adjust = state.tsc_adjust;
         self.mtrr = state.mtrr;
+        let plan = slots::plan();
+        let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
+        self.context.init_spec_ctrl(plan, guest, policy::mitigations::spec_ctrl_passes(&vm.policy));
         let area = self.xsave.bytes_mut();
         area.fill(0);
         area[..state.xsave.len()].copy_from_slice(&state.xsave);

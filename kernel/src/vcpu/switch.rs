@@ -7,7 +7,7 @@ use super::{IA32_TSC_AUX, LIVE_MSRS, Vcpu};
 use crate::arch::{cpu, debug, msr, xstate};
 use crate::policy::ledger;
 use crate::vm::Vm;
-use crate::vmx::{host, insn, vmcs};
+use crate::vmx::{host, insn, slots, vmcs};
 
 const IA32_PRED_CMD: u32 = 0x49;
 const IA32_TSX_CTRL: u32 = 0x122;
@@ -58,8 +58,7 @@ impl Vcpu {
 
     fn load_live(&mut self, vm: &Vm) {
         let host = host::this().expect("VMX is on");
-        if host.exposure.ibpb() && host.last_vm.swap(u64::from(vm.id), Ordering::Relaxed) != u64::from(vm.id)
-        {
+        if slots::plan().ibpb && host.last_vm.swap(u64::from(vm.id), Ordering::Relaxed) != u64::from(vm.id) {
             msr::write(IA32_PRED_CMD, 1);
         }
         for (number, value) in LIVE_MSRS.into_iter().zip(self.live.msrs) {

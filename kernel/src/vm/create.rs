@@ -28,10 +28,9 @@ use crate::vcpu::{LIVE_MSRS, Vcpu};
 use crate::vmx::bitmap::MsrBitmap;
 use crate::vmx::ept::Ept;
 use crate::vmx::host::{self, HostCpu};
+use crate::vmx::slots;
 use crate::{entropy, wall_clock};
 
-/// IA32_ARCH_CAPABILITIES.PSCHANGE_MC_NO: page sizes may change under execution (CVE-2018-12207 is absent).
-const PSCHANGE_MC_NO: u64 = 1 << 6;
 /// PAT after reset (SDM 11.12.4).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
@@ -68,8 +67,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
     let memory_error = |error: OutOfMemory| error.to_string();
-    let large_pages_executable = cpu.exposure.arch_capabilities & PSCHANGE_MC_NO != 0;
-    let mut mmu = Ept::new(&cpu.caps, large_pages_executable).ok_or(OutOfMemory).map_err(memory_error)?;
+    let mut mmu =
+        Ept::new(&cpu.caps, slots::plan().large_executable_pages).ok_or(OutOfMemory).map_err(memory_error)?;
     for chunk in memory.chunks() {
         mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
     }
@@ -85,6 +84,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         // Not every CPU faults on its reserved bits.
         msr_bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
     }
+    policy::mitigations::pass(&spec.policy, &mut msr_bitmap);
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {
         vcpus.push(VcpuSlot {

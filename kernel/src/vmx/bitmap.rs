@@ -29,6 +29,11 @@ impl MsrBitmap {
         self.clear(msr, &[READS]);
     }
 
+    /// Lets the guest write it; there is nothing to save.
+    pub(crate) fn pass_writes(&mut self, msr: u32) {
+        self.clear(msr, &[WRITES]);
+    }
+
     fn clear(&mut self, msr: u32, halves: &[usize]) {
         let base = match msr {
             0..=0x1fff => 0,

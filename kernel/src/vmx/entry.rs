@@ -2,6 +2,7 @@
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use mitigations::Plan;
 
 /// The guest's general-purpose registers in ModRM order, RSP left out (it lives in the VMCS), and what
 /// the entry code needs. The mitigation slots read the rest.
@@ -12,9 +13,17 @@ pub(crate) struct Context {
     pub(crate) gprs: [u64; 16],
     /// The host's RSP as the VMCS has it.
     host_rsp: u64,
-    /// IA32_SPEC_CTRL of the guest while the host runs.
-    pub(crate) spec_ctrl: u64,
+    /// IA32_SPEC_CTRL of the guest while the host runs, and of the host while it does. The high halves are reserved.
+    guest_spec_ctrl: u64,
+    host_spec_ctrl: u64,
+    /// [`READ`] and [`WRITE`].
+    spec_ctrl_at_exit: u32,
 }
+
+/// The guest writes IA32_SPEC_CTRL without an exit: what it holds is kept at each exit.
+const READ: u32 = 1;
+/// The host's value is written at each exit.
+const WRITE: u32 = 2;
 
 const _: () = assert!(size_of::<Context>() == 192);
 
@@ -22,6 +31,30 @@ impl Context {
     /// Forgets what the VMCS holds as the host's RSP: after VMCLEAR or on another stack.
     pub(crate) fn invalidate_host_rsp(&mut self) {
         self.host_rsp = 0;
+    }
+
+    /// Sets who holds what in IA32_SPEC_CTRL. `guest` is what the guest starts with; `passes` says that it writes the
+    /// register without an exit.
+    pub(crate) fn init_spec_ctrl(&mut self, plan: &Plan, guest: u64, passes: bool) {
+        self.host_spec_ctrl = plan.host_spec_ctrl;
+        self.spec_ctrl_at_exit = if passes { READ | WRITE } else { 0 };
+        if plan.write_at_exit {
+            self.spec_ctrl_at_exit |= WRITE;
+        }
+        self.set_spec_ctrl(guest);
+    }
+
+    /// The guest's IA32_SPEC_CTRL.
+    pub(crate) fn spec_ctrl(&self) -> u64 {
+        self.guest_spec_ctrl
+    }
+
+    /// Gives the guest another one.
+    pub(crate) fn set_spec_ctrl(&mut self, value: u64) {
+        self.guest_spec_ctrl = value;
+        if value != self.host_spec_ctrl {
+            self.spec_ctrl_at_exit |= WRITE; // for good: some CPUs heed only a write after the exit
+        }
     }
 }
 
@@ -67,9 +100,11 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         ".byte 0xe9",
         ".long 3f - 2f",
         "2:",
+        "mov eax, [rdi + {guest_spec_ctrl}]",
+        "cmp eax, [rdi + {host_spec_ctrl}]",
+        "je 3f",
         "mov ecx, 0x48",
-        "mov eax, [rdi + {spec_ctrl}]",
-        "mov edx, [rdi + {spec_ctrl} + 4]",
+        "xor edx, edx",
         "wrmsr",
         "3:",
         // slot: VERW clears fill buffers (MD_CLEAR)
@@ -141,22 +176,27 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         "add rsp, 32 * 8",
         "lfence",
         "3:",
-        // slot: the guest's IA32_SPEC_CTRL is kept, the host's is 0
+        // slot: the guest's IA32_SPEC_CTRL is kept if it may have changed, the host's is written
         ".globl slot_spec_ctrl_exit",
         "slot_spec_ctrl_exit:",
         ".byte 0xe9",
         ".long 3f - 2f",
         "2:",
         "mov ecx, 0x48",
+        "test dword ptr [rdi + {spec_ctrl_at_exit}], {READ}",
+        "jz 9f",
         "rdmsr",
-        "mov [rdi + {spec_ctrl}], eax",
-        "mov [rdi + {spec_ctrl} + 4], edx",
-        "xor eax, eax",
+        "mov [rdi + {guest_spec_ctrl}], eax",
+        "9:",
+        "test dword ptr [rdi + {spec_ctrl_at_exit}], {WRITE}",
+        "jz 9f",
+        "mov eax, [rdi + {host_spec_ctrl}]",
         "xor edx, edx",
         "wrmsr",
-        "lfence",
+        "9:",
+        "lfence", // neither branch is skipped in speculation
         "3:",
-        // slot: branch history is cleared by a run of taken branches (BHI)
+        // slot: branch history is cleared by a run of taken branches (BHI); `slots` sets their number
         ".globl slot_branch_history",
         "slot_branch_history:",
         ".byte 0xe9",
@@ -179,7 +219,11 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         "pop rbx",
         "ret",
         host_rsp = const offset_of!(Context, host_rsp),
-        spec_ctrl = const offset_of!(Context, spec_ctrl),
+        guest_spec_ctrl = const offset_of!(Context, guest_spec_ctrl),
+        host_spec_ctrl = const offset_of!(Context, host_spec_ctrl),
+        spec_ctrl_at_exit = const offset_of!(Context, spec_ctrl_at_exit),
+        READ = const READ,
+        WRITE = const WRITE,
         HOST_RSP = const vmx_types::field::HOST_RSP.encoding(),
     )
 }

@@ -10,7 +10,7 @@ use super::caps::{Caps, NoVmx};
 use super::controls::Controls;
 use super::entry::vmx_exit;
 use super::insn::{self, Scope};
-use super::slots::Exposure;
+use super::slots;
 use crate::arch::{cpu, msr};
 use crate::mm::{Hpa, frame};
 
@@ -21,8 +21,6 @@ pub(crate) struct HostCpu {
     pub(crate) caps: Caps,
     /// The control words every VMCS starts from.
     pub(crate) controls: Controls,
-    /// What its mitigations depend on.
-    pub(crate) exposure: Exposure,
     /// Address of the VMCS that is current on it, 0 for none.
     pub(crate) current_vmcs: AtomicU64,
     /// The VM whose vCPU ran on it last.
@@ -64,11 +62,10 @@ pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
     if caps.vpid() {
         insn::invvpid(Scope::All, 0);
     }
-    let exposure = Exposure::read();
+    slots::load();
     Ok(slot(cpu::this().index).call_once(|| HostCpu {
         caps,
         controls,
-        exposure,
         current_vmcs: AtomicU64::new(0),
         last_vm: AtomicU64::new(0),
         flush_wanted: AtomicU32::new(0),

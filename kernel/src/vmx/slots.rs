@@ -1,23 +1,13 @@
-//! The mitigation slots of the entry and exit code: one table says which a CPU needs.
+//! The mitigation slots of the entry and exit code, opened as the plan for this host's CPU says (`crates/mitigations`).
+
+use mitigations::Plan;
+use spin::Once;
 
 use crate::arch::{msr, text};
 
-/// What decides about a slot.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Exposure {
-    /// CPUID.7.0:EDX.
-    leaf7_edx: u32,
-    /// IA32_ARCH_CAPABILITIES, 0 where absent.
-    pub(crate) arch_capabilities: u64,
-}
-
-const MD_CLEAR: u32 = 1 << 10;
-const IBRS_IBPB: u32 = 1 << 26;
-const L1D_FLUSH: u32 = 1 << 28;
-const ARCH_CAPABILITIES: u32 = 1 << 29;
-const SKIP_L1DFL_VMENTRY: u64 = 1 << 3;
-const MDS_NO: u64 = 1 << 5;
-const BHI_NO: u64 = 1 << 20;
+const IA32_SPEC_CTRL: u32 = 0x48;
+/// A slot begins with a jump over itself of this many bytes.
+const JUMP: usize = 5;
 
 unsafe extern "C" {
     safe static slot_l1d_flush: u8;
@@ -28,66 +18,62 @@ unsafe extern "C" {
     safe static slot_branch_history: u8;
 }
 
-/// A slot, and whether a CPU needs it.
+/// A slot, and whether a plan opens it.
 struct Slot {
     name: &'static str,
     site: fn() -> *const u8,
-    needed: fn(&Exposure) -> bool,
+    open: fn(&Plan) -> bool,
 }
 
 const SLOTS: [Slot; 6] = [
-    Slot {
-        name: "L1D flush",
-        site: || &raw const slot_l1d_flush,
-        needed: |e| e.leaf7_edx & L1D_FLUSH != 0 && e.arch_capabilities & SKIP_L1DFL_VMENTRY == 0,
-    },
+    Slot { name: "L1D flush", site: || &raw const slot_l1d_flush, open: |plan| plan.l1d_flush },
     Slot {
         name: "SPEC_CTRL on entry",
         site: || &raw const slot_spec_ctrl_entry,
-        needed: |e| e.leaf7_edx & IBRS_IBPB != 0,
+        open: |plan| plan.spec_ctrl,
     },
-    Slot {
-        name: "VERW",
-        site: || &raw const slot_verw,
-        needed: |e| e.leaf7_edx & MD_CLEAR != 0 && e.arch_capabilities & MDS_NO == 0,
-    },
-    // Every CPU: a guest leaves its own return addresses in the buffer.
-    Slot { name: "RSB fill", site: || &raw const slot_rsb_fill, needed: |_| true },
-    Slot {
-        name: "SPEC_CTRL on exit",
-        site: || &raw const slot_spec_ctrl_exit,
-        needed: |e| e.leaf7_edx & IBRS_IBPB != 0,
-    },
+    Slot { name: "VERW", site: || &raw const slot_verw, open: |plan| plan.verw },
+    Slot { name: "RSB fill", site: || &raw const slot_rsb_fill, open: |plan| plan.rsb_fill },
+    Slot { name: "SPEC_CTRL on exit", site: || &raw const slot_spec_ctrl_exit, open: |plan| plan.spec_ctrl },
     Slot {
         name: "branch history",
         site: || &raw const slot_branch_history,
-        needed: |e| e.leaf7_edx & IBRS_IBPB != 0 && e.arch_capabilities & BHI_NO == 0,
+        open: |plan| plan.branch_history.is_some(),
     },
 ];
 
-impl Exposure {
-    /// Of this CPU.
-    #[must_use]
-    pub(crate) fn read() -> Self {
-        let leaf7_edx = raw_cpuid::cpuid!(7).edx;
-        let arch_capabilities =
-            if leaf7_edx & ARCH_CAPABILITIES != 0 { msr::read_safe(0x10a).unwrap_or(0) } else { 0 };
-        Self { leaf7_edx, arch_capabilities }
-    }
+static PLAN: Once<Plan> = Once::new();
 
-    /// IBPB is needed, and there, when a CPU changes from one VM to another.
-    #[must_use]
-    pub(crate) const fn ibpb(&self) -> bool {
-        self.leaf7_edx & IBRS_IBPB != 0
-    }
+/// What this host's code carries out.
+///
+/// # Panics
+/// Before [`fill`].
+pub(crate) fn plan() -> &'static Plan {
+    PLAN.get().expect("the slots are filled before any guest is made")
 }
 
-/// Opens the slots this CPU needs. Called once, before any guest runs.
-pub(crate) fn fill(exposure: &Exposure) {
-    const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
-    for slot in SLOTS.iter().filter(|slot| (slot.needed)(exposure)) {
+/// Opens the slots of a plan. Called once, before any guest is made.
+pub(crate) fn fill(plan: Plan) {
+    const NOP5: [u8; JUMP] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+    let plan = PLAN.call_once(|| plan);
+    if let Some(branches) = plan.branch_history {
+        // MOV ECX, imm32: the first instruction behind the jump.
+        let mut load = [0xb9; 5];
+        load[1..].copy_from_slice(&branches.to_le_bytes());
+        // SAFETY: `enter` has this instruction there, of the same length.
+        unsafe { text::patch((&raw const slot_branch_history).add(JUMP), &load) };
+    }
+    for slot in SLOTS.iter().filter(|slot| (slot.open)(plan)) {
         // SAFETY: the site is a five-byte jump in `enter`; a NOP of the same length lets the slot's code run.
         unsafe { text::patch((slot.site)(), &NOP5) };
         log::info!(target: "vmx", "mitigation: {}", slot.name);
+    }
+    load();
+}
+
+/// Loads the host's IA32_SPEC_CTRL on this CPU; the exit code keeps it so.
+pub(crate) fn load() {
+    if let Some(plan) = PLAN.get().filter(|plan| plan.spec_ctrl) {
+        msr::write(IA32_SPEC_CTRL, plan.host_spec_ctrl);
     }
 }
