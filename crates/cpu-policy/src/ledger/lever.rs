@@ -110,10 +110,10 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Mpx => &[Lever::Xcr0(0b11 << 3)],
         F::Rdrand => &[Lever::Exit(Control::RDRAND_EXITING)],
         F::Rdseed => &[Lever::Exit(Control::RDSEED_EXITING)],
-        F::Pln => &[Lever::Msr(0x19b)],
+        F::Pln | F::ThermInterrupt25 => &[Lever::Msr(0x19b)],
         F::Ptm => &[Lever::Msr(0x1b1)],
         F::Hwp | F::HwpNotify | F::HwpWindow | F::HwpEpp | F::HwpPackage => HWP,
-        F::HwpCap | F::HwpPeci | F::HwpFlex | F::HwpFast => HWP,
+        F::HwpCap | F::HwpPeci | F::HwpFlex | F::HwpFast | F::HwpIgnoreIdle | F::HwpCtlMsr => HWP,
         F::Hdc => &[Lever::Msr(0xdb0)],
         F::Hfi | F::ThreadDirector => &[Lever::Msr(0x17d0)],
         F::AperfMperf => &[Lever::Msr(0xe7)],
@@ -180,6 +180,7 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
             STATEMENT
         }
         F::MdClear | F::RtmAlwaysAbort | F::McdtNo | F::MonitorMitgNo | F::InvdDisable => STATEMENT,
+        F::AnyThreadDeprecated | F::CpuidMaxvalLimRmv => STATEMENT,
         // WBNOINVD is WBINVD with a prefix that other CPUs ignore; both exit.
         F::Wbnoinvd => STATEMENT,
         _ if matches!(feature.info().place, Place::Msr(_)) => STATEMENT,

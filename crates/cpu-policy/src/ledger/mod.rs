@@ -13,7 +13,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::feature::{FEATURES, Feature, FeatureSet, Kind};
+use crate::feature::{FEATURES, Feature, FeatureSet, Kind, Place};
 use crate::host::HostPolicy;
 use crate::policy::GuestPolicy;
 use lever::levers;
@@ -94,10 +94,23 @@ impl Ledger {
     }
 }
 
-/// The gains that a guest with these features was not told of. What follows from its own registers is none.
+/// Leaves that only a feature of leaf 1 or 7 opens: MONITOR, PERFMON, RDT-M, RDT-A, SGX, PT, KL, ARCH_LBR, HRESET,
+/// ARCHPERFMONEXT.
+const PARTS: [u32; 10] = [5, 0xa, 0xf, 0x10, 0x12, 0x14, 0x19, 0x1c, 0x20, 0x23];
+/// The VMX capability MSRs.
+const VMX_PARTS: core::ops::RangeInclusive<u32> = 0x480..=0x493;
+
+/// The gains that a guest with these features was not told of. What follows from its own registers is none; and a
+/// part of a feature that has a row goes with that.
 fn hidden(told: FeatureSet) -> FeatureSet {
     FeatureSet::matching(|feature| {
-        !matches!(feature.info().kind, Kind::Derived | Kind::Restriction) && !told.contains(feature)
+        let info = feature.info();
+        let of_another = match info.place {
+            Place::Cpuid { leaf, .. } => PARTS.contains(&leaf),
+            Place::Msr(index) => VMX_PARTS.contains(&index),
+        };
+        let part = of_another && info.needs.iter().any(|whole| !told.contains(*whole));
+        !matches!(info.kind, Kind::Derived | Kind::Restriction) && !told.contains(feature) && !part
     })
 }
 
