@@ -8,7 +8,7 @@ use core::fmt;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::feature::{FEATURES, FeatureSet, Place, Polarity};
-use crate::host::HostPolicy;
+use crate::host::{HostPolicy, with_wider};
 use crate::level::{LEVELS, Level};
 
 /// What a guest that may run on every one of some hosts can be given. The same hosts give the same baseline in
@@ -85,13 +85,14 @@ impl Baseline {
         self.default
     }
 
-    /// The named level that lends signature, brand and caches: the highest within this one, or the first of all
-    /// where none is.
+    /// The named level that lends signature, brand and caches: the highest within this one, as a guest that may
+    /// arrive with more sees it, or the first of all where none is.
     #[must_use]
     pub fn level(&self) -> &'static Level {
+        let wide = with_wider(self.default);
         let within = |level: &&&Level| {
             let gains = level.features().of_polarity(Polarity::Capability);
-            gains.is_subset(self.default)
+            gains.is_subset(wide)
         };
         LEVELS.iter().rfind(within).or(LEVELS.first()).unwrap_or_else(|| unreachable!("there are levels"))
     }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::baseline::Baseline;
 use crate::feature::{Feature, FeatureSet, Polarity};
 use crate::host::HostPolicy;
 use crate::level::Level;
@@ -121,6 +122,11 @@ impl Needs {
         Self { features, phys_bits: level.phys_bits, linear_bits: 48, xcr0: xcr0_of(features) }
     }
 
+    pub(crate) fn of_baseline(baseline: &Baseline) -> Self {
+        let features = baseline.guest_features();
+        Self { features, phys_bits: baseline.phys_bits(), linear_bits: 48, xcr0: xcr0_of(features) }
+    }
+
     fn of_guest(guest: &GuestPolicy) -> Self {
         Self {
             features: guest.features(),
@@ -131,9 +137,9 @@ impl Needs {
     }
 }
 
-/// All obstacles to a new guest, in the order of the feature table.
+/// All obstacles to a guest that asks for just this, in the order of the feature table.
 pub(crate) fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
-    obstacles_within(needs, host, host.features)
+    obstacles_within(needs, host, host.max())
 }
 
 /// All obstacles on a host that serves the features `offered`.

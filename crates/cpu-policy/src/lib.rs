@@ -9,8 +9,10 @@
 extern crate alloc;
 
 mod baseline;
+mod compare;
 mod control;
 mod decode;
+mod dump;
 mod feature;
 mod fits;
 mod host;
@@ -24,7 +26,9 @@ mod wire;
 mod xsave;
 
 pub use baseline::{Baseline, Cost, Fingerprint};
+pub use compare::{Difference, Fact, LevelList, RoundTrip, Sense, Subject, What, diff, shown_flags};
 pub use control::{CR4_BITS, EFER_BITS};
+pub use dump::{Dump, DumpError, MAX_DUMP};
 pub use feature::{
     ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURE_MSRS, FEATURES, Feature, FeatureInfo, FeatureMsr,
     FeatureSet, Kind, MISC_ENABLE, PLATFORM_INFO, Place, Polarity, Reg, TSX_CTRL,

@@ -93,7 +93,7 @@ impl GuestPolicy {
         let table = table.unwrap_or_else(|error| unreachable!("level {}: {error}", level.name));
         let values = MsrValues::new(features, shape.tsc_hz);
         let policy = Self::assemble(level.name.into(), level.version, shape, table, features, values);
-        policy.starts_on(host).map_err(|misfit| RenderError::Refused { level, misfit })?;
+        policy.fits(host).map_err(|misfit| RenderError::Refused { level, misfit })?;
         Ok(policy)
     }
 

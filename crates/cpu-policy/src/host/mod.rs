@@ -13,6 +13,7 @@ use crate::level::{LEVELS, Level};
 
 pub use controls::Controls;
 pub use raw::{MAX_RAW_MSRS, MAX_RAW_ROWS, RawCpu, RawError};
+pub(crate) use sets::with_wider;
 pub use wire::{HostError, MAX_HOST_ENCODED};
 
 /// What a host has and can give.
@@ -62,7 +63,7 @@ impl HostPolicy {
         Self {
             raw,
             features,
-            max: sets::max(features),
+            max: with_wider(features),
             default: sets::default(features),
             vendor: cpu.vendor(),
             signature: cpu.signature(),
@@ -114,7 +115,7 @@ impl HostPolicy {
         self.features.of_polarity(Polarity::Restriction)
     }
 
-    /// The levels that this host can give, oldest first.
+    /// The levels that this host can give, oldest first: those within its max set, as a level is asked for by name.
     pub fn levels(&self) -> impl Iterator<Item = &'static Level> {
         LEVELS.iter().copied().filter(|level| obstacles(&Needs::of_level(level), self).is_empty())
     }

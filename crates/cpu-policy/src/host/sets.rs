@@ -42,8 +42,7 @@ const OPT_IN: FeatureSet = FeatureSet::of(&[
 ]);
 
 /// Losses that every new guest is told of: free on a CPU without them, and a later member may have them.
-pub(crate) const ANNOUNCED: FeatureSet =
-    FeatureSet::of(&[Feature::FdpExcptnOnly, Feature::ZeroFcsFds, Feature::Rsba]);
+const ANNOUNCED: FeatureSet = FeatureSet::of(&[Feature::FdpExcptnOnly, Feature::ZeroFcsFds, Feature::Rsba]);
 
 /// The components of XCR0 that this host has and lays out as the SDM's examples and all Xeons do.
 pub(crate) fn host_xcr0(raw: &RawCpu, features: FeatureSet) -> u64 {
@@ -82,7 +81,7 @@ pub(crate) fn host(raw: FeatureSet, xcr0: u64, controls: Option<Controls>) -> Fe
 }
 
 /// What a guest may arrive with, the losses that it must have been told of included.
-pub(crate) fn max(host: FeatureSet) -> FeatureSet {
+pub(crate) fn with_wider(host: FeatureSet) -> FeatureSet {
     let virtualised = FeatureSet::of_kind(Kind::Native).union(FeatureSet::of_kind(Kind::Emulated));
     host.union(WIDER.intersection(virtualised)).closure()
 }
