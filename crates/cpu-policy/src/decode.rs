@@ -4,7 +4,7 @@ use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, Place, Reg};
 use crate::msr::{MsrClass, MsrValues, RULES};
 use crate::policy::{GuestPolicy, Shape, check_shape};
 use crate::render::{VENDOR, xsave_rows};
-use crate::table::{CpuidTable, Row};
+use crate::table::{CpuidTable, Row, is_topology};
 use crate::wire::{DecodeError, Wire};
 
 const REGS: [Reg; 4] = [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx];
@@ -132,10 +132,10 @@ fn shape_rows(table: &CpuidTable, shape: &Shape) -> Result<(), DecodeError> {
     if htt != u32::from(shape.vcpus > 1) || table.reg(1, 0, Reg::Ebx) >> 16 != shape.vcpus {
         return Err(wrong(1, 0, "number of processors"));
     }
-    for row in table.rows().iter().filter(|row| row.leaf == 0xb) {
-        let Row { subleaf, regs: [_, _, ecx, edx], .. } = *row;
+    for row in table.rows().iter().filter(|row| is_topology(row.leaf)) {
+        let Row { leaf, subleaf, regs: [_, _, ecx, edx], .. } = *row;
         if subleaf > 1 || ecx & 0xff != 0 || edx != 0 {
-            return Err(wrong(0xb, subleaf, "topology"));
+            return Err(wrong(leaf, subleaf, "topology"));
         }
     }
     Ok(())

@@ -46,4 +46,6 @@ pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrit
 pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};
 pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};
 pub use wire::{DecodeError, MAX_ENCODED};
-pub use xsave::{COMPONENTS, Component, compacted_size, standard_size, xcr0_legal};
+pub use xsave::{
+    COMPONENTS, Component, HIDDEN_COMPONENTS, MXCSR_MASK, compacted_size, standard_size, xcr0_legal,
+};

@@ -59,8 +59,9 @@ fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
     );
     out.put(2, 0, LEAF2);
     let cores = shape.vcpus.next_power_of_two() - 1;
+    let last = level.caches.iter().map(|cache| cache.level).max();
     for (index, cache) in level.caches.iter().enumerate() {
-        let sharing = if cache.level == 3 { cores } else { 0 };
+        let sharing = if Some(cache.level) == last { cores } else { 0 };
         let eax = cache.kind as u32 | u32::from(cache.level) << 5 | 1 << 8 | sharing << 14 | cores << 26;
         out.put(4, index as u32, [eax, (cache.ways - 1) << 22 | 63, cache.sets - 1, cache.edx]);
     }
@@ -74,7 +75,9 @@ fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
         }
         out.put(7, subleaf, regs);
     }
-    topology(out, shape);
+    if level.max_leaf >= 0xb {
+        topology(out, 0xb, shape);
+    }
     if features.contains(Feature::Xsave) {
         xsave(out, features);
     }
@@ -86,6 +89,9 @@ fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
         let mhz = (shape.tsc_hz / 1_000_000).min(0xffff) as u32;
         out.put(0x16, 0, [mhz, mhz, (shape.apic_hz / 1_000_000).min(0xffff), 0]);
     }
+    if level.max_leaf >= 0x1f {
+        topology(out, 0x1f, shape);
+    }
 }
 
 fn all(features: FeatureSet, leaf: u32, subleaf: u32) -> [u32; 4] {
@@ -93,12 +99,12 @@ fn all(features: FeatureSet, leaf: u32, subleaf: u32) -> [u32; 4] {
 }
 
 /// One package of cores without SMT (SDM 3A 9.9.1).
-fn topology(out: &mut Leaves, shape: &Shape) {
+fn topology(out: &mut Leaves, leaf: u32, shape: &Shape) {
     const SMT: u32 = 1 << 8;
     const CORE: u32 = 2 << 8;
     let bits = shape.vcpus.next_power_of_two().trailing_zeros();
-    out.put(0xb, 0, [0, 1, SMT, 0]);
-    out.put(0xb, 1, [bits, shape.vcpus, CORE, 0]);
+    out.put(leaf, 0, [0, 1, SMT, 0]);
+    out.put(leaf, 1, [bits, shape.vcpus, CORE, 0]);
 }
 
 /// Leaf D for exactly the components allowed (SDM volume 1, 13.2).
@@ -146,14 +152,14 @@ fn extended(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape
     out.put(0x8000_0008, 0, [phys | LINEAR_BITS << 8, ebx, 0, 0]);
 }
 
-/// The code of CPUID.80000006:ECX\[15:12\].
+/// The code of CPUID.80000006:ECX\[15:12\]; 20 and 24 ways have none, and go by that of 16 as on silicon.
 const fn associativity(ways: u32) -> u32 {
     match ways {
         1 => 1,
         2 => 2,
         4 => 4,
         8 => 6,
-        16 => 8,
+        16..32 => 8,
         _ => 0,
     }
 }

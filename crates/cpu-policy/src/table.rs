@@ -109,6 +109,11 @@ pub(crate) const fn is_indexed(leaf: u32) -> bool {
     )
 }
 
+/// True for a leaf that lists the levels of the topology.
+pub(crate) const fn is_topology(leaf: u32) -> bool {
+    matches!(leaf, 0xb | 0x1f)
+}
+
 /// The slot of a leaf; None for one outside the three ranges.
 #[inline(always)]
 const fn slot(leaf: u32) -> Option<usize> {
@@ -139,7 +144,7 @@ impl CpuidTable {
                 return Err(TableError::Order(row.leaf, row.subleaf));
             }
             if follows {
-                let rest = if row.leaf == 0xb {
+                let rest = if is_topology(row.leaf) {
                     entries.push(Entry { regs: [0; 4], fixups: fixup::TOPOLOGY });
                     entries.len() as u16 - 1
                 } else {
@@ -236,7 +241,7 @@ fn fixups(row: &Row) -> u32 {
     match (row.leaf, row.subleaf) {
         (1, _) => fixup::LEAF1,
         (7, 0) => fixup::LEAF7,
-        (0xb, _) => fixup::TOPOLOGY,
+        (leaf, _) if is_topology(leaf) => fixup::TOPOLOGY,
         (0xd, 0) if row.regs[0] != 0 => fixup::STANDARD,
         (0xd, 1) if row.regs[0] & COMPACTS != 0 => fixup::COMPACTED,
         _ => 0,

@@ -11,28 +11,43 @@ pub(crate) const SSE: u64 = 1 << 1;
 const AVX: u64 = 1 << 2;
 const AVX512: u64 = 0b111 << 5;
 
-/// A state component behind the header that the hypervisor saves for guests.
+/// What bits of MXCSR a guest may set: FXSAVE's MXCSR_MASK of every Intel CPU with 64-bit mode. It cannot be hidden,
+/// and need not be.
+pub const MXCSR_MASK: u32 = 0xffff;
+
+/// A state component behind the header (CPUID.D, sub-leaf 2 and up).
 #[derive(Debug)]
 pub struct Component {
-    /// Bit in XCR0, and sub-leaf of CPUID.D.
+    /// Bit in XCR0 or IA32_XSS, and sub-leaf of CPUID.D.
     pub bit: u8,
     /// The SDM's name.
     pub name: &'static str,
     /// Bytes.
     pub size: u32,
-    /// Offset in the standard format, in bytes; Intel CPUs agree on it.
+    /// Offset in the standard format, in bytes; Intel CPUs agree on it. 0 for one of IA32_XSS, which only the compacted
+    /// format has.
     pub offset: u32,
     /// The compacted format puts it on a multiple of 64 bytes.
     pub align64: bool,
+    /// IA32_XFD can turn it off.
+    pub xfd: bool,
     /// The feature that it comes with.
     pub feature: Feature,
 }
 
 const fn component(bit: u8, name: &'static str, size: u32, offset: u32, feature: Feature) -> Component {
-    Component { bit, name, size, offset, align64: false, feature }
+    Component { bit, name, size, offset, align64: false, xfd: false, feature }
 }
 
-/// The components that guests may have, by bit. MPX, PT, CET, AMX are not virtualised.
+impl Component {
+    /// True for a component of IA32_XSS.
+    #[must_use]
+    pub const fn supervisor(&self) -> bool {
+        self.offset == 0
+    }
+}
+
+/// The components that guests may have, by bit.
 pub static COMPONENTS: &[Component] = &[
     component(2, "AVX", 256, 576, Feature::Avx),
     component(5, "opmask", 64, 1088, Feature::Avx512f),
@@ -41,12 +56,31 @@ pub static COMPONENTS: &[Component] = &[
     component(9, "PKRU", 8, 2688, Feature::Pku),
 ];
 
-/// The name of an XCR0 bit that a guest may have.
+/// The components that no guest has, by bit: their features are not virtualised.
+pub static HIDDEN_COMPONENTS: &[Component] = &[
+    component(3, "BNDREGS", 64, 960, Feature::Mpx),
+    component(4, "BNDCSR", 64, 1024, Feature::Mpx),
+    component(8, "PT", 128, 0, Feature::Pt),
+    component(10, "PASID", 8, 0, Feature::Enqcmd),
+    component(11, "CET_U", 16, 0, Feature::CetSs),
+    component(12, "CET_S", 24, 0, Feature::CetSs),
+    component(13, "HDC", 8, 0, Feature::Hdc),
+    component(14, "UINTR", 48, 0, Feature::Uintr),
+    component(15, "LBR", 808, 0, Feature::ArchLbr),
+    component(16, "HWP", 8, 0, Feature::Hwp),
+    Component { align64: true, ..component(17, "XTILECFG", 64, 2752, Feature::AmxTile) },
+    Component { align64: true, xfd: true, ..component(18, "XTILEDATA", 8192, 2816, Feature::AmxTile) },
+];
+
+/// The name of a state component.
 pub(crate) fn component_name(bit: u8) -> &'static str {
     match bit {
         0 => "x87",
         1 => "SSE",
-        _ => COMPONENTS.iter().find(|c| c.bit == bit).map_or("unknown", |c| c.name),
+        _ => {
+            let mut known = COMPONENTS.iter().chain(HIDDEN_COMPONENTS);
+            known.find(|c| c.bit == bit).map_or("unknown", |c| c.name)
+        }
     }
 }
 

@@ -6,6 +6,18 @@ use super::{FEATURES, Feature, Kind, Place, Polarity, Reg};
 
 const WORDS: usize = FEATURES.len().div_ceil(64);
 
+/// All losses.
+const RESTRICTIONS: FeatureSet = {
+    let (mut set, mut i) = (FeatureSet::EMPTY, 0);
+    while i < FEATURES.len() {
+        if matches!(FEATURES[i].feature.polarity(), Polarity::Restriction) {
+            set = set.with(FEATURES[i].feature);
+        }
+        i += 1;
+    }
+    set
+};
+
 /// A set of features, a bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct FeatureSet([u64; WORDS]);
@@ -109,7 +121,10 @@ impl FeatureSet {
     /// The gains, or the losses.
     #[must_use]
     pub fn of_polarity(self, polarity: Polarity) -> Self {
-        self.intersection(Self::matching(|feature| feature.polarity() == polarity))
+        match polarity {
+            Polarity::Capability => self.difference(RESTRICTIONS),
+            Polarity::Restriction => self.intersection(RESTRICTIONS),
+        }
     }
 
     /// The meet of what two hosts give: gains that both have, losses that either has, closed.
@@ -138,7 +153,17 @@ impl FeatureSet {
 
     /// The features in, in the order of the table.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
-        FEATURES.iter().map(|row| row.feature).filter(move |feature| self.contains(*feature))
+        let words = self.0.into_iter().enumerate();
+        let numbers = words.flat_map(|(at, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 != 0).map(move |bit| 64 * at + bit)
+        });
+        numbers.filter_map(|number| FEATURES.get(number)).map(|row| row.feature)
+    }
+
+    /// How many features are in.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The bits that this set puts into a register of CPUID.

@@ -13,8 +13,10 @@ pub(crate) struct Dump {
     pub(crate) leaf1: [u32; 3],
     /// EAX.
     pub(crate) leaf6: u32,
-    /// EBX, ECX, EDX of sub-leaf 0; there is no other.
+    /// EBX, ECX, EDX of sub-leaf 0.
     pub(crate) leaf7: [u32; 3],
+    /// EAX, EDX of sub-leaf 1, EDX of sub-leaf 2; there are none where all are 0.
+    pub(crate) leaf7_later: [u32; 3],
     pub(crate) xcr0: u32,
     /// EAX.
     pub(crate) leaf_d1: u32,
@@ -24,6 +26,8 @@ pub(crate) struct Dump {
     pub(crate) ext1: [u32; 2],
     /// EDX.
     pub(crate) ext7: u32,
+    /// EBX.
+    pub(crate) ext8: u32,
     pub(crate) phys_bits: u8,
     /// High half of IA32_VMX_PROCBASED_CTLS2.
     pub(crate) controls2: u32,
@@ -41,11 +45,13 @@ const BASE: Dump = Dump {
     leaf1: [0; 3],
     leaf6: 0x77,
     leaf7: [0; 3],
+    leaf7_later: [0; 3],
     xcr0: 0,
     leaf_d1: 0,
     no_pkru_leaf: true,
     ext1: [1, 0x2810_0800],
     ext7: 0x100,
+    ext8: 0,
     phys_bits: 40,
     controls2: RDTSCP,
     arch_capabilities: 0,
@@ -136,6 +142,41 @@ pub(crate) const TIGER_LAKE: Dump = Dump {
     ..ICE_LAKE
 };
 
+/// Facts of public dumps of Xeons, with OSXSAVE and OSPKE off; TSX as noted.
+pub(crate) const XEON_ICE_LAKE: Dump = Dump {
+    model: "Xeon Gold 6354, TSX off",
+    max_leaf: 0x1b,
+    leaf1: [0x0006_06a6, 0x77fe_fbff, 0xbfeb_fbff],
+    leaf7: [0xf3bf_b7ef, 0x4041_7f4e, 0xbc04_0412],
+    leaf7_later: [0, 0, 1],
+    ext1: [0x121, 0x2c10_0800],
+    ext8: 1 << 9,
+    phys_bits: 46,
+    arch_capabilities: 0x0002_a1eb,
+    no_pkru_leaf: false,
+    ..CANNON_LAKE
+};
+pub(crate) const XEON_SAPPHIRE_RAPIDS: Dump = Dump {
+    model: "Xeon Gold 5418N, TSX off",
+    max_leaf: 0x20,
+    leaf1: [0x0008_06f8, 0x77fe_fbff, 0xbfeb_fbff],
+    leaf7: [0xf3bf_b7ef, 0xfb41_7fee, 0xffdd_4432],
+    leaf7_later: [0x1c30, 0, 0x17],
+    xcr0: 0x6_02e7,
+    leaf_d1: 0x1f,
+    arch_capabilities: 0x4000_0000_0008_e1eb,
+    ..XEON_ICE_LAKE
+};
+pub(crate) const XEON_GRANITE_RAPIDS: Dump = Dump {
+    model: "Xeon 6, TSX on",
+    leaf1: [0x000a_06d1, 0x77fe_fbff, 0xbfeb_fbff],
+    leaf7: [0xf3bf_bfef, 0xfb41_7fee, 0xffdd_4432],
+    leaf7_later: [0x0020_1c30, 1 << 14 | 1 << 19, 0x3f],
+    phys_bits: 52,
+    arch_capabilities: 0x4000_0000_0d08_e1eb,
+    ..XEON_SAPPHIRE_RAPIDS
+};
+
 pub(crate) const DUMPS: &[Dump] = &[
     PENRYN,
     LYNNFIELD,
@@ -159,12 +200,22 @@ impl Dump {
             _ if leaf < 0x8000_0000 && leaf > self.max_leaf => [0xffff_ffff; 4],
             1 => [self.leaf1[0], 0x0001_0800, self.leaf1[1], self.leaf1[2]],
             6 => [self.leaf6, 2, 9, 0],
-            7 if subleaf == 0 => [0, self.leaf7[0], self.leaf7[1], self.leaf7[2]],
+            7 => self.leaf7(subleaf),
             0xd => self.xsave(subleaf),
             0x8000_0000 => [0x8000_0008, 0, 0, 0],
             0x8000_0001 => [0, 0, self.ext1[0], self.ext1[1]],
             0x8000_0007 => [0, 0, 0, self.ext7],
-            0x8000_0008 => [0x3000 | u32::from(self.phys_bits), 0, 0, 0],
+            0x8000_0008 => [0x3000 | u32::from(self.phys_bits), self.ext8, 0, 0],
+            _ => [0; 4],
+        }
+    }
+
+    fn leaf7(&self, subleaf: u32) -> [u32; 4] {
+        let ([ebx, ecx, edx], [eax1, edx1, edx2]) = (self.leaf7, self.leaf7_later);
+        match subleaf {
+            0 => [if self.leaf7_later == [0; 3] { 0 } else { 2 }, ebx, ecx, edx],
+            1 => [eax1, 0, 0, edx1],
+            2 => [0, 0, 0, edx2],
             _ => [0; 4],
         }
     }
@@ -179,6 +230,8 @@ impl Dump {
             6 => has([512, 1152, 0, 0]),
             7 => has([1024, 1664, 0, 0]),
             9 if !self.no_pkru_leaf => has([8, 2688, 0, 0]),
+            17 => has([64, 2752, 2, 0]),
+            18 => has([8192, 2816, 6, 0]),
             _ => [0; 4],
         }
     }
@@ -199,9 +252,10 @@ impl Dump {
     }
 }
 
-/// A host that has all that any level asks for: Skylake with real silicon's PKU.
+/// A host that has all that any level asks for: Granite Rapids with the HLE of older ones.
 pub(crate) fn big_host() -> HostPolicy {
-    SKYLAKE_X.policy()
+    let [ebx, ecx, edx] = XEON_GRANITE_RAPIDS.leaf7;
+    Dump { leaf7: [ebx | 1 << 4, ecx, edx], ..XEON_GRANITE_RAPIDS }.policy()
 }
 
 pub(crate) const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 100_000_000, phys_bits: None };

@@ -72,7 +72,7 @@ macro_rules! basic_rows {
             1 MwaitInterrupts "MWAIT_INTERRUPT_BREAK" "" Hidden [Monitor];
         }
         cpuid(6, 0, Reg::Eax) => {
-            0 Dtherm "DTS" "dtherm" Hidden [];
+            0 Dtherm "DTHERM" "dtherm" Hidden [];
             1 Turbo "TURBO_BOOST" "ida" Hidden [];
             2 Arat "ARAT" "arat" Emulated [Apic];
             4 Pln "PLN" "pln" Hidden [];

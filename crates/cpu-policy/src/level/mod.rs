@@ -1,0 +1,104 @@
+//! CPU levels: what a guest can be promised, by Xeon generation. `docs/cpu-policy.md` gives the reasons.
+
+mod cache;
+mod early;
+mod scalable;
+mod tsx;
+
+use crate::feature::FeatureSet;
+use early::*;
+use scalable::*;
+use tsx::*;
+
+pub use cache::{Cache, CacheKind};
+
+/// A CPU level. It never changes once released: a change is a new version.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Level {
+    /// Its name.
+    pub name: &'static str,
+    /// Version of that name.
+    pub version: u16,
+    /// The Xeon series that it stands for.
+    pub series: &'static str,
+    /// Family, model and stepping as CPUID.1:EAX gives them.
+    pub signature: u32,
+    /// The brand string, at most 47 bytes.
+    pub brand: &'static str,
+    /// Highest basic leaf.
+    pub max_leaf: u32,
+    /// Physical address width in bits; a host needs at least as much.
+    pub phys_bits: u8,
+    /// The level that it builds on.
+    pub base: Option<&'static Level>,
+    /// What it adds to that.
+    pub adds: FeatureSet,
+    /// What of it, or of its silicon, is gone: no generation has all that the one before it had.
+    pub drops: FeatureSet,
+    /// What this silicon brought that the level leaves out.
+    pub hides: FeatureSet,
+    /// Its caches.
+    pub caches: &'static [Cache],
+}
+
+impl Level {
+    /// The newest version of this name, or the one asked for by `NAME-vN`.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        let newest = LEVELS.iter().copied().rfind(|level| level.name == name);
+        newest.or_else(|| {
+            let (name, version) = name.rsplit_once("-v")?;
+            let version: u16 = version.parse().ok()?;
+            LEVELS.iter().copied().find(|level| level.name == name && level.version == version)
+        })
+    }
+
+    /// All that a guest at this level is told, gains and losses.
+    #[must_use]
+    pub fn features(&self) -> FeatureSet {
+        let below = self.base.map_or(FeatureSet::EMPTY, Level::features);
+        below.difference(self.drops).union(self.adds)
+    }
+
+    /// What the silicon of this generation has and the level leaves out: not virtualised, or not in every part.
+    #[must_use]
+    pub fn hidden(&self) -> FeatureSet {
+        let below = self.base.map_or(FeatureSet::EMPTY, Level::hidden);
+        below.difference(self.drops).union(self.hides).difference(self.adds)
+    }
+
+    /// True for the variant of a level with TSX.
+    #[must_use]
+    pub fn has_tsx(&self) -> bool {
+        self.adds.contains(crate::Feature::Rtm)
+    }
+}
+
+/// All levels, oldest generation first; of one name, oldest version first. The variant with TSX comes before its
+/// level, as a host that can give both prefers the later one.
+pub static LEVELS: &[&Level] = &[
+    &MEROM,
+    &PENRYN,
+    &NEHALEM,
+    &WESTMERE,
+    &SANDYBRIDGE,
+    &IVYBRIDGE,
+    &HASWELL_TSX,
+    &HASWELL,
+    &BROADWELL_TSX,
+    &BROADWELL,
+    &SKYLAKE_SERVER_TSX,
+    &SKYLAKE_SERVER,
+    &CASCADELAKE_TSX,
+    &CASCADELAKE,
+    &COOPERLAKE_TSX,
+    &COOPERLAKE,
+    &ICELAKE_SERVER_TSX,
+    &ICELAKE_SERVER,
+    &SAPPHIRERAPIDS_TSX,
+    &SAPPHIRERAPIDS,
+    &EMERALDRAPIDS_TSX,
+    &EMERALDRAPIDS,
+    &GRANITERAPIDS_TSX,
+    &GRANITERAPIDS,
+];

@@ -1,0 +1,214 @@
+//! The levels themselves: frozen, sound, true to silicon.
+
+mod common;
+
+use common::*;
+use cpu_policy::{Feature, FeatureSet, Kind, LEVELS, Level, Polarity, Reg};
+
+/// Registers of each level: 1:ECX, 7.0:EBX, ECX, EDX, 7.1:EAX, EDX, 7.2:EDX, D.1:EAX, 80000001:ECX, EDX,
+/// 80000008:EBX, IA32_ARCH_CAPABILITIES; signature, highest leaf, physical address width. A released level never
+/// changes: a failure here means that a new version is due.
+#[rustfmt::skip]
+const FROZEN: &[(&str, [u64; 15])] = &[
+    ("merom", [0x80202201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x6f6, 0xa, 0x3024]),
+    ("penryn", [0x80282201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x10676, 0xa, 0x3024]),
+    ("nehalem", [0x80b82201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x28100800, 0x0, 0x4, 0x106a5, 0xb, 0x3028]),
+    ("westmere", [0x82ba2203, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x28100800, 0x0, 0x4, 0x206c2, 0xb, 0x3028]),
+    ("sandybridge", [0x97ba2203, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x1, 0x28100800, 0x0, 0x4, 0x206d7, 0xd, 0x3028]),
+    ("ivybridge", [0xf7ba2203, 0x22c1, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x1, 0x28100800, 0x0, 0x4, 0x306e4, 0xd, 0x3028]),
+    ("haswell-tsx", [0xf7fa3203, 0x2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x21, 0x2c100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028]),
+    ("haswell", [0xf7fa3203, 0x27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x21, 0x2c100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028]),
+    ("broadwell-tsx", [0xf7fa3203, 0x1c2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x406f1, 0xd, 0x3028]),
+    ("broadwell", [0xf7fa3203, 0x1c27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x406f1, 0xd, 0x3028]),
+    ("skylake-server-tsx", [0xf7fa3203, 0xd19f2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x4, 0x50654, 0x16, 0x3028]),
+    ("skylake-server", [0xf7fa3203, 0xd19f27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x4, 0x50654, 0x16, 0x3028]),
+    ("cascadelake-tsx", [0xf7fa3203, 0xd19f2ffb, 0x808, 0xbc000400, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a06f, 0x50657, 0x16, 0x302e]),
+    ("cascadelake", [0xf7fa3203, 0xd19f27eb, 0x808, 0xbc000400, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a06f, 0x50657, 0x16, 0x302e]),
+    ("cooperlake-tsx", [0xf7fa3203, 0xd19f2ffb, 0x808, 0xbc000400, 0x20, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a16f, 0x5065b, 0x16, 0x302e]),
+    ("cooperlake", [0xf7fa3203, 0xd19f27eb, 0x808, 0xbc000400, 0x20, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a16f, 0x5065b, 0x16, 0x302e]),
+    ("icelake-server-tsx", [0xf7fa3203, 0xf1bf2feb, 0x405f4e, 0xbc000410, 0x0, 0x0, 0x1, 0xf, 0x121, 0x2c100800, 0x200, 0x2a16f, 0x606a6, 0x1b, 0x302e]),
+    ("icelake-server", [0xf7fa3203, 0xf1bf27eb, 0x405f4e, 0xbc000410, 0x0, 0x0, 0x1, 0xf, 0x121, 0x2c100800, 0x200, 0x2a16f, 0x606a6, 0x1b, 0x302e]),
+    ("sapphirerapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0x806f8, 0x1f, 0x302e]),
+    ("sapphirerapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0x806f8, 0x1f, 0x302e]),
+    ("emeraldrapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e]),
+    ("emeraldrapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e]),
+    ("graniterapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x4000, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0x100e16f, 0xa06d1, 0x1f, 0x302e]),
+    ("graniterapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x4000, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0x100e16f, 0xa06d1, 0x1f, 0x302e]),
+];
+
+fn registers(level: &Level) -> [u64; 15] {
+    let policy = render(level.name);
+    let reg = |leaf, subleaf, reg| u64::from(policy.table().reg(leaf, subleaf, reg));
+    let cpu_policy::MsrRead::Value(arch) = policy.read_msr(0x10a) else { panic!() };
+    assert_eq!(reg(1, 0, Reg::Edx), 0x0f8b_fbff);
+    assert_eq!(reg(0x8000_0007, 0, Reg::Edx) != 0, policy.has(Feature::InvariantTsc));
+    [
+        reg(1, 0, Reg::Ecx),
+        reg(7, 0, Reg::Ebx),
+        reg(7, 0, Reg::Ecx),
+        reg(7, 0, Reg::Edx),
+        reg(7, 1, Reg::Eax),
+        reg(7, 1, Reg::Edx),
+        reg(7, 2, Reg::Edx),
+        reg(0xd, 1, Reg::Eax),
+        reg(0x8000_0001, 0, Reg::Ecx),
+        reg(0x8000_0001, 0, Reg::Edx),
+        reg(0x8000_0008, 0, Reg::Ebx),
+        arch,
+        reg(1, 0, Reg::Eax),
+        reg(0, 0, Reg::Eax),
+        reg(0x8000_0008, 0, Reg::Eax),
+    ]
+}
+
+#[test]
+fn levels_are_frozen() {
+    let names: Vec<_> = FROZEN.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, LEVELS.iter().map(|level| level.name).collect::<Vec<_>>());
+    for (level, (name, expected)) in LEVELS.iter().zip(FROZEN) {
+        let found = registers(level);
+        assert_eq!(found, *expected, "{name}: {found:#x?}");
+        assert_eq!(level.version, 1);
+    }
+}
+
+#[test]
+fn levels_are_sound() {
+    let virtualised = FeatureSet::of_kind(Kind::Native)
+        .union(FeatureSet::of_kind(Kind::Emulated))
+        .union(FeatureSet::of_kind(Kind::Restriction));
+    for level in LEVELS {
+        let features = level.features();
+        assert_eq!(features.closure(), features, "{} is not closed", level.name);
+        assert!(features.is_subset(virtualised), "{} has what is not virtualised", level.name);
+        assert!(features.intersection(level.hidden()).is_empty(), "{} hides what it has", level.name);
+        assert!(level.brand.len() < 48 && level.name.len() <= 31);
+        let below = level.base.map_or(FeatureSet::EMPTY, |base| base.features().union(base.hidden()));
+        assert!(level.drops.is_subset(below), "{} drops what nobody had", level.name);
+        let new = level.adds.intersection(level.base.map_or(FeatureSet::EMPTY, Level::features));
+        assert!(new.is_empty(), "{} adds {new:?} again", level.name);
+        assert!(level.base.is_none_or(|base| base.max_leaf <= level.max_leaf));
+        assert!(level.base.is_none_or(|base| base.phys_bits <= level.phys_bits));
+        let losses = [Feature::FdpExcptnOnly, Feature::ZeroFcsFds, Feature::Rsba];
+        assert_eq!(features.of_polarity(Polarity::Restriction), FeatureSet::of(&losses), "{}", level.name);
+        let text = format!("{}-v{}", level.name, level.version);
+        assert_eq!(Level::by_name(&text), Some(*level));
+        assert_eq!(Level::by_name(level.name), Some(*level));
+        if let Some(plain) = level.name.strip_suffix("-tsx") {
+            let plain = Level::by_name(plain).unwrap();
+            let more = features.difference(plain.features());
+            assert!(level.has_tsx() && more.contains(Feature::Rtm) && plain.features().is_subset(features));
+            assert!(more.iter().all(|f| [Feature::Rtm, Feature::Hle, Feature::Tsxldtrk].contains(&f)));
+        } else {
+            assert!(!features.contains(Feature::Rtm) && !features.contains(Feature::Hle));
+        }
+    }
+    assert_eq!(Level::by_name("haswell-v9"), None);
+    assert_eq!(Level::by_name(""), None);
+    assert_eq!(LEVELS.iter().filter(|level| !level.has_tsx()).count(), 15);
+}
+
+#[test]
+fn the_ladder_is_not_monotonic() {
+    let [cooper, ice, sapphire] =
+        ["cooperlake", "icelake-server", "sapphirerapids"].map(|name| level(name).features());
+    assert_eq!(cooper.difference(ice).iter().collect::<Vec<_>>(), [Feature::Avx512Bf16]);
+    assert!(sapphire.contains(Feature::Avx512Bf16));
+    assert_eq!(ice.difference(sapphire).iter().collect::<Vec<_>>(), [Feature::FbClear]);
+    assert!(level("cascadelake").hidden().contains(Feature::Mpx));
+    assert!(!level("icelake-server").hidden().contains(Feature::Mpx));
+}
+
+/// Registers as real Xeons answer, OSXSAVE and OSPKE off: leaf 1 ECX (EDX is BFEBFBFF for all); leaf 7 EBX, ECX, EDX
+/// where there is one. What the level has and what it hides is all there is, but for what the hypervisor provides
+/// by itself and what some parts of the generation lack.
+#[test]
+fn levels_and_what_they_hide_are_the_silicon() {
+    use Feature::*;
+    let emulated = FeatureSet::of_kind(Kind::Emulated);
+    let told = FeatureSet::of(&[FdpExcptnOnly, ZeroFcsFds]);
+    let optional = FeatureSet::of(&[Xsave, Hle, Rtm, Tsxldtrk, TsxCtrl]);
+    let leaf1: &[(&str, u32)] = &[
+        ("merom", 0x0004_e3bd),
+        ("penryn", 0x000c_e3bd),
+        ("nehalem", 0x009c_e3bd),
+        ("westmere", 0x029e_e3ff),
+        ("sandybridge", 0x17be_e3ff),
+        ("ivybridge", 0x77be_e3ff),
+        ("haswell", 0x77fe_fbff),
+        ("broadwell", 0x77fe_fbff),
+        ("skylake-server", 0x77fe_fbff),
+        ("cascadelake", 0x77fe_fbff),
+        ("icelake-server", 0x77fe_fbff),
+        ("sapphirerapids", 0x77fe_fbff),
+    ];
+    let leaf7: &[(&str, [u32; 3])] = &[
+        ("ivybridge", [0x0000_0281, 0, 0]),
+        ("haswell", [0x0000_37ab, 0, 0]),
+        ("broadwell", [0x021c_bfbb, 0, 0]),
+        ("skylake-server", [0xd39f_fffb, 0x8, 0x9c00_0400]),
+        ("cascadelake", [0xd39f_fffb, 0x808, 0xbc00_0400]),
+        ("icelake-server", [0xf3bf_b7ef, 0x4041_7f4e, 0xbc04_0412]),
+        ("sapphirerapids", [0xf3bf_b7ef, 0xfb41_7fee, 0xffdd_4432]),
+    ];
+    let check = |name: &str, leaf, reg, silicon: u32| {
+        let level = level(name);
+        let bits = |set: FeatureSet| set.cpuid(leaf, 0, reg);
+        let ours = level.features().union(level.hidden());
+        // Nothing is left out silently, nothing is made up.
+        let missing = silicon & !bits(ours) & !bits(emulated.union(optional).union(told));
+        let beyond = bits(ours) & !silicon & !bits(emulated.union(optional).union(told));
+        assert_eq!((missing, beyond), (0, 0), "{name}: CPUID.{leaf:X}:{reg} {missing:#x} {beyond:#x}");
+    };
+    for (name, ecx) in leaf1 {
+        check(name, 1, Reg::Ecx, *ecx);
+        check(name, 1, Reg::Edx, 0xbfeb_fbff & !(1 << 28));
+    }
+    for (name, regs) in leaf7 {
+        for (reg, word) in [Reg::Ebx, Reg::Ecx, Reg::Edx].into_iter().zip(regs) {
+            check(name, 7, reg, *word);
+        }
+    }
+}
+
+#[test]
+fn names_are_one_of_a_kind() {
+    let mut names: Vec<String> = Vec::new();
+    for row in cpu_policy::FEATURES {
+        assert!(!row.name.is_empty() && row.name.is_ascii() && !row.name.contains(' '), "{}", row.name);
+        names.push(row.name.to_ascii_lowercase());
+        if !row.linux.is_empty() && !row.linux.eq_ignore_ascii_case(row.name) {
+            names.push(row.linux.into());
+        }
+        assert_eq!(row.feature.info().feature, row.feature);
+        assert!(Feature::by_name(row.name).is_some());
+        for need in row.needs {
+            assert_ne!(*need, row.feature);
+            // Closing terminates with what can be had: a virtualised feature does not need a hidden one.
+            let offered = |kind| matches!(kind, Kind::Native | Kind::Emulated);
+            assert!(!offered(row.kind) || offered(need.info().kind), "{} needs {}", row.name, need.name());
+        }
+    }
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(count, names.len());
+    for (index, row) in cpu_policy::FEATURES.iter().enumerate() {
+        let same = |other: &&cpu_policy::FeatureInfo| other.place == row.place && other.bit == row.bit;
+        assert_eq!(cpu_policy::FEATURES.iter().position(|other| same(&other)), Some(index), "{}", row.name);
+    }
+    assert_eq!(Feature::by_name("sse4_1"), Some(Feature::Sse41));
+    assert_eq!(Feature::by_name("avx2"), Some(Feature::Avx2));
+    assert_eq!(Feature::by_name("no-such"), None);
+}
+
+#[test]
+fn msrs_of_features_are_listed() {
+    for row in cpu_policy::FEATURES {
+        if let cpu_policy::Place::Msr(index) = row.place {
+            assert!(cpu_policy::FEATURE_MSRS.iter().any(|msr| msr.index == index), "{}", row.name);
+        }
+    }
+    assert!(cpu_policy::FEATURE_MSRS.windows(2).all(|pair| pair[0].index < pair[1].index));
+    assert_eq!(Feature::VmxProc2Rdtscp.to_string(), "IA32_VMX_PROCBASED_CTLS2[35] VMX_ENABLE_RDTSCP");
+}
