@@ -246,6 +246,8 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
+    fn throttle(&mut self, _share: u8) {}
+
     fn pause(&mut self) -> Poll<()> {
         self.paused = true;
         Poll::Ready(())

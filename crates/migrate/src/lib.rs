@@ -12,6 +12,7 @@
 //! | `page`, `memory` | page scan, runs of pages, encoder and decoder |
 //! | `inbox`, `outbox`, `link` | records out of and into a byte stream |
 //! | `handover` | who owns the VM: the two small machines that decide it |
+//! | `convergence` | when the guest is stopped, slowed down or left where it is |
 //! | `source`, `target` | the two ends of a migration |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 extern crate alloc;
 
 pub mod body;
+mod convergence;
 pub mod handover;
 mod inbox;
 pub mod limits;
@@ -35,10 +37,11 @@ mod vm;
 pub mod wire;
 
 pub use body::{Hello, Id, PageRange, Shape};
+pub use convergence::{Goal, OnTimeout, Rate, Stall};
 pub use link::Link;
 pub use page::{PAGE_BYTES, PageKind, scan};
 pub use reason::Reason;
-pub use source::{Source, SourceEvent, SourceOutcome, SourceParams};
+pub use source::{Slowed, Source, SourceEvent, SourceOutcome, SourceParams};
 pub use stats::{RoundStats, StopCause, Summary, Totals};
 pub use target::{Target, TargetEvent, TargetOutcome, TargetParams};
 pub use tuning::Tuning;

@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use vm_types::{MemoryError, StateError};
 
+use crate::convergence::Stall;
 use crate::wire::{RecordType, WireError};
 
 /// Why a migration ended before the guest ran on the other host.
@@ -54,6 +55,9 @@ pub enum Reason {
     /// The two ends talk about different migrations.
     #[error("{0} names another migration")]
     OtherMigration(RecordType),
+    /// The guest dirties its memory faster than it can be sent, and the operator said to leave it then.
+    #[error("{0}")]
+    NoConvergence(Stall),
     /// The operator, or the host, ended it.
     #[error("cancelled: {0}")]
     Cancelled(String),

@@ -8,6 +8,7 @@ use alloc::vec::{self, Vec};
 use vm_types::StateRecord;
 
 use crate::body::{self, Abort, Commit, Hello, HelloAck, Holding, Id, Running, Shape, Verdict, printable};
+use crate::convergence::{Convergence, Stall};
 use crate::handover::{SourceAction, SourceInput, SourceOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
@@ -48,6 +49,15 @@ pub enum SourceOutcome {
     Unknown(Reason),
 }
 
+/// A guest that is slowed down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slowed {
+    /// Why.
+    pub stall: Stall,
+    /// Share of its CPU that it is left, in percent.
+    pub share: u8,
+}
+
 /// What a poll did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceEvent {
@@ -57,6 +67,8 @@ pub enum SourceEvent {
     Working,
     /// A round is over.
     Round(RoundStats),
+    /// The guest does not converge and gets less of its CPU from here on.
+    Slowed(Slowed),
     /// COMMIT is queued: the VM is given away.
     Given,
     /// It is over; given once. The link can be closed.
@@ -113,7 +125,9 @@ pub struct Source {
     round: RoundStats,
     round_began: u64,
     round_queued: u64,
-    stalled: u32,
+    convergence: Convergence,
+    /// Told after the round that it follows from.
+    slowed: Option<Slowed>,
     totals: Totals,
     states: vec::IntoIter<StateRecord>,
     state_bytes: usize,
@@ -147,7 +161,8 @@ impl Source {
             round: RoundStats::default(),
             round_began: now,
             round_queued: 0,
-            stalled: 0,
+            convergence: Convergence::default(),
+            slowed: None,
             totals: Totals::default(),
             states: Vec::new().into_iter(),
             state_bytes: 0,
@@ -376,8 +391,13 @@ impl Source {
         match self.phase {
             Phase::Open => self.open(now)?,
             Phase::Track => self.track(now, vm)?,
-            Phase::Copy => return self.copy(now, link, vm),
-            Phase::Harvest => return Ok(self.harvest(now, vm)),
+            Phase::Copy => {
+                if let Some(slowed) = self.slowed.take() {
+                    return Ok(Some(SourceEvent::Slowed(slowed)));
+                }
+                return self.copy(now, link, vm);
+            }
+            Phase::Harvest => return self.harvest(now, vm),
             Phase::Pausing => self.pause(now, vm),
             Phase::LastHarvest => self.last_harvest(now, vm),
             Phase::Export => {
@@ -484,6 +504,9 @@ impl Source {
                 if self.tracking {
                     vm.give_back();
                     vm.stop_tracking();
+                }
+                if self.convergence.share() != 100 {
+                    vm.throttle(100);
                 }
                 if self.pausing {
                     vm.resume();

@@ -81,6 +81,8 @@ pub enum StopCause {
     MaxRounds,
     /// The guest dirtied pages as fast as they were sent.
     NoProgress,
+    /// The time that the operator gave was over.
+    TimedOut,
 }
 
 /// A whole migration. Its `Display` is the last log line.

@@ -1,13 +1,17 @@
 //! Times and sizes that the host chooses.
 
+use crate::convergence::Goal;
+
 /// Times in milliseconds of the host's clock, sizes in pages of 4 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tuning {
+    /// What the operator asks for.
+    pub goal: Goal,
     /// Pages looked at in one poll.
     pub pages_per_poll: u32,
-    /// A guest with at most so many dirty pages is stopped for the last round.
+    /// A guest with at most so many dirty pages is stopped for the last round, however slow the link.
     pub dirty_threshold: u64,
-    /// Rounds with the guest running, at most.
+    /// Rounds with the guest running, at most, where the goal has no time-out.
     pub max_rounds: u32,
     /// Rounds in a row that left as many dirty pages as they sent, at most.
     pub stalled_rounds: u32,
@@ -26,8 +30,9 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
+            goal: Goal::default(),
             pages_per_poll: 64,
-            dirty_threshold: 64,
+            dirty_threshold: 32,
             max_rounds: 12,
             stalled_rounds: 3,
             keepalive_ms: 1_000,
@@ -53,6 +58,12 @@ impl Clock {
     pub(crate) fn ns(self, ticks: u64) -> u64 {
         let ns = u128::from(ticks) * 1_000_000_000 / u128::from(self.hz);
         u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+
+    /// `count` in `ticks`, a second.
+    pub(crate) fn per_second(self, count: u64, ticks: u64) -> u64 {
+        let rate = u128::from(count) * u128::from(self.hz) / u128::from(ticks.max(1));
+        u64::try_from(rate).unwrap_or(u64::MAX)
     }
 
     /// Whether at least `ms` have passed from `since` to `now`.

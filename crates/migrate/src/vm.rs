@@ -41,6 +41,9 @@ pub trait SourceVm {
         Ok(scan(page))
     }
 
+    /// Leaves the guest this share of its CPU, in percent; 100 ends the throttling.
+    fn throttle(&mut self, share: u8);
+
     /// Asks the guest to stop; `Ready` when no vCPU runs any more. Called until it is.
     fn pause(&mut self) -> Poll<()>;
 

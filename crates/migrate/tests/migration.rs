@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use migrate::{RoundStats, SourceEvent, SourceOutcome, StopCause, TargetEvent, TargetOutcome};
+use migrate::{
+    Goal, OnTimeout, Reason, RoundStats, SourceEvent, SourceOutcome, StopCause, TargetEvent, TargetOutcome,
+};
 
 fn rounds(world: &World) -> Vec<RoundStats> {
     world
@@ -81,22 +83,79 @@ fn a_guest_that_writes_all_the_time_moves_whole() {
     }
 }
 
-#[test]
-fn a_guest_that_never_calms_down_is_stopped_in_the_end() {
+/// A guest of 64 pages that writes them in turn, over a link that takes a page in four polls.
+fn restless(goal: Goal) -> World {
     let mut vm = Leaving::new(&[(0, 64)]);
     vm.writes = (0..1_000_000).map(|i| i % 64).collect();
     for page in &mut vm.pages {
-        page[77] = 1;
+        page.iter_mut().zip(1..).for_each(|(byte, i)| *byte = i as u8 | 1);
     }
     let mut params = source_params(&vm);
     params.tuning.pages_per_poll = 1;
+    params.tuning.goal = goal;
     let mut world = World::with(vm, params);
     world.cable.borrow_mut().window = 4096;
+    world.tick = 5000;
+    world
+}
+
+#[test]
+fn a_guest_that_never_calms_down_is_stopped_in_the_end() {
+    let mut world = restless(Goal::default());
     let (source, _) = world.finish();
     world.assert_moved();
     let SourceOutcome::Done(summary) = source else { panic!("{source:?}") };
     assert!(matches!(summary.stop, StopCause::MaxRounds | StopCause::NoProgress), "{summary:?}");
     assert!(summary.rounds <= 13);
+    let late = Goal { timeout_ms: Some(5_000), ..Goal::default() };
+    let mut world = restless(late);
+    let (source, _) = world.finish();
+    world.assert_moved();
+    let SourceOutcome::Done(summary) = source else { panic!("{source:?}") };
+    assert_eq!(summary.stop, StopCause::TimedOut);
+    assert!(summary.ticks >= 5 * HZ, "{summary:?}");
+}
+
+#[test]
+fn a_guest_that_never_calms_down_stays_here_where_that_was_asked() {
+    for timeout_ms in [None, Some(5_000)] {
+        let goal = Goal { timeout_ms, on_timeout: OnTimeout::Cancel, ..Goal::default() };
+        let mut world = restless(goal);
+        let (source, target) = world.finish();
+        let SourceOutcome::Failed(Reason::NoConvergence(stall)) = source else { panic!("{source:?}") };
+        assert!(stall.expected_ms > 100 && stall.wanted_ms == 100, "{stall}");
+        assert!(matches!(target, TargetOutcome::Failed(Reason::Peer(_))), "{target:?}");
+        assert!(world.leaving.runs() && !world.leaving.tracking);
+    }
+}
+
+#[test]
+fn a_guest_that_never_calms_down_is_slowed_down_where_that_was_asked() {
+    let goal = Goal { on_timeout: OnTimeout::Throttle, ..Goal::default() };
+    let mut world = restless(goal);
+    let (source, _) = world.finish();
+    world.assert_moved();
+    let SourceOutcome::Done(summary) = source else { panic!("{source:?}") };
+    assert_eq!(summary.stop, StopCause::Converged);
+    assert!(world.leaving.share < 100, "it was never slowed down");
+    let slowed = world.source_events.iter().filter(|e| matches!(e, SourceEvent::Slowed(_))).count();
+    assert!(slowed > 0);
+}
+
+#[test]
+fn a_slowed_guest_that_stays_is_as_fast_as_before() {
+    let goal = Goal { on_timeout: OnTimeout::Throttle, ..Goal::default() };
+    let mut world = restless(goal);
+    for _ in 0..100_000 {
+        world.turn();
+        if world.leaving.share != 100 {
+            break;
+        }
+    }
+    assert!(world.source.cancel("enough", world.now, &mut world.leaving));
+    world.finish();
+    assert!(world.leaving.runs());
+    assert_eq!(world.leaving.share, 100);
 }
 
 #[test]
@@ -122,6 +181,9 @@ fn a_zero_page_costs_next_to_nothing() {
                 page.fill(0xcc);
             }
             Ok(())
+        }
+        fn throttle(&mut self, share: u8) {
+            self.0.throttle(share);
         }
         fn pause(&mut self) -> std::task::Poll<()> {
             self.0.pause()

@@ -4,8 +4,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddrV4;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
-use migrate::{Hello, PAGE_BYTES, Reason, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm};
+use migrate::{
+    Hello, PAGE_BYTES, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm,
+};
 use net::Connection;
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
@@ -84,6 +87,10 @@ impl Outgoing {
                 log::info!(target: "migrate", "migrate {name}: {stats}");
                 None
             }
+            SourceEvent::Slowed(Slowed { stall, share }) => {
+                log::warn!(target: "migrate", "migrate {name}: {stall}; the guest gets {share} % of its CPU");
+                None
+            }
             SourceEvent::Given => {
                 log::info!(target: "migrate", "vm {name}: given to {}", self.to.ip());
                 None
@@ -151,6 +158,12 @@ impl SourceVm for Leaving {
 
     fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
         self.vm.memory.read(Gpa(gfn.saturating_mul(PAGE_SIZE)), page)
+    }
+
+    fn throttle(&mut self, share: u8) {
+        for slot in &self.vm.vcpus {
+            slot.share.store(u32::from(share), Ordering::Relaxed);
+        }
     }
 
     fn pause(&mut self) -> Poll<()> {

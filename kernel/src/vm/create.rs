@@ -93,6 +93,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
             paused: AtomicU32::new(1),
             cpu: home_cpu(),
             wake: AtomicU64::new(0),
+            share: AtomicU32::new(100),
         });
     }
     let board = PlatformConfig {

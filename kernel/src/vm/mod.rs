@@ -122,6 +122,8 @@ pub(crate) struct VcpuSlot {
     pub(crate) cpu: usize,
     /// Host TSC before which it need not be scheduled: it is halted.
     pub(crate) wake: AtomicU64,
+    /// Share of a CPU that it may use, in percent: less than 100 while a migration slows it down.
+    pub(crate) share: AtomicU32,
 }
 
 /// A virtual machine.

@@ -17,6 +17,8 @@ pub(crate) struct Scheduler {
     next: usize,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
+    /// Host TSC before which no vCPU that is slowed down runs again.
+    held_until: u64,
 }
 
 /// What a turn of the scheduler did.
@@ -41,7 +43,9 @@ impl Scheduler {
             if slot.paused.load(Ordering::Acquire) == 1 {
                 continue;
             }
-            let due = slot.wake.load(Ordering::Relaxed);
+            let share = u64::from(slot.share.load(Ordering::Relaxed)).clamp(1, 100);
+            let held = if share < 100 { self.held_until } else { 0 };
+            let due = slot.wake.load(Ordering::Relaxed).max(held);
             if due > now && slot.requests.load(Ordering::Acquire) == 0 {
                 wake = wake.min(due);
                 continue;
@@ -49,6 +53,8 @@ impl Scheduler {
             let (vm, index) = (Arc::clone(vm), *index);
             self.switch_to(&vm, index);
             run(&vm, index, now.saturating_add(slice));
+            let end = tsc::read();
+            self.held_until = end.saturating_add((end - now) * (100 - share) / share);
             return Turn::Ran;
         }
         Turn::Idle(wake)

@@ -4,12 +4,13 @@ use core::task::Poll;
 
 use vm_types::{Gpa, MemoryError};
 
-use super::{Phase, Source, SourceEvent};
+use super::{Phase, Slowed, Source, SourceEvent};
 use crate::body::RoundEnd;
+use crate::convergence::Decision;
 use crate::link::Link;
 use crate::page::{PAGE_BYTES, PageKind};
 use crate::reason::Reason;
-use crate::stats::{RoundStats, StopCause};
+use crate::stats::RoundStats;
 use crate::vm::SourceVm;
 use crate::wire::RecordType;
 
@@ -114,28 +115,32 @@ impl Source {
     }
 
     /// The end of a round with the guest running: go on, or stop it for the last one.
-    pub(super) fn harvest(&mut self, now: u64, vm: &mut impl SourceVm) -> Option<SourceEvent> {
-        let Poll::Ready(dirty) = vm.harvest() else { return None };
+    pub(super) fn harvest(
+        &mut self,
+        now: u64,
+        vm: &mut impl SourceVm,
+    ) -> Result<Option<SourceEvent>, Reason> {
+        let Poll::Ready(dirty) = vm.harvest() else { return Ok(None) };
         let stats = self.finish_round(dirty, now);
-        let tuning = &self.params.tuning;
-        self.stalled = if stats.round > 1 && dirty >= stats.pages { self.stalled + 1 } else { 0 };
-        let stop = if dirty <= tuning.dirty_threshold {
-            Some(StopCause::Converged)
-        } else if stats.round >= tuning.max_rounds {
-            Some(StopCause::MaxRounds)
-        } else if self.stalled >= tuning.stalled_rounds {
-            Some(StopCause::NoProgress)
-        } else {
-            None
-        };
-        match stop {
-            Some(cause) => {
+        let elapsed = now.saturating_sub(self.began);
+        match self.convergence.decide(&stats, elapsed, self.clock, &self.params.tuning) {
+            Decision::Go => self.begin_round(now),
+            Decision::Stop(cause) => {
                 self.summary.stop = cause;
                 self.enter(Phase::Pausing, now);
             }
-            None => self.begin_round(now),
+            Decision::Throttle(share) => {
+                vm.throttle(share);
+                let stall = self.convergence.stall(self.clock, &self.params.tuning);
+                self.slowed = Some(Slowed { stall, share });
+                self.begin_round(now);
+            }
+            Decision::GiveUp => {
+                let stall = self.convergence.stall(self.clock, &self.params.tuning);
+                return Err(Reason::NoConvergence(stall));
+            }
         }
-        Some(SourceEvent::Round(stats))
+        Ok(Some(SourceEvent::Round(stats)))
     }
 
     pub(super) fn pause(&mut self, now: u64, vm: &mut impl SourceVm) {

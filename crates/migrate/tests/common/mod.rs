@@ -65,6 +65,9 @@ pub struct Leaving {
     /// Page frames written by the guest at each call of `run_a_little`.
     pub writes: VecDeque<u64>,
     pub counter: u64,
+    /// Share of the CPU that it is left, in percent.
+    pub share: u8,
+    pub credit: u32,
 }
 
 impl Leaving {
@@ -94,6 +97,8 @@ impl Leaving {
             log: Vec::new(),
             writes: VecDeque::new(),
             counter: 0,
+            share: 100,
+            credit: 0,
         }
     }
 
@@ -115,6 +120,11 @@ impl Leaving {
         if !self.runs() {
             return;
         }
+        self.credit += u32::from(self.share);
+        if self.credit < 100 {
+            return;
+        }
+        self.credit -= 100;
         if let Some(gfn) = self.writes.pop_front() {
             self.counter += 1;
             let byte = self.counter as u8;
@@ -146,6 +156,10 @@ impl SourceVm for Leaving {
     fn read_page(&mut self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
         *page = self.pages[index(&self.ranges, gfn).ok_or(no_ram(gfn))?];
         Ok(())
+    }
+
+    fn throttle(&mut self, share: u8) {
+        self.share = share;
     }
 
     fn pause(&mut self) -> Poll<()> {
