@@ -1,21 +1,68 @@
-//! Numbers that two hosts, or two boots of one, do not share: identities and TCP sequence numbers. Nothing
-//! secret rests on them; the keyed link brings its own source.
+//! The host's randomness: identities, TCP sequence numbers, and keys once there is enough of it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::string::String;
+use core::fmt::Write;
 
-use crate::arch::tsc;
+use cmdline::HostOptions;
+use entropy::{Generator, Instruction, NotEnough, Pool, Source};
+use spin::Mutex;
 
-static STATE: AtomicU64 = AtomicU64::new(0);
+use crate::arch::{random, tsc};
+use crate::wall_clock;
 
-/// Mixes in something of this host: the wall clock, a MAC address.
-pub(crate) fn add(value: u64) {
-    STATE.fetch_xor(mix(value ^ tsc::read()), Ordering::Relaxed);
+static POOL: Mutex<Pool> = Mutex::new(Pool::new());
+
+/// Words drawn of the CPU's generator: they make a key.
+const WORDS: usize = 32;
+
+/// Gathers what there is at boot; the log says what it is worth.
+pub(crate) fn init(options: &HostOptions) {
+    let mut pool = POOL.lock();
+    pool.add(Source::Tsc, &tsc::read().to_le_bytes());
+    pool.add(Source::WallClock, &wall_clock::unix_seconds().to_le_bytes());
+    let mut sources = String::new();
+    if let Some(seed) = &options.seed {
+        pool.add_seed(seed.bytes());
+        sources.push_str("seed=, ");
+    }
+    type Draw = fn(&mut [u64]) -> (usize, u64);
+    let generators: [(Instruction, Draw); 2] =
+        [(Instruction::RdSeed, random::rdseed), (Instruction::RdRand, random::rdrand)];
+    for (instruction, draw) in generators {
+        let mut words = [0; WORDS];
+        let (count, ticks) = draw(&mut words);
+        let name = instruction.name();
+        let judged = pool.add_hardware(instruction, &words[..count], ticks);
+        // Writing to a String cannot fail.
+        let _ = match judged {
+            _ if count == 0 => write!(sources, "no {name}, "),
+            Ok(()) => write!(sources, "{name}, "),
+            Err(why) => write!(sources, "{name} does not count ({why}), "),
+        };
+    }
+    log::info!(target: "entropy", "{sources}{} of {} bits", pool.credited(), entropy::ENOUGH);
 }
 
-/// Sixty-four bits.
+/// Mixes in the card's address, which no two hosts share.
+pub(crate) fn add_mac(mac: &[u8; 6]) {
+    POOL.lock().add(Source::Mac, mac);
+}
+
+/// Sixty-four bits that another host, or another boot, does not draw. Nothing secret may rest on them.
 pub(crate) fn next() -> u64 {
-    let state = STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-    mix(state ^ tsc::read())
+    let mut pool = POOL.lock();
+    pool.add(Source::Tsc, &tsc::read().to_le_bytes());
+    pool.number()
+}
+
+/// A generator fit for keys.
+///
+/// # Errors
+/// There is not enough randomness.
+pub(crate) fn generator() -> Result<Generator, NotEnough> {
+    let mut pool = POOL.lock();
+    pool.add(Source::Tsc, &tsc::read().to_le_bytes());
+    pool.generator()
 }
 
 /// An RFC 9562 version 4 identifier.
@@ -26,11 +73,4 @@ pub(crate) fn uuid() -> [u8; 16] {
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     uuid
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood, 2014).
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
 }

@@ -2,7 +2,7 @@
 
 use acpi_tables::{Acpi, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, RegionKind};
-use cmdline::{COM1_PORT, Console, HostOptions, Warning};
+use cmdline::{COM1_PORT, Console, HostOptions, Warning, redacted};
 
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
@@ -77,13 +77,13 @@ fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
 
 fn report_boot(info: &BootInfo, warnings: &[Warning]) {
     let loader = if info.loader.is_empty() { "a nameless loader" } else { &info.loader };
-    log::info!(target: "boot", "loaded by {loader}, command line `{}`", info.command_line);
+    log::info!(target: "boot", "loaded by {loader}, command line `{}`", redacted(&info.command_line));
     for warning in warnings {
         log::warn!(target: "boot", "{warning}");
     }
     for module in &info.modules {
         let size = (module.end - module.start).div_ceil(1024);
-        log::info!(target: "boot", "module at {:#x}, {size} KiB, `{}`", module.start, module.command_line);
+        log::info!(target: "boot", "module at {:#x}, {size} KiB, `{}`", module.start, redacted(&module.command_line));
     }
     for region in &info.memory {
         log::debug!(target: "boot", "memory {:#x}-{:#x} {:?}", region.start, region.end, region.kind);

@@ -13,6 +13,7 @@ mod console;
 mod entropy;
 mod exit;
 mod init;
+mod link;
 mod log;
 mod migration;
 mod mm;

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use cmdline::{Idle, ModuleRole, VmOptions};
+use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
@@ -13,7 +13,7 @@ use crate::mm::{Hpa, frame, module_bytes};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, log as host_log, net, policy, wall_clock};
+use crate::{entropy, link, log as host_log, net, policy};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds; while a migration is
 /// under way it is shorter, since the loop then does most of the work.
@@ -28,7 +28,7 @@ pub(crate) fn version() -> String {
 
 /// The bootstrap CPU.
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
-    entropy::add(wall_clock::unix_seconds());
+    entropy::init(&boot.options);
     host::init(cpu::count());
     if let Err(missing) = enable_vmx() {
         log::error!(target: "vmx", "{missing}");
@@ -45,20 +45,10 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     }
     wake_others();
     let network = net::init(&boot.options);
+    let key = boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
+    let migration =
+        if network { link::init(&boot.options, key.map(module_bytes)) } else { "migration off".into() };
     let mut migrations = Migrations::default();
-    let migration = match boot.options.migrate_port.filter(|_| network) {
-        None => String::from("migration off"),
-        Some(port) => match migrations.listen(port) {
-            Ok(()) => {
-                log::warn!(target: "migrate", "listening on port {port}, unauthenticated: use a network you trust");
-                alloc::format!("migration port {port}")
-            }
-            Err(error) => {
-                log::error!(target: "migrate", "port {port}: {error}");
-                String::from("migration off")
-            }
-        },
-    };
     let mut console = Console::new(&boot.options);
     make_vms(boot);
     let vms = registry::all().len();
@@ -127,6 +117,7 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations) -> ! 
         irq::drain();
         flush::serve();
         let mut busy = net::poll(tsc::micros());
+        busy |= link::poll();
         if let Some(ended) = migrations.poll() {
             console.ended(ended);
         }
@@ -171,12 +162,12 @@ fn make_vms(boot: &Boot) {
         match role {
             Some(ModuleRole::Vm(options)) => make_vm(boot, options, module, &roles),
             Some(ModuleRole::Other) => {
-                log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", module.command_line);
+                log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", redacted(&module.command_line));
             }
             Some(ModuleRole::For { name, .. })
                 if !roles.iter().flatten().any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
             {
-                log::warn!(target: "boot", "module `{}` is for a VM that no module describes", module.command_line);
+                log::warn!(target: "boot", "module `{}` is for a VM that no module describes", redacted(&module.command_line));
             }
             _ => {}
         }

@@ -3,10 +3,10 @@
 /// Words that a draw needs at least to be judged.
 pub const MIN_WORDS: usize = 8;
 
-/// TSC ticks that a word takes at least. Silicon needs a hundred and more for one (its generator is shared by all
+/// TSC ticks that a word takes at least. Silicon needs a hundred core cycles and more for one (its generator is shared by all
 /// cores, off the core); an emulator that answers with the C library's `rand` needs a few, and whoever started it
 /// in the same second gets the same numbers.
-pub const MIN_TICKS: u64 = 16;
+pub const MIN_TICKS: u64 = 32;
 
 /// Which instruction gave the words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

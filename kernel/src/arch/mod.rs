@@ -14,6 +14,7 @@ pub(crate) mod mmio;
 pub(crate) mod msr;
 pub(crate) mod pci;
 pub(crate) mod power;
+pub(crate) mod random;
 #[cfg(feature = "selftest")]
 pub(crate) mod selftest;
 pub(crate) mod serial;

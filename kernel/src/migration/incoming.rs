@@ -6,13 +6,11 @@ use alloc::sync::Arc;
 use core::task::Poll;
 use cpu_policy::GuestPolicy;
 use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
-use net::Connection;
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
 
-use super::link::TcpLink;
-use super::{DEVICES, boot_id, close, state, tuning};
+use super::{DEVICES, boot_id, state, tuning};
 use crate::arch::tsc;
-use crate::net as network;
+use crate::link::Link;
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
@@ -22,7 +20,8 @@ use crate::vmx::host;
 /// A migration to this host.
 pub(super) struct Incoming {
     peer: String,
-    connection: Connection,
+    /// Gone once it is over.
+    link: Option<Link>,
     target: Target,
     vm: Arriving,
 }
@@ -35,19 +34,18 @@ struct Arriving {
 }
 
 impl Incoming {
-    pub(super) fn new(connection: Connection, peer: String) -> Self {
+    pub(super) fn new(link: Link) -> Self {
+        let peer = link.peer().to_string();
         let params = TargetParams { boot: boot_id(), tuning: tuning(), hz: tsc::hz() };
         let target = Target::new(params, tsc::read());
-        Self { peer, connection, target, vm: Arriving::default() }
+        Self { peer, link: Some(link), target, vm: Arriving::default() }
     }
 
     /// Works for a bounded time; false once it is over.
     pub(super) fn poll(&mut self) -> bool {
-        let Self { target, vm, connection, .. } = self;
-        let event = network::with_stack(|stack| {
-            let mut link = TcpLink::new(stack, *connection);
-            Ok(target.poll(tsc::read(), &mut link, vm))
-        });
+        let Self { target, vm, link: Some(link), .. } = self else { return false };
+        let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
+        let fault = link.fault_text();
         let name = self.target.hello().map_or(self.peer.as_str(), |hello| hello.vm_name.as_str());
         match event {
             Err(_) => return false,
@@ -77,10 +75,12 @@ impl Incoming {
                         log::warn!(target: "migrate", "migrate {name}: refused: {why}");
                     }
                     TargetOutcome::Failed(reason) => {
-                        log::error!(target: "migrate", "migrate {name}: failed: {reason}");
+                        log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault}");
                     }
                 }
-                close(self.connection);
+                if let Some(link) = self.link.take() {
+                    link.close();
+                }
                 return false;
             }
         }

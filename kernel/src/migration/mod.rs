@@ -6,14 +6,13 @@ mod outgoing;
 mod state;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
 use migrate::Tuning;
-use net::{Connection, Listener};
 use spin::Once;
 
-use crate::net as network;
+use crate::link::{self as links, Service};
 use crate::vm::{State, registry};
 use crate::{entropy, vm::Vm};
 use incoming::Incoming;
@@ -31,7 +30,6 @@ fn boot_id() -> [u8; 16] {
 /// All migrations of this host. CPU 0's management loop owns it.
 #[derive(Default)]
 pub(crate) struct Migrations {
-    listener: Option<Listener>,
     outgoing: Option<Outgoing>,
     incoming: alloc::vec::Vec<Incoming>,
 }
@@ -48,17 +46,6 @@ pub(crate) enum Ended {
 }
 
 impl Migrations {
-    /// Starts to take migrations on TCP `port`.
-    ///
-    /// # Errors
-    /// The stack's reason.
-    pub(crate) fn listen(&mut self, port: u16) -> Result<(), String> {
-        let listener = network::with_stack(|stack| stack.listen(port, MAX_INCOMING))
-            .map_err(|error| error.to_string())?;
-        self.listener = Some(listener);
-        Ok(())
-    }
-
     /// Begins to move a running VM, or to ask whether it could.
     ///
     /// # Errors
@@ -72,9 +59,8 @@ impl Migrations {
         if !check_only && state != State::Running {
             return Err(format!("vm {name} is {}, not running", state.name()));
         }
-        let connection = network::with_stack(|stack| stack.connect(*to.ip(), to.port()))
-            .map_err(|error| error.to_string())?;
-        self.outgoing = Some(Outgoing::new(vm, to, connection, check_only));
+        let dial = links::dial(Service::Migrate, to)?;
+        self.outgoing = Some(Outgoing::new(vm, dial, check_only));
         Ok(())
     }
 
@@ -99,17 +85,12 @@ impl Migrations {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = self.listener else { return };
-        if self.incoming.len() == MAX_INCOMING {
-            return;
-        }
-        let accepted = network::with_stack(|stack| {
-            Ok(stack.accept(listener)?.map(|connection| (connection, stack.peer(connection))))
-        });
-        if let Ok(Some((connection, peer))) = accepted {
-            let peer = peer.map_or_else(|| "?".to_string(), |(ip, port)| format!("{ip}:{port}"));
-            log::info!(target: "migrate", "connection from {peer}");
-            self.incoming.push(Incoming::new(connection, peer));
+        links::offer(Service::Migrate, Some(MAX_INCOMING - self.incoming.len()));
+        while self.incoming.len() < MAX_INCOMING
+            && let Some(link) = links::take(Service::Migrate)
+        {
+            log::info!(target: "migrate", "connection from {}", link.peer());
+            self.incoming.push(Incoming::new(link));
         }
     }
 }
@@ -119,10 +100,6 @@ const DEVICES: [&str; 9] = ["uart", "pic", "pit", "rtc", "pm", "chipset", "ioapi
 
 fn tuning() -> Tuning {
     Tuning::default()
-}
-
-fn close(connection: Connection) {
-    let _ = network::with_stack(|stack| stack.close(connection));
 }
 
 /// The machine of a VM as the protocol describes it.

@@ -9,26 +9,33 @@ use core::task::Poll;
 use migrate::{
     Hello, PAGE_BYTES, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm,
 };
-use net::Connection;
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
-use super::link::TcpLink;
-use super::{Ended, boot_id, close, shape, state, tuning};
+use super::{Ended, boot_id, shape, state, tuning};
 use crate::arch::tsc;
 use crate::entropy;
+use crate::link::{Dial, Link};
 use crate::net as network;
 use crate::vm::{State, Vm, registry, sched};
 
 /// A migration from this host.
 pub(super) struct Outgoing {
     to: SocketAddrV4,
-    connection: Connection,
-    source: Source,
+    stage: Stage,
     vm: Leaving,
+    check_only: bool,
     /// Host TSC ticks of all polls that encoded or sent something.
     work_ticks: u64,
     /// What [`network::busy_ticks`] was at the start.
     network_ticks: u64,
+}
+
+enum Stage {
+    /// The link is being made.
+    Dialling(Dial),
+    /// The migration is under way.
+    Moving { link: Link, source: alloc::boxed::Box<Source> },
+    Over,
 }
 
 /// The VM that leaves.
@@ -40,24 +47,31 @@ struct Leaving {
 }
 
 impl Outgoing {
-    pub(super) fn new(vm: Arc<Vm>, to: SocketAddrV4, connection: Connection, check_only: bool) -> Self {
+    pub(super) fn new(vm: Arc<Vm>, dial: Dial, check_only: bool) -> Self {
+        let to = dial.to();
+        let vm = Leaving { vm, to, stopped: false };
+        let stage = Stage::Dialling(dial);
+        Self { to, stage, vm, check_only, work_ticks: 0, network_ticks: network::busy_ticks() }
+    }
+
+    /// The protocol begins once there is a link.
+    fn source(&self) -> Source {
+        let vm = &self.vm.vm;
         let hello = Hello {
             migration: entropy::uuid(),
             vm_uuid: vm.uuid,
             boot: boot_id(),
             vm_name: vm.name.clone(),
-            check_only,
+            check_only: self.check_only,
         };
         let params = SourceParams {
             hello,
             policy: vm.policy.encode(),
-            shape: shape(&vm),
+            shape: shape(vm),
             tuning: tuning(),
             hz: tsc::hz(),
         };
-        let source = Source::new(params, tsc::read());
-        let vm = Leaving { vm, to, stopped: false };
-        Self { to, connection, source, vm, work_ticks: 0, network_ticks: network::busy_ticks() }
+        Source::new(params, tsc::read())
     }
 
     pub(super) fn vm(&self) -> &Vm {
@@ -70,16 +84,29 @@ impl Outgoing {
 
     /// Works for a bounded time; the answer is given once, when it is over.
     pub(super) fn poll(&mut self) -> Option<Ended> {
-        let Self { source, vm, connection, work_ticks, .. } = self;
-        let event = network::with_stack(|stack| {
-            let mut link = TcpLink::new(stack, *connection);
+        if let Stage::Dialling(dial) = &mut self.stage {
+            match dial.poll() {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(link)) => {
+                    self.stage = Stage::Moving { link, source: self.source().into() };
+                }
+                Poll::Ready(Err(why)) => {
+                    self.stage = Stage::Over;
+                    log::error!(target: "migrate", "migrate {}: failed: {why} (running here)", self.vm.vm.name);
+                    return Some(Ended::Failed(alloc::format!("{why} (running here)")));
+                }
+            }
+        }
+        let Self { stage: Stage::Moving { link, source }, vm, work_ticks, .. } = self else { return None };
+        let event = link.poll(|bound| {
             let (now, pages) = (tsc::read(), source.totals().pages);
-            let event = source.poll(now, &mut link, vm);
-            if link.sent != 0 || source.totals().pages != pages {
+            let event = source.poll(now, bound, vm);
+            if bound.sent() != 0 || source.totals().pages != pages {
                 *work_ticks += tsc::read() - now;
             }
-            Ok(event)
+            event
         });
+        let fault = link.fault_text();
         let name = &self.vm.vm.name;
         match event.ok()? {
             SourceEvent::Waiting | SourceEvent::Working => None,
@@ -96,7 +123,9 @@ impl Outgoing {
                 None
             }
             SourceEvent::Finished(outcome) => {
-                close(self.connection);
+                if let Stage::Moving { link, .. } = core::mem::replace(&mut self.stage, Stage::Over) {
+                    link.close();
+                }
                 if let SourceOutcome::Done(summary) = &outcome {
                     let network = network::busy_ticks() - self.network_ticks;
                     let data = summary.pages - summary.zero - summary.fill;
@@ -106,13 +135,14 @@ impl Outgoing {
                         self.work_ticks
                     );
                 }
-                Some(ended(name, outcome))
+                Some(ended(name, outcome, &fault))
             }
         }
     }
 }
 
-fn ended(name: &str, outcome: SourceOutcome) -> Ended {
+/// `fault` says what became of the link.
+fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
     match outcome {
         SourceOutcome::Done(summary) => {
             log::info!(target: "migrate", "migrate {name}: {summary}");
@@ -123,14 +153,14 @@ fn ended(name: &str, outcome: SourceOutcome) -> Ended {
             Ended::Done
         }
         SourceOutcome::Failed(reason) => {
-            log::error!(target: "migrate", "migrate {name}: failed: {reason} (running here)");
+            log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault} (running here)");
             match reason {
                 Reason::Refused(why) => Ended::Refused(why),
-                other => Ended::Failed(alloc::format!("{other} (running here)")),
+                other => Ended::Failed(alloc::format!("{other}{fault} (running here)")),
             }
         }
         SourceOutcome::Unknown(reason) => {
-            log::error!(target: "migrate", "migrate {name}: unknown: {reason} (paused here)");
+            log::error!(target: "migrate", "migrate {name}: unknown: {reason}{fault} (paused here)");
             Ended::Failed(alloc::format!(
                 "{reason}; vm {name} is paused here, and may run on the target: look there before `vm destroy` here"
             ))

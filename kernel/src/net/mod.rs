@@ -7,7 +7,6 @@ use core::fmt::{self, Write};
 use cmdline::{HostOptions, IpConfig};
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
 use spin::Mutex;
-use x86_64::instructions::random::RdRand;
 
 use crate::arch::pci::Function;
 use crate::arch::tsc;
@@ -46,8 +45,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     let (mac, link) = (card.mac(), card.link());
     log::info!(target: "net", "{} mac {mac} {link}", Place(function));
     let now_us = tsc::micros();
-    // For sequence numbers and local ports. RDRAND and TSC of emulators repeat; the stack mixes in the MAC.
-    entropy::add(RdRand::new().and_then(RdRand::get_u64).unwrap_or(0));
+    entropy::add_mac(&mac.0);
     let host = match Host::new(card, config, entropy::next(), now_us) {
         Ok(host) => host,
         Err(error) => {

@@ -1,0 +1,83 @@
+//! A link that this host asks for.
+
+use alloc::string::{String, ToString};
+use core::net::SocketAddrV4;
+use core::task::Poll;
+
+use net::Connection;
+use secure_link::{Initiator, Limit, LinkError, Security, Service, Session};
+
+use super::stream::{Link, Tcp};
+use crate::arch::tsc;
+use crate::net as network;
+
+/// How long the connection and its handshake may take, in milliseconds; connecting alone ends after 20 s.
+const DIAL_MS: u64 = 30_000;
+
+/// A link under way. It must be polled to its end, or given to [`Dial::cancel`].
+pub(crate) struct Dial {
+    connection: Connection,
+    to: SocketAddrV4,
+    initiator: Initiator,
+}
+
+impl Dial {
+    pub(super) fn new(service: Service, to: SocketAddrV4, security: &Security) -> Result<Self, String> {
+        let generator = super::keys::generator(security).map_err(|why| why.to_string())?;
+        let limit = Limit { hz: tsc::hz(), ms: DIAL_MS };
+        let initiator = Initiator::new(service, security, generator, limit, tsc::read())
+            .map_err(|error| error.to_string())?;
+        let connection = network::with_stack(|stack| stack.connect(*to.ip(), to.port()))
+            .map_err(|error| error.to_string())?;
+        Ok(Self { connection, to, initiator })
+    }
+
+    /// The other host.
+    pub(crate) fn to(&self) -> SocketAddrV4 {
+        self.to
+    }
+
+    /// Goes on; the answer is given once.
+    ///
+    /// # Errors
+    /// Why there is no link, in words.
+    pub(crate) fn poll(&mut self) -> Poll<Result<Link, String>> {
+        let (connection, initiator) = (self.connection, &mut self.initiator);
+        let polled = network::with_stack(|stack| {
+            // What TCP knows is more than "cut".
+            let state = stack.connection_state(connection);
+            Ok((initiator.poll(tsc::read(), &mut Tcp::new(stack, connection)), state))
+        });
+        let (outcome, state) = match polled {
+            Ok((Poll::Pending, _)) => return Poll::Pending,
+            Ok((Poll::Ready(outcome), state)) => (outcome, state),
+            Err(error) => return Poll::Ready(Err(error.to_string())),
+        };
+        Poll::Ready(match (outcome, state) {
+            (Ok(session), _) => self.established(session),
+            (Err(LinkError::Cut), Err(error)) => self.failed(error.to_string()),
+            (Err(error), _) => self.failed(error.to_string()),
+        })
+    }
+
+    fn established(&self, session: Session) -> Result<Link, String> {
+        let link = Link::new(self.connection, session, self.to);
+        match super::meet(&link) {
+            Ok(()) => Ok(link),
+            Err(why) => {
+                link.close();
+                Err(why)
+            }
+        }
+    }
+
+    fn failed(&self, why: String) -> Result<Link, String> {
+        let _ = network::with_stack(|stack| stack.close(self.connection));
+        Err(why)
+    }
+
+    /// Gives the attempt up.
+    pub(crate) fn cancel(self) {
+        let _ = network::with_stack(|stack| stack.abort(self.connection));
+    }
+}

@@ -1,0 +1,139 @@
+//! A TCP connection of the host's stack, with and without the keyed link on top.
+
+use alloc::string::String;
+use core::net::SocketAddrV4;
+
+use net::{Connection, ConnectionState, NetError, Stack};
+use secure_link::{ByteStream, LinkError, PublicKey, Service, Session};
+
+use crate::net as network;
+
+/// A connection, borrowed for one poll.
+pub(super) struct Tcp<'a> {
+    stack: &'a mut Stack,
+    connection: Connection,
+    sent: usize,
+}
+
+impl<'a> Tcp<'a> {
+    pub(super) fn new(stack: &'a mut Stack, connection: Connection) -> Self {
+        Self { stack, connection, sent: 0 }
+    }
+}
+
+impl ByteStream for Tcp<'_> {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        self.stack.receive(self.connection, buf).unwrap_or(0)
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        let taken = self.stack.send(self.connection, data).unwrap_or(0);
+        self.sent += taken;
+        taken
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(
+            self.stack.connection_state(self.connection),
+            Ok(ConnectionState::Connecting | ConnectionState::Open | ConnectionState::Closing)
+        )
+    }
+}
+
+/// An established link to another host. It must be given to [`Link::close`] in the end.
+pub(crate) struct Link {
+    connection: Connection,
+    session: Session,
+    peer: SocketAddrV4,
+}
+
+impl Link {
+    pub(super) fn new(connection: Connection, session: Session, peer: SocketAddrV4) -> Self {
+        Self { connection, session, peer }
+    }
+
+    /// The other host.
+    pub(crate) fn peer(&self) -> SocketAddrV4 {
+        self.peer
+    }
+
+    /// What it is for.
+    pub(crate) fn service(&self) -> Service {
+        self.session.service()
+    }
+
+    /// The other host's key; none on an insecure link.
+    pub(crate) fn peer_key(&self) -> Option<PublicKey> {
+        self.session.peer()
+    }
+
+    /// What ended the link before its time.
+    pub(crate) fn fault(&self) -> Option<&LinkError> {
+        self.session.fault()
+    }
+
+    /// Lets `f` receive and send; nothing blocks. What is sent leaves with the next poll of the network.
+    ///
+    /// # Errors
+    /// The host has no network any more.
+    pub(crate) fn poll<R>(&mut self, f: impl FnOnce(&mut Bound<'_, '_>) -> R) -> Result<R, NetError> {
+        network::with_stack(|stack| {
+            let stream = Tcp::new(stack, self.connection);
+            let mut bound = Bound { session: &mut self.session, stream };
+            let result = f(&mut bound);
+            bound.session.flush(&mut bound.stream);
+            Ok(result)
+        })
+    }
+
+    /// Ends the link in order. What was sent is still delivered.
+    pub(crate) fn close(self) {
+        super::close(self);
+    }
+
+    /// Says that nothing follows; true once everything has been handed to TCP.
+    pub(super) fn finish(&mut self) -> bool {
+        self.poll(|bound| {
+            bound.session.close(&mut bound.stream);
+            bound.session.flush(&mut bound.stream) || !bound.stream.is_open()
+        })
+        .unwrap_or(true)
+    }
+
+    pub(super) fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// The fault, if there is one, as an addition to a reason.
+    pub(crate) fn fault_text(&self) -> String {
+        self.fault().map_or_else(String::new, |fault| alloc::format!(" ({fault})"))
+    }
+}
+
+/// A link while it is polled.
+pub(crate) struct Bound<'a, 'b> {
+    session: &'a mut Session,
+    stream: Tcp<'b>,
+}
+
+impl Bound<'_, '_> {
+    /// Takes bytes that have arrived; 0 where none are there now.
+    pub(crate) fn recv(&mut self, buf: &mut [u8]) -> usize {
+        self.session.recv(&mut self.stream, buf)
+    }
+
+    /// Queues as many bytes as there is room for and says how many.
+    pub(crate) fn send(&mut self, data: &[u8]) -> usize {
+        self.session.send(&mut self.stream, data)
+    }
+
+    /// Whether the link stands in both directions.
+    pub(crate) fn is_open(&self) -> bool {
+        self.session.is_open(&self.stream)
+    }
+
+    /// Bytes that TCP took in this poll.
+    pub(crate) fn sent(&self) -> usize {
+        self.stream.sent
+    }
+}
