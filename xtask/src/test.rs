@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Run the slow cases too.
     #[arg(long)]
     all: bool,
+    /// Run a whole matrix, and print it: `levels`, each host model at each CPU level it can give.
+    #[arg(long, value_name = "NAME", value_parser = ["levels"])]
+    matrix: Option<String>,
     /// Only cases whose name contains this text; leaves the crates' own tests out.
     #[arg(value_name = "TEXT")]
     only: Option<String>,
@@ -27,7 +30,11 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let chosen = |name: &str| args.only.as_deref().is_none_or(|text| name.contains(text));
-    let wanted = |case: &suite::Case| chosen(&case.name) && (args.all || args.only.is_some() || !case.slow);
+    let matrix = args.matrix.as_ref().map(|name| format!("matrix-{name}/"));
+    let wanted = |case: &suite::Case| match &matrix {
+        Some(prefix) => case.name.starts_with(prefix) && chosen(&case.name),
+        None => chosen(&case.name) && (args.all || args.only.is_some() || !case.slow),
+    };
     let cases: Vec<_> = suite::cases().into_iter().filter(wanted).collect();
     if args.list {
         for case in &cases {
@@ -36,7 +43,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let started = Instant::now();
-    let mut totals = if args.only.is_some() { Totals::default() } else { crate_tests()? };
+    let mut totals = if args.only.is_some() || matrix.is_some() { Totals::default() } else { crate_tests()? };
     if !cases.is_empty() {
         tools::build()?;
         guest::debian()?;

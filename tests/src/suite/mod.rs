@@ -4,6 +4,7 @@ mod boot;
 mod demo_guest;
 mod guests;
 mod image;
+mod levels;
 mod linux;
 mod migrate;
 mod network;
@@ -69,6 +70,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(boot::cases());
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
+    cases.extend(levels::cases());
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());

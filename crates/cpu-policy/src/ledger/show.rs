@@ -96,8 +96,12 @@ impl Ledger {
                     }
                     object.field("means", row.means.word())?;
                     object.field("by", Shown(row.means))?;
-                    object.field("exception", row.means.exception())?;
-                    object.field("remains", &*row.remains)?;
+                    if let Some(exception) = row.means.exception() {
+                        object.field("exception", exception)?;
+                    }
+                    if !row.remains.is_empty() {
+                        object.field("remains", &*row.remains)?;
+                    }
                     object.field("hole", row.is_hole())
                 })?;
             }
