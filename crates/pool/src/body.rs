@@ -52,10 +52,10 @@ pub struct Beat {
 /// REFUSE.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
-pub struct Refuse {
+pub(crate) struct Refuse {
     /// Why, for people.
     #[n(0)]
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// A running VM.
@@ -147,8 +147,7 @@ pub(crate) fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, usize>
 
 impl Hello {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Refusal> {
-        let hello: Self =
-            decode(bytes).map_err(|at| WireError::Body { kind: Kind::Hello.name(), at })?;
+        let hello: Self = decode(bytes).map_err(|at| WireError::Body { kind: Kind::Hello.name(), at })?;
         let bad = |why| Refusal::Record { name: "?".to_string(), why };
         check_name("host", &hello.name).map_err(bad)?;
         if let Some(pool) = &hello.pool {
@@ -198,5 +197,9 @@ pub fn is_name(name: &str) -> bool {
 
 pub(crate) fn check_software(text: &str) -> Result<(), RecordError> {
     let fits = text.len() <= MAX_SOFTWARE && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    if fits { Ok(()) } else { Err(RecordError::Range { what: "software version, bytes", value: text.len() as u64 }) }
+    if fits {
+        Ok(())
+    } else {
+        Err(RecordError::Range { what: "software version, bytes", value: text.len() as u64 })
+    }
 }

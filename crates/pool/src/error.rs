@@ -19,7 +19,9 @@ pub enum WireError {
     #[error("unknown flags {0:#x}")]
     Flags(u32),
     /// No common version.
-    #[error("peer speaks versions {oldest} to {newest} of the pool protocol, this host {OLDEST_VERSION} to {VERSION}")]
+    #[error(
+        "peer speaks versions {oldest} to {newest} of the pool protocol, this host {OLDEST_VERSION} to {VERSION}"
+    )]
     Version {
         /// Oldest of the peer.
         oldest: u16,
@@ -143,8 +145,11 @@ pub enum Refusal {
     #[error("record is malformed at byte {0}")]
     RecordMalformed(usize),
     /// The peer's own reason.
-    #[error("{0}")]
+    #[error("it says: {0}")]
     Theirs(String),
+    /// The address is this host's own.
+    #[error("this is the host itself")]
+    Itself,
     /// The connection ended, or never began.
     #[error("no connection")]
     Closed,

@@ -122,9 +122,10 @@ impl Member {
 }
 
 fn vms(record: &Record) -> Result<(Vec<GuestPolicy>, Vec<RunningVm>), RecordError> {
-    for (what, count, most) in
-        [("number of VMs", record.vms.len(), MAX_VMS), ("number of policies", record.policies.len(), MAX_GUEST_POLICIES)]
-    {
+    for (what, count, most) in [
+        ("number of VMs", record.vms.len(), MAX_VMS),
+        ("number of policies", record.policies.len(), MAX_GUEST_POLICIES),
+    ] {
         if count > most {
             return Err(RecordError::Range { what, value: count as u64 });
         }

@@ -1,7 +1,6 @@
 //! The records of all hosts: a map that members bring to the same content in whatever order records come.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use xxhash_rust::xxh64::{Xxh64, xxh64};
@@ -23,7 +22,6 @@ pub(crate) struct Entry {
     pub(crate) stamp: Stamp,
     /// As its host wrote it, so that it is the same for all.
     pub(crate) bytes: Vec<u8>,
-    pub(crate) name: String,
     pub(crate) state: u8,
     /// Of a host that is a member.
     pub(crate) member: Option<Member>,
@@ -47,6 +45,7 @@ pub(crate) enum Merged {
 #[derive(Default)]
 pub(crate) struct Set {
     entries: BTreeMap<HostId, Entry>,
+    digest: u64,
 }
 
 impl Entry {
@@ -67,7 +66,7 @@ impl Entry {
             }
         };
         let stamp = Stamp { version: record.version, hash: xxh64(bytes, 0) };
-        let entry = Self { stamp, bytes: bytes.to_vec(), name: record.name, state: record.state, member };
+        let entry = Self { stamp, bytes: bytes.to_vec(), state: record.state, member };
         Ok((HostId(record.id), entry))
     }
 }
@@ -102,11 +101,13 @@ impl Set {
                 None => break,
             };
         }
+        self.digest = self.compute_digest();
     }
 
     /// Keeps only `id`.
     pub(crate) fn retain_only(&mut self, id: HostId) {
         self.entries.retain(|other, _| *other == id);
+        self.digest = self.compute_digest();
     }
 
     pub(crate) fn get(&self, id: HostId) -> Option<&Entry> {
@@ -129,6 +130,10 @@ impl Set {
 
     /// Equal for equal sets.
     pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    fn compute_digest(&self) -> u64 {
         let mut hash = Xxh64::new(0);
         for (id, entry) in &self.entries {
             hash.update(&id.0);

@@ -1,0 +1,46 @@
+//! Feature names as people read them: whole families by one word.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use cpu_policy::{Baseline, Cost, FeatureSet};
+
+/// Beginnings of names that belong together.
+const FAMILIES: &[&str] = &["AVX512", "AMX", "CET_", "SGX", "PT_", "KL_", "XSAVE"];
+
+/// The names of `gone`; a family of which nothing is left in `kept` by its beginning and `*`.
+pub(crate) fn names(gone: FeatureSet, kept: FeatureSet) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for feature in gone.iter() {
+        let name = feature.name();
+        let of = |family: &&&str| name.starts_with(**family);
+        let whole = FAMILIES.iter().find(of).filter(|family| {
+            let members = |set: FeatureSet| set.iter().filter(|f| f.name().starts_with(**family)).count();
+            members(gone) > 1 && members(kept) == 0
+        });
+        let text = whole.map_or_else(|| name.to_string(), |family| format!("{family}*"));
+        if !out.contains(&text) {
+            out.push(text);
+        }
+    }
+    out
+}
+
+/// `removes CLWB, AVX512*; physical address width 46 to 40`, or `nothing`.
+pub(crate) fn cost(cost: &Cost, pool: &Baseline) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (verb, set, kept) in
+        [("removes", cost.removes, pool.guest_features()), ("announces", cost.announces, FeatureSet::EMPTY)]
+    {
+        if !set.is_empty() {
+            parts.push(format!("{verb} {}", names(set, kept).join(", ")));
+        }
+    }
+    for (name, width) in [("physical", cost.phys_bits), ("linear", cost.linear_bits)] {
+        if let Some((without, with)) = width {
+            parts.push(format!("{name} address width {without} to {with}"));
+        }
+    }
+    if parts.is_empty() { "nothing".to_string() } else { parts.join("; ") }
+}

@@ -1,0 +1,111 @@
+//! What this host says of itself.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+
+use cpu_policy::HostPolicy;
+use minicbor::bytes::ByteVec;
+
+use crate::body::{self, Record, VmEntry};
+use crate::error::Refusal;
+use crate::limits::{MAX_BODY, MAX_GUEST_POLICIES, MAX_VMS};
+use crate::member::{HostId, LEFT, PRESENT};
+use crate::set::Entry;
+use crate::tsc::Tsc;
+
+/// What does not change while a host runs.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The machine.
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// Drawn when it started.
+    pub boot: [u8; 16],
+    /// Its software, for people.
+    pub software: String,
+    /// Its CPU.
+    pub policy: HostPolicy,
+    /// Its clock.
+    pub tsc: Tsc,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+/// What does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// Where it takes links.
+    pub address: Option<SocketAddrV4>,
+    /// It takes VMs that come.
+    pub accepts: bool,
+    /// Memory that no VM has, in MiB.
+    pub free_mib: u64,
+    /// The VMs that run, with their encoded policies.
+    pub vms: Vec<(String, Vec<u8>)>,
+}
+
+impl Own {
+    /// The record of this host; one that left says no more than who it is.
+    ///
+    /// # Errors
+    /// What the others would say of it.
+    pub(crate) fn record(&self, version: u64, status: Option<&Status>) -> Result<Entry, Refusal> {
+        let empty = || ByteVec::from(Vec::new());
+        let mut record = Record {
+            id: self.id.0,
+            version,
+            state: LEFT,
+            name: self.name.clone(),
+            boot: self.boot,
+            ip: [0; 4],
+            port: 0,
+            software: String::new(),
+            policy: empty(),
+            tsc_hz: 0,
+            scaling: false,
+            memory_mib: 0,
+            free_mib: 0,
+            accepts: false,
+            policies: Vec::new(),
+            vms: Vec::new(),
+            more: 0,
+        };
+        if let Some(status) = status {
+            self.fill(&mut record, status);
+        }
+        Entry::read(&body::encode(&record)).map(|(_, entry)| entry)
+    }
+
+    fn fill(&self, record: &mut Record, status: &Status) {
+        record.state = PRESENT;
+        if let Some(address) = status.address {
+            record.ip = address.ip().octets();
+            record.port = address.port();
+        }
+        record.software.clone_from(&self.software);
+        record.policy = ByteVec::from(self.policy.encode());
+        (record.tsc_hz, record.scaling) = (self.tsc.hz, self.tsc.scaling);
+        record.memory_mib = self.memory_mib;
+        record.free_mib = status.free_mib.min(self.memory_mib);
+        record.accepts = status.accepts;
+        // What does not fit is counted: a message has its limit.
+        let mut room = MAX_BODY / 2;
+        for (name, policy) in &status.vms {
+            let known = record.policies.iter().position(|p| **p == *policy);
+            let policy_fits =
+                known.is_some() || record.policies.len() < MAX_GUEST_POLICIES && policy.len() < room;
+            if !policy_fits || record.vms.len() == MAX_VMS {
+                record.more = record.more.saturating_add(1);
+                continue;
+            }
+            let number = known.unwrap_or_else(|| {
+                room -= policy.len();
+                record.policies.push(ByteVec::from(policy.clone()));
+                record.policies.len() - 1
+            });
+            record.vms.push(VmEntry { name: name.clone(), policy: number as u32 });
+        }
+    }
+}
