@@ -8,7 +8,10 @@ use crate::hub::{Hub, host_mac};
 use crate::image::{self, Module, Protocol};
 use crate::paths;
 use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The console's prompt.
@@ -100,6 +103,36 @@ impl Platform {
     }
 }
 
+/// How a host's links are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKey {
+    /// By the pool key of this run of the bench.
+    Pool,
+    /// By another key, 64 hexadecimal digits.
+    Other(String),
+    /// As the boot line's further options say; it gets a seed all the same.
+    Unset,
+    /// As they say, the seed included.
+    Operator,
+}
+
+/// 32 fresh random bytes in hexadecimal.
+pub fn random_hex() -> Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The pool key of all hosts that this process starts.
+fn pool_key() -> Result<String> {
+    static KEY: OnceLock<String> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key.clone());
+    }
+    let key = random_hex()?;
+    Ok(KEY.get_or_init(|| key).clone())
+}
+
 /// An emulated machine that boots Flexvisor.
 #[derive(Clone, Debug)]
 pub struct HostSpec {
@@ -115,6 +148,8 @@ pub struct HostSpec {
     pub mem_mib: u32,
     /// Boot options beyond those that the other fields give.
     pub options: Vec<String>,
+    /// How its links to other hosts are secured.
+    pub link: LinkKey,
     /// The VM that COM2 belongs to.
     pub guest_console: Option<String>,
     /// The machine has a COM2 also where no VM owns it.
@@ -135,6 +170,7 @@ impl HostSpec {
             ips: IPS,
             mem_mib: 512,
             options: Vec::new(),
+            link: LinkKey::Pool,
             guest_console: None,
             second_port: false,
             vms: Vec::new(),
@@ -168,10 +204,21 @@ impl HostSpec {
         words.join(" ")
     }
 
+    /// Key and seed for one start: never the same seed twice.
+    fn secrets(&self) -> Result<String> {
+        let key = match &self.link {
+            LinkKey::Pool => format!(" key={}", pool_key()?),
+            LinkKey::Other(key) => format!(" key={key}"),
+            LinkKey::Unset => String::new(),
+            LinkKey::Operator => return Ok(String::new()),
+        };
+        Ok(format!("{key} seed={}", random_hex()?))
+    }
+
     /// Writes the boot image.
     pub fn image(&self, out: &Path) -> Result<()> {
         let modules = self.vms.iter().flat_map(VmSpec::modules).collect();
-        let (kernel, cmdline) = (self.hypervisor.clone(), self.boot_line());
+        let (kernel, cmdline) = (self.hypervisor.clone(), self.boot_line() + &self.secrets()?);
         image::build(&image::Spec { protocol: Protocol::Multiboot2, kernel, cmdline, modules }, out)
     }
 

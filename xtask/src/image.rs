@@ -4,7 +4,7 @@ use crate::tools;
 use anyhow::Result;
 use std::path::PathBuf;
 use testbench::guest;
-use testbench::host::{HostSpec, VmSpec};
+use testbench::host::{HostSpec, LinkKey, VmSpec};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +25,8 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<u8> {
     tools::build()?;
     let mut host = HostSpec::new("image", "");
+    // A seed in an image would be used again with each boot, and a key is the operator's to give.
+    host.link = LinkKey::Operator;
     host.options = args.options.split_whitespace().map(str::to_string).collect();
     if let Some(level) = &args.linux {
         let linux = guest::debian()?;
