@@ -1,6 +1,6 @@
 //! The checks of a policy that came from outside.
 
-use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, Place, Reg};
+use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, PLATFORM_INFO, Place, Reg};
 use crate::msr::{MsrClass, MsrValues, RULES};
 use crate::policy::{GuestPolicy, Shape, check_shape};
 use crate::render::{VENDOR, xsave_rows};
@@ -11,6 +11,8 @@ const REGS: [Reg; 4] = [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx];
 const MAX_NAME: usize = 32;
 /// HTT: follows from the number of vCPUs.
 const HTT: u64 = 1 << 28;
+/// CPUID faulting, in MSR_PLATFORM_INFO.
+const FAULTING: u64 = 1 << 31;
 const LEAF1_EDX: Place = Place::Cpuid { leaf: 1, subleaf: 0, reg: Reg::Edx };
 
 pub(crate) fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
@@ -71,6 +73,8 @@ fn features(table: &CpuidTable, values: &MsrValues) -> Result<FeatureSet, Decode
         let bits = match row.place {
             Place::Cpuid { leaf, subleaf, reg } => u64::from(table.reg(leaf, subleaf, reg)),
             Place::Msr(index) if index == ARCH_CAPABILITIES => values.get(index).unwrap_or(0),
+            // The rest of it is ratios.
+            Place::Msr(index) if index == PLATFORM_INFO => values.get(index).unwrap_or(0) & FAULTING,
             Place::Msr(_) => 0,
         };
         if place != Some(row.place) {

@@ -56,6 +56,8 @@ pub enum MsrKind {
     GsBase,
     /// IA32_KERNEL_GS_BASE.
     KernelGsBase,
+    /// MSR_MISC_FEATURES_ENABLES; bit 0 turns CPUID faulting on.
+    MiscFeatures,
     /// IA32_SPEC_CTRL.
     SpecCtrl,
     /// IA32_PRED_CMD, write-only.
@@ -180,6 +182,7 @@ pub static RULES: &[MsrRule] = &[
     fixed(0xfe, "IA32_MTRRCAP", Some(Feature::Mtrr), Valid::ReadOnly),
     fixed(ARCH_CAPABILITIES, "IA32_ARCH_CAPABILITIES", Some(Feature::ArchCapabilities), Valid::ReadOnly),
     kept(0x10b, "IA32_FLUSH_CMD", MsrKind::FlushCmd, Feature::L1dFlush, Valid::Mask(1)),
+    kept(0x140, "MSR_MISC_FEATURES_ENABLES", MsrKind::MiscFeatures, Feature::CpuidFaulting, Valid::Mask(1)),
     pass(0x174, "IA32_SYSENTER_CS", MsrKind::SysenterCs, Feature::Sep, Valid::Mask(0xffff_ffff)),
     pass(0x175, "IA32_SYSENTER_ESP", MsrKind::SysenterEsp, Feature::Sep, Valid::Canonical),
     pass(0x176, "IA32_SYSENTER_EIP", MsrKind::SysenterEip, Feature::Sep, Valid::Canonical),
@@ -252,7 +255,7 @@ impl MsrValues {
             PLATFORM_INFO => {
                 // Ratios of TSC to the 100 MHz bus: maximum and minimum.
                 let ratio = (tsc_hz / 100_000_000).clamp(1, 0xff);
-                ratio << 8 | ratio << 40
+                ratio << 8 | ratio << 40 | features.bits(Place::Msr(PLATFORM_INFO))
             }
             0xfe => MTRRCAP,
             ARCH_CAPABILITIES => features.bits(Place::Msr(ARCH_CAPABILITIES)),

@@ -62,6 +62,7 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::FsBase => vmcs.read(field::GUEST_FS_BASE),
         MsrKind::SpecCtrl => vcpu.context.spec_ctrl(),
         MsrKind::PredCmd | MsrKind::FlushCmd => return None, // write-only
+        MsrKind::MiscFeatures => return None,
         MsrKind::GsBase => vmcs.read(field::GUEST_GS_BASE),
         // Live in the hardware; they exit only where the bitmap was not told to let them pass.
         MsrKind::TscAux
@@ -120,6 +121,7 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
         MsrKind::Pat => vmcs.write(field::GUEST_IA32_PAT, value),
         MsrKind::FsBase => vmcs.write(field::GUEST_FS_BASE, value),
         MsrKind::SpecCtrl => vcpu.context.set_spec_ctrl(value),
+        MsrKind::MiscFeatures => return GENERAL_PROTECTION,
         MsrKind::GsBase => vmcs.write(field::GUEST_GS_BASE, value),
         MsrKind::TscAux
         | MsrKind::Star

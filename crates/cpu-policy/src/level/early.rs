@@ -106,9 +106,9 @@ pub(super) static IVYBRIDGE: Level = Level {
     max_leaf: 0xd,
     phys_bits: 40,
     base: Some(&SANDYBRIDGE),
-    adds: FeatureSet::of(&[F16c, Rdrand, Fsgsbase, Smep, Erms]),
+    adds: FeatureSet::of(&[F16c, Rdrand, Fsgsbase, Smep, Erms, CpuidFaulting]),
     drops: FeatureSet::EMPTY,
-    hides: FeatureSet::of(&[PpinCap, CpuidFaulting]),
+    hides: FeatureSet::of(&[PpinCap]),
     caches: cache::SANDYBRIDGE,
 };
 

@@ -52,7 +52,7 @@ macro_rules! msr_rows {
             28 ProgrammableRatio "PROGRAMMABLE_RATIO_LIMIT" "" Hidden [];
             29 ProgrammableTdp "PROGRAMMABLE_TDP_LIMIT" "" Hidden [];
             30 ProgrammableTj "PROGRAMMABLE_TJ_OFFSET" "" Hidden [];
-            31 CpuidFaulting "CPUID_FAULTING" "cpuid_fault" Hidden [Msr];
+            31 CpuidFaulting "CPUID_FAULTING" "cpuid_fault" Emulated [Msr];
             37 TimedMwait "TIMED_MWAIT" "" Hidden [Monitor];
         }
         Place::Msr(MISC_ENABLE) => {

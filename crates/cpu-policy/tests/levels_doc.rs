@@ -1,0 +1,181 @@
+//! `docs/cpu-levels.md`, made from the tables.
+
+use std::fmt::Write;
+
+use cpu_policy::{
+    COMPONENTS, Cache, CacheKind, FEATURES, FeatureSet, HIDDEN_COMPONENTS, Kind, LEVELS, Level, MXCSR_MASK,
+    Place, Polarity,
+};
+
+const INTRO: &str = "\
+# CPU levels and features
+
+<!-- Made from the tables in crates/cpu-policy; `UPDATE_DOCS=1 cargo test -p cpu-policy` writes it anew. -->
+
+What each level gives a guest, and every feature bit that the hypervisor knows. [cpu-policy.md](cpu-policy.md) gives the
+rules and the reasons.
+
+## The levels
+
+Oldest generation first. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
+level, `NAME-vN` that one; all are version 1.
+
+";
+
+const SETS: &str = "
+### What each adds, drops, hides
+
+Hidden is what the silicon of the generation brought and the level leaves out: it is not virtualised, not in every part
+of the generation, or not in the emulated ones.
+
+";
+
+const FEATURE_TABLES: &str = "
+## The features
+
+Kind: **native**, a guest may have it where the hardware does; **emulated**, the hypervisor provides it whatever the
+hardware does; **hidden**, no guest has it; **restriction**, a loss that a guest must be told of before it runs on a host
+that has it; **derived**, from the guest's registers or topology, or the same for all guests. A pool gives what all hosts have
+of the first two and tells of what any host has of the restrictions. Levels are counted without their `-tsx` variants.
+
+";
+
+fn list(set: FeatureSet) -> String {
+    let names: Vec<_> = set.iter().map(|feature| feature.name()).collect();
+    if names.is_empty() { "-".into() } else { names.join(", ") }
+}
+
+fn size(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+}
+
+fn caches(caches: &[Cache]) -> String {
+    let name = |cache: &Cache| match cache.kind {
+        CacheKind::Data => "L1d".to_string(),
+        CacheKind::Instruction => "L1i".into(),
+        CacheKind::Unified => format!("L{}", cache.level),
+    };
+    let one = |cache: &Cache| format!("{} {} {}-way", name(cache), size(cache.bytes()), cache.ways);
+    caches.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn levels(page: &mut String) {
+    page.push_str("| level | builds on | stands for | signature | highest leaf | physical bits | caches |\n");
+    page.push_str("|---|---|---|---|---|---|---|\n");
+    for level in LEVELS {
+        let base = level.base.map_or("-", |base| base.name);
+        let Level { name, series, signature, max_leaf, phys_bits, .. } = level;
+        let caches = caches(level.caches);
+        let row =
+            format!("| {name} | {base} | {series} | {signature:X} | {max_leaf:X} | {phys_bits} | {caches} |");
+        writeln!(page, "{row}").unwrap();
+    }
+    page.push_str(SETS);
+    page.push_str("| level | adds | drops | hides |\n|---|---|---|---|\n");
+    for level in LEVELS.iter().filter(|level| !level.has_tsx()) {
+        let [adds, drops, hides] = [level.adds, level.drops, level.hides].map(list);
+        writeln!(page, "| {} | {adds} | {drops} | {hides} |", level.name).unwrap();
+    }
+    page.push_str("\nThe variants with TSX:\n\n| level | adds |\n|---|---|\n");
+    for level in LEVELS.iter().filter(|level| level.has_tsx()) {
+        writeln!(page, "| {} | {} |", level.name, list(level.adds)).unwrap();
+    }
+}
+
+/// The first and last level of each run of levels that has the feature.
+fn given_by(feature: cpu_policy::Feature) -> String {
+    let plain: Vec<_> = LEVELS.iter().filter(|level| !level.has_tsx()).collect();
+    let has = |at: usize| plain.get(at).is_some_and(|level| level.features().contains(feature));
+    let mut runs = Vec::new();
+    for at in (0..plain.len()).filter(|at| has(*at) && (*at == 0 || !has(at - 1))) {
+        let last = (at..plain.len()).take_while(|at| has(*at)).last().unwrap_or(at);
+        runs.push(match (at, last) {
+            (0, last) if last + 1 == plain.len() => "all".to_string(),
+            (first, last) if last + 1 == plain.len() => format!("from {}", plain[first].name),
+            (first, last) if first == last => plain[first].name.into(),
+            (first, last) => format!("{} to {}", plain[first].name, plain[last].name),
+        });
+    }
+    if runs.is_empty() && LEVELS.iter().any(|level| level.features().contains(feature)) {
+        return "`-tsx`".into();
+    }
+    if runs.is_empty() { "-".into() } else { runs.join(", ") }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Native => "native",
+        Kind::Emulated => "emulated",
+        Kind::Hidden => "hidden",
+        Kind::Restriction => "restriction",
+        Kind::Derived => "derived",
+    }
+}
+
+fn features(page: &mut String) {
+    let mut places: Vec<Place> = Vec::new();
+    for row in FEATURES {
+        if places.last() != Some(&row.place) {
+            places.push(row.place);
+        }
+    }
+    for place in places {
+        writeln!(page, "### {place}\n").unwrap();
+        page.push_str("| bit | name | Linux | kind | needs | levels |\n|---|---|---|---|---|---|\n");
+        for row in FEATURES.iter().filter(|row| row.place == place) {
+            let needs: Vec<_> = row.needs.iter().map(|need| need.name()).collect();
+            let (needs, levels) = (needs.join(", "), given_by(row.feature));
+            let kind = kind(row.kind);
+            let row = format!("| {} | {} | {} | {kind} | {needs} | {levels} |", row.bit, row.name, row.linux);
+            // Markdown lint: no trailing or double blanks in empty cells.
+            writeln!(page, "{}", row.replace("|  |", "| |")).unwrap();
+        }
+        page.push('\n');
+    }
+}
+
+fn states(page: &mut String) {
+    page.push_str("## XSAVE state components\n\n");
+    page.push_str("| bit | component | bytes | offset | aligned | comes with | offered |\n|---|---|---|---|---|---|---|\n");
+    let mut all: Vec<_> = COMPONENTS.iter().map(|c| (c, "yes")).collect();
+    all.extend(HIDDEN_COMPONENTS.iter().map(|c| (c, "no")));
+    all.sort_by_key(|(c, _)| c.bit);
+    for (c, offered) in all {
+        let offset = if c.supervisor() { "IA32_XSS".into() } else { c.offset.to_string() };
+        let aligned = if c.align64 { "64" } else { "no" };
+        let row = format!(
+            "| {} | {} | {} | {offset} | {aligned} | {} | {offered} |",
+            c.bit,
+            c.name,
+            c.size,
+            c.feature.name()
+        );
+        writeln!(page, "{row}").unwrap();
+    }
+    writeln!(page, "\nMXCSR_MASK is {MXCSR_MASK:08X} at every level, as on every CPU with 64-bit mode.")
+        .unwrap();
+}
+
+fn markdown() -> String {
+    let mut page = String::from(INTRO);
+    levels(&mut page);
+    page.push_str(FEATURE_TABLES);
+    features(&mut page);
+    states(&mut page);
+    page
+}
+
+#[test]
+fn documentation_is_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cpu-levels.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, markdown()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page == markdown(), "docs/cpu-levels.md is stale: UPDATE_DOCS=1 cargo test -p cpu-policy");
+    for level in LEVELS {
+        assert!(page.contains(&format!("\n| {} | ", level.name)), "{}", level.name);
+    }
+    let losses = FeatureSet::matching(|feature| feature.polarity() == Polarity::Restriction);
+    assert_eq!(page.matches("| restriction |").count(), losses.iter().count());
+}
