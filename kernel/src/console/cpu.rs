@@ -1,24 +1,34 @@
 //! `cpu` and its questions.
 
-use core::fmt::Write;
-use shell::{CpuAbout, Failure, Output};
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use cpu_policy::{Dump, HostPolicy, Level, LevelList, Sense, Subject, diff};
+use shell::{Code, CpuAbout, Failure, Output};
 
 use super::commands::find;
 use super::{Out, flex, ledger, mitigations};
 use crate::arch::{cpu, tsc};
 use crate::policy;
-use crate::vm::Vm;
+use crate::vm::{Vm, registry};
 use crate::vmx::host;
+
+/// What this host is called among the names of levels, VMs and members.
+const HERE: &str = "here";
 
 pub(super) fn about(about: CpuAbout<'_>, output: Output) -> Result<(), Failure> {
     match about {
+        CpuAbout::Levels => levels(output),
+        CpuAbout::Show(subject) => show(subject.unwrap_or(HERE), output),
+        CpuAbout::Diff(one, other) => compare(one, other, output),
+        CpuAbout::Check { vm, host } => check(find(vm)?.as_ref(), host, output),
+        CpuAbout::Dump(host) => dump(host.unwrap_or(HERE)),
         CpuAbout::Ledger(vm) => ledger::show(find(vm)?.as_ref(), output),
         CpuAbout::Flex => flex::show(output),
         CpuAbout::Mitigations(vm) => {
             let vm = vm.map(find).transpose()?;
             mitigations::show(vm.as_deref(), output)
         }
-        _ => Err(super::not_yet("cpu")),
     }
 }
 
@@ -32,4 +42,85 @@ pub(super) fn summary() {
     }
     let _ = writeln!(out, "tracking  {}", Vm::best_method().name());
     let _ = writeln!(out, "levels    {}", policy::levels_of_this_host());
+}
+
+/// Prints an answer; the console cannot fail.
+fn print(write: impl FnOnce(&mut Out) -> fmt::Result) -> Result<(), Failure> {
+    let _ = write(&mut Out);
+    Ok(())
+}
+
+fn levels(output: Output) -> Result<(), Failure> {
+    let list = LevelList(Some(policy::host()));
+    print(|out| match output {
+        Output::Text => write!(out, "{list}"),
+        Output::Json => {
+            json::array(out, |a| list.json(a))?;
+            out.write_char('\n')
+        }
+    })
+}
+
+fn host_named(name: &str) -> Option<HostPolicy> {
+    if name == HERE { Some(policy::host().clone()) } else { policy::member(name) }
+}
+
+fn no_such(what: &str, name: &str) -> Failure {
+    let members = policy::member_names();
+    Failure::new(Code::NotFound, format!("{what} '{name}' is not known; members of the pool: {members}"))
+}
+
+/// A level, a VM or a host, in this order.
+fn subject(name: &str) -> Result<Subject, Failure> {
+    if let Some(level) = Level::by_name(name) {
+        return Ok(Subject::level(level));
+    }
+    if let Some(vm) = registry::find(name) {
+        return Ok(Subject::guest(name, &vm.policy));
+    }
+    let host = host_named(name).ok_or_else(|| no_such("level, VM or host", name))?;
+    Ok(Subject::host(name, &host, Sense::Host))
+}
+
+fn show(name: &str, output: Output) -> Result<(), Failure> {
+    let subjects: Vec<Subject> = match host_named(name) {
+        Some(host) => Sense::ALL.map(|sense| Subject::host(name, &host, sense)).into(),
+        None => [subject(name)?].into(),
+    };
+    print(|out| match output {
+        Output::Text => subjects.iter().try_for_each(|subject| write!(out, "{subject}")),
+        Output::Json => {
+            json::array(out, |a| subjects.iter().try_for_each(|s| a.object(|o| s.json(o))))?;
+            out.write_char('\n')
+        }
+    })
+}
+
+fn compare(one: &str, other: &str, output: Output) -> Result<(), Failure> {
+    let found = diff(&subject(one)?, &subject(other)?);
+    print(|out| match output {
+        Output::Text if found.is_empty() => writeln!(out, "no difference"),
+        Output::Text => found.iter().try_for_each(|difference| writeln!(out, "{difference}")),
+        Output::Json => {
+            json::array(out, |a| found.iter().try_for_each(|d| a.object(|o| d.json(o))))?;
+            out.write_char('\n')
+        }
+    })
+}
+
+fn check(vm: &Vm, name: &str, output: Output) -> Result<(), Failure> {
+    let target = host_named(name).ok_or_else(|| no_such("host", name))?;
+    let verdict = vm.policy.round_trip(policy::host(), &target);
+    print(|out| match output {
+        Output::Text => write!(out, "{verdict}"),
+        Output::Json => {
+            json::object(out, |o| verdict.json(o))?;
+            out.write_char('\n')
+        }
+    })
+}
+
+fn dump(name: &str) -> Result<(), Failure> {
+    let host = host_named(name).ok_or_else(|| no_such("host", name))?;
+    print(|out| write!(out, "{}", Dump::of(name, &host)))
 }
