@@ -146,10 +146,10 @@ impl What {
     }
 }
 
-/// `CPUID.7.0:EBX[5] AVX2: yes, no`.
+/// `CPUID.7.0:EBX[5] AVX2: yes | no`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}, {}", self.what, self.left, self.right)
+        write!(f, "{}: {} | {}", self.what, self.left, self.right)
     }
 }
 

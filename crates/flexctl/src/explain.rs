@@ -1,0 +1,142 @@
+//! `explain`: what a feature, a register, a level, a host or a pool is.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use cpu_policy::{FEATURES, Feature, FeatureInfo, FeatureSet, Kind, LEVELS, Level, Polarity};
+
+use crate::subject::{Named, named};
+use crate::{Answer, array, object};
+
+pub(crate) fn run(what: &str, json: bool) -> Result<Answer> {
+    let rows = features(what);
+    if !rows.is_empty() {
+        return Ok(Answer::yes(if json { features_json(&rows) } else { features_text(&rows) }));
+    }
+    let named = match named(what) {
+        Ok(named) => named,
+        Err(error) if std::path::Path::new(what).exists() || what.contains(',') => return Err(error),
+        Err(_) => bail!("{what} is no feature, no place of features, no level and no file{}", nearest(what)),
+    };
+    let subject = named.subject();
+    if json {
+        return Ok(Answer::yes(object(|o| subject.json(o))));
+    }
+    named.warn();
+    let mut text = subject.to_string();
+    if let Named::Level(level) = named {
+        level_text(&mut text, level);
+    }
+    if let Named::Host(host, _) = &named {
+        let best = host.policy.best_level().map_or("none", |level| level.name);
+        let _ =
+            writeln!(text, "levels it can give: {} (highest: {best})", host.policy.level_names().join(" "));
+    }
+    Ok(Answer::yes(text))
+}
+
+/// The features of a name, `CPUID.7.0:EBX[5]`, or a whole register or MSR.
+fn features(what: &str) -> Vec<&'static FeatureInfo> {
+    let same = |text: &str| text.eq_ignore_ascii_case(what);
+    let named: Vec<_> =
+        FEATURES.iter().filter(|row| same(row.name) || !row.linux.is_empty() && same(row.linux)).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let place = |row: &&FeatureInfo| {
+        let place = row.place.to_string();
+        same(&place) || same(&format!("{place}[{}]", row.bit)) || same(&row.feature.to_string())
+    };
+    FEATURES.iter().filter(place).collect()
+}
+
+fn kind(row: &FeatureInfo) -> &'static str {
+    match row.kind {
+        Kind::Native => "given to a guest where the CPU has it",
+        Kind::Emulated => "emulated: given whatever the CPU has",
+        Kind::Hidden => "not virtualised: no guest has it",
+        Kind::Restriction => "a loss: a guest must be told before it runs on a host that has it",
+        Kind::Derived => "follows from a guest's registers or topology",
+    }
+}
+
+fn polarity(row: &FeatureInfo) -> &'static str {
+    match row.feature.polarity() {
+        Polarity::Capability => "capability",
+        Polarity::Restriction => "restriction",
+    }
+}
+
+/// The level that first has it.
+fn first_level(feature: Feature) -> Option<&'static Level> {
+    // Of one generation, the variant with TSX comes first.
+    let has = |level: &&&Level| level.features().contains(feature);
+    let plain = LEVELS.iter().filter(|level| !level.name.ends_with("-tsx")).find(has);
+    plain.or_else(|| LEVELS.iter().find(has)).copied()
+}
+
+fn needed_by(feature: Feature) -> Vec<&'static str> {
+    FEATURES.iter().filter(|row| row.needs.contains(&feature)).map(|row| row.name).collect()
+}
+
+fn features_text(rows: &[&FeatureInfo]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let needs: Vec<&str> = row.needs.iter().map(|need| need.name()).collect();
+        let pool = match row.feature.polarity() {
+            Polarity::Capability => "a capability: a pool has it where every host has",
+            Polarity::Restriction => "a restriction: a pool announces it where any host has it",
+        };
+        let _ = writeln!(text, "{}", row.feature);
+        let mut line = |name: &str, value: &str| {
+            let _ = if value.is_empty() { Ok(()) } else { writeln!(text, "  {name:<14} {value}") };
+        };
+        line("Linux name", row.linux);
+        line("in a pool", pool);
+        line("guests", kind(row));
+        line("needs", &needs.join(" "));
+        line("needed by", &needed_by(row.feature).join(" "));
+        line("first level", first_level(row.feature).map_or("none", |level| level.name));
+    }
+    text
+}
+
+fn features_json(rows: &[&FeatureInfo]) -> String {
+    array(|a| {
+        rows.iter().try_for_each(|row| {
+            a.object(|o| {
+                o.field("name", row.name)?;
+                o.field("place", json::Shown(row.place))?;
+                o.field("bit", u32::from(row.bit))?;
+                o.field("linux", Some(row.linux).filter(|name| !name.is_empty()))?;
+                o.field("polarity", polarity(row))?;
+                o.field("guests", kind(row))?;
+                o.array("needs", |a| a.items(row.needs.iter().map(|need| need.name())))?;
+                o.array("needed_by", |a| a.items(needed_by(row.feature)))?;
+                o.field("first_level", first_level(row.feature).map(|level| level.name))
+            })
+        })
+    })
+}
+
+/// What a level adds to the one that it builds on.
+fn level_text(text: &mut String, level: &Level) {
+    let below = level.base.map_or(FeatureSet::EMPTY, Level::features);
+    let names: Vec<&str> = level.features().difference(below).iter().map(Feature::name).collect();
+    let base = level.base.map_or("nothing", |base| base.name);
+    let _ = writeln!(text, "adds to {base}: {}", names.join(" "));
+}
+
+/// A feature or level whose name begins alike.
+fn nearest(what: &str) -> String {
+    let what = what.to_ascii_lowercase();
+    let near = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        what.len() > 1 && (name.contains(&what) || what.starts_with(&name) && name.len() > 2)
+    };
+    let features = FEATURES.iter().map(|row| row.name);
+    let mut all: Vec<&str> =
+        features.chain(LEVELS.iter().map(|level| level.name)).filter(|name| near(name)).collect();
+    all.truncate(8);
+    if all.is_empty() { String::new() } else { format!("; is it one of {}?", all.join(", ")) }
+}

@@ -1,0 +1,138 @@
+//! `flexctl`: what a pool of hosts can give its guests, from dumps of their CPUs, on the operator's workstation.
+//!
+//! The same crate computes it as in the hypervisor, so the answers are those of `cpu` and `pool` on its console.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod check;
+mod diff;
+mod explain;
+mod keygen;
+mod levels;
+mod subject;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// CPU levels of Flexvisor pools: from dumps of `cpu dump` on the console, or of `cpuid -r` on Linux.
+#[derive(Parser)]
+#[command(version, after_help = SUBJECTS)]
+struct Options {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const SUBJECTS: &str = "\
+SUBJECT is the name of a level (haswell, haswell-v1), a file with a dump of a host, or several such files with
+commas between them: the level of a pool of these hosts. FILE:raw, FILE:host, FILE:max and FILE:default name one
+of a host's four policies.
+
+Exit status: 0 done, fits, or no difference; 1 does not fit, or differs; 2 wrong usage or bad input.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a pool key: 256 random bits, as 64 hexadecimal digits.
+    Keygen {
+        /// Write it to a new file that only its owner can read.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[arg(hide = true, value_name = "PASSPHRASE")]
+        words: Vec<String>,
+    },
+    /// The level of a pool of these hosts, and what each of them costs it.
+    Baseline {
+        /// Dumps of hosts.
+        #[arg(required = true, value_name = "HOST")]
+        hosts: Vec<String>,
+    },
+    /// What a feature, a register, a level, a host or a pool is.
+    Explain {
+        /// A feature (AVX2, sse4_2), a place (CPUID.7.0:EBX, MSR 10A), or a SUBJECT.
+        #[arg(value_name = "WHAT")]
+        what: String,
+    },
+    /// What differs between two policies.
+    Diff {
+        /// The one.
+        #[arg(value_name = "SUBJECT")]
+        left: String,
+        /// The other.
+        #[arg(value_name = "SUBJECT")]
+        right: String,
+    },
+    /// Whether a guest can start on hosts, go to them, and come back.
+    Check {
+        /// A SUBJECT, for a guest at that level; or a file with the policy of a VM.
+        #[arg(value_name = "GUEST")]
+        guest: String,
+        /// Dumps of hosts.
+        #[arg(required = true, value_name = "HOST")]
+        hosts: Vec<String>,
+    },
+    /// The levels there are, and which of them hosts can give.
+    Levels {
+        /// Dumps of hosts.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+    },
+}
+
+/// What a command prints, and whether its answer is yes.
+struct Answer {
+    text: String,
+    yes: bool,
+}
+
+impl Answer {
+    fn yes(text: String) -> Self {
+        Self { text, yes: true }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let json = options.json;
+    let answer = match &options.command {
+        Command::Keygen { output, words } => keygen::run(output.as_deref(), words, json),
+        Command::Baseline { hosts } => baseline::run(hosts, json),
+        Command::Explain { what } => explain::run(what, json),
+        Command::Diff { left, right } => diff::run(left, right, json),
+        Command::Check { guest, hosts } => check::run(guest, hosts, json),
+        Command::Levels { hosts } => levels::run(hosts, json),
+    };
+    match answer {
+        Ok(Answer { mut text, yes }) => {
+            if json {
+                text.push('\n');
+            }
+            // A reader that has seen enough, as `head`, is no failure.
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::from(u8::from(!yes))
+        }
+        Err(error) => {
+            eprintln!("flexctl: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The text of a JSON object.
+fn object(fill: impl FnOnce(&mut json::Object<'_>) -> std::fmt::Result) -> String {
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = json::object(&mut text, fill);
+    text
+}
+
+/// The text of a JSON array.
+fn array(fill: impl FnOnce(&mut json::Array<'_>) -> std::fmt::Result) -> String {
+    let mut text = String::new();
+    let _ = json::array(&mut text, fill);
+    text
+}

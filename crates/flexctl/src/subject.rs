@@ -1,0 +1,143 @@
+//! What arguments name: levels, dumps of hosts, pools of them, policies of VMs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cpu_policy::{Baseline, Dump, GuestPolicy, HostPolicy, LEVELS, Level, MAX_DUMP, Sense, Subject};
+
+/// A host not yet in a pool.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) policy: HostPolicy,
+    /// What should be known of the dump.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What an argument names.
+pub(crate) enum Named {
+    Level(&'static Level),
+    Host(Box<Host>, Option<Sense>),
+    Pool(Vec<Host>, Box<Baseline>),
+    Guest(String, Box<GuestPolicy>),
+}
+
+fn read(path: &str) -> Result<Vec<u8>> {
+    let size = fs::metadata(path).context(path.to_string())?.len();
+    if size > MAX_DUMP as u64 {
+        bail!("{path}: {size} bytes, a dump has at most {MAX_DUMP}");
+    }
+    fs::read(path).context(path.to_string())
+}
+
+/// The host of a dump.
+pub(crate) fn host(path: &str) -> Result<Host> {
+    host_of(path, &read(path)?)
+}
+
+fn host_of(path: &str, bytes: &[u8]) -> Result<Host> {
+    let text = String::from_utf8_lossy(bytes);
+    let dump = Dump::parse(&text).context(path.to_string())?;
+    let stem = || Path::new(path).file_stem().map_or(path.into(), |stem| stem.to_string_lossy().into_owned());
+    let name = if dump.host.is_empty() { stem() } else { dump.host.clone() };
+    let policy = dump.policy();
+    if policy.vendor != *b"GenuineIntel" {
+        bail!("{path}: CPU vendor {}, a pool takes GenuineIntel only", policy.vendor.escape_ascii());
+    }
+    Ok(Host { notes: notes(&dump, &policy), name, policy })
+}
+
+fn notes(dump: &Dump, policy: &HostPolicy) -> Vec<String> {
+    let mut notes = Vec::new();
+    if dump.without_msrs {
+        notes.push(
+            "a dump without MSRs: VMX is taken to enforce all that CPUID shows, and IA32_ARCH_CAPABILITIES to be \
+             unknown; `cpu dump` of Flexvisor tells"
+                .into(),
+        );
+    }
+    if !dump.odd.is_empty() {
+        let odd: Vec<String> = dump.odd.iter().map(u32::to_string).collect();
+        notes.push(format!(
+            "the first of {} CPUs is taken; these differ from it: {}",
+            dump.cpus,
+            odd.join(" ")
+        ));
+    }
+    if policy.raw.contains(cpu_policy::Feature::Hypervisor) {
+        notes.push("taken inside a VM: it shows what that VM is given, not what the host has".into());
+    } else if !policy.raw.contains(cpu_policy::Feature::Vmx) {
+        notes.push("without VMX: Flexvisor does not run there, or the firmware has turned it off".into());
+    }
+    notes
+}
+
+/// Several hosts, of different names.
+pub(crate) fn hosts(paths: &[String]) -> Result<Vec<Host>> {
+    let mut hosts: Vec<Host> = Vec::new();
+    for path in paths {
+        let mut host = host(path)?;
+        if hosts.iter().any(|other| other.name == host.name) {
+            host.name = path.clone();
+        }
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+/// Prints what should be known of dumps, where it does not disturb the answer.
+pub(crate) fn warn(hosts: &[Host]) {
+    for host in hosts {
+        host.notes.iter().for_each(|note| eprintln!("note: {}: {note}", host.name));
+    }
+}
+
+/// What `text` names: a level, files with commas between them, a file with or without a sense, a VM's policy.
+pub(crate) fn named(text: &str) -> Result<Named> {
+    if let Some(level) = Level::by_name(text) {
+        return Ok(Named::Level(level));
+    }
+    if Path::new(text).exists() {
+        let bytes = read(text)?;
+        if let Ok(guest) = GuestPolicy::decode(&bytes) {
+            return Ok(Named::Guest(text.into(), Box::new(guest)));
+        }
+        return Ok(Named::Host(Box::new(host_of(text, &bytes)?), None));
+    }
+    if text.contains(',') {
+        let paths: Vec<String> = text.split(',').map(Into::into).collect();
+        let hosts = hosts(&paths)?;
+        let pool = Baseline::meet(hosts.iter().map(|host| &host.policy)).context("a pool without hosts")?;
+        return Ok(Named::Pool(hosts, Box::new(pool)));
+    }
+    if let Some((path, sense)) = text.rsplit_once(':')
+        && Path::new(path).exists()
+    {
+        let senses = || Sense::ALL.map(Sense::name).join(", ");
+        let sense =
+            Sense::by_name(sense).with_context(|| format!("{text}: {sense} is none of {}", senses()))?;
+        return Ok(Named::Host(Box::new(host(path)?), Some(sense)));
+    }
+    let levels: Vec<&str> = LEVELS.iter().map(|level| level.name).collect();
+    bail!("{text} is no file and no level; the levels are {}", levels.join(" "))
+}
+
+impl Named {
+    /// As something to show and to compare; a host's features are those that the hypervisor can virtualise.
+    pub(crate) fn subject(&self) -> Subject {
+        match self {
+            Self::Level(level) => Subject::level(level),
+            Self::Host(host, sense) => Subject::host(&host.name, &host.policy, sense.unwrap_or(Sense::Host)),
+            Self::Pool(_, pool) => Subject::baseline(pool),
+            Self::Guest(name, guest) => Subject::guest(name, guest),
+        }
+    }
+
+    pub(crate) fn warn(&self) {
+        match self {
+            Self::Host(host, _) => warn(std::slice::from_ref(host)),
+            Self::Pool(hosts, _) => warn(hosts),
+            Self::Level(_) | Self::Guest(..) => {}
+        }
+    }
+}
