@@ -1,6 +1,7 @@
 //! The test cases that need emulators, and what runs them.
 
 mod boot;
+mod cpu;
 mod demo_guest;
 mod guests;
 mod image;
@@ -68,6 +69,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = demo_guest::cases();
     cases.extend(image::cases());
     cases.extend(boot::cases());
+    cases.extend(cpu::cases());
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
     cases.extend(levels::cases());
