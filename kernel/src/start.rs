@@ -11,9 +11,9 @@ use crate::console::Console;
 use crate::migration::Migrations;
 use crate::mm::{Hpa, frame, module_bytes};
 use crate::vm::sched::{Scheduler, Turn};
-use crate::vm::{create, registry};
+use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, link, log as host_log, net, policy};
+use crate::{entropy, link, log as host_log, net, policy, pool};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds; while a migration is
 /// under way it is shorter, since the loop then does most of the work.
@@ -45,18 +45,23 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     }
     wake_others();
     let network = net::init(&boot.options);
-    let key = boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
+    let key =
+        boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
     let migration =
         if network { link::init(&boot.options, key.map(module_bytes)) } else { "migration off".into() };
     let mut migrations = Migrations::default();
+    if network {
+        pool::init(&boot.options);
+    }
     let mut console = Console::new(&boot.options);
-    make_vms(boot);
+    let mut pending = Pending::new(boot);
+    pending.make(boot);
     let vms = registry::all().len();
     let plural = if vms == 1 { "vm" } else { "vms" };
     log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
     console.start();
     host_log::defer();
-    manage(boot, &mut console, &mut migrations)
+    manage(boot, &mut console, &mut migrations, pending)
 }
 
 fn console_name(boot: &Boot) -> String {
@@ -109,7 +114,7 @@ fn wake_others() {
 }
 
 /// CPU 0's loop: console, network, migrations, then the guests whose home it is.
-fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations) -> ! {
+fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut pending: Pending) -> ! {
     let mut scheduler = Scheduler::default();
     let slice = tsc::ticks(SLICE_US);
     let poll_only = boot.options.idle == Idle::Poll;
@@ -118,11 +123,17 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations) -> ! 
         flush::serve();
         let mut busy = net::poll(tsc::micros());
         busy |= link::poll();
+        audit::poll();
         if let Some(ended) = migrations.poll() {
             console.ended(ended);
         }
+        if let Some(ended) = pool::poll() {
+            console.ended(ended);
+        }
+        pending.make(boot);
         busy |= migrations.busy();
         busy |= console.poll(migrations);
+        busy |= pending.waits();
         let turn = scheduler.turn(if migrations.busy() { slice / 4 } else { slice });
         if let Turn::Idle(wake) = turn
             && !busy
@@ -145,35 +156,89 @@ fn idle(wake: u64) {
     apic::timer_stop();
 }
 
-/// Makes the VMs that the boot modules describe. One that is refused leaves the others alone.
-fn make_vms(boot: &Boot) {
-    let modules = &boot.info.modules;
-    let mut roles: Vec<Option<ModuleRole>> = Vec::new();
-    for module in modules {
-        roles.push(match ModuleRole::parse(&module.command_line) {
-            Ok(role) => Some(role),
-            Err(refused) => {
-                log::error!(target: "vm", "vm {}: refused: {}", refused.vm, refused.error);
-                None
-            }
-        });
-    }
-    for (module, role) in modules.iter().zip(&roles) {
-        match role {
-            Some(ModuleRole::Vm(options)) => make_vm(boot, options, module, &roles),
-            Some(ModuleRole::Other) => {
-                log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", redacted(&module.command_line));
-            }
-            Some(ModuleRole::For { name, .. })
-                if !roles.iter().flatten().any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
-            {
-                log::warn!(target: "boot", "module `{}` is for a VM that no module describes", redacted(&module.command_line));
-            }
-            _ => {}
+/// The VMs that the boot modules describe, until they are made. Those without a level wait for the pool, if this
+/// host is to be in one. One that is refused leaves the others alone.
+struct Pending {
+    roles: Vec<Option<ModuleRole>>,
+    /// Modules whose VM is not made yet.
+    left: Vec<usize>,
+    /// Until when VMs wait for the pool, in microseconds; none while nothing waits.
+    until: Option<u64>,
+    over: bool,
+}
+
+impl Pending {
+    fn new(boot: &Boot) -> Self {
+        let modules = &boot.info.modules;
+        let mut roles: Vec<Option<ModuleRole>> = Vec::new();
+        for module in modules {
+            roles.push(match ModuleRole::parse(&module.command_line) {
+                Ok(role) => Some(role),
+                Err(refused) => {
+                    log::error!(target: "vm", "vm {}: refused: {}", refused.vm, refused.error);
+                    None
+                }
+            });
         }
+        let mut left = Vec::new();
+        for (at, (module, role)) in modules.iter().zip(&roles).enumerate() {
+            match role {
+                Some(ModuleRole::Vm(_)) => left.push(at),
+                Some(ModuleRole::Other) => {
+                    log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", redacted(&module.command_line));
+                }
+                Some(ModuleRole::For { name, .. })
+                    if !roles.iter().flatten().any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
+                {
+                    log::warn!(target: "boot", "module `{}` is for a VM that no module describes", redacted(&module.command_line));
+                }
+                _ => {}
+            }
+        }
+        Self { roles, left, until: None, over: false }
     }
-    for module in modules {
-        frame::free(Hpa(module.start), module.end - module.start);
+
+    /// True while VMs wait.
+    fn waits(&self) -> bool {
+        !self.over
+    }
+
+    /// Makes those that can be made now; the modules' memory is free once all are.
+    fn make(&mut self, boot: &Boot) {
+        if self.over {
+            return;
+        }
+        let forming = pool::is_forming();
+        let now = tsc::micros();
+        let limit = u64::from(boot.options.pool_wait_s) * 1_000_000;
+        let waits = |options: &VmOptions| forming && options.level.is_none() && self.until.is_none_or(|until| now < until);
+        let modules = &boot.info.modules;
+        let mut later = Vec::new();
+        for at in core::mem::take(&mut self.left) {
+            let (Some(module), Some(Some(ModuleRole::Vm(options)))) = (modules.get(at), self.roles.get(at)) else {
+                continue;
+            };
+            if waits(options) && limit > 0 {
+                if self.until.is_none() {
+                    log::info!(target: "vm", "vm {}: waits for the pool, at most {} s", options.name, boot.options.pool_wait_s);
+                }
+                later.push(at);
+                continue;
+            }
+            if forming && options.level.is_none() {
+                log::warn!(target: "vm", "vm {}: the pool is not formed: starts at what is known of it", options.name);
+            }
+            make_vm(boot, options, module, &self.roles);
+        }
+        self.left = later;
+        if self.left.is_empty() {
+            self.over = true;
+            for module in modules {
+                frame::free(Hpa(module.start), module.end - module.start);
+            }
+        } else {
+            self.until = Some(self.until.unwrap_or(now + limit));
+        }
     }
 }
 

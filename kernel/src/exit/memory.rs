@@ -7,7 +7,7 @@ use vmx_types::field;
 use vmx_types::qualification::EptViolation;
 use x86_decode::{Access, AccessKind, PagingState, WalkError};
 
-use super::{Next, fatal, mmio};
+use super::{Next, audit, fatal, mmio};
 use crate::arch::debug;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
@@ -28,6 +28,8 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptV
     let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
     match resolved {
         Ok(Fault::Resolved) => Next::Resume,
+        Ok(Fault::FirstFetch) => audit::fetch(vcpu, vm, vmcs, violation),
+        Ok(Fault::CodeWrite) => audit::write(vcpu, vm, vmcs, violation),
         Ok(Fault::Unmapped) if violation.fetch() => {
             fatal(format!("instruction fetch from {}, which is not memory", Gpa(violation.gpa)))
         }

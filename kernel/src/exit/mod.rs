@@ -1,6 +1,7 @@
 //! VM exits: one match, from what happened to what is next. Handlers change the guest's registers and
 //! devices; RIP, injection and stopping are the run loop's.
 
+mod audit;
 mod control;
 mod cpuid;
 mod io;

@@ -118,6 +118,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         mmu: Mutex::new(Box::new(mmu)),
         to_send: PageSet::new(pages),
         tracking: Mutex::new(None),
+        audit: Mutex::default(),
         msr_bitmap,
         platform: Mutex::new(Platform::new(&board)),
         clock,

@@ -35,6 +35,10 @@ pub(crate) enum Fault {
     Resolved,
     /// No memory there: MMIO or nothing.
     Unmapped,
+    /// The audit is to look at this page first, and to let it be executed: [`Mmu::admit_code`].
+    FirstFetch,
+    /// The page was decoded, and is about to be written: [`Mmu::admit_write`].
+    CodeWrite,
 }
 
 /// The host has no page left for a table.
@@ -49,8 +53,10 @@ impl core::fmt::Display for OutOfMemory {
 
 /// Second-level translation of one VM.
 ///
-/// After [`Mmu::harvest`], [`Mmu::start_tracking`] and [`Mmu::stop_tracking`] the caller flushes every CPU that ran
-/// the VM, and only then reads pages: a CPU with a cached translation would write without being noticed.
+/// After [`Mmu::harvest`], and after start and stop of tracking and audit, the caller flushes every CPU that ran
+/// the VM, and only then reads pages: a CPU with a cached translation would write, or execute, without being noticed.
+/// The same holds for what takes a permission from one page: [`Mmu::admit_code`], [`Mmu::admit_write`],
+/// [`Mmu::revoke_code`].
 pub(crate) trait Mmu: Send {
     /// The value for the VMCS: an EPT pointer.
     fn root(&self) -> u64;
@@ -67,4 +73,15 @@ pub(crate) trait Mmu: Send {
     /// Moves what was noticed since the last harvest from `logged` and the tables into `harvested`, and
     /// re-arms those pages. Returns their number.
     fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64;
+    /// From the next flush on, the first fetch from each page is noticed. Tracking goes on as it is.
+    fn start_audit(&mut self);
+    /// Fetches are noticed no more.
+    fn stop_audit(&mut self);
+    /// Lets a page be executed that the audit looks at now, and takes its permission to be written. True where it has
+    /// been executed before in this audit.
+    fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory>;
+    /// Lets a page be written again, and executed only where `executable`; a write noticed goes into `logged`.
+    fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet);
+    /// Has the next fetch from a page noticed again that may be both written and executed.
+    fn revoke_code(&mut self, gpa: Gpa);
 }

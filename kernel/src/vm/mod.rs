@@ -1,5 +1,6 @@
 //! A virtual machine: memory, devices, clock, policy and vCPUs.
 
+pub(crate) mod audit;
 pub(crate) mod clock;
 mod console;
 pub(crate) mod create;
@@ -147,6 +148,8 @@ pub(crate) struct Vm {
     /// Pages harvested and not yet sent.
     pub(crate) to_send: PageSet,
     tracking: Mutex<Option<DirtyMethod>>,
+    /// Which instructions outside its policy it executes.
+    audit: Mutex<audit::Audit>,
     /// Which MSRs do not exit.
     pub(crate) msr_bitmap: Box<MsrBitmap>,
     /// Devices.

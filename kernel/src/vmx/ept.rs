@@ -19,8 +19,12 @@ const WRITE_BACK: u64 = 6 << 3;
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
-/// Ignored by the CPU: the large page was split for tracking alone and may be put back.
-const SPLIT_FOR_TRACKING: u64 = 1 << 52;
+/// Ignored by the CPU: the large page was split for tracking or the audit alone and may be put back.
+const SPLIT_MAY_MERGE: u64 = 1 << 52;
+/// Ignored by the CPU: the audit has decoded the page, which nobody has written since. Executable, not writable.
+const DECODED: u64 = 1 << 53;
+/// Ignored by the CPU: the audit has decoded the page at some time.
+const DECODED_ONCE: u64 = 1 << 54;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const PRESENT: u64 = READ | WRITE | EXECUTE;
 
@@ -33,13 +37,15 @@ pub(crate) struct Ept {
     eptp: u64,
     /// All tables but the root.
     pages: Vec<Hpa>,
-    /// Of them those that tracking needed and that no entry leads to any more. A CPU may have them cached until the
-    /// flush that follows the end of tracking: the next start makes them spare.
+    /// Of them those that tracking or the audit needed and that no entry leads to any more. A CPU may have them cached
+    /// until the flush that follows: the next start of tracking makes them spare.
     retired: Vec<Hpa>,
     spare: Vec<Hpa>,
     /// Permissions of a large page: EXECUTE only where the CPU is known safe.
     large: u64,
     tracking: Option<DirtyMethod>,
+    /// Pages are executed only after the audit has seen them.
+    auditing: bool,
 }
 
 type Table = [AtomicU64; 512];
@@ -75,6 +81,7 @@ impl Ept {
             spare: Vec::new(),
             large,
             tracking: None,
+            auditing: false,
         })
     }
 
@@ -86,8 +93,14 @@ impl Ept {
 
     /// The entry that maps `gpa`, with its level: 1 for 4 KiB, 2 for 2 MiB. A not-present entry ends the walk.
     fn entry(&self, gpa: u64) -> (&'static AtomicU64, u32) {
+        self.entry_above(gpa, 1)
+    }
+
+    /// The same, but for a walk that ends at `lowest`.
+    #[inline(always)]
+    fn entry_above(&self, gpa: u64, lowest: u32) -> (&'static AtomicU64, u32) {
         let mut tables = self.root.0;
-        for level in (2..=4).rev() {
+        for level in (lowest + 1..=4).rev() {
             let entry = &table(tables)[index(gpa, level)];
             let value = entry.load(Ordering::Acquire);
             if !is_table(value) {
@@ -95,7 +108,7 @@ impl Ept {
             }
             tables = value;
         }
-        (&table(tables)[index(gpa, 1)], 1)
+        (&table(tables)[index(gpa, lowest)], lowest)
     }
 
     /// The table at `level` (1: of 4 KiB entries) that covers `gpa`, made where missing.
@@ -152,6 +165,61 @@ impl Ept {
                 }
             }
         });
+    }
+
+    /// Puts back what tracking and audit needed and need no more: permissions, and large pages where neither is on.
+    fn put_back(&mut self) {
+        let mut retired = core::mem::take(&mut self.retired);
+        let large_bits = self.large | WRITE_BACK | LARGE | ACCESSED | DIRTY;
+        let executable = self.large & EXECUTE != 0;
+        let idle = self.tracking.is_none() && !self.auditing;
+        self.for_each_directory(|_, directory| {
+            for entry in directory {
+                let value = entry.load(Ordering::Acquire);
+                if value & PRESENT == 0 {
+                    continue;
+                }
+                if value & LARGE != 0 {
+                    if !self.auditing {
+                        entry.fetch_or(self.large, Ordering::AcqRel);
+                    }
+                    continue;
+                }
+                let leaves = table(value);
+                let fetched = leaves.iter().any(|leaf| leaf.load(Ordering::Acquire) & EXECUTE != 0);
+                let may_merge = value & SPLIT_MAY_MERGE != 0 && (!fetched || executable);
+                if idle && may_merge {
+                    let base = leaves[0].load(Ordering::Acquire) & ADDRESS;
+                    entry.store(base | large_bits, Ordering::Release);
+                    retired.push(Hpa(value & ADDRESS));
+                    continue;
+                }
+                if idle {
+                    entry.fetch_and(!SPLIT_MAY_MERGE, Ordering::AcqRel);
+                }
+                for leaf in leaves {
+                    self.put_back_leaf(leaf, !may_merge || executable);
+                }
+            }
+        });
+        self.retired = retired;
+    }
+
+    /// `code`: without an audit the page would be executable.
+    fn put_back_leaf(&self, leaf: &AtomicU64, code: bool) {
+        let value = leaf.load(Ordering::Acquire);
+        if value & PRESENT == 0 {
+            return;
+        }
+        let mut add = 0;
+        if self.tracking.is_none() && !(self.auditing && value & DECODED != 0) {
+            add |= WRITE;
+        }
+        if !self.auditing {
+            add |= if code { EXECUTE } else { 0 };
+            leaf.fetch_and(!(DECODED | DECODED_ONCE), Ordering::AcqRel);
+        }
+        leaf.fetch_or(add, Ordering::AcqRel);
     }
 
     /// Takes `bit` from the leaf of every page in `logged`, which is emptied into `harvested`.
@@ -238,6 +306,9 @@ impl Mmu for Ept {
             return Ok(Fault::Unmapped);
         }
         if violation.fetch() && value & EXECUTE == 0 {
+            if self.auditing {
+                return Ok(Fault::FirstFetch);
+            }
             if level == 1 {
                 entry.fetch_or(EXECUTE, Ordering::AcqRel);
             } else {
@@ -245,7 +316,13 @@ impl Mmu for Ept {
             }
             return Ok(Fault::Resolved);
         }
-        if violation.write() && value & WRITE == 0 && self.tracking == Some(DirtyMethod::WriteProtect) {
+        if violation.write() && value & WRITE == 0 {
+            if value & DECODED != 0 {
+                return Ok(Fault::CodeWrite);
+            }
+            if self.tracking != Some(DirtyMethod::WriteProtect) {
+                return Ok(Fault::Resolved);
+            }
             entry.fetch_or(WRITE, Ordering::AcqRel);
             logged.insert(violation.gpa >> 12);
             return Ok(Fault::Resolved);
@@ -261,7 +338,7 @@ impl Mmu for Ept {
             large.extend(directory.iter().filter(|e| e.load(Ordering::Acquire) & LARGE != 0));
         });
         for entry in large {
-            self.split(entry, 0, SPLIT_FOR_TRACKING)?;
+            self.split(entry, 0, SPLIT_MAY_MERGE)?;
         }
         let clear = match method {
             DirtyMethod::WriteProtect => WRITE,
@@ -278,29 +355,7 @@ impl Mmu for Ept {
 
     fn stop_tracking(&mut self) {
         self.tracking = None;
-        let mut retired = core::mem::take(&mut self.retired);
-        let large_bits = self.large | WRITE_BACK | LARGE | ACCESSED | DIRTY;
-        self.for_each_directory(|_, directory| {
-            for entry in directory {
-                let value = entry.load(Ordering::Acquire);
-                if value & PRESENT == 0 || value & LARGE != 0 {
-                    continue;
-                }
-                let leaves = table(value);
-                let fetched = leaves.iter().any(|leaf| leaf.load(Ordering::Acquire) & EXECUTE != 0);
-                if value & SPLIT_FOR_TRACKING != 0 && (!fetched || self.large & EXECUTE != 0) {
-                    let base = leaves[0].load(Ordering::Acquire) & ADDRESS;
-                    entry.store(base | large_bits, Ordering::Release);
-                    retired.push(Hpa(value & ADDRESS));
-                } else {
-                    entry.fetch_and(!SPLIT_FOR_TRACKING, Ordering::AcqRel);
-                    for leaf in leaves.iter().filter(|l| l.load(Ordering::Acquire) & PRESENT != 0) {
-                        leaf.fetch_or(WRITE, Ordering::AcqRel);
-                    }
-                }
-            }
-        });
-        self.retired = retired;
+        self.put_back();
     }
 
     fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64 {
@@ -316,6 +371,63 @@ impl Mmu for Ept {
                 });
                 count + self.harvest_flags(harvested)
             }
+        }
+    }
+
+    fn start_audit(&mut self) {
+        self.auditing = true;
+        self.for_each_directory(|_, directory| {
+            for entry in directory {
+                let value = entry.load(Ordering::Acquire);
+                if value & LARGE != 0 {
+                    entry.fetch_and(!EXECUTE, Ordering::AcqRel);
+                } else if is_table(value) {
+                    for leaf in table(value) {
+                        leaf.fetch_and(!(EXECUTE | DECODED_ONCE), Ordering::AcqRel);
+                    }
+                }
+            }
+        });
+    }
+
+    fn stop_audit(&mut self) {
+        self.auditing = false;
+        self.put_back();
+    }
+
+    fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {
+        let (mut entry, level) = self.entry(gpa.0);
+        let executable = self.large & EXECUTE != 0;
+        if level != 1 {
+            // Where large pages must not be executable, one that is executed stays split.
+            self.split(entry, 0, if executable { SPLIT_MAY_MERGE } else { 0 })?;
+            entry = self.entry(gpa.0).0;
+        } else if !executable {
+            self.entry_above(gpa.0, 2).0.fetch_and(!SPLIT_MAY_MERGE, Ordering::AcqRel);
+        }
+        // never both, not even for an instant: another CPU could write behind the audit's back
+        let before = entry.fetch_and(!WRITE, Ordering::AcqRel);
+        entry.fetch_or(EXECUTE | DECODED | DECODED_ONCE, Ordering::AcqRel);
+        Ok(before & DECODED_ONCE != 0)
+    }
+
+    fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet) {
+        let (entry, level) = self.entry(gpa.0);
+        if level != 1 {
+            return;
+        }
+        entry.fetch_and(if executable { !DECODED } else { !(DECODED | EXECUTE) }, Ordering::AcqRel);
+        entry.fetch_or(WRITE, Ordering::AcqRel);
+        if self.tracking == Some(DirtyMethod::WriteProtect) {
+            logged.insert(gpa.0 >> 12);
+        }
+    }
+
+    fn revoke_code(&mut self, gpa: Gpa) {
+        let (entry, level) = self.entry(gpa.0);
+        // one that is decoded and unwritten needs no other look
+        if level == 1 && entry.load(Ordering::Acquire) & DECODED == 0 {
+            entry.fetch_and(!EXECUTE, Ordering::AcqRel);
         }
     }
 }

@@ -1,0 +1,84 @@
+//! EPT violations that the audit of a VM wants.
+
+use alloc::format;
+use vm_types::{Gpa, GuestMemory};
+use vmx_types::field;
+use vmx_types::qualification::EptViolation;
+use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
+
+use super::{Next, fatal, memory};
+use crate::vcpu::Vcpu;
+use crate::vm::Vm;
+use crate::vm::audit::{Fetch, WINDOW};
+use crate::vmx::insn::{self, Scope};
+use crate::vmx::vmcs::Current;
+
+const PAGE: u64 = 4096;
+
+/// Drops what this CPU has cached of the VM's memory: a permission was taken. The VM's one vCPU runs here alone.
+fn flush(vm: &Vm) {
+    let root = vm.mmu.lock().root();
+    insn::invept(Scope::Single, root);
+}
+
+/// Guest-linear address of the instruction.
+fn linear_rip(vcpu: &Vcpu, vmcs: Current) -> (u64, CodeSize) {
+    let linear = vmcs.read(field::GUEST_CS_BASE).wrapping_add(vmcs.read(field::GUEST_RIP));
+    let mode = vcpu.code_size(vmcs);
+    (if mode == CodeSize::Bits64 { linear } else { linear & 0xffff_ffff }, mode)
+}
+
+/// A page is executed for the first time, or after a write.
+#[cold]
+pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    let gpa = Gpa(violation.gpa & !(PAGE - 1));
+    let again = match vm.mmu.lock().admit_code(gpa) {
+        Ok(again) => again,
+        Err(error) => return fatal(format!("{error}")),
+    };
+    // Before the page is read: what is written from here on is noticed.
+    flush(vm);
+    let (rip, mode) = linear_rip(vcpu, vmcs);
+    let at = if violation.linear_translation() { vmcs.read(field::GUEST_LINEAR_ADDRESS) } else { rip };
+    let linear = at & !(PAGE - 1);
+    let paging = memory::paging_state(vcpu, vm, vmcs);
+    let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
+    let entry = entry(vm, &paging, user, rip, mode, linear).unwrap_or(at - linear) as usize;
+    let fetch = Fetch { gpa, linear, entry, rip, mode };
+    vm.audit_fetch(&fetch, again, |window| fill(vm, &paging, user, gpa, linear, window));
+    Next::Resume
+}
+
+/// Offset in the page at `linear` of the first instruction that begins there: that at `rip`, or the one behind it
+/// where it crosses over from the page before.
+fn entry(vm: &Vm, paging: &PagingState, user: bool, rip: u64, mode: CodeSize, linear: u64) -> Option<u64> {
+    if rip & !(PAGE - 1) == linear {
+        return Some(rip - linear);
+    }
+    let mut bytes = [0; MAX_LEN];
+    let count = x86_decode::fetch(&vm.memory, paging, rip, user, &mut bytes).ok()?;
+    let insn = isa_audit::decode(bytes.get(..count)?, mode).ok()?;
+    rip.wrapping_add(u64::from(insn.len)).checked_sub(linear).filter(|offset| *offset < PAGE)
+}
+
+/// Reads a page, and the start of the one that follows it in linear memory where the guest could fetch from it.
+fn fill(vm: &Vm, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, window: &mut [u8]) -> usize {
+    let Some((page, rest)) = window.split_at_mut_checked(PAGE as usize) else { return 0 };
+    if vm.memory.read(gpa, page).is_err() {
+        return 0;
+    }
+    let access = Access { kind: AccessKind::Execute, user, ac: false };
+    let next = x86_decode::walk(&vm.memory, paging, linear.wrapping_add(PAGE), access);
+    if next.is_ok_and(|next| vm.memory.read(next, rest).is_ok()) { WINDOW } else { PAGE as usize }
+}
+
+/// A page that was decoded is about to be written.
+#[cold]
+pub(super) fn write(vcpu: &Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    let gpa = Gpa(violation.gpa & !(PAGE - 1));
+    let (rip, _) = linear_rip(vcpu, vmcs);
+    let executable = vm.audit_write(rip, gpa);
+    vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
+    flush(vm);
+    Next::Resume
+}
