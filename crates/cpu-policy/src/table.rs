@@ -57,6 +57,8 @@ mod fixup {
     pub(super) const STANDARD: u32 = 1 << 3;
     /// The same, compacted.
     pub(super) const COMPACTED: u32 = 1 << 4;
+    /// CPUID faulting is on: no answer above CPL 0.
+    pub(super) const FAULTS: u32 = 1 << 5;
 }
 
 /// One answer.
@@ -164,12 +166,31 @@ impl CpuidTable {
     #[must_use]
     #[inline(always)]
     pub fn lookup(&self, leaf: u32, subleaf: u32) -> &Entry {
-        let Some(slot) = slot(leaf) else { return &ZERO };
+        let Some(slot) = slot(leaf) else { return self.zero() };
         let span = &self.spans[slot];
         let index = subleaf & span.mask;
         let at =
             if index < u32::from(span.count) { u32::from(span.first) + index } else { u32::from(span.rest) };
         self.entries.get(at as usize).unwrap_or(&ZERO)
+    }
+
+    /// What is answered for a leaf that the guest does not have.
+    #[inline]
+    fn zero(&self) -> &Entry {
+        self.entries.first().unwrap_or(&ZERO)
+    }
+
+    /// Switches CPUID faulting on or off. Every entry is told, so that an answer costs nothing while it is off.
+    pub fn set_faulting(&mut self, on: bool) {
+        for entry in &mut self.entries {
+            entry.fixups = if on { entry.fixups | fixup::FAULTS } else { entry.fixups & !fixup::FAULTS };
+        }
+    }
+
+    /// True where CPUID faulting is on.
+    #[must_use]
+    pub fn is_faulting(&self) -> bool {
+        self.zero().faults()
     }
 
     /// The registers that answer EAX = `leaf`, ECX = `subleaf`; `state` is asked only where they depend on it.
@@ -202,11 +223,18 @@ impl Entry {
         &self.regs
     }
 
-    /// True where the answer depends on [`Dynamic`].
+    /// True where the answer depends on [`Dynamic`], or where there may be none ([`Entry::faults`]).
     #[must_use]
     #[inline]
     pub fn is_dynamic(&self) -> bool {
         self.fixups != 0
+    }
+
+    /// True where CPUID faulting is on: above CPL 0 the answer is #GP(0).
+    #[must_use]
+    #[inline]
+    pub fn faults(&self) -> bool {
+        self.fixups & fixup::FAULTS != 0
     }
 
     /// The registers for a vCPU in this state.

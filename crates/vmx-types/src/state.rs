@@ -133,6 +133,9 @@ pub struct VcpuState {
     /// IA32_SPEC_CTRL, of a guest that has it; readers that do not know it have no such guests.
     #[n(29)]
     pub spec_ctrl: Option<u64>,
+    /// MSR_MISC_FEATURES_ENABLES, of a guest that uses it: bit 0 is CPUID faulting.
+    #[n(30)]
+    pub misc_features: Option<u64>,
 }
 
 /// The memory-type range registers; storage alone, since EPT decides memory types.

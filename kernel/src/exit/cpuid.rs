@@ -1,6 +1,8 @@
 //! CPUID: the guest's own table, never the host's.
 
-use super::Next;
+use cpu_policy::Entry;
+
+use super::{GENERAL_PROTECTION, Next};
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
@@ -23,12 +25,21 @@ fn answer(gprs: &mut [u64; 16], &[eax, ebx, ecx, edx]: &[u32; 4]) {
 pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let gprs = &vcpu.context.gprs;
     let (leaf, subleaf) = (gprs[RAX] as u32, gprs[RCX] as u32);
-    let entry = vm.policy.table().lookup(leaf, subleaf);
+    let entry = vcpu.cpuid.lookup(leaf, subleaf);
     if entry.is_dynamic() {
-        let state = vcpu.cpuid_dynamic(vm, vmcs);
-        answer(&mut vcpu.context.gprs, &entry.fixed(subleaf, &state));
-    } else {
-        answer(&mut vcpu.context.gprs, entry.regs());
+        return dynamic(vcpu, vm, vmcs, *entry, subleaf);
     }
+    answer(&mut vcpu.context.gprs, entry.regs());
+    Next::Advance
+}
+
+/// The rare answers: those that depend on the vCPU's state, and all of them under CPUID faulting.
+#[inline(never)]
+fn dynamic(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, entry: Entry, subleaf: u32) -> Next {
+    if entry.faults() && vcpu.cpl(vmcs) != 0 {
+        return GENERAL_PROTECTION;
+    }
+    let state = vcpu.cpuid_dynamic(vm, vmcs);
+    answer(&mut vcpu.context.gprs, &entry.fixed(subleaf, &state));
     Next::Advance
 }

@@ -55,6 +55,7 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::MtrrFixed(n) => *vcpu.mtrr.fixed.get(usize::from(n))?,
         MsrKind::MtrrDefType => vcpu.mtrr.def_type,
         MsrKind::Efer => vcpu.control_regs(vm, vmcs).efer,
+        MsrKind::MiscFeatures => u64::from(vcpu.cpuid.is_faulting()),
         MsrKind::SysenterCs => u64::from(vmcs.read(field::GUEST_IA32_SYSENTER_CS)),
         MsrKind::SysenterEsp => vmcs.read(field::GUEST_IA32_SYSENTER_ESP),
         MsrKind::SysenterEip => vmcs.read(field::GUEST_IA32_SYSENTER_EIP),
@@ -62,7 +63,6 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::FsBase => vmcs.read(field::GUEST_FS_BASE),
         MsrKind::SpecCtrl => vcpu.context.spec_ctrl(),
         MsrKind::PredCmd | MsrKind::FlushCmd => return None, // write-only
-        MsrKind::MiscFeatures => return None,
         MsrKind::GsBase => vmcs.read(field::GUEST_GS_BASE),
         // Live in the hardware; they exit only where the bitmap was not told to let them pass.
         MsrKind::TscAux
@@ -115,13 +115,13 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
             let new = vcpu.control_regs(vm, vmcs).write_efer(value, &Vcpu::limits(vm));
             return control::apply(vcpu, vm, vmcs, new);
         }
+        MsrKind::MiscFeatures => vcpu.cpuid.set_faulting(value & 1 != 0),
         MsrKind::SysenterCs => vmcs.write(field::GUEST_IA32_SYSENTER_CS, value as u32),
         MsrKind::SysenterEsp => vmcs.write(field::GUEST_IA32_SYSENTER_ESP, value),
         MsrKind::SysenterEip => vmcs.write(field::GUEST_IA32_SYSENTER_EIP, value),
         MsrKind::Pat => vmcs.write(field::GUEST_IA32_PAT, value),
         MsrKind::FsBase => vmcs.write(field::GUEST_FS_BASE, value),
         MsrKind::SpecCtrl => vcpu.context.set_spec_ctrl(value),
-        MsrKind::MiscFeatures => return GENERAL_PROTECTION,
         MsrKind::GsBase => vmcs.write(field::GUEST_GS_BASE, value),
         MsrKind::TscAux
         | MsrKind::Star

@@ -66,6 +66,11 @@ impl Vcpu {
         }
     }
 
+    /// The current privilege level, which is that of SS; 3 in virtual-8086 mode (SDM 24.4.1).
+    pub(crate) fn cpl(&self, vmcs: Current) -> u8 {
+        (vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3) as u8
+    }
+
     /// What CPUID answers depend on at this moment.
     pub(crate) fn cpuid_dynamic(&mut self, vm: &Vm, vmcs: Current) -> cpu_policy::Dynamic {
         let regs = self.control_regs(vm, vmcs);

@@ -1,6 +1,7 @@
 //! A new vCPU: its VMCS with every control set.
 
 use alloc::boxed::Box;
+use cpu_policy::CpuidTable;
 use vmx_types::control::{PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field;
@@ -29,7 +30,7 @@ const EXIT_BITMAPS: [(ProcBased2, field::Field<u64, field::ReadWrite>); 2] = [
 
 impl Vcpu {
     /// A vCPU without state; [`Vcpu::import`] gives it one.
-    pub(crate) fn new(index: u32, cpu: &HostCpu) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(index: u32, cpu: &HostCpu, cpuid: CpuidTable) -> Result<Self, OutOfMemory> {
         Ok(Self {
             index,
             context: Box::default(),
@@ -43,6 +44,7 @@ impl Vcpu {
             proc: cpu.controls.proc,
             entry: cpu.controls.entry,
             tsx_ctrl: None,
+            cpuid,
             tsc_adjust: 0,
             mtrr: MtrrState::default(),
             activity: Activity::Running,

@@ -8,6 +8,7 @@ mod state;
 mod switch;
 
 use alloc::boxed::Box;
+use cpu_policy::CpuidTable;
 use vmx_types::Event;
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
@@ -75,6 +76,8 @@ pub(crate) struct Vcpu {
     entry: EntryControls,
     /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.
     tsx_ctrl: Option<u64>,
+    /// What CPUID answers: the policy's table, a copy for each vCPU because each may turn CPUID faulting on.
+    pub(crate) cpuid: CpuidTable,
     /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.
     pub(crate) tsc_adjust: u64,
     /// Memory-type range registers, storage alone.

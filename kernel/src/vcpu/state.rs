@@ -1,7 +1,9 @@
 //! A vCPU's state out of the VMCS and into it.
 
+use alloc::format;
 use alloc::vec::Vec;
-use cpu_policy::spec_ctrl_bits;
+use cpu_policy::{MsrWrite, spec_ctrl_bits};
+use flex::MISC_FEATURES_ENABLES;
 use vm_types::StateError;
 use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState};
@@ -63,6 +65,7 @@ impl Vcpu {
             tsc_adjust: self.tsc_adjust,
             mtrr: self.mtrr,
             spec_ctrl: (spec_ctrl_bits(vm.policy.features()) != 0).then_some(self.context.spec_ctrl()),
+            misc_features: self.cpuid.is_faulting().then_some(1),
             ..VcpuState::default()
         };
         self.drain_pml(vm, vmcs);
@@ -94,6 +97,11 @@ impl Vcpu {
         let plan = slots::plan();
         let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
         self.context.init_spec_ctrl(plan, guest, policy::mitigations::spec_ctrl_passes(&vm.policy));
+        let features = state.misc_features.unwrap_or(0);
+        if features != 0 && !matches!(vm.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_)) {
+            return Err(refuse(format!("MSR_MISC_FEATURES_ENABLES is {features:#x}")));
+        }
+        self.cpuid.set_faulting(features & 1 != 0);
         let area = self.xsave.bytes_mut();
         area.fill(0);
         area[..state.xsave.len()].copy_from_slice(&state.xsave);

@@ -88,7 +88,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {
         vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(Vcpu::new(index, cpu).map_err(memory_error)?),
+            vcpu: Mutex::new(Vcpu::new(index, cpu, spec.policy.table().clone()).map_err(memory_error)?),
             requests: AtomicU32::new(0),
             paused: AtomicU32::new(1),
             cpu: home_cpu(),

@@ -56,6 +56,14 @@ pub(super) fn cases() -> Vec<Case> {
             }));
         }
     }
+    for (level, text) in [("haswell", "cpuid-fault: 0 BAD"), ("sandybridge", "not enumerated, 0 BAD")] {
+        cases.push(Case::new(&format!("guest/cpuid_faulting_{level}"), LIMIT, move |context| {
+            let output = probe(context, MODEL, level, "cpuid-fault")?;
+            ensure!(output.contains(text), "it did not print `{text}` but {output}");
+            Ok(())
+        }));
+    }
+    cases.push(Case::new("host/cpu_flex", LIMIT, cpu_flex));
     for payload in ["spin-cli", "halt-forever"] {
         cases.push(Case::new(&format!("guest/{payload}"), LIMIT, move |context| stuck(context, payload)));
     }
@@ -109,6 +117,32 @@ fn probe(context: &Context, model: &str, level: &str, payload: &str) -> Result<S
         output.lines().filter(|line| line.contains("BAD") && !line.contains(" 0 BAD")).collect();
     ensure!(event == "stopped: debug exit 0" && bad.is_empty(), "ended with `{event}`: {}", bad.join("; "));
     Ok(output)
+}
+
+/// Bochs has neither mask MSRs nor CPUID faulting and answers for MSRs that it does not know: the host must not be
+/// fooled, and must say so.
+fn cpu_flex(context: &Context) -> Result<()> {
+    let mut host = start(context, &HostSpec::new("host", "corei5_lynnfield_750"))?;
+    host.wait_ready(PATIENCE)?;
+    let answer = host.command("cpu flex", PATIENCE)?;
+    let text = answer.lines.join("\n");
+    for part in [
+        "Nehalem/Westmere, family 0x6, model 0x1e",
+        "emulated: unknown MSRs read 0x0, writes ignored",
+        "0x130 reads 0x0, writes ignored",
+        "0x131 reads 0x0, writes ignored",
+        "faulting  none",
+    ] {
+        ensure!(text.contains(part), "no `{part}` in {text}");
+    }
+    let answer = host.command("cpu flex --json", PATIENCE)?;
+    let text = answer.lines.join("");
+    ensure!(
+        text.starts_with('{') && text.ends_with('}') && text.contains(r#""finding":"ignored""#),
+        "`cpu flex --json` answers {text}"
+    );
+    ensure!(answer.error.is_none(), "{:?}", answer.error);
+    host_is_well(&mut host)
 }
 
 fn stuck(context: &Context, payload: &str) -> Result<()> {
