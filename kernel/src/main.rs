@@ -20,6 +20,7 @@ mod mm;
 mod net;
 mod panic;
 mod policy;
+mod pool;
 mod start;
 mod vcpu;
 mod vm;

@@ -188,7 +188,10 @@ impl Pending {
                     log::warn!(target: "boot", "module `{}` has neither vm= nor for=: ignored", redacted(&module.command_line));
                 }
                 Some(ModuleRole::For { name, .. })
-                    if !roles.iter().flatten().any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
+                    if !roles
+                        .iter()
+                        .flatten()
+                        .any(|r| matches!(r, ModuleRole::Vm(vm) if vm.name == *name)) =>
                 {
                     log::warn!(target: "boot", "module `{}` is for a VM that no module describes", redacted(&module.command_line));
                 }
@@ -211,11 +214,14 @@ impl Pending {
         let forming = pool::is_forming();
         let now = tsc::micros();
         let limit = u64::from(boot.options.pool_wait_s) * 1_000_000;
-        let waits = |options: &VmOptions| forming && options.level.is_none() && self.until.is_none_or(|until| now < until);
+        let waits = |options: &VmOptions| {
+            forming && options.level.is_none() && self.until.is_none_or(|until| now < until)
+        };
         let modules = &boot.info.modules;
         let mut later = Vec::new();
         for at in core::mem::take(&mut self.left) {
-            let (Some(module), Some(Some(ModuleRole::Vm(options)))) = (modules.get(at), self.roles.get(at)) else {
+            let (Some(module), Some(Some(ModuleRole::Vm(options)))) = (modules.get(at), self.roles.get(at))
+            else {
                 continue;
             };
             if waits(options) && limit > 0 {

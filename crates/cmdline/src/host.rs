@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::error::{OptionError, Warning};
 use crate::secret::Secret;
@@ -106,6 +106,14 @@ pub struct HostOptions {
     pub seed: Option<Secret>,
     /// `insecure`: links without a key.
     pub insecure: bool,
+    /// `pool=`: the pool that this host forms with others.
+    pub pool: Option<String>,
+    /// `name=`: this host's name in it.
+    pub name: Option<String>,
+    /// `peers=`: where other hosts of the pool are; port 4444 unless given.
+    pub peers: Vec<SocketAddrV4>,
+    /// `pool-wait=`: how long VMs without a level wait for the pool, in seconds.
+    pub pool_wait_s: u32,
     /// `com1=`
     pub com1: SerialUse,
     /// `com2=`
@@ -126,11 +134,18 @@ impl Default for HostOptions {
             host_key: None,
             seed: None,
             insecure: false,
+            pool: None,
+            name: None,
+            peers: Vec::new(),
+            pool_wait_s: 5,
             com1: SerialUse::Host,
             com2: SerialUse::Host,
         }
     }
 }
+
+/// Most addresses that `peers=` takes.
+pub const MAX_PEERS: usize = 16;
 
 pub(crate) const TABLE: &[Spec<HostOptions>] = &[
     Spec {
@@ -215,6 +230,35 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
             o.insecure = true;
             Some(())
         },
+    },
+    Spec {
+        name: "pool",
+        form: "NAME",
+        default: "",
+        help: "Forms a pool of that name with other hosts: new VMs get the level that all members can give.",
+        set: |o, v| put(&mut o.pool, value::name(v).map(Some)),
+    },
+    Spec {
+        name: "peers",
+        form: "A.B.C.D[:PORT][,...]",
+        default: "",
+        help: "Hosts of the pool, up to 16; one that is a member leads to all others. The port is 4444 unless given. The \
+               host's own address may be among them.",
+        set: |o, v| put(&mut o.peers, peers(v)),
+    },
+    Spec {
+        name: "name",
+        form: "NAME",
+        default: "",
+        help: "The host's name in its pool: letters a-z, digits and `-`; without it, `host-` and the MAC address.",
+        set: |o, v| put(&mut o.name, value::name(v).map(Some)),
+    },
+    Spec {
+        name: "pool-wait",
+        form: "SECONDS (0 to 600)",
+        default: "5",
+        help: "How long VMs without a level wait at the start for all `peers` to answer; then they start at what is known.",
+        set: |o, v| put(&mut o.pool_wait_s, value::decimal(v, 0, 600)),
     },
     Spec {
         name: "com1",
@@ -318,6 +362,15 @@ fn migrate(value: &str) -> Option<Option<u16>> {
             u16::try_from(port).ok().map(Some)
         }
     }
+}
+
+fn peers(list: &str) -> Option<Vec<SocketAddrV4>> {
+    let peer = |text: &str| {
+        let (address, port) = text.split_once(':').unwrap_or((text, "4444"));
+        Some(SocketAddrV4::new(value::unicast(address)?, value::decimal(port, 1, 65_535)? as u16))
+    };
+    let peers: Vec<_> = list.split(',').map(peer).collect::<Option<_>>()?;
+    (peers.len() <= MAX_PEERS).then_some(peers)
 }
 
 fn serial_use(value: &str) -> Option<SerialUse> {

@@ -19,7 +19,7 @@ pub struct VmOptions {
     pub name: String,
     /// `mem=`: RAM in MiB.
     pub mem_mib: u32,
-    /// `level=`: the CPU level's name; `None` for the highest that this host can give.
+    /// `level=`: the CPU level's name; `None` for what this host or its pool can give.
     pub level: Option<String>,
     /// `vcpus=`
     pub vcpus: u32,
@@ -64,7 +64,7 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
         name: "level",
         form: "LEVEL",
         default: "",
-        help: "CPU level the guest sees, e.g. `haswell`; without it, the highest that this host can give.",
+        help: "CPU level the guest sees, e.g. `haswell`; without it, all that this host, or each member of its pool, can give.",
         set: |o, v| value::name(v).map(|level| o.level = Some(level)),
     },
     Spec {

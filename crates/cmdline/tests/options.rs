@@ -45,6 +45,7 @@ fn table_defaults_are_the_defaults() {
 fn every_host_option() {
     let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 idle=poll \
                 panic=debug-exit mitigations=off migrate=listen:4445 com1=vm:demo com2=host insecure \
+                pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 hostkey=0F0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 seed=ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -64,6 +65,10 @@ fn every_host_option() {
         panic: PanicAction::DebugExit,
         mitigations: false,
         migrate_port: Some(4445),
+        pool: Some("lab".into()),
+        name: Some("haswell-a".into()),
+        peers: ["10.1.2.4:4444", "10.1.2.5:4445"].map(|peer| peer.parse().unwrap()).into(),
+        pool_wait_s: 60,
         key: secret("00"),
         host_key: secret("0f"),
         seed: secret("ff"),
@@ -97,6 +102,10 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
         ("ip=10.0.0.1/33", "boot line: option ip=10.0.0.1/33: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
         ("ip=224.0.0.1/8", "boot line: option ip=224.0.0.1/8: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
         ("ip=10.0.0.1/8,x", "boot line: option ip=10.0.0.1/8,x: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
+        ("pool=La", "boot line: option pool=La: expected NAME"),
+        ("peers=10.0.0.1,", "boot line: option peers=10.0.0.1,: expected A.B.C.D[:PORT][,...]"),
+        ("peers=10.0.0.1:0", "boot line: option peers=10.0.0.1:0: expected A.B.C.D[:PORT][,...]"),
+        ("pool-wait=601", "boot line: option pool-wait=601: expected SECONDS (0 to 600)"),
         ("migrate=listen:0", "boot line: option migrate=listen:0: expected off|listen[:PORT]"),
         ("migrate=listen:+1", "boot line: option migrate=listen:+1: expected off|listen[:PORT]"),
         ("com2=vm:Demo", "boot line: option com2=vm:Demo: expected host|vm:NAME"),

@@ -164,6 +164,8 @@ pub enum PoolCommand<'a> {
     Leave,
     /// What would follow if a host joined.
     Preview(SocketAddrV4),
+    /// Count a lost member no more, by its name.
+    ForgetMember(&'a str),
     /// The static keys of other hosts, as pinned.
     Keys,
     /// Forget the key pinned for a host.

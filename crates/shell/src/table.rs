@@ -377,6 +377,15 @@ pub const COMMANDS: &[Spec] = &[
         build: |v| Command::Pool(PoolCommand::Preview(v.host), v.output),
     },
     Spec {
+        words: &["pool", "forget"],
+        args: &[MEMBER],
+        summary: "Count a lost member no more.",
+        details: "A member that is lost still counts for the level. One that is gone for good is forgotten here, and by \
+                  that on all members. If it comes back, it is a member again.",
+        dangerous: false,
+        build: |v| Command::Pool(PoolCommand::ForgetMember(v.subject(0)), v.output),
+    },
+    Spec {
         words: &["pool", "key"],
         args: &[KEY],
         summary: "Set the pool key that links are made with.",

@@ -100,6 +100,16 @@ pub(crate) fn with_stack<R>(f: impl FnOnce(&mut Stack) -> Result<R, NetError>) -
     }
 }
 
+/// The card's address; none without a network.
+pub(crate) fn mac() -> Option<[u8; 6]> {
+    Some(NETWORK.lock().as_mut()?.host.nic().mac().0)
+}
+
+/// The host's IPv4 address, while it has one.
+pub(crate) fn address() -> Option<core::net::Ipv4Addr> {
+    Some(NETWORK.lock().as_mut()?.host.stack().address()?.ip)
+}
+
 /// Stops the card, so that it writes to memory no more: before a reboot.
 pub(crate) fn shut_down() {
     if let Some(mut network) = NETWORK.lock().take()

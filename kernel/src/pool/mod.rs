@@ -1,0 +1,286 @@
+//! The pool that this host forms with others: `crates/pool` bound to links, VMs, log and console.
+
+mod status;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::net::SocketAddrV4;
+use core::task::Poll;
+
+use cmdline::HostOptions;
+use pool::{Dial, Event, LinkId, Pool, Timing, Tsc};
+use shell::Output;
+use spin::Mutex;
+
+use crate::arch::tsc;
+use crate::link::{self as links, Service};
+use crate::log as host_log;
+use crate::migration::Ended;
+use crate::policy;
+use status::Watch;
+
+/// Links that come in at the same time, at most; the network has so many connections less for migrations.
+const MAX_INCOMING: usize = 12;
+/// Timers are looked at this often, in microseconds.
+const TICK_US: u64 = 20_000;
+
+/// A link, or the attempt at one.
+enum Wire {
+    Dialing(links::Dial),
+    Up(links::Link),
+}
+
+struct Membership {
+    pool: Pool,
+    watch: Watch,
+    wires: Vec<(LinkId, Wire)>,
+    next_tick: u64,
+    /// How the console wants the answer, and whether it shows the pool at the end.
+    errand: Option<(Output, bool)>,
+}
+
+static SERVICE: Mutex<Option<Membership>> = Mutex::new(None);
+
+/// Begins as the boot line says. The host has links, and answers others, in no pool, too.
+pub(crate) fn init(options: &HostOptions) {
+    let now = tsc::micros();
+    let own = match status::own(options) {
+        Ok(own) => own,
+        Err(why) => return log::error!(target: "pool", "off: {why}"),
+    };
+    let mut watch = Watch::new(options.migrate_port);
+    let status = watch.read();
+    match Pool::new(own, status, Timing::default()) {
+        Err(why) => log::error!(target: "pool", "off: {why}"),
+        Ok(mut pool) => {
+            if let Some(name) = &options.pool {
+                pool.enter(name, &options.peers, now);
+            } else if !options.peers.is_empty() {
+                log::warn!(target: "pool", "peers= without pool=: ignored");
+            }
+            let service = Membership { pool, watch, wires: Vec::new(), next_tick: now, errand: None };
+            *SERVICE.lock() = Some(service);
+        }
+    }
+}
+
+/// Looks at the pool.
+///
+/// # Errors
+/// There is no network, or this host cannot be in a pool.
+pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
+    match &*SERVICE.lock() {
+        Some(service) => Ok(f(&service.pool)),
+        None => Err("this host has no network for a pool".into()),
+    }
+}
+
+/// The clock of a member.
+pub(crate) fn tsc_of(member: &str) -> Option<Tsc> {
+    with(|pool| pool.member(member).map(|member| member.tsc)).ok().flatten()
+}
+
+/// The pool's name and its members, for a host that is about to make VMs.
+pub(crate) fn is_forming() -> bool {
+    with(|pool| pool.name().is_some() && !pool.is_formed()).unwrap_or(false)
+}
+
+/// Begins to ask a host, or to join its pool; the end comes from [`poll`].
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn ask(to: SocketAddrV4, join: bool, output: Output) -> Result<(), String> {
+    with_service(|service| {
+        let now = tsc::micros();
+        if join {
+            service.pool.join(to, now)?
+        } else {
+            service.pool.preview(to, now)?
+        }
+        service.errand = Some((output, join));
+        service.next_tick = now;
+        Ok(())
+    })
+}
+
+/// Leaves the pool.
+///
+/// # Errors
+/// This host is in none.
+pub(crate) fn leave() -> Result<(), String> {
+    with_service(|service| {
+        if service.pool.leave(tsc::micros()) { Ok(()) } else { Err("this host is in no pool".into()) }
+    })
+}
+
+/// Has a lost member forgotten.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn forget(member: &str) -> Result<(), String> {
+    with_service(|service| service.pool.forget(member))
+}
+
+fn with_service<R>(f: impl FnOnce(&mut Membership) -> Result<R, String>) -> Result<R, String> {
+    match &mut *SERVICE.lock() {
+        Some(service) => f(service),
+        None => Err("this host has no network for a pool".into()),
+    }
+}
+
+/// Lets links and timers work. The answer is how what the console asked for ended, once.
+pub(crate) fn poll() -> Option<Ended> {
+    let mut service = SERVICE.lock();
+    let service = service.as_mut()?;
+    let now = tsc::micros();
+    service.accept(now);
+    service.poll_links(now);
+    if now >= service.next_tick {
+        service.next_tick = now + TICK_US;
+        if let Some(status) = service.watch.changed()
+            && let Err(why) = service.pool.update(status)
+        {
+            log::error!(target: "pool", "{why}");
+        }
+        while let Some(dial) = service.pool.poll(now) {
+            service.dial(dial, now);
+        }
+    }
+    let (mut ended, mut level) = (None, false);
+    while let Some(event) = service.pool.next_event() {
+        level |= matches!(
+            event,
+            Event::Members { .. } | Event::Entered { .. } | Event::Alone { .. } | Event::Impostor
+        );
+        ended = service.tell(event).or(ended);
+    }
+    if level {
+        service.publish();
+    }
+    ended
+}
+
+impl Membership {
+    fn accept(&mut self, now: u64) {
+        let places = MAX_INCOMING.saturating_sub(self.wires.len());
+        links::offer(Service::Pool, Some(places));
+        while let Some(link) = links::take(Service::Pool) {
+            match self.pool.accepted(link.peer(), now) {
+                Some(id) => self.wires.push((id, Wire::Up(link))),
+                None => link.close(),
+            }
+        }
+    }
+
+    fn dial(&mut self, dial: Dial, now: u64) {
+        match links::dial(Service::Pool, dial.to) {
+            Ok(attempt) => self.wires.push((dial.link, Wire::Dialing(attempt))),
+            Err(why) => self.pool.failed(dial.link, &why, now),
+        }
+    }
+
+    fn poll_links(&mut self, now: u64) {
+        for (id, wire) in core::mem::take(&mut self.wires) {
+            match self.poll_link(id, wire, now) {
+                Ok(Some(wire)) => self.wires.push((id, wire)),
+                Ok(None) => {}
+                Err(why) => {
+                    log::debug!(target: "pool", "{why}");
+                    self.pool.failed(id, &why, now);
+                }
+            }
+        }
+    }
+
+    /// Works on one link; gives it back while it lasts.
+    fn poll_link(&mut self, id: LinkId, wire: Wire, now: u64) -> Result<Option<Wire>, String> {
+        let mut link = match wire {
+            Wire::Up(link) => link,
+            Wire::Dialing(mut attempt) => match attempt.poll() {
+                Poll::Pending => return Ok(Some(Wire::Dialing(attempt))),
+                Poll::Ready(link) => link?,
+            },
+        };
+        let stays = link.poll(|bound| self.pool.poll_link(id, &mut Stream(bound), now));
+        match stays {
+            Ok(true) => Ok(Some(Wire::Up(link))),
+            Ok(false) => {
+                link.close();
+                Ok(None)
+            }
+            Err(error) => {
+                link.close();
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Says what happened, to the log or to the console that asked.
+    fn tell(&mut self, event: Event) -> Option<Ended> {
+        match event {
+            Event::Preview(preview) => {
+                let mut text = String::new();
+                // Writing to a String cannot fail.
+                let _ = match self.errand {
+                    Some((Output::Json, _)) => {
+                        preview.write_json(&mut text).and_then(|()| text.write_char('\n'))
+                    }
+                    _ => preview.write_text(&mut text),
+                };
+                host_log::raw(format_args!("{text}"));
+                return None;
+            }
+            Event::ErrandDone => {
+                if let Some((_, true)) = self.errand.take() {
+                    let mut text = String::new();
+                    let _ = self.pool.write_text(&mut text);
+                    host_log::raw(format_args!("{text}"));
+                }
+                return Some(Ended::Done);
+            }
+            Event::ErrandFailed { peer, why, refused } => {
+                self.errand = None;
+                let text = format!("{peer}: {why}");
+                return Some(if refused { Ended::Refused(text) } else { Ended::Failed(text) });
+            }
+            Event::Lost(_) | Event::Refused { .. } | Event::Twice(_) => log::warn!(target: "pool", "{event}"),
+            Event::Impostor => log::error!(target: "pool", "{event}"),
+            _ => log::info!(target: "pool", "{event}"),
+        }
+        None
+    }
+
+    /// Hands level and members to what makes VMs and answers for CPUs.
+    fn publish(&self) {
+        policy::set_pool_baseline(self.pool.name().map(|_| self.pool.level().clone()));
+        let others = self.pool.members().into_iter().filter(|member| member.id != self.pool.own().id);
+        policy::set_members(
+            others
+                .map(|member| policy::Known {
+                    name: member.name.clone(),
+                    address: member.address.map(|address| address.ip().to_string()).unwrap_or_default(),
+                    policy: member.policy.clone(),
+                })
+                .collect(),
+        );
+    }
+}
+
+/// An established link as the pool sees it.
+struct Stream<'a, 'b, 'c>(&'a mut links::Bound<'b, 'c>);
+
+impl pool::Link for Stream<'_, '_, '_> {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        self.0.recv(buf)
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        self.0.send(data)
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+}
