@@ -1,39 +1,68 @@
 //! Which features (by Linux' names) each generation of Xeons brought, as far as a CPU level must hide them. Kept apart
 //! from the hypervisor's own tables: this is the judge.
 
-/// Generations, oldest first, under the names of the levels, with what each added.
-const GENERATIONS: [(&str, &str); 9] = [
-    ("nehalem", ""),
-    ("westmere", "aes pclmulqdq"),
-    ("sandybridge", "avx xsave xsaveopt"),
-    ("ivybridge", "f16c rdrand fsgsbase smep"),
-    ("haswell", "avx2 bmi1 bmi2 fma movbe invpcid"),
-    ("broadwell", "rdseed adx smap"),
+/// Generations, oldest first, under the names of the levels: what each brought, what of the one before it is gone.
+const GENERATIONS: [(&str, &str, &str); 15] = [
+    ("merom", "ssse3 cx16", ""),
+    ("penryn", "sse4_1", ""),
+    ("nehalem", "sse4_2 popcnt rdtscp nonstop_tsc", ""),
+    ("westmere", "aes pclmulqdq pcid", ""),
+    ("sandybridge", "avx xsave xsaveopt tsc_deadline_timer", ""),
+    ("ivybridge", "f16c rdrand fsgsbase smep erms", ""),
+    ("haswell", "avx2 bmi1 bmi2 fma movbe invpcid abm pdpe1gb tsc_adjust", ""),
+    ("broadwell", "rdseed adx smap 3dnowprefetch", ""),
     (
         "skylake-server",
-        "avx512f avx512dq avx512cd avx512bw avx512vl clflushopt clwb xsavec xgetbv1 xsaves mpx pku",
+        "avx512f avx512dq avx512cd avx512bw avx512vl clflushopt clwb xsavec xgetbv1 xsaves",
+        "",
     ),
+    ("cascadelake", "avx512_vnni pku ospke ibrs ibpb stibp ssbd md_clear flush_l1d ibrs_enhanced", ""),
+    ("cooperlake", "avx512_bf16", ""),
     (
         "icelake-server",
-        "avx512_vnni avx512ifma avx512vbmi avx512_vbmi2 avx512_bitalg avx512_vpopcntdq gfni vaes vpclmulqdq sha_ni umip \
-         rdpid la57 fsrm",
+        "avx512ifma avx512vbmi avx512_vbmi2 avx512_bitalg avx512_vpopcntdq gfni vaes vpclmulqdq sha_ni umip rdpid \
+         fsrm wbnoinvd",
+        "avx512_bf16",
     ),
-    (
-        "sapphirerapids",
-        "amx_tile amx_int8 amx_bf16 avx_vnni avx512_bf16 avx512_fp16 serialize movdiri movdir64b cldemote waitpkg \
-         enqcmd avx512_vp2intersect",
-    ),
+    ("sapphirerapids", "avx_vnni avx512_bf16 avx512_fp16 serialize movdiri movdir64b cldemote", ""),
+    ("emeraldrapids", "", ""),
+    ("graniterapids", "", ""),
 ];
+
+/// What the variants with TSX may have more.
+const TSX: &str = "hle rtm tsxldtrk";
+
+/// What no level has, whatever its silicon had.
+const NEVER: &str = "mpx la57 amx_tile amx_int8 amx_bf16 waitpkg enqcmd pconfig user_shstk ibt arch_lbr intel_pt sgx \
+                     vmx smx monitor dtes64 pdcm cqm rdt_a hwp aperfmperf avx512_vp2intersect avx512pf avx512er";
+
+/// Features of the level; none for one that is not known here.
+fn features(level: &str) -> Option<Vec<&'static str>> {
+    let (plain, tsx) = level.strip_suffix("-tsx").map_or((level, false), |plain| (plain, true));
+    let at = GENERATIONS.iter().position(|(name, _, _)| *name == plain)?;
+    let mut has: Vec<&str> = if tsx { TSX.split_whitespace().collect() } else { Vec::new() };
+    for (_, adds, drops) in &GENERATIONS[..=at] {
+        has.retain(|feature| !drops.split_whitespace().any(|gone| gone == *feature));
+        has.extend(adds.split_whitespace());
+    }
+    Some(has)
+}
 
 /// Features that a guest at `level` must not see; none for a level that is not known here.
 pub fn beyond(level: &str) -> Option<Vec<&'static str>> {
-    let at = GENERATIONS.iter().position(|(name, _)| *name == level)?;
-    Some(GENERATIONS[at + 1..].iter().flat_map(|(_, features)| features.split_whitespace()).collect())
+    let has = features(level)?;
+    let all = GENERATIONS.iter().map(|(_, adds, _)| *adds).chain([TSX, NEVER]);
+    let mut beyond: Vec<_> =
+        all.flat_map(str::split_whitespace).filter(|feature| !has.contains(feature)).collect();
+    beyond.sort_unstable();
+    beyond.dedup();
+    Some(beyond)
 }
 
 /// The generation that a Bochs model belongs to, by the level's name.
 pub fn generation(model: &str) -> Option<&'static str> {
     Some(match model {
+        "core2_penryn_t9600" => "penryn",
         "corei5_lynnfield_750" => "nehalem",
         "corei5_arrandale_m520" => "westmere",
         "corei7_sandy_bridge_2600k" => "sandybridge",
@@ -62,5 +91,16 @@ mod tests {
         assert!(hidden.contains(&"avx512f") && hidden.contains(&"rdseed"));
         assert!(!hidden.contains(&"avx2") && !hidden.contains(&"gfni"));
         assert_eq!(beyond("pentium"), None);
+    }
+
+    #[test]
+    fn the_generations_are_no_ladder() {
+        assert!(!beyond("cooperlake").unwrap().contains(&"avx512_bf16"));
+        assert!(beyond("icelake-server").unwrap().contains(&"avx512_bf16"));
+        assert!(!beyond("sapphirerapids").unwrap().contains(&"avx512_bf16"));
+        assert!(
+            beyond("haswell").unwrap().contains(&"rtm") && !beyond("haswell-tsx").unwrap().contains(&"rtm")
+        );
+        assert!(beyond("graniterapids").unwrap().contains(&"amx_tile"));
     }
 }
