@@ -10,6 +10,7 @@
 //! | `stream` | the byte stream below, and how it is read to an exact length |
 //! | `preface` | the first 16 bytes of either side, in clear |
 //! | `key` | pool key, host key, public key |
+//! | `cipher` | ChaCha20-Poly1305, lean without SIMD |
 //! | `noise` | the Noise handshake of `snow`, with our generator and cipher |
 //! | `handshake`, `responder` | the two ends until there is a session |
 //! | `session` | the established link |
@@ -19,6 +20,7 @@
 
 extern crate alloc;
 
+mod cipher;
 mod error;
 mod handshake;
 mod key;

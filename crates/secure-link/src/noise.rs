@@ -8,6 +8,7 @@ use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, Error, HandshakeState};
 
+use crate::cipher::ChaChaPoly;
 use crate::error::LinkError;
 use crate::key::{HostKey, PoolKey};
 
@@ -66,7 +67,10 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
+        match choice {
+            CipherChoice::ChaChaPoly => Some(Box::<ChaChaPoly>::default()),
+            CipherChoice::AESGCM => None,
+        }
     }
 }
 

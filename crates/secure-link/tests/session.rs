@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use secure_link::{LinkError, MAX_PLAIN, Security, Service, Session};
 
 fn data(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 >> 3) as u8).collect()
+    (0..len).map(|i| ((i * 31) >> 3) as u8).collect()
 }
 
 #[test]

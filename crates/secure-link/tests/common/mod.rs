@@ -1,5 +1,5 @@
 //! Two ends over an in-memory pipe that can be slow, cut, and changed on the way.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

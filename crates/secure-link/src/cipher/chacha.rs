@@ -1,0 +1,125 @@
+//! The ChaCha20 key stream (RFC 8439, 2.3 and 2.4).
+
+use zeroize::Zeroize;
+
+const BLOCK: usize = 64;
+/// Where the block counter stands in the state.
+const COUNTER: usize = 12;
+
+/// A key stream from one key and nonce. 32 bits of counter: 256 GiB, a frame has 64 KiB at most.
+pub(super) struct ChaCha {
+    state: [u32; 16],
+}
+
+macro_rules! quarter_round {
+    ($a:ident $b:ident $c:ident $d:ident) => {
+        $a = $a.wrapping_add($b);
+        $d = ($d ^ $a).rotate_left(16);
+        $c = $c.wrapping_add($d);
+        $b = ($b ^ $c).rotate_left(12);
+        $a = $a.wrapping_add($b);
+        $d = ($d ^ $a).rotate_left(8);
+        $c = $c.wrapping_add($d);
+        $b = ($b ^ $c).rotate_left(7);
+    };
+}
+
+impl ChaCha {
+    pub(super) fn new(key: &[u8; 32], nonce: [u32; 3]) -> Self {
+        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let mut state = [0; 16];
+        let constants = [b"expa", b"nd 3", b"2-by", b"te k"].map(word);
+        let words = constants.into_iter().chain(key.as_chunks().0.iter().map(word)).chain([0]).chain(nonce);
+        state.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+        Self { state }
+    }
+
+    /// The next block of the key stream itself.
+    pub(super) fn key_block(&mut self, out: &mut [u8; BLOCK]) {
+        self.block(&[0; BLOCK], out);
+    }
+
+    /// Combines `input` with the key stream. `out` is as long as `input`.
+    pub(super) fn apply(&mut self, input: &[u8], out: &mut [u8]) {
+        let (blocks, tail) = input.as_chunks();
+        let (to, rest) = out.as_chunks_mut();
+        for (from, to) in blocks.iter().zip(to) {
+            self.block(from, to);
+        }
+        if !tail.is_empty() {
+            let (mut padded, mut last) = ([0; BLOCK], [0; BLOCK]);
+            padded.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+            self.block(&padded, &mut last);
+            rest.iter_mut().zip(last).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    /// Named words, not an array: they stay in registers but for two.
+    fn block(&mut self, input: &[u8; BLOCK], out: &mut [u8; BLOCK]) {
+        let [
+            mut x0,
+            mut x1,
+            mut x2,
+            mut x3,
+            mut x4,
+            mut x5,
+            mut x6,
+            mut x7,
+            mut x8,
+            mut x9,
+            mut x10,
+            mut x11,
+            mut x12,
+            mut x13,
+            mut x14,
+            mut x15,
+        ] = self.state;
+        for _ in 0..10 {
+            quarter_round!(x0 x4 x8 x12);
+            quarter_round!(x1 x5 x9 x13);
+            quarter_round!(x2 x6 x10 x14);
+            quarter_round!(x3 x7 x11 x15);
+            quarter_round!(x0 x5 x10 x15);
+            quarter_round!(x1 x6 x11 x12);
+            quarter_round!(x2 x7 x8 x13);
+            quarter_round!(x3 x4 x9 x14);
+        }
+        let mixed = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15];
+        let (from, to) = (input.as_chunks().0, out.as_chunks_mut().0);
+        for (((to, from), mixed), start) in to.iter_mut().zip(from).zip(mixed).zip(&self.state) {
+            *to = (mixed.wrapping_add(*start) ^ u32::from_le_bytes(*from)).to_le_bytes();
+        }
+        if let Some(counter) = self.state.get_mut(COUNTER) {
+            *counter = counter.wrapping_add(1);
+        }
+    }
+}
+
+impl Drop for ChaCha {
+    fn drop(&mut self) {
+        self.state.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8439, 2.4.2.
+    #[test]
+    fn sunscreen() {
+        let key = core::array::from_fn(|i| i as u8);
+        let mut stream = ChaCha::new(&key, [0, 0x4a00_0000, 0]);
+        let text =
+            b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+                     sunscreen would be it.";
+        let mut out = [0; 114];
+        stream.key_block(&mut [0; 64]);
+        stream.apply(text, &mut out);
+        assert_eq!(
+            out[..16],
+            [0x6e, 0x2e, 0x35, 0x9a, 0x25, 0x68, 0xf9, 0x80, 0x41, 0xba, 0x07, 0x28, 0xdd, 0x0d, 0x69, 0x81]
+        );
+        assert_eq!(out[112..], [0x87, 0x4d]);
+    }
+}
