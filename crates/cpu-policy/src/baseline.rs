@@ -90,11 +90,9 @@ impl Baseline {
     #[must_use]
     pub fn level(&self) -> &'static Level {
         let wide = with_wider(self.default);
-        let within = |level: &&&Level| {
-            let gains = level.features().of_polarity(Polarity::Capability);
-            gains.is_subset(wide)
-        };
-        LEVELS.iter().rfind(within).or(LEVELS.first()).unwrap_or_else(|| unreachable!("there are levels"))
+        let within = |level: &Level| level.features().of_polarity(Polarity::Capability).is_subset(wide);
+        let first = LEVELS.first().copied();
+        Level::highest(within).or(first).unwrap_or_else(|| unreachable!("there are levels"))
     }
 
     /// Physical address width of a guest in bits: what all hosts have, and no more than the named level has.

@@ -172,11 +172,11 @@ pub(crate) fn verdict(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> 
     if obstacles.is_empty() {
         return Ok(());
     }
-    let within = |level: &&Level| {
+    let within = |level: &Level| {
         let gains = level.features().of_polarity(Polarity::Capability);
-        gains.is_subset(needs.features)
+        gains.is_subset(needs.features) && self::obstacles(&Needs::of_level(level), host).is_empty()
     };
-    Err(Misfit { obstacles, cure: host.levels().filter(within).last() })
+    Err(Misfit { obstacles, cure: Level::highest(within) })
 }
 
 impl GuestPolicy {

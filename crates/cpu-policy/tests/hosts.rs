@@ -40,7 +40,8 @@ fn each_host_gives_the_levels_of_its_generation() {
         let host = dump.policy();
         let given: Vec<_> = host.levels().map(|level| level.name).collect();
         assert_eq!(given, *expected, "{}", dump.model);
-        assert_eq!(host.best_level().map(|level| level.name), expected.last().copied());
+        let best = expected.last().map(|last| if *last == "emeraldrapids" { "sapphirerapids" } else { last });
+        assert_eq!(host.best_level().map(|level| level.name), best);
         for level in LEVELS {
             let rendered = GuestPolicy::render(level, SHAPE, &host);
             assert_eq!(rendered.is_ok(), expected.contains(&level.name), "{} on {}", level.name, dump.model);

@@ -120,10 +120,10 @@ impl HostPolicy {
         LEVELS.iter().copied().filter(|level| obstacles(&Needs::of_level(level), self).is_empty())
     }
 
-    /// The highest level that this host can give.
+    /// The highest level that this host can give; of levels with the same features the oldest.
     #[must_use]
     pub fn best_level(&self) -> Option<&'static Level> {
-        self.levels().last()
+        Level::highest(|level| obstacles(&Needs::of_level(level), self).is_empty())
     }
 
     /// Names of the levels that this host can give, oldest first.

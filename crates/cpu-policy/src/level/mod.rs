@@ -5,6 +5,8 @@ mod early;
 mod scalable;
 mod tsx;
 
+use core::fmt;
+
 use crate::feature::FeatureSet;
 use early::*;
 use scalable::*;
@@ -13,7 +15,7 @@ use tsx::*;
 pub use cache::{Cache, CacheKind};
 
 /// A CPU level. It never changes once released: a change is a new version.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq)]
 pub struct Level {
     /// Its name.
     pub name: &'static str,
@@ -67,10 +69,24 @@ impl Level {
         below.difference(self.drops).union(self.hides).difference(self.adds)
     }
 
+    /// The highest level that `suits`; of levels with the same features the oldest.
+    pub(crate) fn highest(suits: impl Fn(&'static Self) -> bool) -> Option<&'static Self> {
+        let last = LEVELS.iter().copied().rfind(|level| suits(level))?;
+        let features = last.features();
+        LEVELS.iter().copied().find(|level| level.features() == features && suits(level))
+    }
+
     /// True for the variant of a level with TSX.
     #[must_use]
     pub fn has_tsx(&self) -> bool {
         self.adds.contains(crate::Feature::Rtm)
+    }
+}
+
+/// As `NAME-vN`.
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-v{}", self.name, self.version)
     }
 }
 
