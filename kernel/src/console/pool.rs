@@ -1,12 +1,14 @@
 //! `pool` and what it does.
 
-use alloc::string::String;
-use core::fmt::Write;
-use shell::{Code, Failure, Output, PoolCommand};
+use alloc::format;
+use alloc::string::{String, ToString};
+use cmdline::Secret;
+use core::fmt::{self, Write};
+use shell::{Align, Code, Failure, Output, PoolCommand, Table};
 
 use super::Out;
 use super::commands::Done;
-use crate::pool;
+use crate::{link, pool};
 
 pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, Failure> {
     let state = |why: String| Failure::new(Code::State, why);
@@ -23,6 +25,48 @@ pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, 
         PoolCommand::Preview(host) => pool::ask(host, false, output).map(|()| Done::Later).map_err(state),
         PoolCommand::Leave => pool::leave().map(|()| Done::Now).map_err(state),
         PoolCommand::ForgetMember(name) => pool::forget(name).map(|()| Done::Now).map_err(state),
-        PoolCommand::Keys | PoolCommand::Forget(_) | PoolCommand::Key(_) => Err(super::not_yet("pool")),
+        PoolCommand::Key(key) => {
+            // The parser has let 64 hexadecimal digits pass, and nothing else.
+            let key = Secret::from_hex(key).ok_or_else(|| Failure::new(Code::Usage, "not a key"))?;
+            link::set_key(&key).map(|()| Done::Now).map_err(state)
+        }
+        PoolCommand::Keys => {
+            let _ = keys(output, &mut Out);
+            Ok(Done::Now)
+        }
+        PoolCommand::Forget(host) if link::forget(*host.ip()) => Ok(Done::Now),
+        PoolCommand::Forget(host) => {
+            let text = format!("no key of {} is pinned", host.ip());
+            Err(Failure::new(Code::NotFound, text))
+        }
     }
+}
+
+/// This host's key and those of the others, as first seen.
+fn keys(output: Output, out: &mut dyn Write) -> fmt::Result {
+    let (own, pins) = link::keys();
+    if output == Output::Json {
+        json::object(out, |o| {
+            o.field("here", own.map(json::Shown))?;
+            o.array("hosts", |a| {
+                pins.iter().try_for_each(|pin| {
+                    a.object(|o| {
+                        o.field("host", json::Shown(pin.host))?;
+                        o.field("key", json::Shown(pin.key))?;
+                        o.field("since_us", pin.since_us)
+                    })
+                })
+            })
+        })?;
+        return out.write_char('\n');
+    }
+    let mut table = Table::new(["host", "key", "first seen"].map(|name| (name, Align::Left)));
+    if let Some(key) = own {
+        table.row(["here".to_string(), key.to_string(), String::new()]);
+    }
+    for pin in pins {
+        let since = format!("{} s after the start", pin.since_us / 1_000_000);
+        table.row([pin.host.to_string(), pin.key.to_string(), since]);
+    }
+    write!(out, "{table}")
 }
