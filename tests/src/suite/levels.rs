@@ -2,10 +2,9 @@
 //! has to be what CPUID told it and what the host's ledger says.
 
 use super::{Case, Context, start};
-use crate::console::tail;
 use crate::emu::bochs::MODELS_WITH_EPT;
 use crate::guest;
-use crate::host::{Host, HostSpec, VmSpec};
+use crate::host::{Host, HostSpec, PROMPT, VmSpec};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +12,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Leaves a guest's console.
+const DETACH: &[u8] = b"\x1c.";
 /// Prefix of the cases of the full matrix.
 const MATRIX: &str = "matrix-levels/";
 
@@ -88,12 +89,14 @@ impl Findings {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
-                ["cell", feature, kind, told @ ("announced" | "hidden"), finding] => findings.cells.push(Cell {
-                    feature: feature.to_string(),
-                    kind: kind.to_string(),
-                    announced: *told == "announced",
-                    finding: finding.to_string(),
-                }),
+                ["cell", feature, kind, told @ ("announced" | "hidden"), finding] => {
+                    findings.cells.push(Cell {
+                        feature: feature.to_string(),
+                        kind: kind.to_string(),
+                        announced: *told == "announced",
+                        finding: finding.to_string(),
+                    })
+                }
                 ["cell", ..] => bail!("no cell: {line}"),
                 ["limit", register, bits] => {
                     findings.limits.insert(register.to_string(), u64::from_str_radix(bits, 16)?);
@@ -163,7 +166,8 @@ fn limits(findings: &Findings) -> [(&'static str, u64); 3] {
         ("SMAP", 1 << 21),
         ("PKU", 1 << 22),
     ];
-    let cr4 = cr4.iter().fold(1 << 2 | 1 << 5 | 1 << 8 | 1 << 10, |all, (name, bits)| all | with(name, *bits));
+    let cr4 =
+        cr4.iter().fold(1 << 2 | 1 << 5 | 1 << 8 | 1 << 10, |all, (name, bits)| all | with(name, *bits));
     let state = with("AVX", 1 << 2) | with("AVX512F", 0b111 << 5) | with("PKU", 1 << 9);
     let xcr0 = if findings.told("XSAVE") { 0b11 | state } else { 0 };
     let efer = 0b101 << 8 | with("SYSCALL", 1) | with("NX", 1 << 11);
@@ -213,13 +217,15 @@ fn play(context: &Context, model: &str, levels: &[&str], all_given: bool) -> Res
     let mut played = Vec::new();
     for level in levels {
         let refused = host.console()?.text().contains(&format!("vm {level}: refused: "));
-        ensure!(refused != given.contains(*level), "{level} on {model}: listed and refused, or neither: {given:?}");
+        ensure!(
+            refused != given.contains(*level),
+            "{level} on {model}: listed and refused, or neither: {given:?}"
+        );
         ensure!(!refused || !all_given, "{level} is refused on {model}");
         if !refused {
             played.push(*level);
         }
     }
-    wait_ends(&mut host, &played)?;
     let (mut columns, mut wrong) = (Vec::new(), Vec::new());
     for level in &played {
         let findings = Findings::parse(&printed(&mut host, level)?)?;
@@ -238,39 +244,39 @@ fn play(context: &Context, model: &str, levels: &[&str], all_given: bool) -> Res
 
 /// The levels that the boot log says the host can give.
 fn given(log: &str) -> Result<BTreeSet<String>> {
-    let line = log.lines().find_map(|line| line.split_once("cpu: levels: ")).context("no levels in the boot log")?;
+    let line =
+        log.lines().find_map(|line| line.split_once("cpu: levels: ")).context("no levels in the boot log")?;
     Ok(line.1.split_whitespace().map(str::to_string).collect())
 }
 
-fn wait_ends(host: &mut Host, levels: &[&str]) -> Result<()> {
-    for level in levels {
-        let end = format!("vm {level}: stopped: ");
-        let console = host.console()?;
-        let seen = |text: &str| text.lines().find(|line| line.contains(&end)).map(str::to_string);
-        let line = match seen(&console.text()) {
-            Some(line) => line,
-            None => console.expect_any(&[&end], PATIENCE)?.1,
-        };
-        ensure!(line.contains("debug exit 0"), "{line}\n{}", tail(&console.text(), 20));
-    }
-    Ok(())
-}
-
-/// What a VM has printed: its console replays it.
+/// Plays a VM to its end, and gives back what it printed. While its console is shown, what it prints is taken: a guest
+/// whose UART nobody reads waits. The console is shown once more then, since it replays without a line of the log
+/// in between.
 fn printed(host: &mut Host, vm: &str) -> Result<String> {
     let console = host.console()?;
+    let end = format!("vm {vm}: stopped: ");
+    console.send_line(&format!("console {vm}"))?;
+    let ended = console.text().lines().find(|line| line.contains(&end)).map(str::to_string);
+    let ended = match ended {
+        Some(line) => line,
+        None => console.expect_any(&[&end], PATIENCE)?.1,
+    };
+    ensure!(ended.contains("debug exit 0"), "{ended}");
+    console.send(DETACH)?;
+    console.expect(PROMPT, PATIENCE)?;
     let at = console.text().len();
     console.send_line(&format!("console {vm}"))?;
     console.expect("level-probe: done", PATIENCE)?;
-    console.send(b"\x1c.")?;
-    console.expect_any(&["ok"], PATIENCE)?;
+    console.send(DETACH)?;
+    console.expect(PROMPT, PATIENCE)?;
     Ok(console.text_from(at).replace('\r', ""))
 }
 
 /// Rows are cells, columns levels: `+` announced and works, `U` `G` `o` hidden and #UD, #GP or run as the older
 /// instruction, `.` absent in this CPU, `!` hidden and works.
 fn matrix(model: &str, columns: &[(&str, Findings, BTreeMap<String, Row>)]) -> String {
-    let mut text = format!("{model}: + announced, U #UD, G #GP, o older instruction, . absent here, ! hole\n");
+    let mut text =
+        format!("{model}: + announced, U #UD, G #GP, o older instruction, . absent here, ! hole\n");
     for (number, (level, ..)) in columns.iter().enumerate() {
         let _ = writeln!(text, "{:28}{}{level}", "", "| ".repeat(number));
     }
