@@ -27,7 +27,7 @@ pub struct VmSpec {
     pub name: String,
     /// RAM in MiB.
     pub mem_mib: u32,
-    /// CPU level.
+    /// CPU level; empty: the host's choice.
     pub level: String,
     /// Further words of the module line, such as `debug-exit`.
     pub options: Vec<String>,
@@ -55,7 +55,11 @@ impl VmSpec {
 
     fn modules(&self) -> Vec<Module> {
         let Self { name, mem_mib, level, options, cmdline, .. } = self;
-        let mut line = format!("vm={name} mem={mem_mib} level={level}");
+        let mut line = format!("vm={name} mem={mem_mib}");
+        if !level.is_empty() {
+            line.push_str(" level=");
+            line.push_str(level);
+        }
         for option in options {
             line.push(' ');
             line.push_str(option);

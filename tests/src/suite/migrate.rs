@@ -95,7 +95,7 @@ fn ticks(text: &str) -> Result<Vec<u64>> {
     Ok(ticks)
 }
 
-fn in_sequence(text: &str) -> Result<u64> {
+pub(super) fn in_sequence(text: &str) -> Result<u64> {
     let ticks = ticks(text)?;
     for pair in ticks.windows(2) {
         ensure!(pair[1] == pair[0] + 1, "tick {} is followed by {}", pair[0], pair[1]);
@@ -104,7 +104,7 @@ fn in_sequence(text: &str) -> Result<u64> {
 }
 
 /// The guest goes on at `host`: it counts at least `more` ticks that are new there.
-fn goes_on(pair: &mut Pair, host: usize, more: usize) -> Result<()> {
+pub(super) fn goes_on(pair: &mut Pair, host: usize, more: usize) -> Result<()> {
     pair.hosts[host].guest()?.take_lines();
     for _ in 0..more {
         pair.hosts[host].guest()?.expect("tick *errors", PATIENCE)?;

@@ -10,6 +10,7 @@ mod linux;
 mod migrate;
 mod network;
 mod refuse;
+mod speculation;
 mod tracking;
 
 use crate::host::{Host, HostSpec};
@@ -77,6 +78,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(linux::cases());
     cases.extend(network::cases());
     cases.extend(migrate::cases());
+    cases.extend(speculation::cases());
     cases
 }
 
