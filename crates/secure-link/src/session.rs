@@ -80,7 +80,10 @@ impl Session {
     pub(crate) fn take_confirm(&mut self, frame: &[u8]) -> Result<(), LinkError> {
         let noise = self.noise.as_mut().ok_or(LinkError::Cut)?;
         let mut content = [0; CONFIRM.len()];
-        let sealed = frame.get(LENGTH..).unwrap_or_default();
+        let Some((length, sealed)) = frame.split_first_chunk() else { return Err(LinkError::Cut) };
+        if usize::from(u16::from_le_bytes(*length)) != sealed.len() {
+            return Err(LinkError::Length(u16::from_le_bytes(*length)));
+        }
         match noise.read_message(sealed, &mut content) {
             Ok(_) if content == CONFIRM => {
                 self.opened = 1;
