@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use devices::{Platform, PlatformConfig};
+use isa_audit::Findings;
 use minicbor::{Decode, Encode};
 use vm_types::{StateError, StateRecord};
 use vmx_types::state::{self, VcpuState};
@@ -13,6 +14,9 @@ use crate::vm::Vm;
 const MACHINE: &str = "machine";
 const MACHINE_VERSION: u16 = 1;
 const VCPU: &str = "vcpu";
+/// What audits of the VM have found: of use to the operator alone, and there only where something was found.
+const AUDIT: &str = "audit";
+const AUDIT_VERSION: u16 = 1;
 
 /// What belongs to the VM as a whole.
 #[derive(Encode, Decode)]
@@ -42,6 +46,9 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
     let now = vm.clock.now();
     platform.advance(now);
     records.extend(platform.export());
+    if let Some(body) = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode())) {
+        records.push(StateRecord { kind: AUDIT.into(), instance: 0, version: AUDIT_VERSION, body });
+    }
     let machine = Machine { tsc: now.tsc, debug_exit: vm.board.debug_exit };
     let body = minicbor::to_vec(&machine).map_err(|error| format!("{error}"))?;
     records.push(StateRecord { kind: MACHINE.into(), instance: 0, version: MACHINE_VERSION, body });
@@ -80,8 +87,19 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
         let state = VcpuState::from_bytes(&record.body).map_err(|why| refuse(VCPU, why))?;
         slot.vcpu.lock().import(vm, &state)?;
     }
+    let audits: Vec<_> = of(AUDIT).collect();
+    match audits.as_slice() {
+        [] => {}
+        // of a later version: it decides over nothing
+        [audit] if audit.version != AUDIT_VERSION => {}
+        [audit] => {
+            let found = Findings::decode(&audit.body).map_err(|why| refuse(AUDIT, format!("{why}")))?;
+            vm.set_findings(found);
+        }
+        more => return Err(refuse(AUDIT, format!("{} records", more.len()))),
+    }
     let devices: Vec<StateRecord> =
-        records.iter().filter(|r| r.kind != MACHINE && r.kind != VCPU).cloned().collect();
+        records.iter().filter(|r| ![MACHINE, VCPU, AUDIT].contains(&r.kind.as_str())).cloned().collect();
     if let Some(stray) = devices.iter().find(|r| !Platform::owns_record(&r.kind)) {
         return Err(refuse(&stray.kind, "no such device".into()));
     }

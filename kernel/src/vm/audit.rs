@@ -140,12 +140,8 @@ impl Vm {
         let audit = &mut *self.audit.lock();
         let Some(running) = &mut audit.running else { return };
         let len = fill(&mut running.window).min(WINDOW);
-        let page = Page {
-            code: &running.window[..len],
-            linear: fetch.linear,
-            gpa: fetch.gpa.0,
-            mode: fetch.mode,
-        };
+        let page =
+            Page { code: &running.window[..len], linear: fetch.linear, gpa: fetch.gpa.0, mode: fetch.mode };
         audit.findings.again += u64::from(again);
         isa_audit::scan(&page, fetch.entry, &running.bounds, &mut audit.findings);
         running.fetches(fetch.rip, fetch.gpa.0);

@@ -1,5 +1,6 @@
 //! The test cases that need emulators, and what runs them.
 
+mod audit;
 mod boot;
 mod cpu;
 mod demo_guest;
@@ -9,6 +10,7 @@ mod levels;
 mod linux;
 mod migrate;
 mod network;
+mod pool;
 mod refuse;
 mod speculation;
 mod tracking;
@@ -74,10 +76,12 @@ pub fn cases() -> Vec<Case> {
     cases.extend(refuse::cases());
     cases.extend(guests::cases());
     cases.extend(levels::cases());
+    cases.extend(audit::cases());
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());
     cases.extend(migrate::cases());
+    cases.extend(pool::cases());
     cases.extend(speculation::cases());
     cases
 }

@@ -1,0 +1,205 @@
+//! `cpu audit`: what a guest executes outside its level is named, with its place; and the guest does not suffer.
+
+use super::{Case, Context, start};
+use crate::guest;
+use crate::host::{Host, HostSpec, VmSpec};
+use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const LINUX_PATIENCE: Duration = Duration::from_secs(400);
+const LIMIT: u64 = 240;
+const SKYLAKE: &str = "corei7_skylake_x";
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("audit/names_what_is_executed", LIMIT, names),
+        Case::new("audit/linux_goes_on", 900, linux).slow(),
+    ];
+    // The second host tracks by write protection, which the audit uses as well; it has the first three instructions.
+    for (from, to, row) in [(SKYLAKE, "corei7_haswell_4770", 5), ("corei7_sandy_bridge_2600k", SKYLAKE, 3)] {
+        let run = move |context: &Context| migrates(context, from, to, row);
+        let mut case = Case::new(&format!("audit/goes_with_the_vm_from_{from}"), 300, run);
+        case.weight = 2;
+        cases.push(case);
+    }
+    cases
+}
+
+fn payload(level: &str) -> Result<VmSpec> {
+    guest::build_payloads()?;
+    let mut vm = VmSpec::new(VM, &guest::payload("audit"));
+    vm.mem_mib = 16;
+    vm.level = level.to_string();
+    Ok(vm)
+}
+
+fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
+    let answer = host.command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "`{command}`: {:?}", answer.error);
+    Ok(answer.lines)
+}
+
+fn report(host: &mut Host) -> Result<Value> {
+    let lines = done(host, &format!("cpu audit {VM} report --json"))?;
+    let line = lines.iter().find(|line| line.starts_with('{')).context("no JSON")?;
+    let report: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+    ensure!(report["heuristic"] == true && report["vm"] == VM, "{line}");
+    Ok(report)
+}
+
+/// Features of code that execution led to, with the address of the first instruction; linear is physical in the payload.
+fn reached(report: &Value) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for row in report["findings"].as_array().context("no findings")? {
+        if row["reached"].as_u64() != Some(0) {
+            let text = |key: &str| row[key].as_str().map(str::to_string).context("no text");
+            ensure!(row["linear"] == row["physical"] && row["here"] == "runs", "{row}");
+            found.insert(text("feature")?, text("linear")?);
+        }
+    }
+    Ok(found)
+}
+
+/// Has the payload do something, and answers with what it said: `FEATURE at ADDRESS` as a map, and the last line: the
+/// one that ends in `end`, or the first.
+fn tell(host: &mut Host, what: u8, end: &str) -> Result<(BTreeMap<String, String>, String)> {
+    let console = host.guest()?;
+    console.expect("audit: ready", PATIENCE)?;
+    console.send(&[what])?;
+    let mut said = BTreeMap::new();
+    loop {
+        let line = console.expect_line("the payload", PATIENCE, |line| {
+            line.strip_prefix("audit: ").filter(|rest| *rest != "ready").map(str::to_string)
+        })?;
+        if !end.is_empty() && line.ends_with(end) {
+            return Ok((said, line));
+        }
+        let (feature, at) = line.split_once(" at ").with_context(|| format!("odd line {line}"))?;
+        said.insert(feature.to_string(), at.to_string());
+        if end.is_empty() {
+            return Ok((said, line));
+        }
+    }
+}
+
+fn ticks(host: &mut Host) -> Result<u64> {
+    let (_, line) = tell(host, b't', "ticks")?;
+    line.split(' ').next().and_then(|n| n.parse().ok()).with_context(|| format!("no ticks in {line}"))
+}
+
+fn names(context: &Context) -> Result<()> {
+    let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(payload("penryn")?))?;
+    host.wait_ready(PATIENCE)?;
+    let host = &mut host;
+    let error =
+        host.command(&format!("cpu audit {VM} stop"), PATIENCE)?.error.context("no audit was stopped")?;
+    ensure!(error.starts_with("state "), "{error}");
+    let before = ticks(host)?.min(ticks(host)?);
+    done(host, &format!("cpu audit {VM} start"))?;
+    let error =
+        host.command(&format!("cpu audit {VM} start"), PATIENCE)?.error.context("it was started twice")?;
+    ensure!(error.starts_with("state "), "{error}");
+    let during = ticks(host)?;
+    ensure!(reached(&report(host)?)?.is_empty(), "found before anything was executed");
+
+    let (mut expected, _) = tell(host, b'x', "row done")?;
+    let found = reached(&report(host)?)?;
+    ensure!(found == expected, "executed {expected:?}, found {found:?}");
+
+    // code over code, and an instruction that crosses a page
+    let (over, _) = tell(host, b's', "over done")?;
+    expected.extend(over);
+    let found = reached(&report(host)?)?;
+    ensure!(found == expected, "executed {expected:?}, found {found:?}");
+
+    // a page that writes to itself gets ahead, and what is patched into it is found once the page is closed
+    let (_, line) = tell(host, b'l', "writes")?;
+    ensure!(line == "1000 writes", "{line}");
+    let (patched, _) = tell(host, b'o', "")?;
+    expected.extend(patched);
+    thread::sleep(Duration::from_millis(500));
+    for _ in 0..20 {
+        let (_, line) = tell(host, b'p', "writes")?;
+        ensure!(line == "1000 writes", "{line}");
+        if reached(&report(host)?)? == expected {
+            break;
+        }
+    }
+    let found = reached(&report(host)?)?;
+    ensure!(found == expected, "executed {expected:?}, found {found:?}");
+    let text = done(host, &format!("cpu audit {VM} report"))?.join("\n");
+    ensure!(text.contains("heuristic") && text.contains("POPCNT"), "{text}");
+
+    done(host, &format!("cpu audit {VM} stop"))?;
+    let after = ticks(host)?.min(ticks(host)?);
+    ensure!(during > 4 * before, "{before} ticks before, {during} during: nothing was looked at");
+    ensure!(after < 2 * before, "{before} ticks before, {after} after: large pages are not back");
+    ensure!(reached(&report(host)?)? == expected, "stop has lost the findings");
+    tell(host, b'q', "done")?;
+    Ok(())
+}
+
+fn migrates(context: &Context, from: &str, to: &str, row: u32) -> Result<()> {
+    let mut plan = Plan::memwriter(from, to, "penryn", 8)?;
+    plan.vm = payload("penryn")?;
+    plan.vm.cmdline = format!("row={row}");
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    for host in &mut pair.hosts {
+        host.wait_ready(PATIENCE)?;
+    }
+    let source = &mut pair.hosts[SOURCE];
+    done(source, &format!("cpu audit {VM} start"))?;
+    let (expected, _) = tell(source, b'x', "row done")?;
+    let found = reached(&report(source)?)?;
+    ensure!(found == expected, "executed {expected:?}, found {found:?}");
+    let wanted = report(source)?["findings"].clone();
+    ensure!(wanted.as_array().is_some_and(|rows| !rows.is_empty()), "nothing found");
+    source.guest()?.expect("audit: ready", PATIENCE)?;
+    // pages written and executed while they are sent
+    source.guest()?.send(b"t")?;
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    let target = &mut pair.hosts[TARGET];
+    let arrived = report(target)?;
+    ensure!(arrived["running"] == false, "the audit does not go on by itself");
+    let found = |rows: &Value| -> Vec<String> {
+        let rows = rows.as_array().into_iter().flatten();
+        rows.filter(|row| row["reached"] != 0)
+            .map(|row| format!("{} {}", row["feature"], row["linear"]))
+            .collect()
+    };
+    ensure!(found(&arrived["findings"]) == found(&wanted), "sent {wanted}, arrived {arrived}");
+    Ok(())
+}
+
+fn linux(context: &Context) -> Result<()> {
+    let linux = guest::debian()?;
+    let mut vm = VmSpec::new(VM, &linux.kernel);
+    vm.mem_mib = 256;
+    vm.level = "nehalem".to_string();
+    vm.initrd = Some(linux.initrd);
+    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(vm))?;
+    host.guest()?.expect("guest# ", LINUX_PATIENCE)?;
+    done(&mut host, &format!("cpu audit {VM} start"))?;
+    let console = host.guest()?;
+    console
+        .send_line("echo $((6 * 7)) answers; sleep 1; cat /proc/cpuinfo >/dev/null; echo slept $((1 + 1))")?;
+    console.expect("42 answers", LINUX_PATIENCE)?;
+    console.expect("slept 2", LINUX_PATIENCE)?;
+    let report = report(&mut host)?;
+    ensure!(report["pages"].as_u64().is_some_and(|pages| pages > 50), "{report}");
+    println!("{}", done(&mut host, &format!("cpu audit {VM} report"))?.join("\n"));
+    done(&mut host, &format!("cpu audit {VM} stop"))?;
+    let console = host.guest()?;
+    console.send_line("dmesg | grep -ciE 'oops|BUG:|invalid opcode' ; echo alive $((1 + 1))")?;
+    console.expect("alive 2", LINUX_PATIENCE)?;
+    console.send_line("poweroff -f")?;
+    let event = host.vm_event(VM, &["stopped: "], PATIENCE)?;
+    ensure!(event == "stopped: power-off", "ended with `{event}`");
+    Ok(())
+}
