@@ -9,9 +9,9 @@ use shell::{Code, CpuAbout, Failure, Output};
 use super::commands::find;
 use super::{Out, flex, ledger, mitigations};
 use crate::arch::{cpu, tsc};
-use crate::policy;
 use crate::vm::{Vm, registry};
 use crate::vmx::host;
+use crate::{policy, pool};
 
 /// What this host is called among the names of levels, VMs and members.
 const HERE: &str = "here";
@@ -111,10 +111,20 @@ fn compare(one: &str, other: &str, output: Output) -> Result<(), Failure> {
 fn check(vm: &Vm, name: &str, output: Output) -> Result<(), Failure> {
     let target = host_named(name).ok_or_else(|| no_such("host", name))?;
     let verdict = vm.policy.round_trip(policy::host(), &target);
+    let clocks = pool::tsc_means(name, vm.clock.hz());
     print(|out| match output {
-        Output::Text => write!(out, "{verdict}"),
+        Output::Text => {
+            write!(out, "{verdict}")?;
+            clocks.map_or(Ok(()), |[there, back]| {
+                writeln!(out, "tsc    there {}, back {}", there.name(), back.name())
+            })
+        }
         Output::Json => {
-            json::object(out, |o| verdict.json(o))?;
+            json::object(out, |o| {
+                verdict.json(o)?;
+                o.field("tsc_there", clocks.map(|[there, _]| there.name()))?;
+                o.field("tsc_back", clocks.map(|[_, back]| back.name()))
+            })?;
             out.write_char('\n')
         }
     })

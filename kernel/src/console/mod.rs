@@ -40,10 +40,6 @@ impl core::fmt::Write for Out {
     }
 }
 
-/// The end of a command whose part of the kernel is not there yet.
-fn not_yet(what: &str) -> Failure {
-    Failure::new(shell::Code::Unsupported, alloc::format!("{what}: not in this build"))
-}
 
 /// Prints what a guest printed. The log ends lines with CR LF itself.
 fn print_guest(bytes: &[u8]) {

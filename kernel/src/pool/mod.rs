@@ -10,7 +10,7 @@ use core::net::SocketAddrV4;
 use core::task::Poll;
 
 use cmdline::HostOptions;
-use pool::{Dial, Event, LinkId, Pool, Timing, Tsc};
+use pool::{Dial, Event, LinkId, Pool, Timing, TscMeans};
 use shell::Output;
 use spin::Mutex;
 
@@ -77,9 +77,15 @@ pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
     }
 }
 
-/// The clock of a member.
-pub(crate) fn tsc_of(member: &str) -> Option<Tsc> {
-    with(|pool| pool.member(member).map(|member| member.tsc)).ok().flatten()
+/// How a member, and this host, would give a guest a TSC of `hz`; none for a host that is no member.
+pub(crate) fn tsc_means(member: &str, hz: u64) -> Option<[TscMeans; 2]> {
+    let means = |pool: &Pool| {
+        let found = pool.members().into_iter().find(|known| {
+            known.name == member || known.address.is_some_and(|address| address.ip().to_string() == member)
+        });
+        found.map(|found| [found.tsc.means(hz), pool.own().tsc.means(hz)])
+    };
+    with(means).ok().flatten()
 }
 
 /// The pool's name and its members, for a host that is about to make VMs.

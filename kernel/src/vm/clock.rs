@@ -1,6 +1,7 @@
 //! A VM's time line: its TSC as a function of the host's.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use pool::{Tsc, TscMeans};
 use vm_types::Now;
 
 use crate::arch::tsc;
@@ -9,8 +10,6 @@ use crate::arch::tsc;
 const FRACTION: u32 = 48;
 /// Differences of two TSC values above this are negative.
 const FAR_FUTURE: u64 = 1 << 63;
-/// A host whose own rate is this close to the declared one needs no scaling: what NTP corrects.
-const TOLERANCE_PPM: u64 = 250;
 
 /// Why a host cannot give a TSC rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +43,10 @@ impl Clock {
     /// [`WrongRate`] where the host's rate is more than 250 ppm off and it cannot scale.
     pub(crate) fn new(hz: u64, can_scale: bool) -> Result<Self, WrongRate> {
         let host = tsc::hz();
-        let multiplier = if host.abs_diff(hz) <= hz / 1_000_000 * TOLERANCE_PPM {
-            None
-        } else if can_scale {
-            Some(((u128::from(hz) << FRACTION) / u128::from(host)) as u64)
-        } else {
-            return Err(WrongRate { wanted: hz, host });
+        let multiplier = match (Tsc { hz: host, scaling: can_scale }).means(hz) {
+            TscMeans::Offset => None,
+            TscMeans::Scaling => Some(((u128::from(hz) << FRACTION) / u128::from(host)) as u64),
+            TscMeans::Refused => return Err(WrongRate { wanted: hz, host }),
         };
         Ok(Self { hz, offset: AtomicU64::new(0), multiplier })
     }
