@@ -48,9 +48,15 @@ fn features(level: &str) -> Option<Vec<&'static str>> {
     Some(has)
 }
 
-/// Features that a guest at `level` must not see; none for a level that is not known here.
+/// Features that a guest at `level` must not see; none for a level that is not known here. `A+B` is the level of a
+/// pool of these.
 pub fn beyond(level: &str) -> Option<Vec<&'static str>> {
-    let has = features(level)?;
+    let (first, others) = level.split_once('+').unwrap_or((level, ""));
+    let mut has = features(first)?;
+    for other in others.split('+').filter(|other| !other.is_empty()) {
+        let other = features(other)?;
+        has.retain(|feature| other.contains(feature));
+    }
     let all = GENERATIONS.iter().map(|(_, adds, _)| *adds).chain([TSX, NEVER]);
     let mut beyond: Vec<_> =
         all.flat_map(str::split_whitespace).filter(|feature| !has.contains(feature)).collect();

@@ -4,6 +4,7 @@ use crate::emu::IPS;
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
 use crate::hub::Hub;
+use crate::levels;
 use crate::migration::{Line, Round, Summary};
 use crate::proof::{self, Evidence, Proof};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The VM's name.
 pub const VM: &str = "demo";
+/// The pool's name.
+pub const POOL: &str = "lab";
 /// Addresses of source and target.
 pub const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
@@ -39,7 +42,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The demo's guest, at a level.
+    /// The demo's guest, at a level, or with an empty one at that of the pool.
     pub fn linux(from: &str, to: &str, level: &str) -> Result<Self> {
         let linux = guest::debian()?;
         let mut vm = VmSpec::new(VM, &linux.kernel);
@@ -81,12 +84,33 @@ impl Plan {
         })
     }
 
+    /// The VM names no level: both hosts form a pool, whose level it gets.
+    pub fn is_pooled(&self) -> bool {
+        self.vm.level.is_empty()
+    }
+
+    /// The level that the guest's view is judged by: its own, or what the generations of both hosts have.
+    fn judged_level(&self) -> Result<String> {
+        if !self.is_pooled() {
+            return Ok(self.vm.level.clone());
+        }
+        let generation = |model| levels::generation(model).with_context(|| format!("no generation of {model}"));
+        Ok(format!("{}+{}", generation(&self.from)?, generation(&self.to)?))
+    }
+
     /// The two hosts, ready to be changed and started.
     pub fn hosts(&self) -> [HostSpec; 2] {
         let host = |name: &str, model: &str, address: &str| {
             let mut host = HostSpec::new(name, model).option(&format!("ip={address}/24"));
             host.cpus = self.cpus;
             host.mem_mib = self.vm.mem_mib + 256;
+            if self.is_pooled() {
+                // Either may be up long before the other.
+                let peers = ADDRESSES.join(",");
+                let options = [format!("pool={POOL}"), format!("name={name}"), format!("peers={peers}")];
+                host.options.extend(options);
+                host = host.option("pool-wait=600");
+            }
             // A host that halts would run through its time-outs while the other has barely moved.
             host.option("idle=poll").option("migrate=listen")
         };
@@ -177,6 +201,15 @@ impl Pair {
         Ok(Self { hosts: [source, target], hub })
     }
 
+    /// Waits until a guest without a level has one: the hosts are a pool by then.
+    pub fn wait_pool(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+        if plan.is_pooled() {
+            let made = self.hosts[SOURCE].vm_event(VM, &["made, "], plan.patience)?;
+            observer.step(&format!("pool {POOL} is formed: vm {VM} is {made}"));
+        }
+        Ok(())
+    }
+
     /// Waits until the guest has come so far as the plan wants.
     pub fn wait_guest(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
         let console = self.hosts[SOURCE].guest()?;
@@ -256,6 +289,7 @@ impl Pair {
 
     /// All of it.
     pub fn run(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
+        self.wait_pool(plan, observer)?;
         // The target has nothing to do yet: the processor is better used for the guest's start.
         self.hosts[TARGET].machine.process.freeze(true)?;
         self.wait_guest(plan, observer)?;
@@ -268,6 +302,7 @@ impl Pair {
 
     /// There and back again: the guest ends where it began.
     pub fn run_and_back(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
+        self.wait_pool(plan, observer)?;
         self.hosts[TARGET].machine.process.freeze(true)?;
         self.wait_guest(plan, observer)?;
         self.hosts[TARGET].machine.process.freeze(false)?;
@@ -287,7 +322,7 @@ impl Pair {
         }
         let away = self.hosts[TARGET].guest()?.text();
         let back = self.hosts[SOURCE].guest()?.text_from(before.len());
-        let (source, level, model) = (format!("{before}{away}"), &plan.vm.level, &plan.from);
+        let (source, level, model) = (format!("{before}{away}"), &plan.judged_level()?, &plan.from);
         let evidence = Evidence { source: &source, target: &back, level, model, strict: true };
         Ok(Report { summary, proofs: proof::judge(&evidence) })
     }
@@ -296,7 +331,7 @@ impl Pair {
     pub fn judge(&mut self, plan: &Plan, printed: &str) -> Result<Vec<Proof>> {
         let source = self.hosts[SOURCE].guest()?.text();
         let target = self.hosts[TARGET].guest()?.text();
-        let (level, model) = (&plan.vm.level, &plan.from);
+        let (level, model) = (&plan.judged_level()?, &plan.from);
         let strict = plan.own_guest;
         let evidence = Evidence { source: &source, target: &target, level, model, strict };
         let mut proofs = proof::judge(&evidence);

@@ -23,8 +23,8 @@ pub(crate) struct Args {
     /// CPU model of the target.
     #[arg(long, default_value = "corei7_haswell_4770", value_name = "MODEL", value_parser = model)]
     to: String,
-    /// CPU level of the guest.
-    #[arg(long, default_value = "haswell", value_name = "NAME")]
+    /// CPU level of the guest; without it, the hosts form a pool and the guest gets its level.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     level: String,
     /// CPUs of each host.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
@@ -68,9 +68,9 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     narrator
         .step(&format!("booting source ({}) and target ({}), {} CPU(s) each", args.from, args.to, args.cpus));
     narrator.step(&format!(
-        "guest: {} MiB, level {}; logs in {}",
+        "guest: {} MiB, {}; logs in {}",
         plan.vm.mem_mib,
-        plan.vm.level,
+        if plan.is_pooled() { "at the pool's level".to_string() } else { format!("level {}", plan.vm.level) },
         dir.display()
     ));
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
