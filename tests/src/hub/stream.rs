@@ -20,11 +20,54 @@ pub mod record {
 }
 
 const HEADER: usize = 16;
+/// How either end of a link begins.
+const PREFACE: &[u8] = b"FLEXLNK";
 
-/// One direction of the connection, put together from its segments; a new connection begins anew.
+/// The bytes of one direction of a connection, put together from its segments.
+#[derive(Clone, Debug, Default)]
+pub struct Bytes {
+    next: Option<u32>,
+}
+
+/// What a segment brought.
+enum Part<'a> {
+    /// A new connection begins.
+    Opens,
+    /// So many bytes that follow those before.
+    Fresh(&'a [u8]),
+    /// Nothing new.
+    Nothing,
+}
+
+impl Bytes {
+    fn take<'a>(&mut self, frame: Frame<'a>) -> Part<'a> {
+        let Some(segment) = frame.tcp() else { return Part::Nothing };
+        if segment.opens {
+            self.next = Some(segment.sequence.wrapping_add(1));
+            return Part::Opens;
+        }
+        let Some(next) = self.next.filter(|_| !segment.payload.is_empty()) else { return Part::Nothing };
+        // What comes again is passed over, as is the byte of a keep-alive; with a gap nothing more can be said.
+        let known = next.wrapping_sub(segment.sequence) as usize;
+        let Some(fresh) = segment.payload.get(known..) else { return Part::Nothing };
+        self.next = Some(next.wrapping_add(fresh.len() as u32));
+        Part::Fresh(fresh)
+    }
+
+    /// Takes a frame of this direction and adds its new bytes to `all`, which a new connection empties.
+    pub fn collect(&mut self, frame: Frame<'_>, all: &mut Vec<u8>) {
+        match self.take(frame) {
+            Part::Opens => all.clear(),
+            Part::Fresh(bytes) => all.extend(bytes),
+            Part::Nothing => {}
+        }
+    }
+}
+
+/// The records in one direction of a connection that is not encrypted; a new connection begins anew.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    next: Option<u32>,
+    bytes: Bytes,
     buffer: Vec<u8>,
     opened: bool,
     /// Bytes of a record's body that are still to come.
@@ -34,16 +77,12 @@ pub struct Records {
 impl Records {
     /// Takes a frame of this direction; gives back the types of the records whose headers became complete with it.
     pub fn take(&mut self, frame: Frame<'_>) -> Vec<u16> {
-        let Some(segment) = frame.tcp() else { return Vec::new() };
-        if segment.opens {
-            *self = Self { next: Some(segment.sequence.wrapping_add(1)), ..Self::default() };
+        match self.bytes.take(frame) {
+            Part::Opens => *self = Self { bytes: self.bytes.clone(), ..Self::default() },
+            Part::Fresh(bytes) => return self.push(bytes),
+            Part::Nothing => {}
         }
-        let Some(next) = self.next.filter(|_| !segment.payload.is_empty()) else { return Vec::new() };
-        // What comes again is passed over, as is the byte of a keep-alive; with a gap nothing more can be said.
-        let known = next.wrapping_sub(segment.sequence) as usize;
-        let Some(fresh) = segment.payload.get(known..) else { return Vec::new() };
-        self.next = Some(next.wrapping_add(fresh.len() as u32));
-        self.push(fresh)
+        Vec::new()
     }
 
     fn push(&mut self, bytes: &[u8]) -> Vec<u16> {
@@ -58,7 +97,8 @@ impl Records {
             }
             let header: Vec<u8> = self.buffer.drain(..HEADER).collect();
             if !self.opened {
-                self.opened = true; // the stream's own header
+                // an insecure link's preface, then the stream's own header: both as long as a record's
+                self.opened = !header.starts_with(PREFACE);
                 continue;
             }
             kinds.push(u16::from_le_bytes([header[0], header[1]]));
@@ -81,7 +121,8 @@ mod tests {
             stream.extend([0; 8]);
             stream.extend(vec![0xff; length as usize]);
         }
-        for step in 1..stream.len() {
+        let linked = [b"FLEXLNK\x1a\x01\0\x01\0\0\0\0\0".as_slice(), &stream].concat();
+        for (step, stream) in (1..stream.len()).flat_map(|step| [(step, &stream), (step, &linked)]) {
             let mut records = Records::default();
             let kinds: Vec<u16> = stream.chunks(step).flat_map(|chunk| records.push(chunk)).collect();
             assert_eq!(kinds, [1, record::MEMORY, record::COMMIT], "{step} bytes at a time");

@@ -2,6 +2,7 @@
 
 use super::{Case, Context};
 use crate::emu::IPS;
+use crate::host::{HostSpec, LinkKey};
 use crate::hub::peer::Peer;
 use crate::hub::stream::{PORT, Records, record};
 use crate::hub::{Frame, Hub, Verdict};
@@ -56,6 +57,20 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn start(context: &Context, plan: &Plan) -> Result<Pair> {
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(plan, &mut Silent)?;
+    Ok(pair)
+}
+
+/// Hosts whose stream can be read on its way.
+fn insecure(plan: &Plan) -> [HostSpec; 2] {
+    plan.hosts().map(|mut host| {
+        host.link = LinkKey::Unset;
+        host.option("insecure")
+    })
+}
+
+fn start_insecure(context: &Context, plan: &Plan) -> Result<Pair> {
+    let mut pair = Pair::start(&insecure(plan), &context.dir, context.deadline, &mut Silent)?;
     pair.wait_guest(plan, &mut Silent)?;
     Ok(pair)
 }
@@ -169,7 +184,7 @@ fn unfit_refused(context: &Context) -> Result<()> {
 
 /// The target refuses, the source names the reason, and no page was sent.
 fn refused(context: &Context, plan: &Plan, words: &[&str]) -> Result<()> {
-    let mut pair = start(context, plan)?;
+    let mut pair = start_insecure(context, plan)?;
     let records = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&records);
     let mut stream = Records::default();
@@ -232,7 +247,7 @@ enum Expected {
 /// Cuts the cable at the first record of a kind from one host: that frame is lost, and every later one.
 fn cut(context: &Context, kind: u16, from: usize, expected: Expected) -> Result<()> {
     let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
-    let mut pair = start(context, &plan)?;
+    let mut pair = start_insecure(context, &plan)?;
     let mut stream = Records::default();
     let done = Arc::new(AtomicBool::new(false));
     let cut = Arc::clone(&done);
@@ -276,20 +291,21 @@ fn cut(context: &Context, kind: u16, from: usize, expected: Expected) -> Result<
 /// Noise on the migration port is closed and logged, and harms nothing.
 fn wrong_stream(context: &Context) -> Result<()> {
     let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
-    let mut pair = start(context, &plan)?;
+    let mut pair = start_insecure(context, &plan)?;
     let ip = ADDRESSES[TARGET].parse().context("address")?;
     let mut peer = peer(&pair.hub)?;
     peer.ping(ip, PATIENCE)?;
     let header = b"FLEXMIG\x1a\x01\x00\x01\x00\x00\x00\x00\x00";
     let huge = [&header[..], &[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
     let noise: [&[u8]; 3] = [b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", &[0; 64], &huge];
-    for bytes in noise {
+    let preface = b"FLEXLNK\x1a\x01\x00\x01\x00\x00\x00\x00\x00";
+    for bytes in noise.map(|bytes| [preface, bytes].concat()) {
         let connection = peer.connect(ip, PORT, PATIENCE)?;
-        peer.send(connection, bytes, PATIENCE)?;
+        peer.send(connection, &bytes, PATIENCE)?;
         let (_, closed) = peer.read_to_end(connection, PATIENCE);
         ensure!(closed, "the host keeps a connection open that began with {bytes:?}");
         peer.abort(connection);
-        pair.hosts[TARGET].console()?.expect("migrate: ", PATIENCE)?;
+        pair.hosts[TARGET].console()?.expect("failed: ", PATIENCE)?;
     }
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     goes_on(&mut pair, TARGET, 5)

@@ -7,6 +7,7 @@ mod demo_guest;
 mod guests;
 mod image;
 mod levels;
+mod link;
 mod linux;
 mod migrate;
 mod network;
@@ -80,6 +81,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());
+    cases.extend(link::cases());
     cases.extend(migrate::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
