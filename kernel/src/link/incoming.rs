@@ -132,7 +132,8 @@ impl Incoming {
             }
         }
         let (now, mut stale) = (tsc::micros(), Vec::new());
-        while let Some(at) = self.ready.iter().position(|(_, since)| now.saturating_sub(*since) > UNTAKEN_US) {
+        while let Some(at) = self.ready.iter().position(|(_, since)| now.saturating_sub(*since) > UNTAKEN_US)
+        {
             stale.push(self.ready.remove(at).0);
         }
         stale
@@ -170,7 +171,9 @@ impl Incoming {
 
     /// Lets one handshake go on; true once it is over.
     fn shake(&mut self, at: usize, offers: Offers, pins: &mut Pins) -> bool {
-        let Some(Handshake { connection, peer, responder }) = self.handshakes.get_mut(at) else { return true };
+        let Some(Handshake { connection, peer, responder }) = self.handshakes.get_mut(at) else {
+            return true;
+        };
         let (connection, peer) = (*connection, *peer);
         let mut door = Door { peer: *peer.ip(), offers, ready: &self.ready, pins, why: String::new() };
         let polled = network::with_stack(|stack| {

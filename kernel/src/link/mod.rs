@@ -66,7 +66,9 @@ pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
     links.security = keys::choose(options, key_module);
     match &links.security {
         Ok(Security::Insecure) => warn_insecure(),
-        Ok(Security::Keyed { host, .. }) => log::info!(target: "link", "this host's key is {}", host.public()),
+        Ok(Security::Keyed { host, .. }) => {
+            log::info!(target: "link", "this host's key is {}", host.public())
+        }
         Err(why) if options.migrate_port.is_some() => log::error!(target: "link", "not listening: {why}"),
         Err(why) => log::info!(target: "link", "off: {why}"),
     }

@@ -3,12 +3,13 @@
 use zeroize::Zeroize;
 
 const BLOCK: usize = 64;
+const WORDS: usize = 16;
 /// Where the block counter stands in the state.
 const COUNTER: usize = 12;
 
 /// A key stream from one key and nonce. 32 bits of counter: 256 GiB, a frame has 64 KiB at most.
 pub(super) struct ChaCha {
-    state: [u32; 16],
+    state: [u32; WORDS],
 }
 
 macro_rules! quarter_round {
@@ -27,7 +28,7 @@ macro_rules! quarter_round {
 impl ChaCha {
     pub(super) fn new(key: &[u8; 32], nonce: [u32; 3]) -> Self {
         let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
-        let mut state = [0; 16];
+        let mut state = [0; WORDS];
         let constants = [b"expa", b"nd 3", b"2-by", b"te k"].map(word);
         let words = constants.into_iter().chain(key.as_chunks().0.iter().map(word)).chain([0]).chain(nonce);
         state.iter_mut().zip(words).for_each(|(to, from)| *to = from);
@@ -55,6 +56,7 @@ impl ChaCha {
     }
 
     /// Named words, not an array: they stay in registers but for two.
+    #[inline(never)]
     fn block(&mut self, input: &[u8; BLOCK], out: &mut [u8; BLOCK]) {
         let [
             mut x0,
@@ -84,14 +86,17 @@ impl ChaCha {
             quarter_round!(x2 x7 x8 x13);
             quarter_round!(x3 x4 x9 x14);
         }
-        let mixed = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15];
-        let (from, to) = (input.as_chunks().0, out.as_chunks_mut().0);
-        for (((to, from), mixed), start) in to.iter_mut().zip(from).zip(mixed).zip(&self.state) {
-            *to = (mixed.wrapping_add(*start) ^ u32::from_le_bytes(*from)).to_le_bytes();
+        let ins = input.as_chunks().0.first_chunk::<WORDS>();
+        let (Some(ins), Some(outs)) = (ins, out.as_chunks_mut().0.first_chunk_mut::<WORDS>()) else { return };
+        // Loops over these cost more than the rounds: the words would go through memory.
+        macro_rules! finish {
+            ($($x:ident $i:literal),*) => {
+                $(outs[$i] = ($x.wrapping_add(self.state[$i]) ^ u32::from_le_bytes(ins[$i])).to_le_bytes();)*
+            };
         }
-        if let Some(counter) = self.state.get_mut(COUNTER) {
-            *counter = counter.wrapping_add(1);
-        }
+        finish!(x0 0, x1 1, x2 2, x3 3, x4 4, x5 5, x6 6, x7 7);
+        finish!(x8 8, x9 9, x10 10, x11 11, x12 12, x13 13, x14 14, x15 15);
+        self.state[COUNTER] = self.state[COUNTER].wrapping_add(1);
     }
 }
 
