@@ -70,7 +70,7 @@ pub(crate) const PENRYN: Dump = Dump {
 pub(crate) const LYNNFIELD: Dump = Dump {
     model: "corei5_lynnfield_750",
     max_leaf: 0xb,
-    leaf1: [0x0001_06e5, 0x0098_e3ff, 0xbfeb_fbff],
+    leaf1: [0x0001_06e5, 0x0098_e3fd, 0xbfeb_fbff],
     leaf6: 3,
     ..BASE
 };
