@@ -28,6 +28,9 @@ pub struct SourceParams {
     pub hello: Hello,
     /// The CPU policy: bytes of the `cpu-policy` crate.
     pub policy: Vec<u8>,
+    /// What the VM takes along for the operator: bytes of the `cpu-policy` crate. Empty is not sent, nor is what is
+    /// longer than [`limits::MAX_COMPANION_BODY`]: no migration fails for it.
+    pub companion: Vec<u8>,
     /// The machine that the guest sees.
     pub shape: Shape,
     /// Times and sizes.
@@ -328,6 +331,9 @@ impl Source {
                 self.target_boot = Some(ack.boot);
                 self.hello_rtt = now.saturating_sub(self.since);
                 self.outbox.put_raw(RecordType::Policy, &self.params.policy);
+                if (1..=limits::MAX_COMPANION_BODY).contains(&self.params.companion.len()) {
+                    self.outbox.put_raw(RecordType::Companion, &self.params.companion);
+                }
                 self.outbox.put(RecordType::Shape, &self.params.shape);
                 self.enter(Phase::AwaitVerdict, now);
             }

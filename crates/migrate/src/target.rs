@@ -111,6 +111,7 @@ pub struct Target {
     outbox: Outbox,
     hello: Option<Hello>,
     policy: Vec<u8>,
+    companion: Vec<u8>,
     shape: Option<Shape>,
     /// Whether `create` was called and `destroy` is due.
     made: bool,
@@ -139,6 +140,7 @@ impl Target {
             outbox: Outbox::new(now),
             hello: None,
             policy: Vec::new(),
+            companion: Vec::new(),
             shape: None,
             made: false,
             applying: None,
@@ -311,6 +313,9 @@ impl Target {
                 self.policy = body.to_vec();
                 self.phase = Phase::Shape;
             }
+            (RecordType::Companion, Phase::Shape) if self.companion.is_empty() => {
+                self.companion = body.to_vec();
+            }
             (RecordType::Shape, Phase::Shape) => {
                 let shape: Shape = body::decode(kind, body)?;
                 shape.validate()?;
@@ -356,7 +361,7 @@ impl Target {
     /// The verdict, or the part of it that needs no memory.
     fn check(&mut self, now: u64, vm: &mut impl TargetVm) {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
-        let verdict = vm.check(&Offer { hello, policy: &self.policy, shape });
+        let verdict = vm.check(&Offer { hello, policy: &self.policy, companion: &self.companion, shape });
         match verdict {
             Err(why) => self.refuse(&why, now, vm),
             Ok(()) if hello.check_only => {
@@ -372,7 +377,7 @@ impl Target {
     fn create(&mut self, now: u64, vm: &mut impl TargetVm) -> Result<bool, Reason> {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return Ok(false) };
         self.made = true;
-        match vm.create(&Offer { hello, policy: &self.policy, shape }) {
+        match vm.create(&Offer { hello, policy: &self.policy, companion: &self.companion, shape }) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(why)) => {
                 self.made = false;
@@ -382,6 +387,7 @@ impl Target {
             Poll::Ready(Ok(())) => {
                 self.outbox.put(RecordType::Verdict, &Verdict { refused: None });
                 self.policy = Vec::new();
+                self.companion = Vec::new();
                 self.phase = Phase::Fill;
                 self.progress = now;
                 self.inbox.touch(now);
@@ -484,6 +490,7 @@ impl Target {
         self.applying = None;
         self.states = Vec::new();
         self.policy = Vec::new();
+        self.companion = Vec::new();
         self.progress = now;
         self.phase = Phase::Closing;
     }

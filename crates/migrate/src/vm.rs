@@ -80,6 +80,8 @@ pub struct Offer<'a> {
     pub hello: &'a Hello,
     /// The CPU policy: bytes of the `cpu-policy` crate, unchecked.
     pub policy: &'a [u8],
+    /// What came along for the operator: bytes of the `cpu-policy` crate, unchecked; none from an older source.
+    pub companion: &'a [u8],
     /// Checked against the constants of [`crate::limits`] only.
     pub shape: &'a Shape,
 }

@@ -132,6 +132,8 @@ record_types! {
     Abort = 0x000d, "ABORT", limits::MAX_CONTROL_BODY;
     /// Either: a sign of life.
     Ping = 0x8001, "PING", 0;
+    /// Source: what the VM takes along for the operator's eyes, bytes of the `cpu-policy` crate. It decides nothing.
+    Companion = 0x8002, "COMPANION", limits::MAX_COMPANION_BODY;
 }
 
 /// The header before each body.

@@ -241,3 +241,17 @@ fn memory_that_is_not_there_at_once_is_waited_for() {
     world.finish();
     world.assert_moved();
 }
+
+#[test]
+fn companion_arrives_before_the_verdict_or_not_at_all() {
+    for length in [0, 1, migrate::limits::MAX_COMPANION_BODY, migrate::limits::MAX_COMPANION_BODY + 1] {
+        let mut world = World::new(Leaving::new(&[(0, 8)]));
+        let mut params = source_params(&world.leaving);
+        params.companion = vec![0x5a; length];
+        world.source = migrate::Source::new(params, 0);
+        world.finish();
+        world.assert_moved();
+        let came = if length <= migrate::limits::MAX_COMPANION_BODY { length } else { 0 };
+        assert_eq!(world.coming.companion, vec![0x5a; came], "{length} bytes");
+    }
+}

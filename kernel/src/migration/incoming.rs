@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::task::Poll;
-use cpu_policy::GuestPolicy;
+use cpu_policy::{Companion, GuestPolicy};
 use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
 
@@ -154,16 +154,22 @@ impl TargetVm for Arriving {
 impl Arriving {
     fn make(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         let policy = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        let companion = Companion::decode(offer.companion).unwrap_or_else(|error| {
+            // Nothing hangs on it: the VM is as welcome without.
+            log::warn!(target: "migrate", "migrate {}: {error}: left out", offer.hello.vm_name);
+            Companion::default()
+        });
         let vm = create::empty(Spec {
             name: offer.hello.vm_name.clone(),
             uuid: offer.hello.vm_uuid,
             debug_exit: false,
             ranges: offer.shape.mem_ranges(),
             policy,
-            companion: cpu_policy::Companion::default(),
+            companion,
             vcpus: offer.shape.vcpus,
             hz: offer.shape.tsc_hz,
         })?;
+        policy::ledger::tell_changes(&vm);
         vm.set_state(State::Incoming);
         registry::insert(Arc::clone(&vm))?;
         self.vm = Some(vm);

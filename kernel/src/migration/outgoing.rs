@@ -16,6 +16,7 @@ use crate::arch::tsc;
 use crate::entropy;
 use crate::link::{Dial, Link};
 use crate::net as network;
+use crate::policy;
 use crate::vm::{State, Vm, registry, sched};
 
 /// A migration from this host.
@@ -67,6 +68,7 @@ impl Outgoing {
         let params = SourceParams {
             hello,
             policy: vm.policy.encode(),
+            companion: policy::ledger::companion(vm).encode(),
             shape: shape(vm),
             tuning: tuning(),
             hz: tsc::hz(),

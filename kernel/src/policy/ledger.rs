@@ -24,3 +24,12 @@ pub(crate) fn of(vm: &Vm) -> Ledger {
 pub(crate) fn companion(vm: &Vm) -> Companion {
     Companion { ledger: Some(of(vm)), seen: None }
 }
+
+/// Logs where a VM that arrives becomes freer or tighter than it was on the host that it left.
+pub(crate) fn tell_changes(vm: &Vm) {
+    let Some(there) = &vm.companion.ledger else { return };
+    let here = of(vm);
+    for change in here.changes(there) {
+        log::info!(target: "cpu", "vm {}: {change}", vm.name);
+    }
+}

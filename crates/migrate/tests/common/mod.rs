@@ -227,6 +227,7 @@ pub struct Coming {
     pub no_memory: bool,
     pub bad_state: Option<String>,
     pub policy: Vec<u8>,
+    pub companion: Vec<u8>,
     pub page_writes: u64,
     pub log: Log,
 }
@@ -251,6 +252,7 @@ impl TargetMemory for Coming {
 impl TargetVm for Coming {
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         self.policy = offer.policy.to_vec();
+        self.companion = offer.companion.to_vec();
         self.log.push("check");
         self.refuse.clone().map_or(Ok(()), Err)
     }
@@ -435,6 +437,7 @@ pub fn source_params(vm: &Leaving) -> SourceParams {
             check_only: false,
         },
         policy: b"policy of demo".to_vec(),
+        companion: Vec::new(),
         shape: shape(&vm.ranges),
         tuning: tuning(),
         hz: HZ,
