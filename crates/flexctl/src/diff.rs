@@ -35,11 +35,11 @@ pub(crate) fn run(left: &str, right: &str, json: bool) -> Result<Answer> {
     if yes {
         let _ = writeln!(text, "{} ({}) and {} ({}) are the same", a.name, a.kind, b.name, b.kind);
     } else {
-        let _ = writeln!(text, "{:<44} {} | {}", "", a.name, b.name);
+        let _ = writeln!(text, "{:<52} {} | {}", "", a.name, b.name);
     }
     for difference in &differences {
         let what = difference.what.to_string();
-        let _ = writeln!(text, "{what:<44} {} | {}", difference.left, difference.right);
+        let _ = writeln!(text, "{what:<52} {} | {}", difference.left, difference.right);
     }
     Ok(Answer { text, yes })
 }

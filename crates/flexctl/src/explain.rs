@@ -127,16 +127,16 @@ fn level_text(text: &mut String, level: &Level) {
     let _ = writeln!(text, "adds to {base}: {}", names.join(" "));
 }
 
-/// A feature or level whose name begins alike.
+/// Features and levels of a similar name: those that contain the word, or else those that it begins with.
 fn nearest(what: &str) -> String {
     let what = what.to_ascii_lowercase();
-    let near = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        what.len() > 1 && (name.contains(&what) || what.starts_with(&name) && name.len() > 2)
+    let names = || FEATURES.iter().map(|row| row.name).chain(LEVELS.iter().map(|level| level.name));
+    let like = |test: &dyn Fn(&str) -> bool| -> Vec<&'static str> {
+        names().filter(|name| test(&name.to_ascii_lowercase())).take(8).collect()
     };
-    let features = FEATURES.iter().map(|row| row.name);
-    let mut all: Vec<&str> =
-        features.chain(LEVELS.iter().map(|level| level.name)).filter(|name| near(name)).collect();
-    all.truncate(8);
-    if all.is_empty() { String::new() } else { format!("; is it one of {}?", all.join(", ")) }
+    let mut near = like(&|name| what.len() > 1 && name.contains(&what));
+    if near.is_empty() {
+        near = like(&|name| name.len() > 2 && what.starts_with(name));
+    }
+    if near.is_empty() { String::new() } else { format!("; is it one of {}?", near.join(", ")) }
 }
