@@ -1,6 +1,28 @@
 //! Which features (by Linux' names) each generation of Xeons brought, as far as a CPU level must hide them. Kept apart
 //! from the hypervisor's own tables: this is the judge.
 
+/// What every level has.
+const ALWAYS: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 \
+                      syscall nx lm pni lahf_lm x2apic hypervisor arat arch_capabilities";
+
+/// What Linux shows besides: of its own making, by what it runs on.
+pub const OF_LINUX: &[&str] = &[
+    "ht",
+    "ss", // cleared up to Westmere, whose self-snoop has errata
+    "rep_good",
+    "nopl",
+    "cpuid",
+    "constant_tsc",
+    "tsc_known_freq",
+    "xtopology",
+    "pti",
+    "ospke",
+    "cpuid_fault",
+    "invpcid_single",
+    "art",
+    "retpoline",
+];
+
 /// Generations, oldest first, under the names of the levels: what each brought, what of the one before it is gone.
 const GENERATIONS: [(&str, &str, &str); 15] = [
     ("merom", "ssse3 cx16", ""),
@@ -46,6 +68,13 @@ fn features(level: &str) -> Option<Vec<&'static str>> {
         has.extend(adds.split_whitespace());
     }
     Some(has)
+}
+
+/// Flags of /proc/cpuinfo that a guest at `level` must see; none for a level that is not known here.
+pub fn flags(level: &str) -> Option<Vec<&'static str>> {
+    let mut flags = features(level)?;
+    flags.extend(ALWAYS.split_whitespace());
+    Some(flags)
 }
 
 /// Features that a guest at `level` must not see; none for a level that is not known here. `A+B` is the level of a
