@@ -40,7 +40,6 @@ impl core::fmt::Write for Out {
     }
 }
 
-
 /// Prints what a guest printed. The log ends lines with CR LF itself.
 fn print_guest(bytes: &[u8]) {
     for part in String::from_utf8_lossy(bytes).split('\r') {
