@@ -146,7 +146,9 @@ impl Findings {
     /// Counts an instruction that needs `features`.
     pub(crate) fn record(&mut self, features: &[Feature], without: Without, bounds: &Bounds, site: Site<'_>) {
         let missing = || features.iter().copied().filter(|f| !bounds.has.contains(*f));
-        let stopped = missing().any(|f| bounds.stopped.contains(f));
+        // what does not fault for want of the feature runs here too, as something else
+        let faults = without == Without::Undefined;
+        let stopped = faults && missing().any(|f| bounds.stopped.contains(f));
         // one that is stopped speaks for the whole instruction
         for feature in missing().filter(|f| !stopped || bounds.stopped.contains(*f)) {
             self.count(feature, without, stopped, site);

@@ -149,9 +149,6 @@ fn migrates(context: &Context, from: &str, to: &str, row: u32) -> Result<()> {
     plan.vm = payload("penryn")?;
     plan.vm.cmdline = format!("row={row}");
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
-    for host in &mut pair.hosts {
-        host.wait_ready(PATIENCE)?;
-    }
     let source = &mut pair.hosts[SOURCE];
     done(source, &format!("cpu audit {VM} start"))?;
     let (expected, _) = tell(source, b'x', "row done")?;

@@ -115,7 +115,7 @@ fn feature(of: CpuidFeature) -> Option<Option<Feature>> {
         C::RDRAND => F::Rdrand,
         C::RDSEED => F::Rdseed,
         C::RDTSCP => F::Rdtscp,
-        C::RTM => F::Rtm,
+        C::RTM | C::HLE_or_RTM => F::Rtm,
         C::SERIALIZE => F::Serialize,
         C::SGX1 => F::Sgx,
         C::SHA => F::Sha,
