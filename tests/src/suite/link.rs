@@ -81,6 +81,12 @@ fn refused(pair: &mut Pair, plan: &Plan, words: &str) -> Result<()> {
     Ok(())
 }
 
+/// The target has logged a text by now.
+fn said(pair: &mut Pair, text: &str) -> Result<()> {
+    ensure!(pair.hosts[TARGET].console()?.text().contains(text), "the target never said `{text}`");
+    Ok(())
+}
+
 /// Both sides name the reason, and neither shows a key.
 fn wrong_key(context: &Context) -> Result<()> {
     let plan = plan()?;
@@ -91,7 +97,7 @@ fn wrong_key(context: &Context) -> Result<()> {
     }
     let mut pair = start(context, &plan, &hosts)?;
     refused(&mut pair, &plan, "another pool key")?;
-    pair.hosts[TARGET].console()?.expect("refused: the peer holds another pool key", PATIENCE)?;
+    said(&mut pair, "refused: the peer holds another pool key")?;
     let answer = pair.hosts[TARGET].command(&format!("pool key {}", keys[SOURCE]), PATIENCE)?;
     ensure!(answer.error.is_none(), "{answer:?}");
     // With the right key the same move goes through.
@@ -112,8 +118,7 @@ fn plain_peer(context: &Context) -> Result<()> {
     hosts[SOURCE].options.push("insecure".to_string());
     let mut pair = start(context, &plan, &hosts)?;
     refused(&mut pair, &plan, "the peer has a pool key and this host is insecure")?;
-    let console = pair.hosts[TARGET].console()?;
-    console.expect("refused: the peer is insecure and this host has a pool key", PATIENCE)?;
+    said(&mut pair, "refused: the peer is insecure and this host has a pool key")?;
     let ip = ADDRESSES[TARGET].parse().context("address")?;
     let mut peer = bench_peer(&pair.hub)?;
     peer.ping(ip, PATIENCE)?;
@@ -133,8 +138,8 @@ fn plain_peer(context: &Context) -> Result<()> {
 fn replay(context: &Context) -> Result<()> {
     let plan = plan()?;
     let mut pair = start(context, &plan, &plan.hosts())?;
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let (all, mut stream) = (Arc::clone(&said), Bytes::default());
+    let captured = Arc::new(Mutex::new(Vec::new()));
+    let (all, mut stream) = (Arc::clone(&captured), Bytes::default());
     pair.hub.set_filter(move |_, frame: Frame<'_>| {
         if frame.tcp().is_some_and(|segment| segment.to == PORT) {
             stream.collect(frame, &mut all.lock().unwrap_or_else(PoisonError::into_inner));
@@ -143,7 +148,7 @@ fn replay(context: &Context) -> Result<()> {
     });
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     pair.hub.clear_filter();
-    let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let said = captured.lock().unwrap_or_else(PoisonError::into_inner).clone();
     ensure!(said.len() > 100_000 && said.starts_with(b"FLEXLNK"), "{} bytes were captured", said.len());
     ensure!(!said.windows(7).any(|bytes| bytes == b"FLEXMIG"), "the stream is in clear");
 
