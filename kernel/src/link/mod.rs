@@ -29,7 +29,7 @@ pub(crate) use secure_link::Service;
 pub(crate) use stream::{Bound, Link};
 
 /// Connections that come in and exist at the same time, of all services.
-const MAX_INCOMING: usize = 6;
+const MAX_INCOMING: usize = 20;
 /// How long the last words of a link may take to leave, in microseconds.
 const LINGER_US: u64 = 2_000_000;
 

@@ -22,7 +22,7 @@ use crate::policy;
 use status::Watch;
 
 /// Links that come in at the same time, at most; the network has so many connections less for migrations.
-const MAX_INCOMING: usize = 12;
+const MAX_INCOMING: usize = 16;
 /// Timers are looked at this often, in microseconds.
 const TICK_US: u64 = 20_000;
 

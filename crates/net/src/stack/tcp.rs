@@ -9,7 +9,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
 /// Connections that exist at once, those that still deliver their last bytes included.
-pub const MAX_SOCKETS: usize = 8;
+pub const MAX_SOCKETS: usize = 32;
 /// Bytes of a connection's receive window and of its send buffer: at most so many are in flight. A whole number of
 /// full segments below 64 KiB, so that no short one is sent on the way.
 pub const WINDOW: usize = 44 * 1460;
