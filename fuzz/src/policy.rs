@@ -1,11 +1,11 @@
 //! CPU policies: as bytes from another host, and the CPU of a host that enumerates anything.
 
-use cpu_policy::{COMPONENTS, Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, Place, RULES, Reg, Shape};
+use cpu_policy::{Baseline, COMPONENTS, Dump, Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, Place, RULES, Reg, Sense, Shape, Subject};
 
 const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
 
 /// A host that can give `level`.
-fn host_of(level: &Level) -> HostPolicy {
+pub(crate) fn host_of(level: &Level) -> HostPolicy {
     let features = level.features();
     let cpuid = |leaf: u32, subleaf: u32| {
         let [eax, ebx, ecx, edx] =
@@ -91,11 +91,50 @@ pub fn host(data: &[u8]) {
     }
 }
 
+/// What another member of a pool says of its CPU.
+pub fn peer(data: &[u8]) {
+    match HostPolicy::decode(data) {
+        Ok(host) => {
+            assert_eq!(HostPolicy::decode(&host.encode()).as_ref(), Ok(&host), "it changes on its way");
+            let (own, pool) = (host_of(LEVELS[0]), Baseline::of(&host));
+            let both = pool.and(&Baseline::of(&own));
+            assert_eq!(both, Baseline::of(&own).and(&pool));
+            let _ = (Baseline::costs(&[&host, &own]), both.name(), host.level_names());
+            if let Ok(guest) = GuestPolicy::render_baseline(&pool, SHAPE, &host) {
+                assert_eq!(guest.fits(&host), Ok(()));
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A dump of a CPU: the console's, or what `cpuid -r` printed.
+pub fn dump(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match Dump::parse(&text) {
+        Ok(dump) => {
+            let again = Dump::parse(&dump.to_string()).expect("what is printed is read");
+            assert_eq!((&again.cpu, &again.host, again.tsc_hz), (&dump.cpu, &dump.host, dump.tsc_hz));
+            let host = dump.policy();
+            for sense in Sense::ALL {
+                let _ = Subject::host(&dump.host, &host, sense).to_string();
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
 /// Each level as it travels.
 pub(crate) fn made_seeds() -> impl Iterator<Item = (&'static str, &'static str, Vec<u8>)> {
-    LEVELS.iter().map(|level| {
+    let guests = LEVELS.iter().map(|level| {
         let policy = GuestPolicy::render(level, SHAPE, &host_of(level));
         let policy = policy.unwrap_or_else(|error| panic!("{}: {error}", level.name));
         ("cpu_policy", level.name, policy.encode())
-    })
+    });
+    let hosts = LEVELS.iter().map(|level| ("cpu_peer", level.name, host_of(level).encode()));
+    let dumps = LEVELS.iter().map(|level| {
+        let dump = Dump::of(level.name, &host_of(level).with_tsc_hz(2_000_000_000));
+        ("cpu_dump", level.name, dump.to_string().into_bytes())
+    });
+    guests.chain(hosts).chain(dumps)
 }
