@@ -31,7 +31,7 @@ const fn row(model: u8, name: &'static str, free_of: FlawSet) -> Model {
 
 /// Cores up to Broadwell: an empty return stack falls back on nothing, gathers leave nothing behind.
 const OLD: FlawSet = FlawSet::of(&[Retbleed, Its, Gds, Rfds]);
-/// Servers do not share RDRAND's buffer as client parts from Ivy Bridge to Coffee Lake do; the register file is
+/// Servers do not share RDRAND's buffer as client parts from Ivy Bridge to Ice Lake do; the register file is
 /// Atom's.
 const SERVER: FlawSet = FlawSet::of(&[Srbds, Rfds]);
 const SKYLAKE_SP: FlawSet = SERVER.or(FlawSet::of(&[Its]));
@@ -86,11 +86,11 @@ static MODELS: &[Model] = &[
     row(0x8e, "Whiskey Lake", CLIENT),
     steppings(row(0x9e, "Kaby Lake", CLIENT.or(FlawSet::of(&[Its]))), 0, 12),
     row(0x9e, "Coffee Lake", CLIENT),
-    row(0xa5, "Comet Lake", SERVER),
-    row(0xa6, "Comet Lake-U", SERVER),
-    row(0x66, "Cannon Lake", SERVER),
-    native_only(row(0x7e, "Ice Lake-U", SERVER)),
-    native_only(row(0x7d, "Ice Lake", SERVER)),
+    row(0xa5, "Comet Lake", CLIENT),
+    row(0xa6, "Comet Lake-U", CLIENT),
+    row(0x66, "Cannon Lake", CLIENT),
+    native_only(row(0x7e, "Ice Lake-U", CLIENT)),
+    native_only(row(0x7d, "Ice Lake", CLIENT)),
     native_only(row(0x6a, "Ice Lake-SP", SUNNY_COVE)),
     native_only(row(0x6c, "Ice Lake-D", SUNNY_COVE)),
     native_only(row(0x8c, "Tiger Lake-U", SUNNY_COVE.or(FlawSet::of(&[MmioStaleData])))),
