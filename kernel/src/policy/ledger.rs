@@ -1,8 +1,10 @@
 //! What keeps from a VM what its policy hides, on this host.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use cpu_policy::{Companion, Enforcement, Feature, GuestPolicy, Ledger};
 
 use super::host;
+use crate::arch::{cpu, msr};
 use crate::vm::Vm;
 
 /// What is written into the VMCS of a guest, and told by its ledger.
@@ -31,5 +33,42 @@ pub(crate) fn tell_changes(vm: &Vm) {
     let here = of(vm);
     for change in here.changes(there) {
         log::info!(target: "cpu", "vm {}: {change}", vm.name);
+    }
+}
+
+/// MSR_FEATURE_CONFIG, Westmere and later: bit 0 locks it until reset, bit 1 takes AES-NI away.
+const MSR_FEATURE_CONFIG: u32 = 0x13c;
+const LOCKED: u64 = 1 << 0;
+const AES_DISABLED: u64 = 1 << 1;
+
+static AESNI_OFF: AtomicBool = AtomicBool::new(false);
+
+/// What the boot line says of AES-NI, carried out on this CPU: before the host's policy is read.
+pub(crate) fn set_aesni(keep: bool) {
+    AESNI_OFF.store(!keep, Ordering::Relaxed);
+    take_aesni();
+}
+
+/// Takes AES-NI from this CPU, if the boot line says so. It lasts until the next reset, and for every VM: that is why it
+/// is the operator's to ask for, and why the host then counts as one without.
+pub(crate) fn take_aesni() {
+    let has = || raw_cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_aesni());
+    if !AESNI_OFF.load(Ordering::Relaxed) || !has() {
+        return;
+    }
+    let cpu = cpu::this().index;
+    let Some(value) = msr::read_safe(MSR_FEATURE_CONFIG) else {
+        log::warn!(target: "cpu", "CPU {cpu}: aesni=off: no MSR 13C");
+        return;
+    };
+    if value & LOCKED != 0 {
+        log::warn!(target: "cpu", "CPU {cpu}: aesni=off: firmware has locked MSR 13C ({value:#x})");
+        return;
+    }
+    msr::write_safe(MSR_FEATURE_CONFIG, value | AES_DISABLED);
+    if has() {
+        log::warn!(target: "cpu", "CPU {cpu}: aesni=off: MSR 13C has no effect");
+    } else {
+        log::info!(target: "cpu", "CPU {cpu}: AES-NI off by MSR 13C");
     }
 }
