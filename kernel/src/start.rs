@@ -30,6 +30,7 @@ pub(crate) fn version() -> String {
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
     entropy::init(&boot.options);
     host::init(cpu::count());
+    policy::ledger::set_aesni(boot.options.aesni);
     if let Err(missing) = enable_vmx() {
         log::error!(target: "vmx", "{missing}");
         host_log::raw(format_args!("halted: no guest can run on this host\n"));
@@ -85,6 +86,7 @@ pub(crate) fn ap(index: usize) -> ! {
     while !AWAKE.load(core::sync::atomic::Ordering::Acquire) {
         core::hint::spin_loop();
     }
+    policy::ledger::take_aesni();
     if let Err(missing) = host::enable() {
         log::error!(target: "vmx", "CPU {index}: {missing}: it runs no guests");
         arch::halt()

@@ -96,6 +96,8 @@ pub struct HostOptions {
     pub panic: PanicAction,
     /// `mitigations=`: whether the entry and exit paths guard against speculative execution.
     pub mitigations: bool,
+    /// `aesni=`: whether this host keeps AES-NI.
+    pub aesni: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
     pub migrate_port: Option<u16>,
     /// `key=`: the pool's key.
@@ -129,6 +131,7 @@ impl Default for HostOptions {
             idle: Idle::Hlt,
             panic: PanicAction::Halt,
             mitigations: true,
+            aesni: true,
             migrate_port: None,
             key: None,
             host_key: None,
@@ -189,6 +192,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         default: "auto",
         help: "Guards against speculative execution on VM entry and exit, as this CPU needs them, or none.",
         set: |o, v| put(&mut o.mitigations, one_of(v, &[("auto", true), ("off", false)])),
+    },
+    Spec {
+        name: "aesni",
+        form: "on|off",
+        default: "on",
+        help: "`off` takes AES-NI from this host by MSR 13C where firmware has not locked it, until the next reset: for a \
+               pool with CPUs that lack it.",
+        set: |o, v| put(&mut o.aesni, one_of(v, &[("on", true), ("off", false)])),
     },
     Spec {
         name: "migrate",

@@ -2,9 +2,11 @@
 //! has to be what CPUID told it and what the host's ledger says.
 
 use super::{Case, Context, start};
+use crate::console::tail;
 use crate::emu::bochs::MODELS_WITH_EPT;
 use crate::guest;
 use crate::host::{Host, HostSpec, PROMPT, VmSpec};
+use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +57,10 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("levels/{model}");
         cases.push(Case::new(&name, 240, move |context| play(context, model, &levels, true).map(drop)));
     }
+    let mut travels = Case::new("levels/ledger_travels", 300, ledger_travels);
+    travels.weight = 2;
+    cases.push(travels);
+    cases.push(Case::new("levels/aesni_off", 180, aesni_off));
     for model in MODELS_WITH_EPT {
         let run = move |context: &Context| {
             let matrix = play(context, model, &LEVELS, false)?;
@@ -229,10 +235,7 @@ fn play(context: &Context, model: &str, levels: &[&str], all_given: bool) -> Res
     let (mut columns, mut wrong) = (Vec::new(), Vec::new());
     for level in &played {
         let findings = Findings::parse(&printed(&mut host, level)?)?;
-        let answer = host.command(&format!("cpu ledger {level} --json"), PATIENCE)?;
-        ensure!(answer.error.is_none(), "cpu ledger {level}: {:?}", answer.error);
-        let json = answer.lines.iter().find(|line| line.starts_with('{')).context("no JSON")?;
-        let rows = ledger(&serde_json::from_str(json).with_context(|| format!("not JSON: {json}"))?)?;
+        let rows = ledger(&json(&mut host, &format!("cpu ledger {level} --json"))?)?;
         wrong.extend(judge(&findings, &rows).into_iter().map(|what| format!("{level}: {what}")));
         columns.push((*level, findings, rows));
     }
@@ -240,6 +243,55 @@ fn play(context: &Context, model: &str, levels: &[&str], all_given: bool) -> Res
     std::fs::write(context.dir.join("matrix.txt"), &matrix)?;
     ensure!(wrong.is_empty(), "{model}: {} cells differ:\n{}\n{matrix}", wrong.len(), wrong.join("\n"));
     Ok(matrix)
+}
+
+/// A guest that comes to a newer host becomes freer there, and the host can say in what, and what it was before.
+fn ledger_travels(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter("corei7_haswell_4770", "corei7_skylake_x", "haswell", 2)?;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    let question = format!("cpu ledger {VM} --json");
+    let before = json(&mut pair.hosts[SOURCE], &question)?;
+    ensure!(before.get("came-from").is_none(), "it came from nowhere: {before}");
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    let now = json(&mut pair.hosts[TARGET], &question)?;
+    ensure!(now["came-from"] == before["here"], "the ledger that came along is not the one that left");
+    let adx = now["changes"].as_array().into_iter().flatten().find(|change| change["name"] == "ADX");
+    let adx = adx.with_context(|| format!("ADX is not among the changes: {}", now["changes"]))?;
+    ensure!(adx["freer"] == true && adx["before"] == "absent" && adx["now"] == "advertised-only", "{adx}");
+    let log = pair.hosts[TARGET].console()?.text();
+    ensure!(
+        log.contains(&format!("cpu: vm {VM}: freer: ADX")),
+        "the target's log does not say it:\n{}",
+        tail(&log, 30)
+    );
+    let text = pair.hosts[TARGET].command(&format!("cpu ledger {VM}"), PATIENCE)?;
+    ensure!(
+        text.error.is_none() && text.lines.iter().any(|line| line.contains("came from")),
+        "{:?}",
+        text.lines
+    );
+    let nobody = pair.hosts[TARGET].command("cpu ledger nobody", PATIENCE)?;
+    ensure!(nobody.error.is_some_and(|error| error.starts_with("not-found")), "a ledger of nobody");
+    Ok(())
+}
+
+/// Without the MSR the host says that AES-NI stays, and goes on.
+fn aesni_off(context: &Context) -> Result<()> {
+    let spec = HostSpec::new("host", "corei7_haswell_4770").option("aesni=off");
+    let mut host = start(context, &spec)?;
+    host.wait_ready(PATIENCE)?;
+    let log = host.console()?.text();
+    ensure!(log.contains("aesni=off: MSR 13C has no effect"), "{}", tail(&log, 30));
+    ensure!(given(&log)?.contains("haswell"), "AES-NI is there, so the levels are");
+    Ok(())
+}
+
+fn json(host: &mut Host, command: &str) -> Result<Value> {
+    let answer = host.command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
+    let json = answer.lines.iter().find(|line| line.starts_with('{')).context("no JSON")?;
+    serde_json::from_str(json).with_context(|| format!("not JSON: {json}"))
 }
 
 /// The levels that the boot log says the host can give.
