@@ -148,7 +148,7 @@ impl Default for HostOptions {
 }
 
 /// Most addresses that `peers=` takes.
-pub const MAX_PEERS: usize = 16;
+const MAX_PEERS: usize = 16;
 
 pub(crate) const TABLE: &[Spec<HostOptions>] = &[
     Spec {
