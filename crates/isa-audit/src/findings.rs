@@ -1,5 +1,6 @@
 //! What was found, in bounded memory.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use cpu_policy::{Feature, FeatureSet};
@@ -141,6 +142,20 @@ impl Findings {
             set.insert(row.feature);
         }
         set
+    }
+
+    /// What to tell the operator of a host where the instructions of `stopped` do not work; nothing where none of them
+    /// was seen.
+    #[must_use]
+    pub fn warning(&self, stopped: FeatureSet) -> Option<String> {
+        let mut text = String::new();
+        for feature in self.in_use().intersection(stopped).iter() {
+            let before =
+                if text.is_empty() { "an audit saw the VM execute, outside its level: " } else { ", " };
+            text.push_str(before);
+            text.push_str(feature.name());
+        }
+        (!text.is_empty()).then(|| text + "; these do not work on this host")
     }
 
     /// Counts an instruction that needs `features`.

@@ -85,6 +85,9 @@ fn a_reached_one_is_shown_in_place_of_a_swept_one() {
     assert_eq!(popcnts(&findings), (2, 1, 0x600));
     assert_eq!(findings.in_use(), FeatureSet::of(&[Feature::Popcnt]));
     assert_eq!(findings.pages, 3);
+    assert_eq!(findings.warning(FeatureSet::of(&[Feature::Movbe])), None);
+    let warning = findings.warning(FeatureSet::of(&[Feature::Movbe, Feature::Popcnt])).unwrap();
+    assert!(warning.contains(" POPCNT;") && !warning.contains("MOVBE"), "{warning}");
 }
 
 #[test]

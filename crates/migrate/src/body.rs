@@ -159,6 +159,9 @@ pub struct Verdict {
     /// Why the target does not take the VM; absent where it does.
     #[n(0)]
     pub refused: Option<String>,
+    /// What the operator should know before the VM comes; it is taken all the same.
+    #[n(1)]
+    pub warning: Option<String>,
 }
 
 /// ROUND_END.

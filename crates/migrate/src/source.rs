@@ -3,6 +3,7 @@
 mod rounds;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::{self, Vec};
 
 use vm_types::StateRecord;
@@ -131,6 +132,8 @@ pub struct Source {
     convergence: Convergence,
     /// Told after the round that it follows from.
     slowed: Option<Slowed>,
+    /// What the target said with its verdict.
+    warning: Option<String>,
     totals: Totals,
     states: vec::IntoIter<StateRecord>,
     state_bytes: usize,
@@ -166,6 +169,7 @@ impl Source {
             round_queued: 0,
             convergence: Convergence::default(),
             slowed: None,
+            warning: None,
             totals: Totals::default(),
             states: Vec::new().into_iter(),
             state_bytes: 0,
@@ -202,6 +206,11 @@ impl Source {
             Phase::Commit | Phase::AwaitRunning => "handing over",
             Phase::Closing | Phase::Finished => "ending",
         }
+    }
+
+    /// What the target wants the operator to know; given once, after the verdict.
+    pub fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
     }
 
     /// The pages and records sent so far.
@@ -342,6 +351,7 @@ impl Source {
                 if let Some(text) = verdict.refused {
                     return Err(Reason::Refused(printable(&text, limits::MAX_TEXT)));
                 }
+                self.warning = verdict.warning.map(|text| printable(&text, limits::MAX_TEXT));
                 if self.params.hello.check_only {
                     self.close(SourceOutcome::Checked, now);
                 } else {

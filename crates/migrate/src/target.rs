@@ -365,7 +365,7 @@ impl Target {
         match verdict {
             Err(why) => self.refuse(&why, now, vm),
             Ok(()) if hello.check_only => {
-                self.outbox.put(RecordType::Verdict, &Verdict { refused: None });
+                self.accept(vm);
                 self.owner = self.owner.step(TargetInput::Stop).0;
                 self.close(TargetOutcome::Checked, now);
             }
@@ -385,7 +385,7 @@ impl Target {
                 Ok(false)
             }
             Poll::Ready(Ok(())) => {
-                self.outbox.put(RecordType::Verdict, &Verdict { refused: None });
+                self.accept(vm);
                 self.policy = Vec::new();
                 self.companion = Vec::new();
                 self.phase = Phase::Fill;
@@ -396,9 +396,16 @@ impl Target {
         }
     }
 
+    fn accept(&mut self, vm: &mut impl TargetVm) {
+        let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
+        let offer = Offer { hello, policy: &self.policy, companion: &self.companion, shape };
+        let warning = vm.warning(&offer).map(|text| printable(&text, limits::MAX_TEXT));
+        self.outbox.put(RecordType::Verdict, &Verdict { refused: None, warning });
+    }
+
     fn refuse(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) {
         let why = printable(why, limits::MAX_TEXT);
-        self.outbox.put(RecordType::Verdict, &Verdict { refused: Some(why.clone()) });
+        self.outbox.put(RecordType::Verdict, &Verdict { refused: Some(why.clone()), warning: None });
         self.act(TargetInput::Stop, Reason::Refused(why.clone()), now, vm);
         self.close(TargetOutcome::Refused(why), now);
     }

@@ -109,6 +109,11 @@ pub trait TargetVm: TargetMemory {
     /// The exact leaf, bit, MSR, device or size that does not fit.
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String>;
 
+    /// What the operator should know of a VM that this host can run. Changes nothing.
+    fn warning(&mut self, _offer: &Offer<'_>) -> Option<String> {
+        None
+    }
+
     /// Makes the VM with all its memory, zeroed. Called until it is `Ready`.
     ///
     /// # Errors

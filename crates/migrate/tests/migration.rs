@@ -255,3 +255,22 @@ fn companion_arrives_before_the_verdict_or_not_at_all() {
         assert_eq!(world.coming.companion, vec![0x5a; came], "{length} bytes");
     }
 }
+
+#[test]
+fn a_warning_comes_with_the_verdict_and_stops_nothing() {
+    for check_only in [false, true] {
+        let mut world = World::new(Leaving::new(&[(0, 8)]));
+        let mut params = source_params(&world.leaving);
+        params.hello.check_only = check_only;
+        world.source = migrate::Source::new(params, 0);
+        world.coming.warning = Some(format!("lacks POPCNT\x1b[2J{}", "x".repeat(5000)));
+        world.finish();
+        if !check_only {
+            world.assert_moved();
+        }
+        let warning = world.source.take_warning().unwrap();
+        assert!(warning.starts_with("lacks POPCNT?[2Jxxx"), "{warning}");
+        assert_eq!(warning.len(), migrate::limits::MAX_TEXT);
+        assert_eq!(world.source.take_warning(), None);
+    }
+}

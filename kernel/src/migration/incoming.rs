@@ -126,6 +126,13 @@ impl TargetVm for Arriving {
         create::check_memory(&offer.shape.mem_ranges())
     }
 
+    fn warning(&mut self, offer: &Offer<'_>) -> Option<String> {
+        let guest = GuestPolicy::decode(offer.policy).ok()?;
+        let warning = policy::ledger::warning(&guest, &Companion::decode(offer.companion).ok()?)?;
+        log::warn!(target: "migrate", "migrate {}: {warning}", offer.hello.vm_name);
+        Some(warning)
+    }
+
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
         Poll::Ready(self.make(offer))
     }

@@ -35,7 +35,10 @@ enum Stage {
     /// The link is being made.
     Dialling(Dial),
     /// The migration is under way.
-    Moving { link: Link, source: alloc::boxed::Box<Source> },
+    Moving {
+        link: Link,
+        source: alloc::boxed::Box<Source>,
+    },
     Over,
 }
 
@@ -110,6 +113,9 @@ impl Outgoing {
         });
         let fault = link.fault_text();
         let name = &self.vm.vm.name;
+        if let Some(warning) = source.take_warning() {
+            log::warn!(target: "migrate", "migrate {name}: peer: {warning}");
+        }
         match event.ok()? {
             SourceEvent::Waiting | SourceEvent::Working => None,
             SourceEvent::Round(stats) => {

@@ -1,7 +1,10 @@
 //! What keeps from a VM what its policy hides, on this host.
 
+use alloc::format;
+use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
-use cpu_policy::{Companion, Enforcement, Feature, GuestPolicy, Ledger};
+use cpu_policy::{Companion, Enforcement, Feature, FeatureSet, GuestPolicy, Ledger};
+use isa_audit::Findings;
 
 use super::host;
 use crate::arch::{cpu, msr};
@@ -24,7 +27,26 @@ pub(crate) fn of(vm: &Vm) -> Ledger {
 
 /// What a VM takes along for the operator of the host that it goes to.
 pub(crate) fn companion(vm: &Vm) -> Companion {
-    Companion { ledger: Some(of(vm)), seen: None }
+    let seen = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode()));
+    Companion { ledger: Some(of(vm)), seen }
+}
+
+/// The features that a guest was not told of and that do not work for it here.
+pub(crate) fn stopped(guest: &GuestPolicy) -> FeatureSet {
+    let mut set = FeatureSet::EMPTY;
+    for row in Ledger::new(guest, host()).rows.iter().filter(|row| !row.is_hole()) {
+        set = row.feature().map_or(set, |feature| set.with(feature));
+    }
+    set
+}
+
+/// What the operator should know of a guest before it comes: an audit has seen it execute what does not work here.
+pub(crate) fn warning(guest: &GuestPolicy, companion: &Companion) -> Option<String> {
+    let seen = companion.seen.as_deref()?;
+    match Findings::decode(seen) {
+        Ok(findings) => findings.warning(stopped(guest)),
+        Err(error) => Some(format!("what an audit has seen cannot be read here: {error}")),
+    }
 }
 
 /// Logs where a VM that arrives becomes freer or tighter than it was on the host that it left.

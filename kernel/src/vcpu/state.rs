@@ -98,7 +98,9 @@ impl Vcpu {
         let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
         self.context.init_spec_ctrl(plan, guest, policy::mitigations::spec_ctrl_passes(&vm.policy));
         let features = state.misc_features.unwrap_or(0);
-        if features != 0 && !matches!(vm.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_)) {
+        if features != 0
+            && !matches!(vm.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))
+        {
             return Err(refuse(format!("MSR_MISC_FEATURES_ENABLES is {features:#x}")));
         }
         self.cpuid.set_faulting(features & 1 != 0);

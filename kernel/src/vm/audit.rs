@@ -6,7 +6,6 @@
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use cpu_policy::FeatureSet;
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
 use vm_types::{Gpa, GuestMemory, MemRange, PAGE_SIZE, PageSet};
 
@@ -93,10 +92,7 @@ impl Vm {
         if audit.running.is_some() {
             return Err(alloc::format!("the audit of vm {} is running", self.name));
         }
-        let mut stopped = FeatureSet::EMPTY;
-        for row in ledger::of(self).rows.iter().filter(|row| !row.is_hole()) {
-            stopped = row.feature().map_or(stopped, |feature| stopped.with(feature));
-        }
+        let stopped = ledger::stopped(&self.policy);
         audit.running = Some(Box::new(Running {
             bounds: Bounds { has: self.policy.features(), stopped },
             window: [0; WINDOW],

@@ -115,7 +115,11 @@ impl Caps {
             pin: word(0x481),
             proc,
             proc2,
-            proc3: if proc.has(ProcBased::TERTIARY_CONTROLS.bits()) { read(IA32_VMX_PROCBASED_CTLS3) } else { 0 },
+            proc3: if proc.has(ProcBased::TERTIARY_CONTROLS.bits()) {
+                read(IA32_VMX_PROCBASED_CTLS3)
+            } else {
+                0
+            },
             exit: word(0x483),
             entry: word(0x484),
             ept_vpid: if proc2.may & ept_or_vpid != 0 { read(IA32_VMX_EPT_VPID_CAP) } else { 0 },

@@ -228,6 +228,8 @@ pub struct Coming {
     pub bad_state: Option<String>,
     pub policy: Vec<u8>,
     pub companion: Vec<u8>,
+    /// What it has to say of a VM that it takes.
+    pub warning: Option<String>,
     pub page_writes: u64,
     pub log: Log,
 }
@@ -255,6 +257,11 @@ impl TargetVm for Coming {
         self.companion = offer.companion.to_vec();
         self.log.push("check");
         self.refuse.clone().map_or(Ok(()), Err)
+    }
+
+    fn warning(&mut self, offer: &Offer<'_>) -> Option<String> {
+        assert_eq!(offer.companion, self.companion);
+        self.warning.clone()
     }
 
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
