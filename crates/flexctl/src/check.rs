@@ -63,10 +63,14 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
         hosts.iter().map(|host| (host, guest.starts(&host.policy), guest.arrives(&host.policy))).collect();
     let back: Vec<(&Host, Verdict)> = home.iter().map(|host| (host, guest.arrives(&host.policy))).collect();
     let yes = verdicts.iter().all(|(_, _, there)| there.is_ok()) && back.iter().all(|(_, back)| back.is_ok());
+    // What would do: the level of all hosts in question.
+    let all = home.iter().chain(&hosts).map(|host| &host.policy);
+    let cure = if yes { None } else { Baseline::meet(all) };
     if json {
         let text = object(|o| {
             o.field("guest", name.as_str())?;
             o.field("fits", yes)?;
+            o.field("common_level", cure.as_ref().map(Baseline::name).as_deref())?;
             o.array("hosts", |a| {
                 verdicts.iter().try_for_each(|(host, starts, there)| {
                     a.object(|o| {
@@ -104,6 +108,10 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
     let fitting: Vec<&str> = verdicts.iter().filter(|v| v.2.is_ok()).map(|v| v.0.name.as_str()).collect();
     if back.is_empty() && fitting.len() > 1 {
         let _ = writeln!(text, "moves both ways among {}", fitting.join(", "));
+    }
+    if let Some(cure) = cure {
+        let _ =
+            writeln!(text, "started at {}, the level of all these hosts, it moves among them", cure.name());
     }
     Ok(Answer { text, yes })
 }

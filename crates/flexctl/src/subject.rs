@@ -6,6 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use cpu_policy::{Baseline, Dump, GuestPolicy, HostPolicy, LEVELS, Level, MAX_DUMP, Sense, Subject};
 
+/// What a host calls itself on its own console while it has no other name.
+const HERE: &str = "here";
+
 /// A host not yet in a pool.
 pub(crate) struct Host {
     pub(crate) name: String,
@@ -38,13 +41,17 @@ pub(crate) fn host(path: &str) -> Result<Host> {
 fn host_of(path: &str, bytes: &[u8]) -> Result<Host> {
     let text = String::from_utf8_lossy(bytes);
     let dump = Dump::parse(&text).context(path.to_string())?;
-    let stem = || Path::new(path).file_stem().map_or(path.into(), |stem| stem.to_string_lossy().into_owned());
-    let name = if dump.host.is_empty() { stem() } else { dump.host.clone() };
+    let name = if dump.host.is_empty() || dump.host == HERE { stem(path) } else { dump.host.clone() };
     let policy = dump.policy();
     if policy.vendor != *b"GenuineIntel" {
         bail!("{path}: CPU vendor {}, a pool takes GenuineIntel only", policy.vendor.escape_ascii());
     }
     Ok(Host { notes: notes(&dump, &policy), name, policy })
+}
+
+/// The name of a file without folder and extension.
+fn stem(path: &str) -> String {
+    Path::new(path).file_stem().map_or(path.into(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn notes(dump: &Dump, policy: &HostPolicy) -> Vec<String> {
@@ -72,15 +79,16 @@ fn notes(dump: &Dump, policy: &HostPolicy) -> Vec<String> {
     notes
 }
 
-/// Several hosts, of different names.
+/// Several hosts: those that call themselves the same go by their files.
 pub(crate) fn hosts(paths: &[String]) -> Result<Vec<Host>> {
-    let mut hosts: Vec<Host> = Vec::new();
-    for path in paths {
-        let mut host = host(path)?;
-        if hosts.iter().any(|other| other.name == host.name) {
-            host.name = path.clone();
+    let mut hosts = paths.iter().map(|path| host(path)).collect::<Result<Vec<Host>>>()?;
+    for name in [stem, str::to_string] {
+        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+        for (host, path) in hosts.iter_mut().zip(paths) {
+            if names.iter().filter(|other| **other == host.name).count() > 1 {
+                host.name = name(path);
+            }
         }
-        hosts.push(host);
     }
     Ok(hosts)
 }

@@ -92,6 +92,10 @@ fn check_answers_both_ways() {
     // A guest at all that its host gives cannot go to an older one; at the level of both it can, and back.
     let (status, text, _) = flexctl(&["check", NEW, OLD]);
     assert!(status == 1 && text.contains("comes back to  corei7_skylake_x: yes"), "{text}");
+    assert!(
+        text.ends_with("started at haswell, the level of all these hosts, it moves among them\n"),
+        "{text}"
+    );
     let (status, json, _) = flexctl(&["check", "--json", &format!("{NEW},{OLD}"), NEW, OLD]);
     assert!(status == 0 && member(&json, "fits") == "true", "{json}");
     let (status, json, _) = flexctl(&["check", "--json", "skylake-server", OLD]);
@@ -186,6 +190,23 @@ fn output_of_cpuid_is_read_and_what_it_lacks_is_said() {
     assert_eq!(status, 0, "{errors}");
     assert!(errors.contains("note: beta: a dump without MSRs"), "{errors}");
     assert!(text.starts_with("haswell (pool level)"), "{text}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn hosts_of_one_name_go_by_their_files() {
+    let folder = scratch("names");
+    let path = |name: &str| folder.join(name).display().to_string();
+    for (file, from, host) in [("a.cpu", NEW, "here"), ("b.cpu", OLD, "twin"), ("c.cpu", ODD, "twin")] {
+        let text = fs::read_to_string(dumps().join(from)).unwrap();
+        let own = format!("host {}", from.trim_end_matches(".cpu"));
+        assert!(text.contains(&own));
+        fs::write(path(file), text.replace(&own, &format!("host {host}"))).unwrap();
+    }
+    let (_, text, _) = flexctl(&["levels", &path("a.cpu"), &path("b.cpu"), &path("c.cpu")]);
+    assert!(text.starts_with("+ a\n| + b\n| | + c\n"), "{text}");
+    let (_, text, _) = flexctl(&["levels", &path("a.cpu"), &path("b.cpu")]);
+    assert!(text.starts_with("+ a\n| + twin\n"), "{text}");
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -16,7 +16,7 @@ use crate::level::Level;
 use crate::policy::GuestPolicy;
 use crate::render::VENDOR;
 use crate::table::Row;
-use crate::xsave::{compacted_size, standard_size, xcr0_of};
+use crate::xsave::{MXCSR_MASK, compacted_size, standard_size, xcr0_of};
 
 pub use diff::{Difference, What, diff};
 pub use show::{LevelList, shown_flags};
@@ -128,6 +128,7 @@ impl Facts {
             if xcr0 == 0 { [0; 2] } else { [standard_size(xcr0), compacted_size(xcr0)] };
         self.add("XSAVE area, standard", format!("{standard} bytes"));
         self.add("XSAVE area, compacted", format!("{compacted} bytes"));
+        self.add("MXCSR mask", format!("{MXCSR_MASK:#x}"));
     }
 
     fn level(&mut self, level: &Level) {

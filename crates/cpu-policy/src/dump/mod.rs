@@ -6,7 +6,7 @@
 //! tsc 20000000
 //! cpuid 00000000.00 00000016 756e6547 6c65746e 49656e69
 //! msr 0000010a 0000000000000004
-//! end 3
+//! end 4
 //! ```
 //!
 //! `end` counts the lines between it and the first one, so that a dump cut short is noticed. Text before the first

@@ -1,0 +1,47 @@
+//! The transcripts of docs/flexctl.md are what the program prints.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Commands and what is shown below each; a line `...` stands for any lines.
+fn transcripts(page: &str) -> Vec<(String, Vec<String>)> {
+    let mut out: Vec<(String, Vec<String>)> = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ flexctl ").filter(|_| inside) {
+            out.push((command.into(), Vec::new()));
+        } else if let Some((_, shown)) = out.last_mut().filter(|_| inside) {
+            shown.push(line.into());
+        }
+    }
+    out
+}
+
+#[test]
+fn transcripts_are_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/flexctl.md")).unwrap();
+    let all = transcripts(&page);
+    assert!(all.len() >= 6, "{} transcripts", all.len());
+    for (command, shown) in all {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_flexctl"));
+        run.current_dir(root.join("crates/cpu-policy/tests/dumps")).args(command.split_whitespace());
+        let output = run.output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut rest = printed.lines();
+        let mut skip = false;
+        for line in shown {
+            if line == "..." {
+                skip = true;
+            } else if skip {
+                assert!(rest.any(|printed| printed == line), "{command}: no line {line:?} in\n{printed}");
+                skip = false;
+            } else {
+                assert_eq!(rest.next(), Some(line.as_str()), "{command}:\n{printed}");
+            }
+        }
+        assert!(skip || rest.next().is_none(), "{command}: more than is shown:\n{printed}");
+    }
+}
