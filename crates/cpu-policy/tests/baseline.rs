@@ -134,6 +134,8 @@ fn any_host() -> impl Strategy<Value = HostPolicy> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_meet_is_commutative_associative_idempotent(a in any_host(), b in any_host(), c in any_host()) {
         let [a, b, c] = [&a, &b, &c].map(Baseline::of);
