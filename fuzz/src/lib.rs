@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("cmdline", operator::cmdline),
     ("cpu_dump", policy::dump),
     ("cpu_host", policy::host),
+    ("cpu_ledger", policy::ledger),
     ("cpu_peer", policy::peer),
     ("cpu_policy", policy::decode),
     ("devices_access", devices::access),

@@ -1,6 +1,9 @@
 //! CPU policies: as bytes from another host, and the CPU of a host that enumerates anything.
 
-use cpu_policy::{Baseline, COMPONENTS, Dump, Dynamic, GuestPolicy, HostPolicy, LEVELS, Level, Place, RULES, Reg, Sense, Shape, Subject};
+use cpu_policy::{
+    Baseline, COMPONENTS, Companion, Dump, Dynamic, GuestPolicy, HostPolicy, LEVELS, Ledger, Level, Place,
+    RULES, Reg, Sense, Shape, Subject,
+};
 
 const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
 
@@ -33,6 +36,24 @@ pub fn decode(data: &[u8]) {
             assert_eq!(again.as_ref(), Ok(&policy), "it changes on its way");
             LEVELS.iter().for_each(|level| drop(policy.fits(&host_of(level)).map_err(|m| m.to_string())));
             ask(&policy);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What comes along with a VM for the operator's eyes: whatever is accepted can be shown, compared and sent on.
+pub fn ledger(data: &[u8]) {
+    match Companion::decode(data) {
+        Ok(companion) => {
+            let again = Companion::decode(&companion.encode());
+            assert_eq!(again.as_ref(), Ok(&companion), "it changes on its way");
+            let Some(ledger) = companion.ledger else { return };
+            let text = ledger.to_string();
+            assert!(
+                text.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()),
+                "unfit for a console"
+            );
+            assert!(ledger.changes(&ledger).is_empty());
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -136,5 +157,11 @@ pub(crate) fn made_seeds() -> impl Iterator<Item = (&'static str, &'static str, 
         let dump = Dump::of(level.name, &host_of(level).with_tsc_hz(2_000_000_000));
         ("cpu_dump", level.name, dump.to_string().into_bytes())
     });
-    guests.chain(hosts).chain(dumps)
+    let ledgers = LEVELS.iter().map(|level| {
+        let host = host_of(level);
+        let guest = GuestPolicy::render(LEVELS[0], SHAPE, &host);
+        let ledger = guest.ok().map(|guest| Ledger::new(&guest, &host));
+        ("cpu_ledger", level.name, Companion { ledger, seen: Some(vec![0xa0]) }.encode())
+    });
+    guests.chain(hosts).chain(dumps).chain(ledgers)
 }
