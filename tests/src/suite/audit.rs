@@ -3,7 +3,7 @@
 use super::{Case, Context, start};
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
-use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
+use crate::scenario::{ADDRESSES, Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ pub(super) fn cases() -> Vec<Case> {
         case.weight = 2;
         cases.push(case);
     }
+    let mut case = Case::new("audit/check_warns_of_an_older_target", 300, warns);
+    case.weight = 2;
+    cases.push(case);
     cases
 }
 
@@ -170,6 +173,29 @@ fn migrates(context: &Context, from: &str, to: &str, row: u32) -> Result<()> {
             .collect()
     };
     ensure!(found(&arrived["findings"]) == found(&wanted), "sent {wanted}, arrived {arrived}");
+    Ok(())
+}
+
+/// Lynnfield lacks AES-NI, MOVBE and BMI1.
+fn warns(context: &Context) -> Result<()> {
+    let mut plan = Plan::memwriter(SKYLAKE, "corei5_lynnfield_750", "penryn", 8)?;
+    plan.vm = payload("penryn")?;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    let source = &mut pair.hosts[SOURCE];
+    let check = format!("migrate check {VM} {}", ADDRESSES[TARGET]);
+    let warned = |host: &mut Host, check: &str| -> Result<Option<String>> {
+        let lines = done(host, check)?;
+        Ok(lines.into_iter().find(|line| line.contains("an audit saw")))
+    };
+    ensure!(warned(source, &check)?.is_none(), "warned before the audit");
+    done(source, &format!("cpu audit {VM} start"))?;
+    tell(source, b'x', "row done")?;
+    let line = warned(source, &check)?.context("no warning")?;
+    for (name, lacks) in
+        [("AESNI", true), ("MOVBE", true), ("BMI1", true), ("POPCNT", false), ("SSE4.2", false)]
+    {
+        ensure!(line.contains(name) == lacks, "{line}");
+    }
     Ok(())
 }
 
