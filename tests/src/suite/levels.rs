@@ -20,7 +20,7 @@ const DETACH: &[u8] = b"\x1c.";
 const MATRIX: &str = "matrix-levels/";
 
 /// Every level that a host may have; those that a host cannot give have to be refused there.
-const LEVELS: [&str; 22] = [
+const LEVELS: [&str; 24] = [
     "merom",
     "penryn",
     "nehalem",
@@ -42,7 +42,9 @@ const LEVELS: [&str; 22] = [
     "sapphirerapids",
     "sapphirerapids-tsx",
     "emeraldrapids",
+    "emeraldrapids-tsx",
     "graniterapids",
+    "graniterapids-tsx",
 ];
 
 /// The slice that every run plays: hosts, and levels at, between and below what they are.
@@ -101,7 +103,7 @@ impl Findings {
                         kind: kind.to_string(),
                         announced: *told == "announced",
                         finding: finding.to_string(),
-                    })
+                    });
                 }
                 ["cell", ..] => bail!("no cell: {line}"),
                 ["limit", register, bits] => {

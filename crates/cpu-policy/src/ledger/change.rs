@@ -27,10 +27,10 @@ impl fmt::Display for Change<'_> {
         let word = if self.freer() { "freer" } else { "tighter" };
         write!(f, "{word}: {}: ", self.now.name)?;
         match self.before {
-            Some(before) => write!(f, "{}", before.means)?,
+            Some(before) => f.write_str(&before.says())?,
             None => f.write_str("not in the ledger that came along")?,
         }
-        write!(f, " -> {}", self.now.means)?;
+        write!(f, " -> {}", self.now.says())?;
         if !self.now.remains.is_empty() {
             write!(f, ", but {}", self.now.remains)?;
         }

@@ -10,7 +10,7 @@ mod show;
 mod wire;
 
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::feature::{FEATURES, Feature, FeatureSet, Kind, Place};
@@ -41,6 +41,15 @@ impl LedgerRow {
     #[must_use]
     pub fn is_hole(&self) -> bool {
         !self.means.holds() || !self.remains.is_empty()
+    }
+
+    /// The means in words; a value that is not hidden does not work, it shows.
+    #[must_use]
+    pub fn says(&self) -> String {
+        match self.means {
+            Means::AdvertisedOnly if self.values.is_some() => "the host's SHOWS".into(),
+            means => means.to_string(),
+        }
     }
 
     /// Where the feature is enumerated; None for a value, and for a feature that this version does not know.

@@ -15,7 +15,7 @@ impl fmt::Display for LedgerRow {
         if let Some((told, has)) = self.values {
             write!(f, "guest {told}, host {has}: ")?;
         }
-        write!(f, "{}", self.means)?;
+        f.write_str(&self.says())?;
         if !self.remains.is_empty() {
             write!(f, "; but {}", self.remains)?;
         }
@@ -95,7 +95,7 @@ impl Ledger {
                         object.field("host", has)?;
                     }
                     object.field("means", row.means.word())?;
-                    object.field("by", Shown(row.means))?;
+                    object.field("by", row.says().as_str())?;
                     if let Some(exception) = row.means.exception() {
                         object.field("exception", exception)?;
                     }
