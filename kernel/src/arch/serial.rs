@@ -28,7 +28,7 @@ impl Serial {
     /// Sets the UART at `port` to 115200 8n1 for a guest's use. `None` where no UART answers.
     pub(crate) fn open_guest(port: u16) -> Option<Self> {
         let mut serial = Self::at(port)?;
-        serial.0.init(Config::DEFAULT).ok()?;
+        serial.0.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
         Some(serial)
     }
 
