@@ -14,8 +14,9 @@ pub(crate) struct Args {
     /// Run the slow cases too.
     #[arg(long)]
     all: bool,
-    /// Run a whole matrix, and print it: `levels`, each host model at each CPU level it can give.
-    #[arg(long, value_name = "NAME", value_parser = ["levels"])]
+    /// Run a whole matrix: `levels`, each host model at each CPU level it can give; `pairs`, each two host models and a
+    /// guest that goes there and back; `linux`, Debian's kernel at each level.
+    #[arg(long, value_name = "NAME", value_parser = ["levels", "pairs", "linux"])]
     matrix: Option<String>,
     /// Only cases whose name contains this text; leaves the crates' own tests out.
     #[arg(value_name = "TEXT")]

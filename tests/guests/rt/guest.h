@@ -17,6 +17,9 @@ int main(void);
 /* Prints to COM1. Knows %s %c %d %u %x with width, leading 0, and l for 64 bits. LF is sent as CR LF. */
 __attribute__((format(printf, 1, 2))) void print(const char *format, ...);
 
+/* Where not NULL, `print` gives its characters to this function instead. */
+extern void (*print_to)(char);
+
 /* Ends the guest by debug exit; where there is none, stops it. */
 __attribute__((noreturn)) void quit(u8 code);
 

@@ -22,8 +22,14 @@ static const struct multiboot_info *info(u32 flag)
 	return boot_magic == MULTIBOOT_MAGIC && i->flags & flag ? i : NULL;
 }
 
+void (*print_to)(char);
+
 static void put(char c)
 {
+	if (print_to) {
+		print_to(c);
+		return;
+	}
 	if (c == '\n')
 		put('\r');
 	while (!(inb(COM1 + 5) & 0x20)) /* LSR.THRE */

@@ -2,6 +2,7 @@
 
 use super::{Case, Context};
 use crate::emu::IPS;
+use crate::guest;
 use crate::host::{HostSpec, LinkKey};
 use crate::hub::peer::Peer;
 use crate::hub::stream::{PORT, Records, record};
@@ -33,6 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 1));
     // The guest writes on a CPU of its own while the other arms, harvests and copies.
     add("two_host_cpus_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 2));
+    add("cpuid_faulting_and_back", LIMIT, cpuid_faulting);
     add("sandy_bridge_skylake_and_back", LIMIT, |context| {
         and_back(context, SANDY, SKYLAKE, "sandybridge", 1)
     });
@@ -136,6 +138,33 @@ fn state(pair: &mut Pair, host: usize) -> Result<Option<String>> {
 
 fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
     Ok(state(pair, host)?.is_some_and(|row| row.contains("running")))
+}
+
+/// The switch of CPUID faulting is the vCPU's, and goes with it.
+fn cpuid_faulting(context: &Context) -> Result<()> {
+    let mut plan = Plan::memwriter(HASWELL, SKYLAKE, "haswell", 8)?;
+    plan.vm.kernel = guest::payload("cpuid-fault");
+    plan.vm.cmdline = "rounds=0 gap=1000000".into();
+    plan.migrate_after = "round 3 ok".into();
+    let mut pair = start(context, &plan)?;
+    pair.migrate(SOURCE, &plan, &mut Silent)?;
+    for host in [TARGET, SOURCE] {
+        pair.hosts[host].guest()?.take_lines();
+        for _ in 0..3 {
+            pair.hosts[host].guest()?.expect("round * ok", PATIENCE)?;
+        }
+        if host == TARGET {
+            pair.migrate(TARGET, &plan, &mut Silent)?;
+        }
+    }
+    pair.hosts[SOURCE].guest()?.send(b"q")?;
+    pair.hosts[SOURCE].guest()?.expect("cpuid-fault: 0 BAD", PATIENCE)?;
+    for host in [SOURCE, TARGET] {
+        let text = pair.hosts[host].guest()?.text();
+        let bad = text.lines().find(|line| line.contains("BAD") && !line.contains(" 0 BAD"));
+        ensure!(bad.is_none(), "{bad:?}");
+    }
+    Ok(())
 }
 
 fn and_back(context: &Context, from: &str, to: &str, level: &str, cpus: u32) -> Result<()> {

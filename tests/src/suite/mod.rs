@@ -11,6 +11,7 @@ mod link;
 mod linux;
 mod migrate;
 mod network;
+mod pairs;
 mod pool;
 mod refuse;
 mod speculation;
@@ -78,6 +79,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(guests::cases());
     cases.extend(levels::cases());
     cases.extend(audit::cases());
+    cases.extend(pairs::cases());
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());
