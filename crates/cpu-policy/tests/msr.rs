@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::*;
-use cpu_policy::{LEVELS, MsrClass, MsrKind, MsrRead, MsrWrite, RULES};
+use cpu_policy::{GuestPolicy, LEVELS, MsrClass, MsrKind, MsrRead, MsrWrite, RULES};
 use proptest::prelude::*;
 
 #[test]
@@ -149,6 +149,22 @@ fn values_are_checked() {
         for value in *bad {
             assert_eq!(policy.write_msr(*index, *value), MsrWrite::Gp, "{index:#x} = {value:#x}");
         }
+    }
+}
+
+#[test]
+fn cpuid_faulting_comes_with_ivybridge() {
+    for level in LEVELS {
+        let policy = render(level.name);
+        let there = level.features().contains(cpu_policy::Feature::CpuidFaulting);
+        let older = ["merom", "penryn", "nehalem", "westmere", "sandybridge"].contains(&level.name);
+        assert_eq!(there, !older, "{}", level.name);
+        let MsrRead::Value(info) = policy.read_msr(0xce) else { panic!("{}: no PLATFORM_INFO", level.name) };
+        assert_eq!(info >> 31 & 1 != 0, there, "{}", level.name);
+        assert_ne!(info >> 8 & 0xff, 0, "{}: the ratio", level.name);
+        assert_eq!(policy.write_msr(0x140, 1) == MsrWrite::Gp, !there, "{}", level.name);
+        let back = GuestPolicy::decode(&policy.encode()).unwrap();
+        assert_eq!(back, policy, "{}: the bit travels in PLATFORM_INFO", level.name);
     }
 }
 

@@ -152,8 +152,11 @@ impl Display for Probe {
             Finding::Masks(leaf) => write!(f, "masks {leaf}, holds {:#018x}", self.value)?,
             Finding::Missing => write!(f, "is not there: RDMSR raises #GP")?,
             Finding::Refused => write!(f, "reads {:#x}, WRMSR raises #GP", self.value)?,
+            Finding::Ignored { reads } if reads == self.value => {
+                write!(f, "reads {reads:#x}, writes ignored")?;
+            }
             Finding::Ignored { reads } => {
-                write!(f, "reads {:#x}, writes ignored (reads {reads:#x})", self.value)?;
+                write!(f, "reads {:#x}, and {reads:#x} after another value is written", self.value)?;
             }
             Finding::Idle => write!(f, "keeps what is written, CPUID does not follow")?,
             Finding::Strange => write!(f, "changes CPUID, but not as an AND mask of one leaf: not used")?,
