@@ -94,7 +94,8 @@ impl Plan {
         if !self.is_pooled() {
             return Ok(self.vm.level.clone());
         }
-        let generation = |model| levels::generation(model).with_context(|| format!("no generation of {model}"));
+        let generation =
+            |model| levels::generation(model).with_context(|| format!("no generation of {model}"));
         Ok(format!("{}+{}", generation(&self.from)?, generation(&self.to)?))
     }
 
@@ -287,13 +288,24 @@ impl Pair {
         Ok(())
     }
 
+    /// Waits for the guest. The target has nothing to do yet: the processor is better used for the guest's start. A
+    /// member of a pool has: the others would miss it.
+    fn wait_frozen(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+        self.wait_pool(plan, observer)?;
+        let freezes = !plan.is_pooled();
+        if freezes {
+            self.hosts[TARGET].machine.process.freeze(true)?;
+        }
+        self.wait_guest(plan, observer)?;
+        if freezes {
+            self.hosts[TARGET].machine.process.freeze(false)?;
+        }
+        Ok(())
+    }
+
     /// All of it.
     pub fn run(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
-        self.wait_pool(plan, observer)?;
-        // The target has nothing to do yet: the processor is better used for the guest's start.
-        self.hosts[TARGET].machine.process.freeze(true)?;
-        self.wait_guest(plan, observer)?;
-        self.hosts[TARGET].machine.process.freeze(false)?;
+        self.wait_frozen(plan, observer)?;
         let summary = self.migrate(SOURCE, plan, observer)?;
         let printed = self.hosts[SOURCE].guest()?.text();
         self.finish(plan, observer)?;
@@ -302,10 +314,7 @@ impl Pair {
 
     /// There and back again: the guest ends where it began.
     pub fn run_and_back(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
-        self.wait_pool(plan, observer)?;
-        self.hosts[TARGET].machine.process.freeze(true)?;
-        self.wait_guest(plan, observer)?;
-        self.hosts[TARGET].machine.process.freeze(false)?;
+        self.wait_frozen(plan, observer)?;
         self.migrate(SOURCE, plan, observer)?;
         for _ in 0..2 {
             self.hosts[TARGET].guest()?.expect_any(&["worker pass "], plan.patience)?;

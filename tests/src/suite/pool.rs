@@ -144,25 +144,26 @@ fn wrong_name(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Three generations. The third knows one of the others only, and takes from all of them what it lacks itself.
+/// Three generations. The third is looked at before it joins; it is told of one of the others only, and takes from all
+/// of them what it lacks itself. In the end it crashes.
 fn three_hosts(context: &Context) -> Result<()> {
     guest::build_payloads()?;
     let hub = Hub::new();
     hub.capture(&context.dir.join("wire.pcap"))?;
-    let spec = |number: u8, name: &str, model: &str, peers: &str| {
+    let spec = |number: u8, name: &str, model: &str| {
         HostSpec::new(name, model)
-            .option(&format!("ip=10.77.0.{number}/24"))
-            .option(&format!("pool=lab name={name} pool-wait=600"))
-            .option(&format!("peers={peers}"))
+            .option(&format!("ip=10.77.0.{number}/24 name={name}"))
             .option("idle=poll migrate=listen")
     };
     let mut vm = VmSpec::new("old", &guest::payload("halt-forever"));
     (vm.mem_mib, vm.level) = (16, "skylake-server".into());
     let mut new = VmSpec::new("new", &guest::payload("halt-forever"));
     (new.mem_mib, new.level) = (16, String::new());
-    let mut skylake = spec(1, "skylake-a", SKYLAKE, "10.77.0.2").with_vm(vm);
+    let pooled = |spec: HostSpec, peer: &str| spec.option(&format!("pool=lab peers={peer} pool-wait=600"));
+    let mut skylake = pooled(spec(1, "skylake-a", SKYLAKE), "10.77.0.2").with_vm(vm);
     skylake.vms.push(new);
-    let specs = [skylake, spec(2, "haswell-b", HASWELL, "10.77.0.1"), spec(3, "sandy-c", SANDY, "10.77.0.2")];
+    let haswell = pooled(spec(2, "haswell-b", HASWELL), "10.77.0.1");
+    let specs = [skylake, haswell, spec(3, "sandy-c", SANDY)];
     let mut hosts = Vec::new();
     for (number, spec) in (1..).zip(&specs) {
         let mut host = spec.start(&context.dir, Some((&hub, number)))?;
@@ -170,15 +171,27 @@ fn three_hosts(context: &Context) -> Result<()> {
         host.wait_ready(PATIENCE)?;
         hosts.push(host);
     }
+    let two = wait_for(&mut hosts[0], "two members", agreed(2))?;
+    let made = |pool: &Value| pool["vms"].as_array().is_some_and(|vms| vms.len() == 2);
+    wait_for(&mut hosts[0], "both guests", made)?;
+    answer(&mut hosts[0], "pool show")?;
+    let preview = answer(&mut hosts[0], "pool preview 10.77.0.3")?;
+    for part in ["sandy-c, sandybridge", "AVX2", "vm new to skylake-a, haswell-b until restarted"] {
+        ensure!(preview.contains(part), "no `{part}`: {preview}");
+    }
+    let joined = answer(&mut hosts[2], "pool join 10.77.0.2")?;
+    ensure!(joined.contains("vm new is pinned to skylake-a, haswell-b until restarted"), "{joined}");
     let mut fingerprints = Vec::new();
     for host in &mut hosts {
         let shown = wait_for(host, "three members", agreed(3))?;
         fingerprints.push(shown["level"]["fingerprint"].clone());
     }
     ensure!(fingerprints.iter().all(|other| *other == fingerprints[0]), "{fingerprints:?}");
+    ensure!(fingerprints[0] != two["level"]["fingerprint"], "the third costs nothing: {two}");
     let shown = answer(&mut hosts[0], "pool show")?;
     ensure!(shown.contains("vm old is pinned to skylake-a until restarted"), "{shown}");
     ensure!(shown.contains("AVX2"), "what the oldest costs: {shown}");
+    answer(&mut hosts[0], "cpu check new haswell-b")?;
     // One ends without a word: it stays in the level until it is forgotten.
     hosts[2].machine.process.kill();
     let lost = |pool: &Value| member(pool, "sandy-c").is_ok_and(|member| member["state"] == "lost");
@@ -187,6 +200,7 @@ fn three_hosts(context: &Context) -> Result<()> {
     wait_for(&mut hosts[1], "a lost member", lost)?;
     answer(&mut hosts[1], "pool forget sandy-c")?;
     let shown = wait_for(&mut hosts[0], "two members", agreed(2))?;
-    ensure!(shown["level"]["fingerprint"] != fingerprints[0], "{shown}");
+    ensure!(shown["level"]["fingerprint"] == two["level"]["fingerprint"], "{shown}");
+    answer(&mut hosts[0], "pool show")?;
     Ok(())
 }

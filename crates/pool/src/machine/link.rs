@@ -49,6 +49,10 @@ impl Pool {
                 self.lose(&peer, &why);
                 match why {
                     Refusal::Theirs(_) | Refusal::Itself | Refusal::Closed => Next::Gone,
+                    Refusal::Silent if peer.stage == Stage::Up => {
+                        peer.say(Kind::Bye, &[]);
+                        Next::Ends
+                    }
                     why => {
                         let why = body::printable(&why.to_string());
                         peer.say(Kind::Refuse, &body::encode(&Refuse { why }));
