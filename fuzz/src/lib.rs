@@ -3,14 +3,17 @@
 //!
 //! `fuzz_targets/*.rs` hand them to libFuzzer; `replay` runs them over their seeds and mutations of these.
 
+mod audit;
 mod devices;
 mod firmware;
 mod guest;
+pub mod link;
 mod memory;
 pub mod migration;
 mod net_frames;
 mod operator;
 mod policy;
+mod pool_link;
 pub use memory::Ram;
 pub mod replay;
 
@@ -33,10 +36,15 @@ pub const TARGETS: &[Target] = &[
     ("devices_access", devices::access),
     ("devices_import", devices::import),
     ("guest_load", guest::load_image),
+    ("isa_findings", audit::findings),
+    ("isa_page", audit::page),
+    ("link_initiator", link::initiator),
+    ("link_responder", link::responder),
     ("migrate_source", migration::source),
     ("migrate_target", migration::target),
     ("net_frames", net_frames::frames),
     ("page_walk", guest::page_walk),
+    ("pool_link", pool_link::link),
     ("shell_line", operator::shell_line),
     ("x86_decode", guest::instruction),
 ];
@@ -55,13 +63,19 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     // The same, to be sealed again after a mutation.
     let sealed = |stream: &[u8]| [&[1], &stream[1..]].concat();
     let mut seeds = vec![
+        ("isa_findings", "two", audit::seed()),
         ("devices_import", "fresh", devices::encode(&devices::platform().export())),
         ("migrate_source", "sealed", sealed(&to_source)),
         ("migrate_source", "whole", to_source),
         ("migrate_target", "sealed", sealed(&to_target)),
         ("migrate_target", "whole", to_target),
     ];
+    let [to_responder, to_initiator] = link::record();
+    // The recorded responder has host key 3, the initiator 2.
+    let as_initiator = [&[2], &to_initiator[1..]].concat();
+    seeds.extend([("link_initiator", "whole", as_initiator), ("link_responder", "whole", to_responder)]);
     seeds.extend(policy::made_seeds());
+    seeds.push(("pool_link", "joins", pool_link::record()));
     seeds
 }
 

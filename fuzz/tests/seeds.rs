@@ -42,6 +42,17 @@ fn streams_run_to_their_end() {
 }
 
 #[test]
+fn links_come_about() {
+    for (target, run) in [
+        ("link_initiator", flexvisor_fuzz::link::run_initiator as fn(&[u8]) -> bool),
+        ("link_responder", flexvisor_fuzz::link::run_responder),
+    ] {
+        let (name, said) = seeds(target).into_iter().find(|(name, _)| name.ends_with("/whole")).unwrap();
+        assert!(run(&said), "{name}");
+    }
+}
+
+#[test]
 fn made_seeds_are_up_to_date() {
     for (target, name, bytes) in flexvisor_fuzz::made_seeds() {
         let file = format!("{}/corpus/{target}/{name}", env!("CARGO_MANIFEST_DIR"));
