@@ -320,7 +320,13 @@ mod tests {
         state.gprs = core::array::from_fn(|n| n as u64 * 0x1111);
         state.segments[1] = SegmentState { selector: 0x10, base: 0, limit: u32::MAX, rights: 0xa09b };
         assert_eq!(state.check(&LIMITS, 7, 7), Ok(()));
-        assert_eq!(VcpuState::from_bytes(&state.to_bytes()), Ok(state));
+        let without = state.to_bytes();
+        assert_eq!(VcpuState::from_bytes(&without), Ok(state.clone()));
+        // What a guest does not use is not there, so that readers of before take it.
+        (state.spec_ctrl, state.misc_features) = (Some(1), Some(1));
+        let with = state.to_bytes();
+        assert_eq!(with.len(), without.len() + 6, "two keys above 23 with a small value each");
+        assert_eq!(VcpuState::from_bytes(&with), Ok(state));
     }
 
     #[test]
