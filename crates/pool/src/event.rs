@@ -96,7 +96,9 @@ impl fmt::Display for Event {
                     Change::Changed => " changed",
                 })?;
                 match level {
-                    Some((was, now)) if was.name != now.name => write!(f, ": level {now} (was {})", was.name)?,
+                    Some((was, now)) if was.name != now.name => {
+                        write!(f, ": level {now} (was {})", was.name)?;
+                    }
                     Some((_, now)) => write!(f, ": level {} as before", now.name)?,
                     None => {}
                 }

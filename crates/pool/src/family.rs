@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use cpu_policy::{Baseline, Cost, FeatureSet};
+use cpu_policy::{Baseline, Cost, FeatureSet, GuestPolicy, Misfit, Obstacle};
 
 /// Beginnings of names that belong together.
 const FAMILIES: &[&str] = &["AVX512", "AMX", "CET_", "SGX", "PT_", "KL_", "XSAVE"];
@@ -25,6 +25,32 @@ pub(crate) fn names(gone: FeatureSet, kept: FeatureSet) -> Vec<String> {
         }
     }
     out
+}
+
+/// `lacks CLWB, AVX512*; start the VM at level haswell`: shorter than the whole of it, which a migration gives.
+pub(crate) fn misfit(misfit: &Misfit, guest: &GuestPolicy) -> String {
+    let mut missing = FeatureSet::EMPTY;
+    misfit.missing().for_each(|feature| missing.insert(feature));
+    let mut parts: Vec<String> = Vec::new();
+    if !missing.is_empty() {
+        parts.push(format!("lacks {}", names(missing, guest.features().difference(missing)).join(", ")));
+    }
+    for obstacle in &misfit.obstacles {
+        // The state of a feature that is missing says nothing new.
+        let said = match obstacle {
+            Obstacle::Missing(_) => true,
+            Obstacle::Xsave(_) => !missing.is_empty(),
+            _ => false,
+        };
+        if !said {
+            parts.push(obstacle.to_string());
+        }
+    }
+    parts.push(match misfit.cure {
+        Some(level) => format!("start the VM at level {}", level.name),
+        None => "it can give no level that the VM could start at".to_string(),
+    });
+    parts.join("; ")
 }
 
 /// `removes CLWB, AVX512*; physical address width 46 to 40`, or `nothing`.

@@ -119,7 +119,7 @@ pub(crate) fn vms_of(on: &Member, members: &[&Member]) -> Vec<VmView> {
 /// # Errors
 /// Everything that stands in the way, the clock last.
 pub fn can_take(host: &Member, guest: &GuestPolicy) -> Result<TscMeans, String> {
-    guest.fits(&host.policy).map_err(|misfit| misfit.to_string())?;
+    guest.fits(&host.policy).map_err(|misfit| family::misfit(&misfit, guest))?;
     match host.tsc.means(guest.tsc_hz()) {
         TscMeans::Refused => {
             let (guest, host) = (guest.tsc_hz(), host.tsc.hz);

@@ -121,13 +121,11 @@ impl Pool {
 
     pub(super) fn watch_errand(&mut self, now: u64) {
         let Some(errand) = &self.errand else { return };
-        let done = errand.step == Step::Join
-            && self
-                .seeds
-                .iter()
-                .filter(|seed| seed.address == errand.to)
-                .any(|seed| self.host_at(seed).is_some_and(|id| self.presence(id) == Presence::Up));
-        if done {
+        let mut asked = self.seeds.iter().filter(|seed| seed.address == errand.to);
+        let joined = errand.step == Step::Join
+            && asked.any(|seed| self.host_at(seed).is_some_and(|id| self.presence(id) == Presence::Up));
+        // A member that is lost keeps nobody from joining.
+        if joined && (self.all_agree() || now >= errand.until) {
             self.errand = None;
             self.events.push_back(Event::ErrandDone);
         } else if now >= errand.until {
