@@ -59,6 +59,8 @@ pub(super) fn cases() -> Vec<Case> {
         let run = move |context: &Context| shell(context, "corei7_skylake_x", level, 1, false);
         cases.push(Case::new(&format!("{MATRIX}{level}"), 600, run).slow());
     }
+    // Its own leaf D makes Linux give up XSAVE, and stall (docs/hardware.md).
+    cases.push(case(("corei7_icelake_u", "haswell")).slow());
     let two = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 2, false);
     cases.push(Case::new("linux/two_host_cpus", 600, two));
     let bzimage = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 1, true);
