@@ -95,11 +95,29 @@ struct Prefixes {
     rex: u8,
 }
 
+/// True for bytes that are prefixes in some mode.
+fn is_prefix(byte: u8) -> bool {
+    const BITS: [u64; 4] = {
+        let prefixes = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
+        let mut bits = [0, 0xffff, 0, 0];
+        let mut at = 0;
+        while at < prefixes.len() {
+            bits[prefixes[at] / 64] |= 1 << (prefixes[at] % 64);
+            at += 1;
+        }
+        bits
+    };
+    BITS[usize::from(byte / 64)] >> (byte % 64) & 1 != 0
+}
+
 impl Prefixes {
     fn read(cursor: &mut Cursor<'_>, mode: CodeSize) -> Result<Self, Undecodable> {
         let mut prefixes = Self::default();
         loop {
             let byte = cursor.peek(0)?;
+            if !is_prefix(byte) {
+                return Ok(prefixes);
+            }
             match byte {
                 0x66 => prefixes.operand = true,
                 0x67 => prefixes.address = true,
@@ -247,7 +265,7 @@ fn one_byte(
     if long && gone {
         return Err(Undecodable::Invalid);
     }
-    let shape = length::one_byte(opcode);
+    let shape = length::ONE_BYTE[usize::from(opcode)];
     let mut class = Class::BASE;
     // XABORT and XBEGIN are the register form of MOV's seventh row.
     let transaction = matches!(opcode, 0xc6 | 0xc7) && cursor.peek(0)? == 0xf8;

@@ -38,8 +38,18 @@ const fn shape(modrm: bool, imm: Imm) -> Shape {
     Shape { modrm, imm }
 }
 
-/// One-byte opcodes; prefixes and escapes are not asked for.
-pub(crate) const fn one_byte(opcode: u8) -> Shape {
+/// One-byte opcodes; prefixes and escapes are not asked for. A table: comparisons in a row are slow.
+pub(crate) static ONE_BYTE: [Shape; 256] = {
+    let mut table = [shape(false, Imm::None); 256];
+    let mut opcode = 0;
+    while opcode < 256 {
+        table[opcode] = one_byte(opcode as u8);
+        opcode += 1;
+    }
+    table
+};
+
+const fn one_byte(opcode: u8) -> Shape {
     match opcode {
         0x00..=0x3f => match opcode & 7 {
             0..=3 => shape(true, Imm::None),

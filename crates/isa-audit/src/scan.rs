@@ -95,11 +95,20 @@ impl Walk<'_> {
     fn sweep(&mut self) {
         let mut at = 0;
         while at < PAGE {
-            at = if self.covered.has(at) {
+            at = if self.covered.has(at) || self.is_padding(at) {
                 at + 1
             } else {
                 self.one(at, false).map_or(at + 1, |(next, _)| next)
             };
+        }
+    }
+
+    /// INT3, and zeros in a row: what lies between functions, and most of a page of data.
+    fn is_padding(&self, at: usize) -> bool {
+        match self.page.code.get(at) {
+            Some(0xcc) => true,
+            Some(0) => self.page.code.get(at + 1) == Some(&0),
+            _ => false,
         }
     }
 

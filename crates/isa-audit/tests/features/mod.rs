@@ -4,7 +4,7 @@ use cpu_policy::Feature;
 use iced_x86::{Code, CpuidFeature, Mnemonic};
 
 /// The features that an instruction needs, and what CPUs without them do with it.
-pub type Needs = Option<(Vec<Feature>, &'static str)>;
+pub(crate) type Needs = Option<(Vec<Feature>, &'static str)>;
 
 /// What a feature of iced-x86 is in the vocabulary of the policies. `None` where no Intel CPU has it, `Some(None)` where
 /// every CPU that can run a hypervisor has it, or where CPUs without it take the instruction for a NOP and all of the
@@ -143,7 +143,7 @@ fn feature(of: CpuidFeature) -> Option<Option<Feature>> {
 }
 
 /// What an instruction needs and what CPUs without it do; `None` for what no Intel CPU has.
-pub fn needs(code: Code) -> Needs {
+pub(crate) fn needs(code: Code) -> Needs {
     if code == Code::INVALID {
         return None;
     }
