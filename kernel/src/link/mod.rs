@@ -10,7 +10,7 @@ mod pins;
 mod stream;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -67,7 +67,7 @@ pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
     match &links.security {
         Ok(Security::Insecure) => warn_insecure(),
         Ok(Security::Keyed { host, .. }) => {
-            log::info!(target: "link", "this host's key is {}", host.public())
+            log::info!(target: "link", "this host's key is {}", host.public());
         }
         Err(why) if options.migrate_port.is_some() => log::error!(target: "link", "not listening: {why}"),
         Err(why) => log::info!(target: "link", "off: {why}"),
@@ -203,7 +203,7 @@ impl Links {
                 }
             }
             Err(error) => {
-                log::error!(target: "link", "port {port}: {}", error.to_string());
+                log::error!(target: "link", "port {port}: {error}");
                 "migration off".into()
             }
         }

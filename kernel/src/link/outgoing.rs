@@ -1,5 +1,6 @@
 //! A link that this host asks for.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use core::net::SocketAddrV4;
 use core::task::Poll;
@@ -14,11 +15,13 @@ use crate::net as network;
 /// How long the connection and its handshake may take, in milliseconds; connecting alone ends after 20 s.
 const DIAL_MS: u64 = 30_000;
 
-/// A link under way. It must be polled to its end, or given to [`Dial::cancel`].
+/// A link under way, until it is polled to its end or dropped.
 pub(crate) struct Dial {
     connection: Connection,
     to: SocketAddrV4,
-    initiator: Initiator,
+    initiator: Box<Initiator>,
+    /// No answer has been given yet: the connection is this attempt's.
+    under_way: bool,
 }
 
 impl Dial {
@@ -29,7 +32,7 @@ impl Dial {
             .map_err(|error| error.to_string())?;
         let connection = network::with_stack(|stack| stack.connect(*to.ip(), to.port()))
             .map_err(|error| error.to_string())?;
-        Ok(Self { connection, to, initiator })
+        Ok(Self { connection, to, initiator: Box::new(initiator), under_way: true })
     }
 
     /// The other host.
@@ -53,6 +56,7 @@ impl Dial {
             Ok((Poll::Ready(outcome), state)) => (outcome, state),
             Err(error) => return Poll::Ready(Err(error.to_string())),
         };
+        self.under_way = false;
         Poll::Ready(match (outcome, state) {
             (Ok(session), _) => self.established(session),
             (Err(LinkError::Cut), Err(error)) => self.failed(error.to_string()),
@@ -75,9 +79,13 @@ impl Dial {
         let _ = network::with_stack(|stack| stack.close(self.connection));
         Err(why)
     }
+}
 
-    /// Gives the attempt up.
-    pub(crate) fn cancel(self) {
-        let _ = network::with_stack(|stack| stack.abort(self.connection));
+impl Drop for Dial {
+    /// An attempt that nobody waits for any more is given up.
+    fn drop(&mut self) {
+        if self.under_way {
+            let _ = network::with_stack(|stack| stack.abort(self.connection));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A TCP connection of the host's stack, with and without the keyed link on top.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::net::SocketAddrV4;
 
@@ -43,13 +44,13 @@ impl ByteStream for Tcp<'_> {
 /// An established link to another host. It must be given to [`Link::close`] in the end.
 pub(crate) struct Link {
     connection: Connection,
-    session: Session,
+    session: Box<Session>,
     peer: SocketAddrV4,
 }
 
 impl Link {
     pub(super) fn new(connection: Connection, session: Session, peer: SocketAddrV4) -> Self {
-        Self { connection, session, peer }
+        Self { connection, session: Box::new(session), peer }
     }
 
     /// The other host.

@@ -1,5 +1,6 @@
 //! The source's end: a VM of this host as the protocol's `SourceVm`.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -37,7 +38,7 @@ enum Stage {
     /// The migration is under way.
     Moving {
         link: Link,
-        source: alloc::boxed::Box<Source>,
+        source: Box<Source>,
     },
     Over,
 }
