@@ -101,9 +101,9 @@ pub(crate) fn ask(to: SocketAddrV4, join: bool, output: Output) -> Result<(), St
     with_service(|service| {
         let now = tsc::micros();
         if join {
-            service.pool.join(to, now)?
+            service.pool.join(to, now)?;
         } else {
-            service.pool.preview(to, now)?
+            service.pool.preview(to, now)?;
         }
         service.errand = Some((output, join));
         service.next_tick = now;
