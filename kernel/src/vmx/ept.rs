@@ -212,7 +212,9 @@ impl Ept {
             return;
         }
         let mut add = 0;
-        if self.tracking.is_none() && !(self.auditing && value & DECODED != 0) {
+        // what write protection keeps, the first write will give back
+        let protected = self.tracking == Some(DirtyMethod::WriteProtect);
+        if !protected && !(self.auditing && value & DECODED != 0) {
             add |= WRITE;
         }
         if !self.auditing {

@@ -13,11 +13,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LINUX_PATIENCE: Duration = Duration::from_secs(400);
 const LIMIT: u64 = 240;
+/// Pages that the payload writes and calls at `t`.
+const CALLED: u64 = 64;
 const SKYLAKE: &str = "corei7_skylake_x";
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("audit/names_what_is_executed", LIMIT, names),
+        Case::new("audit/beside_dirty_tracking", LIMIT, beside_tracking),
         Case::new("audit/linux_goes_on", 900, linux).slow(),
     ];
     // The second host tracks by write protection, which the audit uses as well; it has the first three instructions.
@@ -145,6 +148,60 @@ fn names(context: &Context) -> Result<()> {
     ensure!(reached(&report(host)?)? == expected, "stop has lost the findings");
     tell(host, b'q', "done")?;
     Ok(())
+}
+
+/// Audit and tracking begin and end in any order: each write is counted, each first fetch seen, and nothing is left.
+fn beside_tracking(context: &Context) -> Result<()> {
+    let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(payload("penryn")?))?;
+    host.wait_ready(PATIENCE)?;
+    let host = &mut host;
+    let before = ticks(host)?.min(ticks(host)?);
+    let audit = |host: &mut Host, action: &str| done(host, &format!("cpu audit {VM} {action}")).map(drop);
+    let pages = |host: &mut Host| report(host)?["pages"].as_u64().context("no pages");
+    for method in ["pml", "ad", "wp"] {
+        for audit_first in [true, false] {
+            let track = format!("vm dirty start {VM} {method}");
+            if audit_first {
+                audit(host, "start")?;
+                done(host, &track)?;
+            } else {
+                done(host, &track)?;
+                audit(host, "start")?;
+            }
+            for _ in 0..2 {
+                harvest(host)?;
+                let decoded = pages(host)?;
+                ticks(host)?;
+                let (written, decoded) = (harvest(host)?, pages(host)? - decoded);
+                ensure!(written >= CALLED, "{method}: {written} of {CALLED} written pages counted");
+                ensure!(decoded >= CALLED, "{method}: {decoded} of {CALLED} written pages decoded");
+            }
+            if audit_first {
+                audit(host, "stop")?;
+                ticks(host)?;
+                ensure!(harvest(host)? >= CALLED, "{method}: the end of the audit ended the tracking");
+                done(host, &format!("vm dirty stop {VM}"))?;
+            } else {
+                done(host, &format!("vm dirty stop {VM}"))?;
+                let decoded = pages(host)?;
+                ticks(host)?;
+                ensure!(
+                    pages(host)? - decoded >= CALLED,
+                    "{method}: the end of the tracking ended the audit"
+                );
+                audit(host, "stop")?;
+            }
+            let after = ticks(host)?.min(ticks(host)?);
+            ensure!(after < 2 * before, "{method}: {before} ticks before, {after} after");
+        }
+    }
+    Ok(())
+}
+
+fn harvest(host: &mut Host) -> Result<u64> {
+    let lines = done(host, &format!("vm dirty harvest {VM}"))?;
+    let pages = lines.iter().find_map(|line| line.strip_prefix("dirty: ")?.split(' ').next()?.parse().ok());
+    pages.with_context(|| format!("no number of pages in {lines:?}"))
 }
 
 fn migrates(context: &Context, from: &str, to: &str, row: u32) -> Result<()> {
