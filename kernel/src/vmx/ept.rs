@@ -214,7 +214,8 @@ impl Ept {
         let mut add = 0;
         // what write protection keeps, the first write will give back
         let protected = self.tracking == Some(DirtyMethod::WriteProtect);
-        if !protected && !(self.auditing && value & DECODED != 0) {
+        let decoded = self.auditing && value & DECODED != 0;
+        if !protected && !decoded {
             add |= WRITE;
         }
         if !self.auditing {
