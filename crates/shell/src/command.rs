@@ -65,20 +65,8 @@ pub enum Command<'a> {
     },
     /// Members, level and keys of the pool.
     Pool(PoolCommand<'a>, Output),
-    /// Ask another host whether it could take a VM; changes nothing.
-    MigrateCheck {
-        /// The VM.
-        vm: &'a str,
-        /// The target's migration service.
-        host: SocketAddrV4,
-    },
-    /// Move a running VM to another host.
-    Migrate {
-        /// The VM.
-        vm: &'a str,
-        /// The target's migration service.
-        host: SocketAddrV4,
-    },
+    /// Live migration.
+    Migrate(MigrateCommand<'a>),
     /// Print the log's ring, or set the console's log level.
     Log(Option<LogLevel>),
     /// Show the network interface.
@@ -172,6 +160,159 @@ pub enum PoolCommand<'a> {
     Forget(SocketAddrV4),
     /// Take this pool key: 64 hexadecimal digits.
     Key(&'a str),
+}
+
+/// What `migrate` does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MigrateCommand<'a> {
+    /// Ask another host whether it could take a VM; changes nothing.
+    Check {
+        /// The VM.
+        vm: &'a str,
+        /// The target's migration service.
+        host: SocketAddrV4,
+    },
+    /// Move a running VM to another host.
+    Move {
+        /// The VM.
+        vm: &'a str,
+        /// The target's migration service.
+        host: SocketAddrV4,
+        /// How.
+        options: MigrateOptions,
+    },
+    /// Move every running VM to another host.
+    All {
+        /// The target's migration service.
+        host: SocketAddrV4,
+        /// How.
+        options: MigrateOptions,
+    },
+    /// Show the migration under way, or the last one.
+    Status(Output),
+    /// Leave a VM here.
+    Cancel(&'a str),
+    /// Decide about a VM that may run on the other host.
+    Resolve {
+        /// The VM.
+        vm: &'a str,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// What the other host printed when it discarded its copy.
+        receipt: Option<&'a str>,
+        /// Wanted without a receipt.
+        force: bool,
+    },
+}
+
+/// How a VM is moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MigrateOptions {
+    /// Milliseconds that the guest may stand still; the host's default where not given.
+    pub downtime_ms: Option<u64>,
+    /// Seconds until `on_timeout` acts; without it, once the rounds do not get shorter.
+    pub timeout_s: Option<u64>,
+    /// What follows then.
+    pub on_timeout: OnTimeout,
+    /// Whether a digest of the whole RAM is compared.
+    pub verify: bool,
+    /// How pages are made smaller; the host's default where not given.
+    pub compress: Option<Compress>,
+    /// Give the prompt back at once.
+    pub detach: bool,
+    /// Rewrite one line in place.
+    pub live: bool,
+}
+
+impl MigrateOptions {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self = Self {
+        downtime_ms: None,
+        timeout_s: None,
+        on_timeout: OnTimeout::Force,
+        verify: false,
+        compress: None,
+        detach: false,
+        live: false,
+    };
+}
+
+/// What is done with a guest that writes faster than the link sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnTimeout {
+    /// It stays.
+    Cancel,
+    /// It is slowed down step by step.
+    Throttle,
+    /// It is stopped for as long as it takes.
+    Force,
+}
+
+impl OnTimeout {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cancel, Self::Throttle, Self::Force];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Throttle => "throttle",
+            Self::Force => "force",
+        }
+    }
+}
+
+/// How pages are made smaller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compress {
+    /// Not at all.
+    None,
+    /// Each by itself.
+    Lz4,
+    /// Against what was sent before.
+    Delta,
+    /// Whatever is faster than the link, by measurement.
+    Auto,
+}
+
+impl Compress {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Lz4, Self::Delta, Self::Auto];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Delta => "delta",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// What becomes of a VM that may run on another host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It runs on this host.
+    RunHere,
+    /// It is destroyed on this host.
+    Discard,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::RunHere, Self::Discard];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RunHere => "run-here",
+            Self::Discard => "discard",
+        }
+    }
 }
 
 /// How the pages that a guest writes are noticed.

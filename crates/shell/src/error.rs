@@ -178,9 +178,12 @@ impl fmt::Display for ParseError<'_> {
             Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, spec.usage()),
             Self::Extra { spec, word } => {
                 write!(f, "unexpected '{}': usage: ", Quoted(word))?;
-                let same = COMMANDS.iter().filter(|s| s.words.starts_with(spec.words));
-                for (i, spec) in same.enumerate() {
-                    write!(f, "{}{}", if i == 0 { "" } else { ", or " }, spec.usage())?;
+                let same = || COMMANDS.iter().filter(|s| s.words.starts_with(spec.words));
+                if same().count() == 1 {
+                    return write!(f, "{}", spec.usage());
+                }
+                for (i, spec) in same().enumerate() {
+                    write!(f, "{}{}", if i == 0 { "" } else { ", or " }, spec.brief())?;
                 }
                 Ok(())
             }

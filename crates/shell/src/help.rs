@@ -1,5 +1,6 @@
 //! `help`, from the table.
 
+use alloc::string::ToString;
 use core::fmt::{self, Write};
 
 use crate::table::{COMMANDS, Spec};
@@ -33,28 +34,29 @@ fn list(out: &mut impl Write) -> fmt::Result {
 }
 
 fn explain(spec: &Spec, out: &mut impl Write) -> fmt::Result {
-    writeln!(out, "{}", spec.usage())?;
-    wrap(spec.summary, out)?;
-    wrap(spec.details, out)
+    wrap(&spec.usage().to_string(), "", "    ", out)?;
+    wrap(spec.summary, "  ", "  ", out)?;
+    wrap(spec.details, "  ", "  ", out)
 }
 
 /// Columns of the narrowest terminal that serial lines are read on.
 const COLUMNS: usize = 80;
 
-/// Prints a paragraph, indented, broken between words.
-fn wrap(text: &str, out: &mut impl Write) -> fmt::Result {
+/// Prints a paragraph, broken between words; `first` and `next` indent its lines.
+fn wrap(text: &str, first: &str, next: &str, out: &mut impl Write) -> fmt::Result {
     let mut column = 0;
-    for word in text.split_whitespace() {
+    for (at, word) in text.split_whitespace().enumerate() {
         let wide = word.chars().count();
-        let gap = match column {
-            0 => "  ",
-            _ if column + 1 + wide >= COLUMNS => {
-                column = 0;
-                "\n  "
-            }
-            _ => " ",
+        let gap = if at == 0 {
+            first
+        } else if column + 1 + wide >= COLUMNS {
+            column = 0;
+            out.write_char('\n')?;
+            next
+        } else {
+            " "
         };
-        column += if column == 0 { 2 } else { 1 } + wide;
+        column += gap.len() + wide;
         write!(out, "{gap}{word}")?;
     }
     if column > 0 { out.write_char('\n') } else { Ok(()) }

@@ -26,7 +26,10 @@ mod ring;
 mod table;
 
 pub use attach::{Attach, AttachEvent, ESCAPE};
-pub use command::{AuditAction, Command, CpuAbout, DEFAULT_PORT, DirtyMethod, LogLevel, Output, PoolCommand};
+pub use command::{
+    AuditAction, Command, Compress, CpuAbout, DEFAULT_PORT, DirtyMethod, LogLevel, MigrateCommand,
+    MigrateOptions, OnTimeout, Output, PoolCommand, Verdict,
+};
 pub use error::{Code, Failure, ParseError};
 pub use format::{Align, Size, Table};
 pub use help::write_help;
@@ -36,7 +39,7 @@ pub use markdown::write_markdown;
 pub use nearest::nearest;
 pub use parse::parse;
 pub use ring::ConsoleRing;
-pub use table::{Arg, COMMANDS, Kind, Spec};
+pub use table::{Arg, COMMANDS, Kind, Setting, Spec};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "flexvisor> ";

@@ -1,5 +1,6 @@
 //! docs/console.md, from the table.
 
+use alloc::string::ToString;
 use core::fmt::{self, Write};
 
 use crate::error::Code;
@@ -27,7 +28,7 @@ const KEYS: &str = "
 | Enter (CR, LF or both) | run the line |
 | Backspace, Delete (BS, DEL) | rub out one character |
 | Ctrl-W, Ctrl-U | rub out a word, the whole line |
-| Ctrl-C | give the line up |
+| Ctrl-C | give the line up; cancel the migration in the foreground |
 | Ctrl-L, Ctrl-R | print the line again |
 
 A line has at most 1024 bytes; a longer one is refused as a whole.
@@ -58,7 +59,9 @@ pub fn write_markdown(out: &mut impl Write) -> fmt::Result {
     out.write_str(INTRO)?;
     out.write_str("## Commands\n\n| command | what it does |\n|---|---|\n")?;
     for spec in COMMANDS {
-        writeln!(out, "| `{}` | {} |", spec.usage(), spec.summary)?;
+        // Inside a table `|` ends a cell, in code too.
+        let usage = spec.brief().to_string().replace('|', "\\|");
+        writeln!(out, "| `{usage}` | {} |", spec.summary)?;
     }
     for spec in COMMANDS {
         if spec.details.is_empty() {

@@ -3,10 +3,13 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
-use crate::command::{AuditAction, Command, DEFAULT_PORT, DirtyMethod, LogLevel, Output};
+use crate::command::{
+    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, MigrateOptions, OnTimeout, Output,
+    Verdict,
+};
 use crate::error::ParseError;
 use crate::nearest::nearest;
-use crate::table::{Arg, COMMANDS, Kind, Spec, Values};
+use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values};
 
 /// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].
 ///
@@ -20,10 +23,15 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     let spec = select(line)?;
     let mut rest = line.split_whitespace().skip(spec.words.len()).peekable();
     let mut values = Values::NONE;
-    let mut positional = spec.args.iter().filter(|a| a.kind != Kind::Flag);
+    let mut positional = spec.args.iter().filter(|a| !a.kind.is_named());
     while let Some(&word) = rest.peek() {
-        if word.starts_with('-') {
+        let named = if word.starts_with('-') {
             set_flag(spec, word, &mut values)?;
+            true
+        } else {
+            set_setting(spec, word, &mut values.migrate)?
+        };
+        if named {
             rest.next();
             continue;
         }
@@ -46,7 +54,14 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
                 values.topic = Some(topic(line, word)?);
                 return Ok((spec.build)(values));
             }
-            Kind::Flag => {}
+            Kind::Verdict => {
+                values.verdict = Verdict::ALL
+                    .into_iter()
+                    .find(|v| v.name() == word)
+                    .ok_or_else(|| bad("is neither run-here nor discard"))?;
+            }
+            Kind::Receipt => values.receipt = Some(receipt(word).map_err(bad)?),
+            Kind::Flag | Kind::Setting(_) => {}
         }
         rest.next();
     }
@@ -118,11 +133,74 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
     if flags.clone().any(|f| f == word) {
         match word {
             "--json" => values.output = Output::Json,
+            "--detach" => values.migrate.detach = true,
+            "--live" => values.migrate.live = true,
             _ => values.force = true,
         }
         return Ok(());
     }
     Err(ParseError::Option { spec, word, near: nearest(word, flags) })
+}
+
+/// Takes `KEY=VALUE` where the command has settings; `false` where the word has another form.
+fn set_setting<'a>(
+    spec: &'static Spec,
+    word: &'a str,
+    options: &mut MigrateOptions,
+) -> Result<bool, ParseError<'a>> {
+    let settings = || spec.args.iter().filter(|a| matches!(a.kind, Kind::Setting(_)));
+    let Some((key, value)) = word.split_once('=').filter(|_| settings().next().is_some()) else {
+        return Ok(false);
+    };
+    let key_of = |arg: &'static Arg| arg.name.split('=').next().unwrap_or_default();
+    let Some(arg) = settings().find(|arg| key_of(arg) == key) else {
+        return Err(ParseError::Option { spec, word, near: nearest(key, settings().map(key_of)) });
+    };
+    let bad = |why| ParseError::Value { spec, arg, word: value, why };
+    let Kind::Setting(setting) = arg.kind else { return Ok(false) };
+    match setting {
+        Setting::Downtime => {
+            options.downtime_ms = Some(
+                number(value, 86_400_000).ok_or_else(|| bad("is no number of milliseconds up to a day"))?,
+            );
+        }
+        Setting::Timeout => {
+            let seconds = number(value, 86_400).filter(|&s| s > 0);
+            options.timeout_s = Some(seconds.ok_or_else(|| bad("is no number of seconds from 1 to a day"))?);
+        }
+        Setting::OnTimeout => {
+            options.on_timeout = OnTimeout::ALL
+                .into_iter()
+                .find(|o| o.name() == value)
+                .ok_or_else(|| bad("is none of cancel, throttle, force"))?;
+        }
+        Setting::Verify => {
+            options.verify = match value {
+                "full" => true,
+                "seals" => false,
+                _ => return Err(bad("is neither full nor seals")),
+            };
+        }
+        Setting::Compress => {
+            let found = Compress::ALL.into_iter().find(|c| c.name() == value);
+            options.compress = Some(found.ok_or_else(|| bad("is none of none, lz4, delta, auto"))?);
+        }
+    }
+    Ok(true)
+}
+
+/// Decimal digits, at most `most`.
+fn number(word: &str, most: u64) -> Option<u64> {
+    let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    u64::from_str(word).ok().filter(|&n| digits && n <= most)
+}
+
+/// Longest receipt in characters.
+const MAX_RECEIPT: usize = 256;
+
+fn receipt(word: &str) -> Result<&str, &'static str> {
+    let fits = word.len() <= MAX_RECEIPT && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits { Ok(word) } else { Err("is no receipt: copy what `migrate resolve VM discard` printed") }
 }
 
 /// Longest name of a VM in bytes.

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use shell::{
-    AuditAction, COMMANDS, Command, CpuAbout, DirtyMethod, Failure, Kind, LogLevel, Output, PoolCommand,
-    parse, write_help,
+    AuditAction, COMMANDS, Command, Compress, CpuAbout, DirtyMethod, Failure, Kind, LogLevel, MigrateCommand,
+    MigrateOptions, OnTimeout, Output, PoolCommand, Setting, Verdict, parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -67,8 +67,52 @@ fn commands() {
         ("pool preview 10.0.0.2:99", Command::Pool(PoolCommand::Preview(at(99)), Output::Text)),
         ("pool keys", Command::Pool(PoolCommand::Keys, Output::Text)),
         ("pool keys forget 10.0.0.2", Command::Pool(PoolCommand::Forget(at(4444)), Output::Text)),
-        ("migrate check demo 10.0.0.2", Command::MigrateCheck { vm: "demo", host: at(4444) }),
-        ("migrate demo 10.0.0.2:99", Command::Migrate { vm: "demo", host: at(99) }),
+        (
+            "migrate check demo 10.0.0.2",
+            Command::Migrate(MigrateCommand::Check { vm: "demo", host: at(4444) }),
+        ),
+        (
+            "migrate demo 10.0.0.2:99",
+            Command::Migrate(MigrateCommand::Move {
+                vm: "demo",
+                host: at(99),
+                options: MigrateOptions::DEFAULT,
+            }),
+        ),
+        (
+            "migrate downtime=30 demo timeout=9 10.0.0.2 on-timeout=throttle --detach verify=full compress=lz4",
+            Command::Migrate(MigrateCommand::Move {
+                vm: "demo",
+                host: at(4444),
+                options: MigrateOptions {
+                    downtime_ms: Some(30),
+                    timeout_s: Some(9),
+                    on_timeout: OnTimeout::Throttle,
+                    verify: true,
+                    compress: Some(Compress::Lz4),
+                    detach: true,
+                    live: false,
+                },
+            }),
+        ),
+        (
+            "migrate all 10.0.0.2 --live",
+            Command::Migrate(MigrateCommand::All {
+                host: at(4444),
+                options: MigrateOptions { live: true, ..MigrateOptions::DEFAULT },
+            }),
+        ),
+        ("migrate status --json", Command::Migrate(MigrateCommand::Status(Output::Json))),
+        ("migrate cancel demo", Command::Migrate(MigrateCommand::Cancel("demo"))),
+        (
+            "migrate resolve demo run-here 00ff-A --force",
+            Command::Migrate(MigrateCommand::Resolve {
+                vm: "demo",
+                verdict: Verdict::RunHere,
+                receipt: Some("00ff-A"),
+                force: true,
+            }),
+        ),
         ("log", Command::Log(None)),
         ("log level debug", Command::Log(Some(LogLevel::Debug))),
         ("net", Command::Net),
@@ -101,10 +145,21 @@ fn typos_are_explained() {
         ("vm show demo --force", "unknown option '--force': usage: vm show VM"),
         ("vm destroy demo --froce", "unknown option '--froce' of 'vm destroy': did you mean '--force'?"),
         ("vm destroy demo other", "unexpected 'other': usage: vm destroy VM [--force]"),
-        ("migrate demo", "HOST[:PORT] is missing: usage: migrate VM HOST[:PORT]"),
+        ("migrate check demo", "HOST[:PORT] is missing: usage: migrate check VM HOST[:PORT]"),
         (
             "migrate a 10.0.0.2 x",
-            "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT]",
+            "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT], or migrate all HOST[:PORT], \
+             or migrate status, or migrate cancel VM, or migrate resolve VM VERDICT [RECEIPT]",
+        ),
+        ("migrate a 10.0.0.2 downtme=3", "unknown option 'downtme=3' of 'migrate': did you mean 'downtime'?"),
+        (
+            "migrate all 10.0.0.2 downtime=-3",
+            "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST[:PORT] [downtime=MS] [timeout=S] \
+             [on-timeout=cancel|throttle|force] [verify=full|seals] [compress=none|lz4|delta|auto] [--detach] [--live]",
+        ),
+        (
+            "migrate resolve demo keep",
+            "VERDICT 'keep' is neither run-here nor discard: usage: migrate resolve VM VERDICT [RECEIPT] [--force]",
         ),
         ("log debug", "unexpected 'debug': usage: log, or log level LEVEL"),
         ("log level loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log level LEVEL"),
@@ -142,6 +197,11 @@ fn a_key_is_taken_whole_and_never_shown() {
     }
 }
 
+/// With single blanks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A line that the table says is right.
 fn valid_line(spec: &shell::Spec) -> String {
     let mut line = spec.to_string();
@@ -156,6 +216,15 @@ fn valid_line(spec: &shell::Spec) -> String {
             Kind::Action => "report",
             Kind::Secret => KEY,
             Kind::Topic => "vm list",
+            Kind::Verdict => "discard",
+            Kind::Receipt => "00ff",
+            Kind::Setting(setting) => match setting {
+                Setting::Downtime => "downtime=100",
+                Setting::Timeout => "timeout=60",
+                Setting::OnTimeout => "on-timeout=cancel",
+                Setting::Verify => "verify=full",
+                Setting::Compress => "compress=auto",
+            },
             Kind::Flag => arg.name,
         });
     }
@@ -174,18 +243,23 @@ fn the_table_holds_together() {
             "{spec}: a required argument behind an optional one"
         );
         // A VM with the name of a sub-command could not be named.
-        let named = spec.args.iter().any(|a| a.kind != Kind::Flag);
+        let named = spec.args.iter().any(|a| matches!(a.kind, Kind::Vm | Kind::Subject));
         let same_start = COMMANDS
             .iter()
             .filter(|_| named)
             .filter(|s| s.words.len() > spec.words.len() && s.words.starts_with(spec.words));
         for other in same_start {
-            assert!(["check"].contains(&other.words[spec.words.len()]), "{other} hides a VM of that name");
+            let word = &other.words[spec.words.len()];
+            assert!(
+                ["check", "all", "status", "cancel", "resolve"].contains(word),
+                "{other} hides a VM of that name"
+            );
         }
         let mut help = String::new();
         write_help(Some(&spec.to_string()), &mut help).unwrap();
         assert!(
-            help.contains(&spec.usage().to_string()) && help.lines().all(|l| l.chars().count() <= 80),
+            words(&help).contains(&words(&spec.usage().to_string()))
+                && help.lines().all(|l| l.chars().count() <= 80),
             "{help}"
         );
     }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{Align, Code, Command, Failure, Size, Table};
 
-use super::{Console, Out, audit, cpu, dirty, pool};
+use super::{Console, Out, audit, cpu, dirty, migrate, pool};
 use crate::arch::power;
 use crate::log as host_log;
 use crate::migration::Migrations;
@@ -28,7 +28,7 @@ pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
     registry::find(name).ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))
 }
 
-fn state_error(text: String) -> Failure {
+pub(super) fn state_error(text: String) -> Failure {
     Failure::new(Code::State, text)
 }
 
@@ -61,8 +61,7 @@ impl Console {
             Command::CpuAbout(about, output) => cpu::about(about, output)?,
             Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output)?,
             Command::Pool(command, output) => return pool::execute(command, output),
-            Command::MigrateCheck { vm, host } => return migrate(migrations, vm, host, true),
-            Command::Migrate { vm, host } => return migrate(migrations, vm, host, false),
+            Command::Migrate(command) => return migrate::execute(command, migrations),
             Command::Log(None) => host_log::raw(format_args!("{}", host_log::recent())),
             Command::Log(Some(level)) => host_log::set_level(convert(level)),
             Command::Net => crate::net::show(&mut Out),
@@ -91,23 +90,6 @@ const fn convert(level: shell::LogLevel) -> cmdline::LogLevel {
         shell::LogLevel::Debug => cmdline::LogLevel::Debug,
         shell::LogLevel::Trace => cmdline::LogLevel::Trace,
     }
-}
-
-fn migrate(
-    migrations: &mut Migrations,
-    name: &str,
-    to: core::net::SocketAddrV4,
-    check_only: bool,
-) -> Result<Done, Failure> {
-    let vm = find(name)?;
-    if !check_only && vm.tracking().is_some() && !migrations.uses(&vm) {
-        return Err(Failure::new(
-            Code::Busy,
-            format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first"),
-        ));
-    }
-    migrations.start(name, to, check_only).map_err(state_error)?;
-    Ok(Done::Later)
 }
 
 /// A VM that a migration left behind as unknown may run on the other host: only the operator can know.

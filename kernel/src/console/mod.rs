@@ -6,6 +6,7 @@ mod cpu;
 mod dirty;
 mod flex;
 mod ledger;
+mod migrate;
 mod mitigations;
 mod pool;
 mod port;
