@@ -4,8 +4,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use crate::command::{
-    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, MigrateOptions, OnTimeout, Output,
-    Verdict,
+    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, OnTimeout, Output, Verdict,
 };
 use crate::error::ParseError;
 use crate::nearest::nearest;
@@ -29,7 +28,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
             set_flag(spec, word, &mut values)?;
             true
         } else {
-            set_setting(spec, word, &mut values.migrate)?
+            set_setting(spec, word, &mut values)?
         };
         if named {
             rest.next();
@@ -60,7 +59,6 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
                     .find(|v| v.name() == word)
                     .ok_or_else(|| bad("is neither run-here nor discard"))?;
             }
-            Kind::Receipt => values.receipt = Some(receipt(word).map_err(bad)?),
             Kind::Flag | Kind::Setting(_) => {}
         }
         rest.next();
@@ -146,7 +144,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
 fn set_setting<'a>(
     spec: &'static Spec,
     word: &'a str,
-    options: &mut MigrateOptions,
+    values: &mut Values<'a>,
 ) -> Result<bool, ParseError<'a>> {
     let settings = || spec.args.iter().filter(|a| matches!(a.kind, Kind::Setting(_)));
     let Some((key, value)) = word.split_once('=').filter(|_| settings().next().is_some()) else {
@@ -158,6 +156,7 @@ fn set_setting<'a>(
     };
     let bad = |why| ParseError::Value { spec, arg, word: value, why };
     let Kind::Setting(setting) = arg.kind else { return Ok(false) };
+    let options = &mut values.migrate;
     match setting {
         Setting::Downtime => {
             options.downtime_ms = Some(
@@ -185,6 +184,7 @@ fn set_setting<'a>(
             let found = Compress::ALL.into_iter().find(|c| c.name() == value);
             options.compress = Some(found.ok_or_else(|| bad("is none of none, lz4, delta, auto"))?);
         }
+        Setting::Receipt => values.receipt = Some(receipt(value).map_err(bad)?),
     }
     Ok(true)
 }

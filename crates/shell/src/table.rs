@@ -28,8 +28,6 @@ pub enum Kind {
     Secret,
     /// What becomes of a VM whose owner is unknown.
     Verdict,
-    /// What the other host printed when it discarded its copy.
-    Receipt,
     /// `KEY=VALUE`, anywhere behind the words; the argument's name shows the values.
     Setting(Setting),
     /// The words of a command.
@@ -58,6 +56,8 @@ pub enum Setting {
     Verify,
     /// How pages are made smaller.
     Compress,
+    /// What the other host printed when it discarded its copy.
+    Receipt,
 }
 
 /// One argument of a command.

@@ -105,7 +105,7 @@ fn commands() {
         ("migrate status --json", Command::Migrate(MigrateCommand::Status(Output::Json))),
         ("migrate cancel demo", Command::Migrate(MigrateCommand::Cancel("demo"))),
         (
-            "migrate resolve demo run-here 00ff-A --force",
+            "migrate resolve demo run-here receipt=00ff-A --force",
             Command::Migrate(MigrateCommand::Resolve {
                 vm: "demo",
                 verdict: Verdict::RunHere,
@@ -149,7 +149,7 @@ fn typos_are_explained() {
         (
             "migrate a 10.0.0.2 x",
             "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT], or migrate all HOST[:PORT], \
-             or migrate status, or migrate cancel VM, or migrate resolve VM VERDICT [RECEIPT]",
+             or migrate status, or migrate cancel VM, or migrate resolve VM VERDICT",
         ),
         ("migrate a 10.0.0.2 downtme=3", "unknown option 'downtme=3' of 'migrate': did you mean 'downtime'?"),
         (
@@ -159,7 +159,7 @@ fn typos_are_explained() {
         ),
         (
             "migrate resolve demo keep",
-            "VERDICT 'keep' is neither run-here nor discard: usage: migrate resolve VM VERDICT [RECEIPT] [--force]",
+            "VERDICT 'keep' is neither run-here nor discard: usage: migrate resolve VM VERDICT [receipt=RECEIPT] [--force]",
         ),
         ("log debug", "unexpected 'debug': usage: log, or log level LEVEL"),
         ("log level loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log level LEVEL"),
@@ -217,13 +217,13 @@ fn valid_line(spec: &shell::Spec) -> String {
             Kind::Secret => KEY,
             Kind::Topic => "vm list",
             Kind::Verdict => "discard",
-            Kind::Receipt => "00ff",
             Kind::Setting(setting) => match setting {
                 Setting::Downtime => "downtime=100",
                 Setting::Timeout => "timeout=60",
                 Setting::OnTimeout => "on-timeout=cancel",
                 Setting::Verify => "verify=full",
                 Setting::Compress => "compress=auto",
+                Setting::Receipt => "receipt=00ff",
             },
             Kind::Flag => arg.name,
         });

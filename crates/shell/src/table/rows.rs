@@ -31,7 +31,7 @@ const COMPRESS: Arg =
 const DETACH: Arg = Arg { name: "--detach", kind: Kind::Flag, required: false };
 const LIVE: Arg = Arg { name: "--live", kind: Kind::Flag, required: false };
 const VERDICT: Arg = Arg { name: "VERDICT", kind: Kind::Verdict, required: true };
-const RECEIPT: Arg = Arg { name: "RECEIPT", kind: Kind::Receipt, required: false };
+const RECEIPT: Arg = Arg { name: "receipt=RECEIPT", kind: Kind::Setting(Setting::Receipt), required: false };
 
 /// Every command, in the order in which `help` lists them.
 pub const COMMANDS: &[Spec] = &[
@@ -343,7 +343,7 @@ pub const COMMANDS: &[Spec] = &[
         words: &["migrate", "resolve"],
         args: &[VM, VERDICT, RECEIPT, FORCE],
         summary: "Settle a VM that is `unknown: paused here`.",
-        details: "VERDICT `discard` destroys the copy on this host and prints a receipt; `run-here` on the other host takes that receipt. \
+        details: "VERDICT `discard` destroys the copy on this host and prints a receipt; `run-here` on the other host takes it as `receipt=`. \
                   Without one `run-here` wants `--force`: the VM must not run on the other host, and must never run there again.",
         dangerous: true,
         build: |v| {
