@@ -102,7 +102,7 @@ pub(crate) enum Decision {
 /// Shares of the CPU that a guest is left, in percent, one after the other.
 const SHARES: [u8; 8] = [70, 50, 35, 20, 10, 5, 2, 1];
 /// A round of fewer bytes says nothing about the link.
-const SOUND_ROUND: u64 = 64 * 1024;
+pub(crate) const SOUND_ROUND: u64 = 64 * 1024;
 
 /// Watches the rounds of one migration.
 #[derive(Clone, Debug)]

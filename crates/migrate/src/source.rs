@@ -1,5 +1,6 @@
 //! The end that the VM leaves.
 
+mod progress;
 mod rounds;
 
 use alloc::format;
@@ -21,6 +22,8 @@ use crate::stats::{RoundStats, Summary, Totals};
 use crate::tuning::{Clock, Tuning};
 use crate::vm::SourceVm;
 use crate::wire::{RecordType, WireError};
+
+pub use progress::{Progress, Status};
 
 /// What a source needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -129,6 +132,8 @@ pub struct Source {
     round: RoundStats,
     round_began: u64,
     round_queued: u64,
+    /// Pages that this round is to bring.
+    round_goal: u64,
     convergence: Convergence,
     /// Told after the round that it follows from.
     slowed: Option<Slowed>,
@@ -141,6 +146,8 @@ pub struct Source {
     pausing: bool,
     began: u64,
     hello_rtt: u64,
+    /// When the target agreed.
+    accepted_at: Option<u64>,
     target_boot: Option<Id>,
     paused_at: Option<u64>,
     last_page_at: u64,
@@ -167,6 +174,7 @@ impl Source {
             round: RoundStats::default(),
             round_began: now,
             round_queued: 0,
+            round_goal: 0,
             convergence: Convergence::default(),
             slowed: None,
             warning: None,
@@ -177,6 +185,7 @@ impl Source {
             pausing: false,
             began: now,
             hello_rtt: 0,
+            accepted_at: None,
             target_boot: None,
             paused_at: None,
             last_page_at: now,
@@ -355,6 +364,7 @@ impl Source {
                 if self.params.hello.check_only {
                     self.close(SourceOutcome::Checked, now);
                 } else {
+                    self.accepted_at = Some(now);
                     self.enter(Phase::Track, now);
                 }
             }
@@ -508,6 +518,8 @@ impl Source {
             }
             SourceAction::Free => {
                 vm.free();
+                self.summary.ram = self.ram();
+                self.summary.hz = self.params.hz;
                 self.summary.ticks = now.saturating_sub(self.began);
                 self.summary.bytes = self.outbox.queued();
                 self.summary.pages_ticks =

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::body::{Holding, Id};
+use crate::tuning::Clock;
 
 /// Pages and records, counted alike at both ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -108,6 +109,10 @@ pub struct Summary {
     pub resume_ticks: u64,
     /// Why the guest was stopped.
     pub stop: StopCause,
+    /// Bytes of the guest's RAM.
+    pub ram: u64,
+    /// Ticks a second.
+    pub hz: u64,
 }
 
 impl Summary {
@@ -120,12 +125,53 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, pages, zero, bytes, ticks, pages_ticks, state_ticks, resume_ticks, .. } = self;
+        let clock = Clock::new(self.hz);
+        let ms = |ticks| clock.ns(ticks) / 1_000_000;
+        let total = ms(self.ticks);
         write!(
             f,
-            "done: {rounds} rounds, {pages} pages, {zero} zero, {bytes} bytes, {ticks} ticks, downtime {} ticks \
-             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks})",
-            self.downtime_ticks()
+            "done: {} in {}.{} s, {} rounds, {} on the wire, downtime {} ms (pages {}, state {}, resume {})",
+            Mebibytes(self.ram),
+            total / 1000,
+            total % 1000 / 100,
+            self.rounds,
+            Mebibytes(self.bytes),
+            ms(self.downtime_ticks()),
+            ms(self.pages_ticks),
+            ms(self.state_ticks),
+            ms(self.resume_ticks)
         )
+    }
+}
+
+/// A [`Summary`] in ticks and bytes, for whoever measures. Its `Display` is a log line.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost<'a>(pub &'a Summary);
+
+impl fmt::Display for Cost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { rounds, pages, zero, bytes, ticks, pages_ticks, state_ticks, resume_ticks, .. } =
+            self.0;
+        write!(
+            f,
+            "cost: {rounds} rounds, {pages} pages, {zero} zero, {bytes} bytes, {ticks} ticks, downtime {} ticks \
+             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks})",
+            self.0.downtime_ticks()
+        )
+    }
+}
+
+/// Bytes, as `12.3 MiB`; whole ones without the fraction.
+#[derive(Clone, Copy, Debug)]
+pub struct Mebibytes(pub u64);
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        let whole = self.0 / MIB;
+        match self.0 % MIB {
+            0 => write!(f, "{whole} MiB"),
+            rest => write!(f, "{whole}.{} MiB", rest * 10 / MIB),
+        }
     }
 }

@@ -18,12 +18,14 @@ impl Source {
     pub(super) fn track(&mut self, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
         vm.start_tracking().map_err(Reason::Vm)?;
         self.tracking = true;
-        self.begin_round(now);
+        self.begin_round(self.params.shape.pages(), now);
         Ok(())
     }
 
-    fn begin_round(&mut self, now: u64) {
+    /// `goal`: pages that it is to bring.
+    fn begin_round(&mut self, goal: u64, now: u64) {
         self.round = RoundStats { round: self.round.round.saturating_add(1), ..RoundStats::default() };
+        self.round_goal = goal;
         self.round_began = now;
         self.round_queued = self.outbox.queued();
         self.next = 0;
@@ -124,7 +126,7 @@ impl Source {
         let stats = self.finish_round(dirty, now);
         let elapsed = now.saturating_sub(self.began);
         match self.convergence.decide(&stats, elapsed, self.clock, &self.params.tuning) {
-            Decision::Go => self.begin_round(now),
+            Decision::Go => self.begin_round(dirty, now),
             Decision::Stop(cause) => {
                 self.summary.stop = cause;
                 self.enter(Phase::Pausing, now);
@@ -133,7 +135,7 @@ impl Source {
                 vm.throttle(share);
                 let stall = self.convergence.stall(self.clock, &self.params.tuning);
                 self.slowed = Some(Slowed { stall, share });
-                self.begin_round(now);
+                self.begin_round(dirty, now);
             }
             Decision::GiveUp => {
                 let stall = self.convergence.stall(self.clock, &self.params.tuning);
@@ -152,8 +154,8 @@ impl Source {
     }
 
     pub(super) fn last_harvest(&mut self, now: u64, vm: &mut impl SourceVm) {
-        if vm.harvest().is_ready() {
-            self.begin_round(now);
+        if let Poll::Ready(dirty) = vm.harvest() {
+            self.begin_round(dirty, now);
         }
     }
 }

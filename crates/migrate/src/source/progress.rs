@@ -1,0 +1,179 @@
+//! What an operator sees of a migration that is under way.
+
+use core::fmt;
+
+use super::{Phase, Source, SourceOutcome};
+use crate::convergence::Rate;
+use crate::handover::SourceOwner;
+use crate::page::PAGE_BYTES;
+use crate::reason::Reason;
+use crate::stats::Mebibytes;
+
+/// How far it is, in the words of QEMU's `query-migrate`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Status {
+    /// The link is made, the target asked.
+    #[default]
+    Setup,
+    /// Memory is sent.
+    Active,
+    /// The guest stands still: last pages and state are sent, the VM is handed over.
+    Device,
+    /// The target runs the VM.
+    Completed,
+    /// The VM runs here.
+    Failed,
+    /// The operator ended it; the VM runs here.
+    Cancelled,
+    /// The VM is paused here and may run at the target. QEMU has no word for it.
+    Unknown,
+}
+
+impl Status {
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Active => "active",
+            Self::Device => "device",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// How an outcome is called.
+    #[must_use]
+    pub const fn of(outcome: &SourceOutcome) -> Self {
+        match outcome {
+            SourceOutcome::Done(_) | SourceOutcome::Checked => Self::Completed,
+            SourceOutcome::Failed(Reason::Cancelled(_)) => Self::Cancelled,
+            SourceOutcome::Failed(_) => Self::Failed,
+            SourceOutcome::Unknown(_) => Self::Unknown,
+        }
+    }
+}
+
+/// Where a migration stands. Its `Display` is one short line, of the part that changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// How far it is.
+    pub status: Status,
+    /// Number of the round under way, from 1; 0 before.
+    pub round: u32,
+    /// Share of its CPU that the guest is left, in percent.
+    pub share: u8,
+    /// Bytes of the guest's RAM.
+    pub total: u64,
+    /// Bytes queued so far, headers included.
+    pub transferred: u64,
+    /// Bytes of RAM left in this round.
+    pub remaining: u64,
+    /// Pages sent as one word each, or not again.
+    pub duplicate: u64,
+    /// Pages sent as data.
+    pub normal: u64,
+    /// Pages that the guest dirtied in the last round, a second.
+    pub dirty_pages_rate: u64,
+    /// Bytes that the link takes, a second.
+    pub link_rate: u64,
+    /// Milliseconds from the start until the target agreed.
+    pub setup_ms: u64,
+    /// Milliseconds from the start.
+    pub total_ms: u64,
+    /// Milliseconds that the guest would stand still, if it were stopped now.
+    pub expected_downtime_ms: u64,
+    /// Milliseconds that the guest has stood still; absent while it runs.
+    pub downtime_ms: Option<u64>,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dirties = self.dirty_pages_rate.saturating_mul(PAGE_BYTES as u64);
+        write!(
+            f,
+            "{} left, {}, dirties {}, downtime {} ms, {}.{} s",
+            Mebibytes(self.remaining),
+            Rate(self.link_rate),
+            Rate(dirties),
+            self.downtime_ms.unwrap_or(self.expected_downtime_ms),
+            self.total_ms / 1000,
+            self.total_ms % 1000 / 100
+        )
+    }
+}
+
+impl Progress {
+    /// The members of a JSON object, named as QEMU's `query-migrate` names them.
+    ///
+    /// # Errors
+    /// Only those of the writer.
+    pub fn json(&self, o: &mut json::Object<'_>) -> fmt::Result {
+        o.field("status", self.status.name())?;
+        o.field("total-time", self.total_ms)?;
+        o.field("setup-time", self.setup_ms)?;
+        match self.downtime_ms {
+            Some(ms) => o.field("downtime", ms)?,
+            None => o.field("expected-downtime", self.expected_downtime_ms)?,
+        }
+        o.field("cpu-throttle-percentage", u64::from(100 - self.share.min(100)))?;
+        o.object("ram", |o| {
+            let page = PAGE_BYTES as u64;
+            o.field("total", self.total)?;
+            o.field("transferred", self.transferred)?;
+            o.field("remaining", self.remaining)?;
+            o.field("duplicate", self.duplicate)?;
+            o.field("normal", self.normal)?;
+            o.field("normal-bytes", self.normal.saturating_mul(page))?;
+            o.field("dirty-pages-rate", self.dirty_pages_rate)?;
+            o.field("dirty-sync-count", self.round.saturating_sub(1))?;
+            o.field("bytes-per-second", self.link_rate)?;
+            o.field("page-size", page)
+        })
+    }
+}
+
+impl Source {
+    /// Where it stands. `now` in ticks.
+    #[must_use]
+    pub fn progress(&self, now: u64) -> Progress {
+        let clock = self.clock;
+        let ms = |from: u64, to: u64| clock.ns(to.saturating_sub(from)) / 1_000_000;
+        let status = match (self.owner, self.phase, self.paused_at, &self.outcome) {
+            (_, _, _, Some(outcome)) => Status::of(outcome),
+            (SourceOwner::Owns, Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict, ..) => Status::Setup,
+            (SourceOwner::Owns, _, None, _) => Status::Active,
+            _ => Status::Device,
+        };
+        let accepted = self.accepted_at.unwrap_or(now);
+        // What this round has brought so far says more than the last one, once it is enough.
+        let bytes = self.outbox.queued().saturating_sub(self.round_queued);
+        let live = clock.per_second(bytes, now.saturating_sub(self.round_began));
+        let copies = self.phase == Phase::Copy && bytes >= crate::convergence::SOUND_ROUND;
+        let totals = &self.totals;
+        let duplicate = totals.zero.saturating_add(totals.fill);
+        Progress {
+            status,
+            round: self.round.round,
+            share: self.convergence.share(),
+            total: self.ram(),
+            transferred: self.outbox.queued(),
+            remaining: self.round_goal.saturating_sub(self.round.pages).saturating_mul(PAGE_BYTES as u64),
+            duplicate,
+            normal: totals.pages.saturating_sub(duplicate),
+            dirty_pages_rate: self.convergence.dirty_rate(clock) / PAGE_BYTES as u64,
+            link_rate: if copies { live } else { self.convergence.link_rate(clock) },
+            setup_ms: ms(self.began, accepted),
+            total_ms: ms(self.began, now),
+            expected_downtime_ms: self.convergence.expected_ms(clock),
+            downtime_ms: self.paused_at.map(|paused| ms(paused, now)),
+        }
+    }
+
+    /// Bytes of the guest's RAM.
+    pub(super) fn ram(&self) -> u64 {
+        self.params.shape.pages().saturating_mul(PAGE_BYTES as u64)
+    }
+}
