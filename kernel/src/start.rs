@@ -7,7 +7,7 @@ use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
-use crate::console::Console;
+use crate::console::{Console, Job};
 use crate::migration::Migrations;
 use crate::mm::{Hpa, frame, module_bytes};
 use crate::vm::sched::{Scheduler, Turn};
@@ -15,9 +15,10 @@ use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
 use crate::{entropy, link, log as host_log, net, policy, pool};
 
-/// The longest a guest runs before the management loop has its turn, in microseconds; while a migration is
-/// under way it is shorter, since the loop then does most of the work.
+/// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
+/// The same while a migration is under way and the loop's work took no longer.
+const MIGRATION_SLICE_US: u64 = 250;
 /// Where the host has nothing to do for the management loop on a CPU.
 const GUEST_CPU_SLICE_US: u64 = 10_000;
 
@@ -118,25 +119,28 @@ fn wake_others() {
 /// CPU 0's loop: console, network, migrations, then the guests whose home it is.
 fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut pending: Pending) -> ! {
     let mut scheduler = Scheduler::default();
-    let slice = tsc::ticks(SLICE_US);
+    let (slice, migration_slice) = (tsc::ticks(SLICE_US), tsc::ticks(MIGRATION_SLICE_US));
     let poll_only = boot.options.idle == Idle::Poll;
     loop {
+        let began = tsc::read();
         irq::drain();
         flush::serve();
         let mut busy = net::poll(tsc::micros());
         busy |= link::poll();
         audit::poll();
         if let Some(ended) = migrations.poll() {
-            console.ended(ended);
+            console.ended(Job::Migration { live: false }, ended);
         }
         if let Some(ended) = pool::poll() {
-            console.ended(ended);
+            console.ended(Job::Pool, ended);
         }
         pending.make(boot);
         busy |= migrations.busy();
         busy |= console.poll(migrations);
         busy |= pending.waits();
-        let turn = scheduler.turn(if migrations.busy() { slice / 4 } else { slice });
+        // A guest gets as much of this CPU as the migration took.
+        let worked = tsc::read() - began;
+        let turn = scheduler.turn(if migrations.busy() { worked.max(migration_slice) } else { slice });
         if let Turn::Idle(wake) = turn
             && !busy
             && !poll_only

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{Align, Code, Command, Failure, Size, Table};
 
-use super::{Console, Out, audit, cpu, dirty, migrate, pool};
+use super::{Console, Job, Out, audit, cpu, dirty, migrate, pool};
 use crate::arch::power;
 use crate::log as host_log;
 use crate::migration::Migrations;
@@ -19,7 +19,7 @@ pub(super) enum Done {
     /// It is over.
     Now,
     /// It ends later, by [`Console::ended`].
-    Later,
+    Later(Job),
     /// The terminal is a guest's now.
     Attached,
 }
@@ -28,7 +28,7 @@ pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
     registry::find(name).ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))
 }
 
-pub(super) fn state_error(text: String) -> Failure {
+fn state_error(text: String) -> Failure {
     Failure::new(Code::State, text)
 }
 

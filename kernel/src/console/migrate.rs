@@ -1,35 +1,108 @@
 //! `migrate`: moving VMs, watching and ending that.
 
-use alloc::format;
-use shell::{Code, Failure, MigrateCommand};
+use alloc::string::String;
+use core::fmt::Write;
+use migrate::{Goal, Mebibytes, Tuning};
+use shell::{Code, Failure, MigrateCommand, MigrateOptions, Output};
 
-use super::commands::{Done, find, state_error};
-use crate::migration::Migrations;
+use super::commands::{Done, find};
+use super::{Job, Out};
+use crate::migration::{Migrations, Report, tuning};
 
 pub(super) fn execute(command: MigrateCommand<'_>, migrations: &mut Migrations) -> Result<Done, Failure> {
     match command {
-        MigrateCommand::Check { vm, host } => migrate(migrations, vm, host, true),
-        MigrateCommand::Move { vm, host, .. } => migrate(migrations, vm, host, false),
-        MigrateCommand::All { .. }
-        | MigrateCommand::Status(_)
-        | MigrateCommand::Cancel(_)
-        | MigrateCommand::Resolve { .. } => Err(Failure::new(Code::Unsupported, "not yet")),
+        MigrateCommand::Check { vm, host } => {
+            migrations.start(vm, host, tuning(), true)?;
+            Ok(Done::Later(Job::Migration { live: false }))
+        }
+        MigrateCommand::Move { vm, host, options } => {
+            migrations.start(vm, host, tuned(options), false)?;
+            Ok(begun(options))
+        }
+        MigrateCommand::All { host, options } => {
+            migrations.start_all(host, tuned(options))?;
+            Ok(begun(options))
+        }
+        MigrateCommand::Status(output) => {
+            status(migrations.report(), output);
+            Ok(Done::Now)
+        }
+        MigrateCommand::Cancel(vm) => {
+            find(vm)?;
+            migrations.cancel(Some(vm))?;
+            Ok(Done::Now)
+        }
+        MigrateCommand::Resolve { .. } => Err(Failure::new(Code::Unsupported, "not yet")),
     }
 }
 
-fn migrate(
-    migrations: &mut Migrations,
-    name: &str,
-    to: core::net::SocketAddrV4,
-    check_only: bool,
-) -> Result<Done, Failure> {
-    let vm = find(name)?;
-    if !check_only && vm.tracking().is_some() && !migrations.uses(&vm) {
-        return Err(Failure::new(
-            Code::Busy,
-            format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first"),
-        ));
+fn begun(options: MigrateOptions) -> Done {
+    if options.detach { Done::Now } else { Done::Later(Job::Migration { live: options.live }) }
+}
+
+fn tuned(options: MigrateOptions) -> Tuning {
+    let default = Goal::default();
+    let goal = Goal {
+        downtime_ms: options.downtime_ms.unwrap_or(default.downtime_ms),
+        timeout_ms: options.timeout_s.map(|s| s.saturating_mul(1000)),
+        on_timeout: match options.on_timeout {
+            shell::OnTimeout::Cancel => migrate::OnTimeout::Cancel,
+            shell::OnTimeout::Throttle => migrate::OnTimeout::Throttle,
+            shell::OnTimeout::Force => migrate::OnTimeout::Force,
+        },
+    };
+    Tuning { goal, ..tuning() }
+}
+
+fn status(report: Option<Report>, output: Output) {
+    // The console cannot fail.
+    let _ = match (report, output) {
+        (None, Output::Text) => Out.write_str("no migration since this host started\n"),
+        (None, Output::Json) => Out.write_str("{\"status\":\"none\"}\n"),
+        (Some(report), Output::Text) => text(&report),
+        (Some(report), Output::Json) => json::object(&mut Out, |o| {
+            o.field("vm", report.vm.as_str())?;
+            o.field("to", json::Shown(report.to))?;
+            report.progress.json(o)?;
+            report.error.as_deref().map_or(Ok(()), |error| o.field("error-desc", error))
+        })
+        .and_then(|()| Out.write_char('\n')),
+    };
+}
+
+fn text(report: &Report) -> core::fmt::Result {
+    let Report { vm, to, progress, error } = report;
+    let p = progress;
+    writeln!(Out, "vm        {vm}\nto        {to}\nstatus    {}", p.status.name())?;
+    if let Some(error) = error {
+        writeln!(Out, "error     {error}")?;
     }
-    migrations.start(name, to, check_only).map_err(state_error)?;
-    Ok(Done::Later)
+    writeln!(Out, "round     {}\nguest     {} % of its CPU", p.round, p.share)?;
+    writeln!(
+        Out,
+        "ram       {}, {} left, {} sent",
+        Mebibytes(p.total),
+        Mebibytes(p.remaining),
+        Mebibytes(p.transferred)
+    )?;
+    writeln!(
+        Out,
+        "pages     {} normal, {} duplicate, {} dirty a second",
+        p.normal, p.duplicate, p.dirty_pages_rate
+    )?;
+    let (what, ms) = match p.downtime_ms {
+        Some(ms) => ("", ms),
+        None => (" expected", p.expected_downtime_ms),
+    };
+    writeln!(Out, "time      {} ms, {} ms of it setup, downtime {ms} ms{what}", p.total_ms, p.setup_ms)
+}
+
+/// One line that is rewritten in place: it ends where it began, so that whatever is printed next replaces it.
+pub(super) fn live(report: &Report) {
+    const COLUMNS: usize = 79;
+    let mut line = String::new();
+    let Report { vm, progress, .. } = report;
+    let _ = write!(line, "migrate {vm}: {} {}: {progress}", progress.status.name(), progress.round);
+    let shown: String = line.chars().take(COLUMNS).collect();
+    let _ = write!(Out, "{shown:COLUMNS$}\r");
 }

@@ -11,12 +11,14 @@ mod mitigations;
 mod pool;
 mod port;
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::{HostOptions, SerialUse};
 use shell::{Attach, AttachEvent, Command, ESCAPE, Event, Failure, LineEditor, PROMPT};
 
+use crate::arch::tsc;
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
 use crate::vm::Vm;
@@ -26,10 +28,34 @@ use port::GuestPort;
 pub(crate) struct Console {
     editor: LineEditor,
     attached: Option<(Arc<Vm>, Attach)>,
-    /// A command that is under way: input waits until it ends.
-    foreground: bool,
+    /// What a command began and the prompt waits for.
+    foreground: Option<Job>,
+    /// Typed while it waits.
+    ahead: VecDeque<u8>,
+    /// When the live line was printed last, in host TSC ticks.
+    shown: u64,
     ports: Vec<GuestPort>,
 }
+
+/// What goes on behind a command that has not ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Job {
+    /// One or more migrations from this host; `live`: with a line that is rewritten in place.
+    Migration {
+        /// Whether there is such a line.
+        live: bool,
+    },
+    /// A question to the pool.
+    Pool,
+}
+
+/// How often the live line is rewritten, in microseconds.
+const LIVE_US: u64 = 500_000;
+/// Bytes typed ahead that are kept.
+const MAX_AHEAD: usize = 4 * shell::MAX_LINE;
+/// Ctrl-C.
+const INTERRUPT: u8 = 3;
+const BELL: &str = "\x07";
 
 /// Text to the console's serial port, as it is.
 struct Out;
@@ -65,7 +91,14 @@ impl Console {
                 log::warn!(target: "console", "COM{number} does not answer: vm {name} has no port");
             }
         }
-        Self { editor: LineEditor::new(PROMPT), attached: None, foreground: false, ports }
+        Self {
+            editor: LineEditor::new(PROMPT),
+            attached: None,
+            foreground: None,
+            ahead: VecDeque::new(),
+            shown: 0,
+            ports,
+        }
     }
 
     /// The first prompt.
@@ -80,8 +113,12 @@ impl Console {
             busy |= port.poll();
         }
         busy |= self.show_guest();
-        while !self.foreground {
-            let Some(byte) = host_log::read_byte() else { break };
+        if let Some(job) = self.foreground {
+            busy |= self.wait(job, migrations);
+        }
+        while self.foreground.is_none()
+            && let Some(byte) = self.ahead.pop_front().or_else(host_log::read_byte)
+        {
             busy = true;
             match &mut self.attached {
                 Some(_) => self.type_to_guest(byte),
@@ -91,9 +128,38 @@ impl Console {
         busy | host_log::pump()
     }
 
-    /// The command that was under way is over.
-    pub(crate) fn ended(&mut self, ended: Ended) {
-        if core::mem::take(&mut self.foreground) {
+    /// Keeps what is typed until the job is over; Ctrl-C ends a migration.
+    fn wait(&mut self, job: Job, migrations: &mut Migrations) -> bool {
+        let mut any = false;
+        while let Some(byte) = host_log::read_byte() {
+            any = true;
+            match (byte, job) {
+                (INTERRUPT, Job::Migration { .. }) => {
+                    self.ahead.clear();
+                    if let Err(why) = migrations.cancel(None) {
+                        host_log::raw(format_args!("{}\n", why.text));
+                    }
+                }
+                _ if self.ahead.len() < MAX_AHEAD => self.ahead.push_back(byte),
+                _ => host_log::raw(format_args!("{BELL}")),
+            }
+        }
+        let now = tsc::read();
+        if job == (Job::Migration { live: true })
+            && now.saturating_sub(self.shown) >= tsc::ticks(LIVE_US)
+            && let Some(report) = migrations.report()
+        {
+            self.shown = now;
+            migrate::live(&report);
+        }
+        any
+    }
+
+    /// What a command may have begun is over.
+    pub(crate) fn ended(&mut self, job: Job, ended: Ended) {
+        // One that goes on behind the prompt says in the log how it ended.
+        let waits = |own: &mut Job| core::mem::discriminant(own) == core::mem::discriminant(&job);
+        if self.foreground.take_if(waits).is_some() {
             self.finish(match ended {
                 Ended::Done => Ok(()),
                 Ended::Refused(why) => Err(Failure::new(shell::Code::Refused, why)),
@@ -116,7 +182,7 @@ impl Console {
             Ok(Command::Empty) => self.editor.prompt(&mut Out),
             Ok(command) => match self.execute(command, migrations) {
                 Ok(commands::Done::Now) => self.finish(Ok(())),
-                Ok(commands::Done::Later) => self.foreground = true,
+                Ok(commands::Done::Later(job)) => self.foreground = Some(job),
                 Ok(commands::Done::Attached) => {}
                 Err(failure) => self.finish(Err(failure)),
             },

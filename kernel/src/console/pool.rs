@@ -6,8 +6,8 @@ use cmdline::Secret;
 use core::fmt::{self, Write};
 use shell::{Align, Code, Failure, Output, PoolCommand, Table};
 
-use super::Out;
 use super::commands::Done;
+use super::{Job, Out};
 use crate::{link, pool};
 
 pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, Failure> {
@@ -21,8 +21,12 @@ pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, 
             // The console cannot fail.
             shown.map(|_| Done::Now).map_err(state)
         }
-        PoolCommand::Join(host) => pool::ask(host, true, output).map(|()| Done::Later).map_err(state),
-        PoolCommand::Preview(host) => pool::ask(host, false, output).map(|()| Done::Later).map_err(state),
+        PoolCommand::Join(host) => {
+            pool::ask(host, true, output).map(|()| Done::Later(Job::Pool)).map_err(state)
+        }
+        PoolCommand::Preview(host) => {
+            pool::ask(host, false, output).map(|()| Done::Later(Job::Pool)).map_err(state)
+        }
         PoolCommand::Leave => pool::leave().map(|()| Done::Now).map_err(state),
         PoolCommand::ForgetMember(name) => pool::forget(name).map(|()| Done::Now).map_err(state),
         PoolCommand::Key(key) => {

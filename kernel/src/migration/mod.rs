@@ -1,5 +1,6 @@
 //! Live migration: the protocol's state machines (`crates/migrate`) bound to VMs, the TCP stack and the log.
 
+mod evacuation;
 mod incoming;
 mod link;
 mod outgoing;
@@ -9,12 +10,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
-use migrate::Tuning;
+use migrate::{Progress, Tuning};
+use shell::{Code, Failure};
 use spin::Once;
 
 use crate::link::{self as links, Service};
 use crate::vm::{State, registry};
 use crate::{entropy, vm::Vm};
+use evacuation::Evacuation;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
@@ -31,6 +34,10 @@ fn boot_id() -> [u8; 16] {
 #[derive(Default)]
 pub(crate) struct Migrations {
     outgoing: Option<Outgoing>,
+    /// Those that follow.
+    evacuation: Option<Evacuation>,
+    /// How the last one stood when it ended.
+    last: Option<Report>,
     incoming: alloc::vec::Vec<Incoming>,
 }
 
@@ -45,32 +52,122 @@ pub(crate) enum Ended {
     Failed(String),
 }
 
+/// A migration from this host, for `migrate status`.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// The VM.
+    pub(crate) vm: String,
+    /// The other host.
+    pub(crate) to: SocketAddrV4,
+    /// How far it is.
+    pub(crate) progress: Progress,
+    /// Why it ended so, where it failed.
+    pub(crate) error: Option<String>,
+}
+
+fn failure(text: String) -> Failure {
+    Failure::new(Code::State, text)
+}
+
 impl Migrations {
     /// Begins to move a running VM, or to ask whether it could.
     ///
     /// # Errors
-    /// Why not, in words; nothing has begun.
-    pub(crate) fn start(&mut self, name: &str, to: SocketAddrV4, check_only: bool) -> Result<(), String> {
-        if let Some(other) = &self.outgoing {
-            return Err(format!("vm {} is on its way to {}", other.vm().name, other.to()));
-        }
-        let vm = registry::find(name).ok_or_else(|| format!("no VM named {name}"))?;
+    /// Why not; nothing has begun.
+    pub(crate) fn start(
+        &mut self,
+        name: &str,
+        to: SocketAddrV4,
+        tuning: Tuning,
+        check_only: bool,
+    ) -> Result<(), Failure> {
+        self.idle()?;
+        let vm = registry::find(name)
+            .ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))?;
         let state = vm.state();
         if !check_only && state != State::Running {
-            return Err(format!("vm {name} is {}, not running", state.name()));
+            return Err(failure(format!("vm {name} is {}, not running", state.name())));
         }
-        let dial = links::dial(Service::Migrate, to)?;
-        self.outgoing = Some(Outgoing::new(vm, dial, check_only));
+        if !check_only && vm.tracking().is_some() {
+            let text = format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first");
+            return Err(Failure::new(Code::Busy, text));
+        }
+        let dial = links::dial(Service::Migrate, to).map_err(failure)?;
+        self.outgoing = Some(Outgoing::new(vm, dial, tuning, check_only));
         Ok(())
     }
 
-    /// Lets every migration work for a bounded time. The answer is how the outgoing one ended, once.
+    /// Begins to move all running VMs, one after the other.
+    ///
+    /// # Errors
+    /// Why not; nothing has begun.
+    pub(crate) fn start_all(&mut self, to: SocketAddrV4, tuning: Tuning) -> Result<(), Failure> {
+        self.idle()?;
+        self.evacuation = Some(Evacuation::new(registry::all(), to, tuning).map_err(failure)?);
+        Ok(())
+    }
+
+    /// One VM leaves at a time.
+    fn idle(&self) -> Result<(), Failure> {
+        match &self.outgoing {
+            None => Ok(()),
+            Some(other) => {
+                let text = format!("vm {} is on its way to {}", other.vm().name, other.to());
+                Err(Failure::new(Code::Busy, text))
+            }
+        }
+    }
+
+    /// Leaves a VM here, or whichever is on its way, and those that would follow it.
+    ///
+    /// # Errors
+    /// There is nothing to cancel, or it is too late.
+    pub(crate) fn cancel(&mut self, name: Option<&str>) -> Result<(), Failure> {
+        let Some(outgoing) = &mut self.outgoing else {
+            return Err(failure("no VM is on its way".into()));
+        };
+        if let Some(name) = name.filter(|name| *name != outgoing.vm().name) {
+            return Err(failure(format!("vm {name} is not on its way, vm {} is", outgoing.vm().name)));
+        }
+        outgoing.cancel().map_err(failure)?;
+        if let Some(evacuation) = &mut self.evacuation {
+            evacuation.give_up();
+        }
+        Ok(())
+    }
+
+    /// The migration under way, or the last one.
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.outgoing.as_ref().map(Outgoing::report).or_else(|| self.last.clone())
+    }
+
+    /// Lets every migration work for a bounded time. The answer is how what the console asked for ended, once.
     pub(crate) fn poll(&mut self) -> Option<Ended> {
         self.accept();
         self.incoming.retain_mut(Incoming::poll);
-        let ended = self.outgoing.as_mut()?.poll()?;
-        self.outgoing = None;
-        Some(ended)
+        if let Some(outgoing) = &mut self.outgoing {
+            let ended = outgoing.poll()?;
+            if !outgoing.check_only() {
+                self.last = Some(outgoing.report());
+            }
+            let name = outgoing.vm().name.clone();
+            self.outgoing = None;
+            match &mut self.evacuation {
+                None => return Some(ended),
+                Some(evacuation) => evacuation.ended(name, ended),
+            }
+        }
+        let mut evacuation = self.evacuation.take()?;
+        while let Some(name) = evacuation.next() {
+            match self.start(&name, evacuation.to(), evacuation.tuning(), false) {
+                Ok(()) => {
+                    self.evacuation = Some(evacuation);
+                    return None;
+                }
+                Err(why) => evacuation.ended(name, Ended::Failed(why.text)),
+            }
+        }
+        Some(evacuation.finish())
     }
 
     /// True where the VM is in a migration.
@@ -79,9 +176,9 @@ impl Migrations {
             || self.incoming.iter().any(|i| i.uses(vm))
     }
 
-    /// True while one is under way: the management loop then leaves the guest less time at a stretch.
+    /// True while one is under way: the management loop then shares the CPU with the guest.
     pub(crate) fn busy(&self) -> bool {
-        self.outgoing.is_some() || !self.incoming.is_empty()
+        self.outgoing.is_some() || self.evacuation.is_some() || !self.incoming.is_empty()
     }
 
     fn accept(&mut self) {
@@ -98,8 +195,12 @@ impl Migrations {
 /// The devices of every VM, as the shape names them.
 const DEVICES: [&str; 9] = ["uart", "pic", "pit", "rtc", "pm", "chipset", "ioapic", "lapic", "vcpu"];
 
-fn tuning() -> Tuning {
-    Tuning::default()
+/// Sealing a page takes some 100,000 instructions without SIMD: a poll is kept short, so that a guest on the same CPU is not.
+const PAGES_PER_POLL: u32 = 16;
+
+/// What holds where the operator says nothing.
+pub(crate) fn tuning() -> Tuning {
+    Tuning { pages_per_poll: PAGES_PER_POLL, ..Tuning::default() }
 }
 
 /// The machine of a VM as the protocol describes it.

@@ -1,6 +1,7 @@
 //! The source's end: a VM of this host as the protocol's `SourceVm`.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,11 +9,12 @@ use core::net::SocketAddrV4;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 use migrate::{
-    Hello, PAGE_BYTES, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm,
+    Cost, Hello, PAGE_BYTES, Progress, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams,
+    SourceVm, Status, Tuning,
 };
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
-use super::{Ended, boot_id, shape, state, tuning};
+use super::{Ended, Report, boot_id, shape, state};
 use crate::arch::tsc;
 use crate::entropy;
 use crate::link::{Dial, Link};
@@ -20,12 +22,20 @@ use crate::net as network;
 use crate::policy;
 use crate::vm::{State, Vm, registry, sched};
 
+/// How often the log says how far a round is, in microseconds.
+const TELL_US: u64 = 5_000_000;
+
 /// A migration from this host.
 pub(super) struct Outgoing {
     to: SocketAddrV4,
     stage: Stage,
     vm: Leaving,
+    tuning: Tuning,
     check_only: bool,
+    /// How it stood when it ended.
+    last: Option<Report>,
+    /// When the log last said how far it is, in host TSC ticks.
+    told: u64,
     /// Host TSC ticks of all polls that encoded or sent something.
     work_ticks: u64,
     /// What [`network::busy_ticks`] was at the start.
@@ -52,11 +62,21 @@ struct Leaving {
 }
 
 impl Outgoing {
-    pub(super) fn new(vm: Arc<Vm>, dial: Dial, check_only: bool) -> Self {
+    pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, check_only: bool) -> Self {
         let to = dial.to();
         let vm = Leaving { vm, to, stopped: false };
         let stage = Stage::Dialling(dial);
-        Self { to, stage, vm, check_only, work_ticks: 0, network_ticks: network::busy_ticks() }
+        Self {
+            to,
+            stage,
+            vm,
+            tuning,
+            check_only,
+            last: None,
+            told: tsc::read(),
+            work_ticks: 0,
+            network_ticks: network::busy_ticks(),
+        }
     }
 
     /// The protocol begins once there is a link.
@@ -74,7 +94,7 @@ impl Outgoing {
             policy: vm.policy.encode(),
             companion: policy::ledger::companion(vm).encode(),
             shape: shape(vm),
-            tuning: tuning(),
+            tuning: self.tuning.clone(),
             hz: tsc::hz(),
         };
         Source::new(params, tsc::read())
@@ -88,20 +108,51 @@ impl Outgoing {
         self.to
     }
 
+    pub(super) fn check_only(&self) -> bool {
+        self.check_only
+    }
+
+    /// How far it is.
+    pub(super) fn report(&self) -> Report {
+        let progress = match &self.stage {
+            Stage::Moving { source, .. } => source.progress(tsc::read()),
+            Stage::Dialling(_) | Stage::Over => Progress::default(),
+        };
+        let now = || Report { vm: self.vm().name.clone(), to: self.to, progress, error: None };
+        self.last.clone().unwrap_or_else(now)
+    }
+
+    /// Ends it; the VM goes on here.
+    ///
+    /// # Errors
+    /// It is too late.
+    pub(super) fn cancel(&mut self) -> Result<(), String> {
+        const WHY: &str = "by the operator";
+        match &mut self.stage {
+            Stage::Moving { source, .. } => {
+                let cancelled = source.cancel(WHY, tsc::read(), &mut self.vm);
+                let name = &self.vm.vm.name;
+                if cancelled { Ok(()) } else { Err(format!("vm {name} is handed over: it ends by itself")) }
+            }
+            Stage::Dialling(_) | Stage::Over => {
+                self.stage = Stage::Over;
+                Ok(())
+            }
+        }
+    }
+
     /// Works for a bounded time; the answer is given once, when it is over.
     pub(super) fn poll(&mut self) -> Option<Ended> {
-        if let Stage::Dialling(dial) = &mut self.stage {
-            match dial.poll() {
+        match &mut self.stage {
+            Stage::Moving { .. } => {}
+            Stage::Over => return Some(self.never(Status::Cancelled, "cancelled: by the operator")),
+            Stage::Dialling(dial) => match dial.poll() {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(link)) => {
                     self.stage = Stage::Moving { link, source: self.source().into() };
                 }
-                Poll::Ready(Err(why)) => {
-                    self.stage = Stage::Over;
-                    log::error!(target: "migrate", "migrate {}: failed: {why} (running here)", self.vm.vm.name);
-                    return Some(Ended::Failed(alloc::format!("{why} (running here)")));
-                }
-            }
+                Poll::Ready(Err(why)) => return Some(self.never(Status::Failed, &why)),
+            },
         }
         let Self { stage: Stage::Moving { link, source }, vm, work_ticks, .. } = self else { return None };
         let event = link.poll(|bound| {
@@ -113,14 +164,42 @@ impl Outgoing {
             event
         });
         let fault = link.fault_text();
-        let name = &self.vm.vm.name;
         if let Some(warning) = source.take_warning() {
-            log::warn!(target: "migrate", "migrate {name}: peer: {warning}");
+            log::warn!(target: "migrate", "migrate {}: peer: {warning}", self.vm.vm.name);
         }
-        match event.ok()? {
-            SourceEvent::Waiting | SourceEvent::Working => None,
+        self.tell(event.ok()?, &fault)
+    }
+
+    /// It ended before it began.
+    fn never(&mut self, status: Status, why: &str) -> Ended {
+        let name = &self.vm.vm.name;
+        self.stage = Stage::Over;
+        log::error!(target: "migrate", "migrate {name}: failed: {why} (running here)");
+        let progress = Progress { status, ..Progress::default() };
+        self.last = Some(Report { vm: name.clone(), to: self.to, progress, error: Some(why.into()) });
+        Ended::Failed(format!("{why} (running here)"))
+    }
+
+    /// Logs what happened; how it ended, if it did.
+    fn tell(&mut self, event: SourceEvent, fault: &str) -> Option<Ended> {
+        let name = self.vm.vm.name.clone();
+        match event {
+            SourceEvent::Waiting | SourceEvent::Working => {
+                let now = tsc::read();
+                if now.saturating_sub(self.told) < tsc::ticks(TELL_US) {
+                    return None;
+                }
+                self.told = now;
+                let progress = self.report().progress;
+                if progress.round > 0 {
+                    log::info!(target: "migrate", "migrate {name}: in round {}: {progress}", progress.round);
+                }
+                None
+            }
             SourceEvent::Round(stats) => {
-                log::info!(target: "migrate", "migrate {name}: {stats}");
+                self.told = tsc::read();
+                let progress = self.report().progress;
+                log::info!(target: "migrate", "migrate {name}: {stats}; {progress}");
                 None
             }
             SourceEvent::Slowed(Slowed { stall, share }) => {
@@ -132,6 +211,8 @@ impl Outgoing {
                 None
             }
             SourceEvent::Finished(outcome) => {
+                let mut report = self.report();
+                report.progress.status = Status::of(&outcome);
                 if let Stage::Moving { link, .. } = core::mem::replace(&mut self.stage, Stage::Over) {
                     link.close();
                 }
@@ -144,7 +225,13 @@ impl Outgoing {
                         self.work_ticks
                     );
                 }
-                Some(ended(name, outcome, &fault))
+                let ended = ended(&name, outcome, fault);
+                report.error = match &ended {
+                    Ended::Done => None,
+                    Ended::Refused(why) | Ended::Failed(why) => Some(why.clone()),
+                };
+                self.last = Some(report);
+                Some(ended)
             }
         }
     }
@@ -154,6 +241,7 @@ impl Outgoing {
 fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
     match outcome {
         SourceOutcome::Done(summary) => {
+            log::info!(target: "migrate", "migrate {name}: {}", Cost(&summary));
             log::info!(target: "migrate", "migrate {name}: {summary}");
             Ended::Done
         }
@@ -165,12 +253,12 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
             log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault} (running here)");
             match reason {
                 Reason::Refused(why) => Ended::Refused(why),
-                other => Ended::Failed(alloc::format!("{other}{fault} (running here)")),
+                other => Ended::Failed(format!("{other}{fault} (running here)")),
             }
         }
         SourceOutcome::Unknown(reason) => {
             log::error!(target: "migrate", "migrate {name}: unknown: {reason}{fault} (paused here)");
-            Ended::Failed(alloc::format!(
+            Ended::Failed(format!(
                 "{reason}; vm {name} is paused here, and may run on the target: look there before `vm destroy` here"
             ))
         }
@@ -236,7 +324,7 @@ impl SourceVm for Leaving {
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
         match self.vm.state() {
             State::Running => state::export(&self.vm),
-            other => Err(alloc::format!("the VM is {} by now", other.name())),
+            other => Err(format!("the VM is {} by now", other.name())),
         }
     }
 

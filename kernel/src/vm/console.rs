@@ -26,12 +26,13 @@ impl Vm {
     /// Takes the UART's output, so that it never fills up.
     pub(crate) fn drain_uart(&self) {
         let mut buf = [0; 256];
+        // Locked first: two CPUs may drain at once, and what each took must be kept in that order.
+        let mut console = self.console.lock();
         loop {
             let count = self.platform.lock().uart_output(&mut buf);
             if count == 0 {
                 return;
             }
-            let mut console = self.console.lock();
             console.ring.push(&buf[..count]);
             console.waiting.extend(&buf[..count]);
             let excess = console.waiting.len().saturating_sub(WAITING);

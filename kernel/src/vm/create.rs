@@ -94,6 +94,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
             cpu: home_cpu(),
             wake: AtomicU64::new(0),
             share: AtomicU32::new(100),
+            held_until: AtomicU64::new(0),
         });
     }
     let board = PlatformConfig {

@@ -125,6 +125,8 @@ pub(crate) struct VcpuSlot {
     pub(crate) wake: AtomicU64,
     /// Share of a CPU that it may use, in percent: less than 100 while a migration slows it down.
     pub(crate) share: AtomicU32,
+    /// Host TSC before which it does not run again where its share is less.
+    pub(crate) held_until: AtomicU64,
 }
 
 /// A virtual machine.

@@ -17,8 +17,6 @@ pub(crate) struct Scheduler {
     next: usize,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
-    /// Host TSC before which no vCPU that is slowed down runs again.
-    held_until: u64,
 }
 
 /// What a turn of the scheduler did.
@@ -44,7 +42,7 @@ impl Scheduler {
                 continue;
             }
             let share = u64::from(slot.share.load(Ordering::Relaxed)).clamp(1, 100);
-            let held = if share < 100 { self.held_until } else { 0 };
+            let held = if share < 100 { slot.held_until.load(Ordering::Relaxed) } else { 0 };
             let due = slot.wake.load(Ordering::Relaxed).max(held);
             if due > now && slot.requests.load(Ordering::Acquire) == 0 {
                 wake = wake.min(due);
@@ -54,7 +52,8 @@ impl Scheduler {
             self.switch_to(&vm, index);
             run(&vm, index, now.saturating_add(slice));
             let end = tsc::read();
-            self.held_until = end.saturating_add((end - now) * (100 - share) / share);
+            let until = end.saturating_add((end - now) * (100 - share) / share);
+            vm.vcpus[index].held_until.store(until, Ordering::Relaxed);
             return Turn::Ran;
         }
         Turn::Idle(wake)
