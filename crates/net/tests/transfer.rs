@@ -159,6 +159,22 @@ fn a_listener_serves_one_and_refuses_others_until_it_is_gone() {
 }
 
 #[test]
+fn two_dials_in_one_moment_are_both_accepted() {
+    let mut lan = clean();
+    let listener = lan.b.stack().listen(PORT, 2).unwrap();
+    let dialled = [0; 3].map(|_| lan.a.stack().connect(ip(2), PORT).unwrap());
+    // Nobody accepts meanwhile.
+    assert!(lan.run(SECOND, |lan| {
+        let open = dialled.map(|c| lan.a.stack().connection_state(c));
+        open == [Ok(ConnectionState::Open), Ok(ConnectionState::Open), Err(NetError::Refused)]
+    }));
+    for _ in 0..2 {
+        assert!(lan.b.stack().accept(listener).unwrap().is_some());
+    }
+    assert_eq!(lan.b.stack().accept(listener), Ok(None));
+}
+
+#[test]
 fn a_peer_that_never_finishes_its_handshake_does_not_block_the_port() {
     let mut lan = clean();
     let listener = lan.b.stack().listen(PORT, 1).unwrap();

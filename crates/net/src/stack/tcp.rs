@@ -17,6 +17,8 @@ pub const WINDOW: usize = 44 * 1460;
 /// More than this queued is a bulk transfer.
 const BULK: usize = WINDOW / 2;
 const MAX_LISTENERS: usize = 4;
+/// Connections to a listener that may be made and not yet accepted; each holds its buffers already.
+const BACKLOG: usize = 2;
 /// A peer that began a handshake must finish it in this time, or the listener is free for the next.
 const HANDSHAKE_US: u64 = 5_000_000;
 /// A connection given up by its user is dropped after this time at the latest.
@@ -102,7 +104,8 @@ struct Slot {
 struct Listening {
     port: u16,
     limit: usize,
-    waiting: Option<SocketHandle>,
+    /// Sockets that listen, or whose connection waits to be accepted.
+    waiting: [Option<SocketHandle>; BACKLOG],
 }
 
 #[derive(Debug, Default)]
@@ -202,20 +205,23 @@ impl Table {
         let Some(listening) = &mut slot.listening else { return };
         let accepted =
             self.slots.iter().filter(|s| matches!(s.state, Use::Open { listener: Some(l), .. } if l == id));
-        let handle = match listening.waiting {
-            Some(handle) => handle,
-            None if accepted.count() >= listening.limit => return,
-            None => {
-                let Ok(socket) = socket(HANDSHAKE_US) else { return };
-                let handle = sockets.add(socket);
-                listening.waiting = Some(handle);
-                handle
+        let held = accepted.count() + listening.waiting.iter().flatten().count();
+        let mut room = listening.limit.saturating_sub(held);
+        for waiting in &mut listening.waiting {
+            let handle = match *waiting {
+                Some(handle) => handle,
+                None if room == 0 => continue,
+                None => {
+                    let Ok(socket) = socket(HANDSHAKE_US) else { return };
+                    room -= 1;
+                    *waiting.insert(sockets.add(socket))
+                }
+            };
+            let socket = sockets.get_mut::<Socket<'_>>(handle);
+            if matches!(socket.state(), State::Closed | State::TimeWait) {
+                // Port 0 was refused by `listen`, and the socket is closed: it cannot fail.
+                let _ = socket.listen(listening.port);
             }
-        };
-        let socket = sockets.get_mut::<Socket<'_>>(handle);
-        if matches!(socket.state(), State::Closed | State::TimeWait) {
-            // Port 0 was refused by `listen`, and the socket is closed: it cannot fail.
-            let _ = socket.listen(listening.port);
         }
     }
 
@@ -267,7 +273,7 @@ impl Stack {
     }
 
     /// Listens on `port` of any address of the host. At most `limit` accepted connections exist at a time: while they
-    /// do, others are refused with a reset, and so is a second one while the first is not accepted yet.
+    /// do, others are refused with a reset, and so is a third one while two are not accepted yet.
     pub fn listen(&mut self, port: u16, limit: usize) -> Result<Listener, NetError> {
         let taken = self.tcp.listeners.iter().any(|l| l.listening.as_ref().is_some_and(|l| l.port == port));
         if port == 0 || taken {
@@ -277,7 +283,7 @@ impl Stack {
         let index = free.ok_or(NetError::TooManySockets)?;
         let slot = &mut self.tcp.listeners[index];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.listening = Some(Listening { port, limit, waiting: None });
+        slot.listening = Some(Listening { port, limit, waiting: [None; BACKLOG] });
         let id = Listener { slot: index as u8, generation: slot.generation };
         self.tcp.listen_again(&mut self.sockets, index);
         Ok(id)
@@ -286,7 +292,7 @@ impl Stack {
     /// Stops listening; accepted connections stay.
     pub fn stop_listening(&mut self, listener: Listener) -> Result<(), NetError> {
         let waiting = self.tcp.listening(listener)?.waiting;
-        if let Some(handle) = waiting {
+        for handle in waiting.into_iter().flatten() {
             self.sockets.remove(handle);
         }
         self.tcp.listeners[usize::from(listener.slot)].listening = None;
@@ -295,13 +301,18 @@ impl Stack {
 
     /// The connection that was made to the listening port, if one was.
     pub fn accept(&mut self, listener: Listener) -> Result<Option<Connection>, NetError> {
-        let Some(handle) = self.tcp.listening(listener)?.waiting else { return Ok(None) };
-        if !matches!(self.sockets.get::<Socket<'_>>(handle).state(), State::Established | State::CloseWait) {
+        let waiting = self.tcp.listening(listener)?.waiting;
+        let made = |handle: SocketHandle| {
+            let state = self.sockets.get::<Socket<'_>>(handle).state();
+            matches!(state, State::Established | State::CloseWait)
+        };
+        let place = waiting.iter().position(|handle| handle.is_some_and(made));
+        let Some((place, handle)) = place.and_then(|place| Some((place, waiting[place]?))) else {
             return Ok(None);
-        }
+        };
         let index = self.tcp.claim(&mut self.sockets)?;
         configure_established(self.sockets.get_mut::<Socket<'_>>(handle), self.tcp.timing);
-        self.tcp.listening(listener)?.waiting = None;
+        self.tcp.listening(listener)?.waiting[place] = None;
         Ok(Some(self.tcp.occupy(index, handle, Some(listener))))
     }
 
