@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU16, Ordering};
 use spin::Mutex;
 
 use super::Vm;
+use crate::vmx::flush;
 
 /// Most VMs at a time; a VPID and the console's table bound it.
 pub(crate) const MAX_VMS: usize = 64;
@@ -50,6 +51,10 @@ pub(crate) fn insert(vm: Arc<Vm>) -> Result<(), String> {
 pub(crate) fn remove(vm: &Arc<Vm>) {
     VMS.lock().retain(|other| !Arc::ptr_eq(other, vm));
     GENERATION.fetch_add(1, Ordering::Release);
+    // A CPU that sleeps would hold on to it.
+    for slot in &vm.vcpus {
+        flush::kick(slot.cpu);
+    }
 }
 
 /// The VM of this name.

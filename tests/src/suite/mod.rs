@@ -11,6 +11,7 @@ mod link;
 mod linux;
 mod migrate;
 mod network;
+mod operate;
 mod pairs;
 mod pool;
 mod refuse;
@@ -85,6 +86,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(network::cases());
     cases.extend(link::cases());
     cases.extend(migrate::cases());
+    cases.extend(operate::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
     cases
