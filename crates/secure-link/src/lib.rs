@@ -10,7 +10,7 @@
 //! | `stream` | the byte stream below, and how it is read to an exact length |
 //! | `preface` | the first 16 bytes of either side, in clear |
 //! | `key` | pool key, host key, public key |
-//! | `cipher` | ChaCha20-Poly1305, lean without SIMD |
+//! | `cipher` | ChaCha20-Poly1305, lean without SIMD, and what a host may lend it |
 //! | `noise` | the Noise handshake of `snow`, with our generator and cipher |
 //! | `handshake`, `responder` | the two ends until there is a session |
 //! | `session` | the established link |
@@ -30,6 +30,7 @@ mod responder;
 mod session;
 mod stream;
 
+pub use cipher::{Blocks, Vectors, use_vectors};
 pub use error::{Alert, LinkError};
 pub use handshake::{Initiator, Limit};
 pub use key::{HostKey, PoolKey, PublicKey, Security, WeakKey};

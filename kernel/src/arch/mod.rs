@@ -22,6 +22,7 @@ pub(crate) mod smp;
 pub(crate) mod stack;
 pub(crate) mod text;
 pub(crate) mod tsc;
+pub(crate) mod vector;
 pub(crate) mod xstate;
 
 /// Stops this CPU for good.

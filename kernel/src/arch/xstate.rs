@@ -1,6 +1,6 @@
-//! The one place that touches FPU, SSE and AVX state: a guest's is saved and loaded here when its vCPU
-//! changes CPU or host. Everywhere else the host is built without those instructions, so a guest's state stays
-//! in the registers across exits.
+//! FPU, SSE and AVX state: a guest's is saved and loaded here when its vCPU changes CPU or host. `vector.rs` borrows
+//! the registers for the length of a call; everything else of the host is built without those instructions, so a
+//! guest's state stays in the registers across exits.
 
 use core::arch::asm;
 use spin::Once;
@@ -61,6 +61,16 @@ pub(crate) fn set_xcr0(value: u64) {
     }
 }
 
+/// Reads XCR0 of a host that has XSAVE on.
+pub(super) fn xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: callers know that XSAVE is on.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(low) | u64::from(high) << 32
+}
+
 /// Stores the registers of the components `allowed` (an XCR0 value; 0 for a level without XSAVE).
 pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
     let to = area.0.0;
@@ -78,7 +88,7 @@ pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
 }
 
 /// The components that this host has; 0 without XSAVE.
-fn components() -> u64 {
+pub(super) fn components() -> u64 {
     static COMPONENTS: Once<u64> = Once::new();
     *COMPONENTS.call_once(|| {
         if !has_xsave() {

@@ -19,7 +19,7 @@ use net::Listener;
 use secure_link::{PublicKey, Security};
 use spin::Mutex;
 
-use crate::arch::tsc;
+use crate::arch::{tsc, vector};
 use crate::net as network;
 use incoming::{Incoming, Offers};
 pub(crate) use outgoing::Dial;
@@ -60,6 +60,7 @@ static LINKS: Mutex<Links> = Mutex::new(Links {
 /// Takes the keys that the boot line and the boot modules give, and listens if the boot line says so. The answer is
 /// for the line `ready:`.
 pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
+    vector::init();
     let mut links = LINKS.lock();
     links.port = options.migrate_port;
     links.host_key.clone_from(&options.host_key);

@@ -16,6 +16,7 @@ use std::time::Duration;
 const SKYLAKE: &str = "corei7_skylake_x";
 const HASWELL: &str = "corei7_haswell_4770";
 const SANDY: &str = "corei7_sandy_bridge_2600k";
+const LYNNFIELD: &str = "corei5_lynnfield_750";
 const PATIENCE: Duration = Duration::from_secs(120);
 const LIMIT: u64 = 300;
 const FASTER: u64 = IPS / 5 * 6;
@@ -38,6 +39,10 @@ pub(super) fn cases() -> Vec<Case> {
     add("sandy_bridge_skylake_and_back", LIMIT, |context| {
         and_back(context, SANDY, SKYLAKE, "sandybridge", 1)
     });
+    // The cipher borrows the registers in which a guest's vectors live.
+    add("vectors_avx512_and_back", LIMIT, |context| vectors(context, SKYLAKE, SKYLAKE, "skylake-server", 64));
+    add("vectors_pool_and_back", LIMIT, |context| vectors(context, SKYLAKE, HASWELL, "", 32));
+    add("vectors_sse_and_back", LIMIT, |context| vectors(context, LYNNFIELD, SKYLAKE, "nehalem", 16));
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
@@ -175,18 +180,46 @@ fn and_back(context: &Context, from: &str, to: &str, level: &str, cpus: u32) -> 
         plan.vm.cmdline = "mib=2 pages=64 gap=20000".into();
     }
     let mut pair = start(context, &plan)?;
-    pair.migrate(SOURCE, &plan, &mut Silent)?;
-    goes_on(&mut pair, TARGET, 20)?;
+    there_and_back(&mut pair, &plan, 20)
+}
+
+/// The guest runs on one host at a time, and counts `ticks` and more after each move, leaving none out.
+fn there_and_back(pair: &mut Pair, plan: &Plan, ticks: usize) -> Result<()> {
+    pair.migrate(SOURCE, plan, &mut Silent)?;
+    goes_on(pair, TARGET, ticks)?;
     let there = pair.hosts[SOURCE].guest()?.text().len();
-    ensure!(!runs(&mut pair, SOURCE)? && runs(&mut pair, TARGET)?, "exactly the target runs it");
-    pair.migrate(TARGET, &plan, &mut Silent)?;
-    goes_on(&mut pair, SOURCE, 20)?;
-    ensure!(runs(&mut pair, SOURCE)? && !runs(&mut pair, TARGET)?, "exactly the source runs it");
+    ensure!(!runs(pair, SOURCE)? && runs(pair, TARGET)?, "exactly the target runs it");
+    pair.migrate(TARGET, plan, &mut Silent)?;
+    goes_on(pair, SOURCE, ticks)?;
+    ensure!(runs(pair, SOURCE)? && !runs(pair, TARGET)?, "exactly the source runs it");
     let source = pair.hosts[SOURCE].guest()?.text();
     let (before, after) = source.split_at(there);
     let target = pair.hosts[TARGET].guest()?.text();
     in_sequence(&format!("{before}{target}{after}"))?;
     Ok(())
+}
+
+/// A guest that keeps patterns in vector registers of `bytes` bytes goes there and back, and finds them all.
+fn vectors(context: &Context, from: &str, to: &str, level: &str, bytes: u32) -> Result<()> {
+    let mut plan = Plan::memwriter(from, to, level, 4)?;
+    plan.vm.kernel = guest::payload("vector-holder");
+    plan.vm.cmdline = "mib=4 pages=16 gap=1000000".into();
+    let mut pair = start(context, &plan)?;
+    let text = pair.hosts[SOURCE].guest()?.text();
+    ensure!(text.contains(&format!("registers of {bytes} bytes")), "the guest has other registers: {text}");
+    for (index, engine) in [(SOURCE, from), (TARGET, to)].map(|(index, model)| (index, cipher_of(model))) {
+        let text = pair.hosts[index].console()?.text();
+        ensure!(
+            text.contains(&format!("cipher: ChaCha20 by {engine}")),
+            "host {index} does not use {engine}"
+        );
+    }
+    there_and_back(&mut pair, &plan, 4)
+}
+
+/// What the link's cipher uses on a host.
+fn cipher_of(model: &str) -> &'static str {
+    if model == LYNNFIELD { "SSSE3" } else { "AVX2" }
 }
 
 /// Haswell cannot scale the TSC: a guest that was promised another frequency does not go there.

@@ -2,14 +2,26 @@
 
 use zeroize::Zeroize;
 
+use super::vectors::Blocks;
+
 const BLOCK: usize = 64;
 const WORDS: usize = 16;
 /// Where the block counter stands in the state.
 const COUNTER: usize = 12;
 
+/// Most bytes of a group of blocks that [`Blocks`] may make at once.
+pub(super) const MAX_GROUP: usize = 512;
+
 /// A key stream from one key and nonce. 32 bits of counter: 256 GiB, a frame has 64 KiB at most.
 pub(super) struct ChaCha {
     state: [u32; WORDS],
+}
+
+/// Key stream that was made at once and is used up bit by bit.
+pub(super) struct Group {
+    bytes: [u8; MAX_GROUP],
+    size: usize,
+    used: usize,
 }
 
 macro_rules! quarter_round {
@@ -35,6 +47,14 @@ impl ChaCha {
         Self { state }
     }
 
+    /// Goes on from `state`, which counts the blocks made.
+    #[cfg(test)]
+    pub(super) fn with_state(state: &mut [u32; WORDS], work: impl FnOnce(&mut Self)) {
+        let mut stream = Self { state: *state };
+        work(&mut stream);
+        *state = stream.state;
+    }
+
     /// The next block of the key stream itself.
     pub(super) fn key_block(&mut self, out: &mut [u8; BLOCK]) {
         self.block(&[0; BLOCK], out);
@@ -52,6 +72,35 @@ impl ChaCha {
             padded.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
             self.block(&padded, &mut last);
             rest.iter_mut().zip(last).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    /// The next group of the key stream itself.
+    pub(super) fn group(&mut self, blocks: &dyn Blocks) -> Group {
+        let mut bytes = [0; MAX_GROUP];
+        let size = blocks.group().min(MAX_GROUP);
+        let done =
+            bytes.get_mut(..size).map_or(0, |out| blocks.xor(&mut self.state, &[0; MAX_GROUP][..size], out));
+        debug_assert_eq!(done, size);
+        Group { bytes, used: 0, size: done }
+    }
+
+    /// The same as [`ChaCha::apply`] by groups: first what is left of `first`, and for the tail a group of its own.
+    pub(super) fn apply_groups(
+        &mut self,
+        blocks: &dyn Blocks,
+        first: &mut Group,
+        input: &[u8],
+        out: &mut [u8],
+    ) {
+        let done = first.apply(input, out);
+        let (Some(input), Some(out)) = (input.get(done..), out.get_mut(done..)) else { return };
+        let done = blocks.xor(&mut self.state, input, out);
+        let (Some(input), Some(out)) = (input.get(done..), out.get_mut(done..)) else { return };
+        if input.len() > BLOCK {
+            self.group(blocks).apply(input, out);
+        } else {
+            self.apply(input, out);
         }
     }
 
@@ -97,6 +146,42 @@ impl ChaCha {
         finish!(x0 0, x1 1, x2 2, x3 3, x4 4, x5 5, x6 6, x7 7);
         finish!(x8 8, x9 9, x10 10, x11 11, x12 12, x13 13, x14 14, x15 15);
         self.state[COUNTER] = self.state[COUNTER].wrapping_add(1);
+    }
+}
+
+impl Group {
+    /// The first `N` bytes that are left.
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let taken = self.bytes.get(self.used..self.size)?.first_chunk().copied()?;
+        self.used += N;
+        Some(taken)
+    }
+
+    /// Combines as much of `input` as there is key stream left for; returns how much. `out` is as long as `input`.
+    fn apply(&mut self, input: &[u8], out: &mut [u8]) -> usize {
+        let key = self.bytes.get(self.used..self.size).unwrap_or_default();
+        let len = key.len().min(input.len()).min(out.len());
+        let (Some(key), Some(input), Some(out)) = (key.get(..len), input.get(..len), out.get_mut(..len))
+        else {
+            return 0;
+        };
+        let (keys, key_tail) = key.as_chunks::<8>();
+        let (froms, from_tail) = input.as_chunks::<8>();
+        let (tos, to_tail) = out.as_chunks_mut::<8>();
+        for ((key, from), to) in keys.iter().zip(froms).zip(tos) {
+            *to = (u64::from_ne_bytes(*key) ^ u64::from_ne_bytes(*from)).to_ne_bytes();
+        }
+        for ((key, from), to) in key_tail.iter().zip(from_tail).zip(to_tail) {
+            *to = key ^ from;
+        }
+        self.used += len;
+        len
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
     }
 }
 
