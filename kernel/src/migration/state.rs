@@ -49,7 +49,7 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
     if let Some(body) = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode())) {
         records.push(StateRecord { kind: AUDIT.into(), instance: 0, version: AUDIT_VERSION, body });
     }
-    let machine = Machine { tsc: now.tsc, debug_exit: vm.board.debug_exit };
+    let machine = Machine { tsc: now.tsc, debug_exit: platform.config().debug_exit };
     let body = minicbor::to_vec(&machine).map_err(|error| format!("{error}"))?;
     records.push(StateRecord { kind: MACHINE.into(), instance: 0, version: MACHINE_VERSION, body });
     Ok(records)

@@ -145,11 +145,12 @@ fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
     Ok(state(pair, host)?.is_some_and(|row| row.contains("running")))
 }
 
-/// The switch of CPUID faulting is the vCPU's, and goes with it.
+/// The switch of CPUID faulting is the vCPU's, and goes with it; so does the port that ends the guest.
 fn cpuid_faulting(context: &Context) -> Result<()> {
     let mut plan = Plan::memwriter(HASWELL, SKYLAKE, "haswell", 8)?;
     plan.vm.kernel = guest::payload("cpuid-fault");
     plan.vm.cmdline = "rounds=0 gap=1000000".into();
+    plan.vm.options.push("debug-exit".into());
     plan.migrate_after = "round 3 ok".into();
     let mut pair = start(context, &plan)?;
     pair.migrate(SOURCE, &plan, &mut Silent)?;
@@ -164,6 +165,8 @@ fn cpuid_faulting(context: &Context) -> Result<()> {
     }
     pair.hosts[SOURCE].guest()?.send(b"q")?;
     pair.hosts[SOURCE].guest()?.expect("cpuid-fault: 0 BAD", PATIENCE)?;
+    let how = pair.hosts[SOURCE].vm_event(VM, &["stopped: "], PATIENCE)?;
+    ensure!(how == "stopped: debug exit 0", "the guest ended otherwise: {how}");
     for host in [SOURCE, TARGET] {
         let text = pair.hosts[host].guest()?.text();
         let bad = text.lines().find(|line| line.contains("BAD") && !line.contains(" 0 BAD"));

@@ -122,6 +122,12 @@ impl Platform {
         }
     }
 
+    /// What it was made of.
+    #[must_use]
+    pub const fn config(&self) -> &PlatformConfig {
+        &self.config
+    }
+
     /// Brings every timer up to `now`. Cheap when nothing is due.
     #[inline]
     pub fn advance(&mut self, now: Now) {
