@@ -1,0 +1,278 @@
+//! A simulated host: network, one place for a VM, migrations in both directions.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use migrate::{
+    Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
+    TargetParams, Tuning,
+};
+use net::{AddressConfig, Connection, ConnectionState, Host, Listener, TcpTiming};
+
+use super::guest::Timeline;
+use super::lan::{Card, Queues};
+use super::link::{Counter, Tap, TcpLink};
+use super::vm::{Arriving, Leaving, Status, Store};
+
+pub const HZ: u64 = 1_000_000;
+const PORT: u16 = 4444;
+/// Polls of one migration in one step of the simulation.
+const POLLS: usize = 8;
+
+pub fn address(index: usize) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::new(10, 0, 0, index as u8 + 1)
+}
+
+pub struct Outgoing {
+    connection: Connection,
+    source: Option<(Source, Leaving)>,
+    pub tap: Tap,
+}
+
+pub struct Incoming {
+    connection: Connection,
+    target: Target,
+    vm: Arriving,
+    pub tap: Tap,
+}
+
+/// A host from one boot to its end.
+pub struct Machine {
+    pub index: usize,
+    pub boot: u64,
+    host: Host<Card>,
+    listener: Listener,
+    pub store: Store,
+    pub outgoing: Option<Outgoing>,
+    pub incoming: Option<Incoming>,
+    /// Connections that are closed once their last bytes have been handed to TCP.
+    closing: Vec<(Connection, Tap)>,
+    /// How the last migration from here ended.
+    pub outcome: Option<SourceOutcome>,
+    /// How the last one to here ended.
+    pub arrived: Option<TargetOutcome>,
+    pub tuning: Tuning,
+    /// Taps of the next connection from or to here.
+    pub next_tap: Option<Tap>,
+    /// What the last migration from or to here has sent.
+    pub last_sent: Counter,
+    /// READY was said here.
+    pub was_ready: bool,
+    pub rounds: u32,
+    timeline: Timeline,
+    writes: u64,
+    ids: u64,
+}
+
+impl Machine {
+    pub fn start(
+        index: usize,
+        boot: u64,
+        now: u64,
+        timeline: &Timeline,
+        writes: u64,
+    ) -> (Self, Rc<RefCell<Queues>>) {
+        let (card, queues) = Card::new(index as u8 + 1);
+        let config = AddressConfig::Static { ip: address(index), prefix: 24, gateway: None };
+        let mut host = Host::new(card, config, boot, now).unwrap();
+        host.stack().set_tcp_timing(TcpTiming::default());
+        let listener = host.stack().listen(PORT, 4).unwrap();
+        let goal = Goal { downtime_ms: 0, ..Goal::default() };
+        let tuning =
+            Tuning { goal, pages_per_poll: 1, dirty_threshold: 1, max_rounds: 4, ..Tuning::default() };
+        let machine = Self {
+            index,
+            boot,
+            host,
+            listener,
+            store: Store::default(),
+            outgoing: None,
+            incoming: None,
+            closing: Vec::new(),
+            outcome: None,
+            arrived: None,
+            tuning,
+            next_tap: None,
+            last_sent: Counter::default(),
+            was_ready: false,
+            rounds: 0,
+            timeline: timeline.clone(),
+            writes,
+            ids: boot << 16,
+        };
+        (machine, queues)
+    }
+
+    pub fn name(&self) -> String {
+        format!("host {} (boot {})", ["A", "B"][self.index], self.boot)
+    }
+
+    fn id(number: u64) -> [u8; 16] {
+        let mut id = [0x5a; 16];
+        id[..8].copy_from_slice(&number.to_le_bytes());
+        id
+    }
+
+    /// `migrate demo HOST`.
+    pub fn migrate(&mut self) {
+        assert!(self.outgoing.is_none() && self.store.status() == Some(Status::Running), "nothing to move");
+        self.outcome = None;
+        self.rounds = 0;
+        let connection = self.host.stack().connect(address(1 - self.index), PORT).unwrap();
+        let tap = self.next_tap.take().unwrap_or_default();
+        self.outgoing = Some(Outgoing { connection, source: None, tap });
+    }
+
+    /// `migrate cancel demo`: whether that was still possible.
+    pub fn cancel(&mut self, now: u64) -> bool {
+        let Some(Outgoing { source: Some((source, vm)), .. }) = &mut self.outgoing else { return false };
+        source.cancel("operator", now, vm)
+    }
+
+    fn source(&mut self, now: u64) -> (Source, Leaving) {
+        let leaving = Leaving::new(&self.store).expect("a VM");
+        self.ids += 1;
+        let hello = Hello {
+            migration: Self::id(self.ids),
+            vm_uuid: [2; 16],
+            boot: Self::id(self.boot),
+            vm_name: "demo".into(),
+            check_only: false,
+        };
+        let shape = migrate::Shape {
+            vcpus: 1,
+            ranges: leaving.vm.borrow().guest.ranges.clone(),
+            tsc_hz: 20_000_000,
+            devices: vec!["uart/2".into()],
+        };
+        let params = SourceParams {
+            hello,
+            policy: b"policy of demo".to_vec(),
+            companion: b"ledger".to_vec(),
+            shape,
+            tuning: self.tuning.clone(),
+            hz: HZ,
+        };
+        (Source::new(params, now), leaving)
+    }
+
+    /// Network, guest and migrations get their turn.
+    pub fn step(&mut self, now: u64) {
+        self.host.poll(now);
+        if let Some(vm) = &*self.store.vm.borrow() {
+            (0..3).for_each(|_| vm.borrow_mut().run(&self.name()));
+        }
+        self.accept(now);
+        self.poll_outgoing(now);
+        self.poll_incoming(now);
+        self.closing.retain_mut(|(connection, tap)| {
+            TcpLink { stack: self.host.stack(), connection: *connection, tap, now }.flush();
+            if tap.queue.is_empty() {
+                let _ = self.host.stack().close(*connection);
+            }
+            !tap.queue.is_empty()
+        });
+        self.host.poll(now);
+    }
+
+    /// The tap of whatever migration is under way here.
+    pub fn tap(&self) -> Option<&Tap> {
+        let out = self.outgoing.as_ref().map(|o| &o.tap);
+        out.or_else(|| self.incoming.as_ref().map(|i| &i.tap))
+    }
+
+    pub fn untap(&mut self) {
+        for tap in
+            self.outgoing.iter_mut().map(|o| &mut o.tap).chain(self.incoming.iter_mut().map(|i| &mut i.tap))
+        {
+            (tap.stop_sent, tap.stop_read) = (None, None);
+        }
+        self.next_tap = None;
+    }
+
+    /// Connections of its TCP.
+    pub fn connections(&mut self) -> usize {
+        self.host.stack().connections()
+    }
+
+    pub fn busy(&self) -> bool {
+        self.outgoing.is_some() || self.incoming.is_some() || !self.closing.is_empty()
+    }
+
+    fn accept(&mut self, now: u64) {
+        if self.incoming.is_some() {
+            return;
+        }
+        let Some(connection) = self.host.stack().accept(self.listener).unwrap() else { return };
+        let params = TargetParams { boot: Self::id(self.boot), tuning: self.tuning.clone(), hz: HZ };
+        let target = Target::new(params, now);
+        let vm = Arriving::new(&self.store, &self.timeline, self.writes);
+        let tap = self.next_tap.take().unwrap_or_default();
+        self.arrived = None;
+        self.was_ready = false;
+        self.incoming = Some(Incoming { connection, target, vm, tap });
+    }
+
+    fn poll_outgoing(&mut self, now: u64) {
+        let Some(mut out) = self.outgoing.take() else { return };
+        if out.source.is_none() {
+            match self.host.stack().connection_state(out.connection) {
+                Ok(ConnectionState::Connecting) => {}
+                Ok(_) => out.source = Some(self.source(now)),
+                Err(_) => {
+                    let _ = self.host.stack().abort(out.connection);
+                    self.outcome = Some(SourceOutcome::Failed(migrate::Reason::LinkLost));
+                    return;
+                }
+            }
+        }
+        if let Some((source, vm)) = &mut out.source {
+            for _ in 0..POLLS {
+                let mut link =
+                    TcpLink { stack: self.host.stack(), connection: out.connection, tap: &mut out.tap, now };
+                let event = source.poll(now, &mut link, vm);
+                link.flush();
+                match event {
+                    SourceEvent::Waiting => break,
+                    SourceEvent::Round(_) => self.rounds += 1,
+                    SourceEvent::Finished(outcome) => {
+                        self.outcome = Some(outcome);
+                        self.last_sent = out.tap.sent.clone();
+                        self.closing.push((out.connection, out.tap));
+                        return;
+                    }
+                    _ => {}
+                }
+                if out.tap.stopped() {
+                    break;
+                }
+            }
+        }
+        self.outgoing = Some(out);
+    }
+
+    fn poll_incoming(&mut self, now: u64) {
+        let Some(mut incoming) = self.incoming.take() else { return };
+        let Incoming { connection, target, vm, tap } = &mut incoming;
+        for _ in 0..POLLS {
+            let mut link = TcpLink { stack: self.host.stack(), connection: *connection, tap, now };
+            let event = target.poll(now, &mut link, vm);
+            link.flush();
+            match event {
+                TargetEvent::Waiting => break,
+                TargetEvent::Ready => self.was_ready = true,
+                TargetEvent::Finished(outcome) => {
+                    self.arrived = Some(outcome);
+                    self.last_sent = tap.sent.clone();
+                    self.closing.push((incoming.connection, incoming.tap));
+                    return;
+                }
+                _ => {}
+            }
+            if tap.stopped() {
+                break;
+            }
+        }
+        self.incoming = Some(incoming);
+    }
+}

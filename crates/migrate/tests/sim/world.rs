@@ -1,0 +1,342 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use migrate::SourceOutcome;
+
+use super::guest::{Guest, Timeline};
+use super::lan::{Cable, Queues, Weather};
+use super::link::{Point, Tamper, Tap};
+use super::machine::Machine;
+use super::vm::{Status, Vm};
+
+const MS: u64 = 1000;
+pub const SECOND: u64 = 1000 * MS;
+/// No migration takes longer to end, whatever happens.
+const LIMIT: u64 = 400 * SECOND;
+
+/// What goes wrong. Sides: 0 is the host that the guest leaves, 1 the one it comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing passes until the cable is mended.
+    Cut,
+    /// Nothing passes in the direction away from this side.
+    CutFrom(usize),
+    /// Nothing passes for so long, in microseconds.
+    Interrupt(u64),
+    /// Each frame takes so much longer, in microseconds, from here on.
+    Late(u64),
+    /// Frames overtake each other from here on.
+    Shuffle,
+    /// Frames are doubled from here on.
+    Double,
+    /// One frame in twelve is lost from here on.
+    Lose,
+    /// The host of this side loses its power, and is up again after so long, in microseconds.
+    Crash(usize, u64),
+    /// Both at once.
+    CrashBoth,
+    /// The operator cancels.
+    Cancel,
+}
+
+impl Fault {
+    /// TCP makes up for it: the migration goes through.
+    pub fn is_weather(self) -> bool {
+        matches!(self, Self::Interrupt(_) | Self::Late(_) | Self::Shuffle | Self::Double | Self::Lose)
+    }
+}
+
+/// Where the guest is in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// On the other host, as asked.
+    Moved,
+    /// Where it was.
+    Stayed,
+    /// On the other host, once an operator or the hosts had made sure.
+    ResolvedThere,
+    /// Where it was, once an operator or the hosts had made sure.
+    ResolvedHere,
+    /// Its only whole copy was on a host that crashed.
+    Lost,
+}
+
+pub struct World {
+    pub machines: [Option<Machine>; 2],
+    queues: [Rc<RefCell<Queues>>; 2],
+    pub cable: Cable,
+    pub now: u64,
+    pub timeline: Timeline,
+    boots: u64,
+    seed: u64,
+    writes: u64,
+    pages: u64,
+    armed: Option<(usize, Fault)>,
+    /// The fault that came.
+    pub came: Option<Fault>,
+    mend_at: Option<u64>,
+    up_at: [Option<u64>; 2],
+    /// Source of the move that is under way.
+    from: usize,
+    /// The source was told that all is held; from then on a crash leaves a copy.
+    busy_until: u64,
+}
+
+/// A guest of 24 pages with a hole in its RAM.
+const RANGES: [(u64, u64); 2] = [(0, 10), (16, 14)];
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, &RANGES, 100_000)
+    }
+
+    /// With a guest of these ranges that writes until it has executed so many instructions.
+    pub fn with(seed: u64, ranges: &[(u64, u64)], writes: u64) -> Self {
+        let timeline = Timeline::default();
+        let (a, card_a) = Machine::start(0, 1, 0, &timeline, writes);
+        let (b, card_b) = Machine::start(1, 2, 0, &timeline, writes);
+        let mut guest = Guest::new(ranges, seed, writes);
+        guest.timeline = timeline.clone();
+        let pages = guest.pages.len() as u64;
+        a.store.put(Vm::new(guest, Status::Running));
+        Self {
+            machines: [Some(a), Some(b)],
+            queues: [card_a, card_b],
+            cable: Cable::new(seed),
+            now: 0,
+            timeline,
+            boots: 2,
+            seed,
+            writes,
+            pages,
+            armed: None,
+            came: None,
+            mend_at: None,
+            up_at: [None; 2],
+            from: 0,
+            busy_until: 0,
+        }
+    }
+
+    pub fn machine(&mut self, index: usize) -> &mut Machine {
+        self.machines[index].as_mut().expect("the host is up")
+    }
+
+    fn status(&self, index: usize) -> Option<Status> {
+        self.machines[index].as_ref().and_then(|m| m.store.status())
+    }
+
+    /// Orders a move away from host `from`.
+    pub fn order(&mut self, from: usize) {
+        self.from = from;
+        self.came = None;
+        self.machine(from).migrate();
+    }
+
+    /// The fault comes when that side has sent (or read) so much of the next migration.
+    pub fn arm(&mut self, from: usize, side: usize, reading: bool, point: Point, fault: Fault) {
+        self.armed = Some((side, fault));
+        let (stop_sent, stop_read) = if reading { (None, Some(point)) } else { (Some(point), None) };
+        let index = if side == 0 { from } else { 1 - from };
+        self.machine(index).next_tap = Some(Tap { stop_sent, stop_read, ..Tap::default() });
+    }
+
+    /// Something is done to that record of that side.
+    pub fn tamper(&mut self, from: usize, side: usize, record: u64, tamper: Tamper) {
+        let index = if side == 0 { from } else { 1 - from };
+        self.machine(index).next_tap = Some(Tap { tamper: Some((record, tamper)), ..Tap::default() });
+    }
+
+    fn index(&self, side: usize) -> usize {
+        if side == 0 { self.from } else { 1 - self.from }
+    }
+
+    pub fn strike(&mut self, fault: Fault) {
+        self.came = Some(fault);
+        let weather = &mut self.cable.weather;
+        match fault {
+            Fault::Cut => weather.cut = [true; 2],
+            Fault::CutFrom(side) => {
+                let index = if side == 0 { self.from } else { 1 - self.from };
+                weather.cut[index] = true;
+            }
+            Fault::Interrupt(us) => {
+                weather.cut = [true; 2];
+                self.mend_at = Some(self.now + us);
+            }
+            Fault::Late(us) => weather.late_us = us,
+            Fault::Shuffle => (weather.shuffle_one_in, weather.shuffle_us) = (5, 2500),
+            Fault::Double => weather.double_one_in = 2,
+            Fault::Lose => weather.lose_one_in = 12,
+            Fault::Crash(side, us) => self.crash(self.index(side), us),
+            Fault::CrashBoth => (0..2).for_each(|index| self.crash(index, SECOND)),
+            Fault::Cancel => {
+                let (now, from) = (self.now, self.from);
+                let given = self.status(from) == Some(Status::Given);
+                let under_way = self.machine(from).outgoing.is_some();
+                let done = self.machine(from).cancel(now);
+                assert!(!(done && given), "cancelled though it was given away");
+                assert!(
+                    done || given || !under_way || self.machine(from).tap().is_none_or(|t| t.sent.bytes == 0)
+                );
+            }
+        }
+    }
+
+    pub fn crash(&mut self, index: usize, up_after: u64) {
+        if self.machines[index].take().is_some() {
+            *self.queues[index].borrow_mut() = Queues::default();
+            self.up_at[index] = Some(self.now + up_after);
+        }
+    }
+
+    fn boot(&mut self, index: usize) {
+        self.boots += 1;
+        let (machine, queues) = Machine::start(index, self.boots, self.now, &self.timeline, self.writes);
+        self.machines[index] = Some(machine);
+        self.queues[index] = queues;
+        self.up_at[index] = None;
+    }
+
+    pub fn mend(&mut self) {
+        self.cable.weather = Weather::default();
+        self.mend_at = None;
+    }
+
+    /// Time passes: little while frames are on their way, more where all wait.
+    pub fn step(&mut self) {
+        if self.cable.next().is_some() {
+            self.busy_until = self.now + 5 * MS;
+        }
+        let by = if self.now < self.busy_until { MS / 2 } else { 20 * MS };
+        self.now += by;
+        if self.mend_at.is_some_and(|at| at <= self.now) {
+            self.mend();
+        }
+        for index in 0..2 {
+            if self.up_at[index].is_some_and(|at| at <= self.now) {
+                self.boot(index);
+            }
+        }
+        for machine in self.machines.iter_mut().flatten() {
+            machine.step(self.now);
+        }
+        self.cable.carry(&self.queues, self.now);
+        self.never_two();
+        if let Some((side, fault)) = self.armed {
+            let index = self.index(side);
+            if self.machines[index].as_ref().and_then(Machine::tap).is_some_and(Tap::stopped) {
+                self.armed = None;
+                self.machines.iter_mut().flatten().for_each(Machine::untap);
+                self.strike(fault);
+            }
+        }
+    }
+
+    fn never_two(&self) {
+        let running = (0..2).filter(|&index| self.status(index) == Some(Status::Running)).count();
+        assert!(running < 2, "the guest runs on both hosts");
+    }
+
+    /// Until every host that is up has ended its migrations.
+    pub fn settle(&mut self) {
+        let limit = self.now + LIMIT;
+        loop {
+            self.step();
+            let quiet = self.machines.iter().flatten().all(|m| !m.busy());
+            if quiet && self.mend_at.is_none() && self.up_at == [None; 2] {
+                break;
+            }
+            assert!(self.now < limit, "it hangs");
+        }
+        self.armed = None;
+        self.machines.iter_mut().flatten().for_each(Machine::untap);
+    }
+
+    /// What comes of the move, once everything is mended and the operator has done what the documents say.
+    pub fn conclude(&mut self) -> End {
+        self.settle();
+        self.mend();
+        let (from, to) = (self.from, 1 - self.from);
+        let said = self.machine(from).outcome.clone();
+        let crashed = |world: &Self, side: usize| match world.came {
+            Some(Fault::Crash(of, _)) => of == side,
+            Some(Fault::CrashBoth) => true,
+            _ => false,
+        };
+        let end = match (self.status(from), self.status(to)) {
+            (Some(Status::Running), None) => {
+                assert!(matches!(said, Some(SourceOutcome::Failed(_))), "it runs here, and yet: {said:?}");
+                End::Stayed
+            }
+            (None, Some(Status::Running)) => {
+                assert!(
+                    crashed(self, 0) || matches!(said, Some(SourceOutcome::Done(_))),
+                    "it runs there: {said:?}"
+                );
+                End::Moved
+            }
+            (Some(Status::Unknown), Some(Status::Running)) => {
+                assert!(matches!(said, Some(SourceOutcome::Unknown(_))), "{said:?}");
+                // The operator looks at the target, finds it there, and destroys what is here.
+                self.machine(from).store.free();
+                End::ResolvedThere
+            }
+            (Some(Status::Unknown), None) => {
+                assert!(matches!(said, Some(SourceOutcome::Unknown(_))), "{said:?}");
+                // The operator looks at the target, does not find it, and lets it run here.
+                self.machine(from).store.set(Status::Running);
+                End::ResolvedHere
+            }
+            (None, None) => {
+                assert!(
+                    crashed(self, 0) || crashed(self, 1),
+                    "no host crashed, and no host has it: {said:?}"
+                );
+                End::Lost
+            }
+            other => panic!("source and target hold {other:?}; the source said {said:?}"),
+        };
+        if end != End::Lost {
+            self.whole_and_well(end);
+        }
+        end
+    }
+
+    /// Where the guest is.
+    pub fn place(&self) -> usize {
+        (0..2).find(|&index| self.status(index) == Some(Status::Running)).expect("it runs somewhere")
+    }
+
+    /// It runs in one place, all of its memory is as it left it, and the other host holds nothing of it.
+    fn whole_and_well(&mut self, end: End) {
+        let place = self.place();
+        let stays = matches!(end, End::Stayed | End::ResolvedHere);
+        assert_eq!(place, if stays { self.from } else { 1 - self.from }, "{end:?}");
+        let before = self.timeline.executed();
+        let until = self.now + 30 * MS;
+        while self.now < until {
+            self.step();
+        }
+        assert!(self.timeline.executed() > before, "the guest stands still");
+        let vm = self.machine(place).store.vm.borrow().clone().expect("it is there");
+        vm.borrow().guest.check().unwrap_or_else(|why| panic!("{end:?}: {why}"));
+        vm.borrow().assert_unharmed();
+        let (here, other) = (self.machine(place).store.used.get(), self.machine(1 - place).store.used.get());
+        assert_eq!(
+            (here, other),
+            (self.pages, 0),
+            "pages of guest memory in use, here and on the other host"
+        );
+    }
+
+    /// The same move once more, or another with it where it is by now: it goes through at once.
+    pub fn again(&mut self) {
+        let from = self.place();
+        let began = self.now;
+        self.order(from);
+        let end = self.conclude();
+        assert_eq!(end, End::Moved, "the retry: {:?}", self.machine(from).outcome);
+        assert!(self.now - began < 5 * SECOND, "the retry took {} us", self.now - began);
+    }
+}
