@@ -176,6 +176,11 @@ impl Convergence {
         }
     }
 
+    /// Whether a round is over, so that the others can tell something.
+    pub(crate) const fn has_rounds(&self) -> bool {
+        self.last.round > 0
+    }
+
     /// Milliseconds that a last round would take by now.
     pub(crate) fn expected_ms(&self, clock: Clock) -> u64 {
         let (bytes, ticks) = self.sample;

@@ -5,7 +5,8 @@ mod common;
 
 use common::*;
 use migrate::{
-    Goal, OnTimeout, Reason, RoundStats, SourceEvent, SourceOutcome, StopCause, TargetEvent, TargetOutcome,
+    Goal, OnTimeout, Reason, RoundStats, SourceEvent, SourceOutcome, Status, StopCause, TargetEvent,
+    TargetOutcome,
 };
 
 fn rounds(world: &World) -> Vec<RoundStats> {
@@ -40,6 +41,29 @@ fn a_guest_moves() {
     assert_eq!(world.coming.elapsed_ns, downtime_ns - (summary.pages_ticks + 100) * 1000);
     let text = source.to_string();
     assert!(text.starts_with("done: ") && text.contains("downtime "), "{text}");
+}
+
+/// What a status line shows is true at every moment, and only goes forward.
+#[test]
+fn progress_is_told_all_the_time() {
+    let mut world = World::new(small_guest());
+    let mut seen = vec![];
+    let ram = 24 * 4096;
+    for _ in 0..100_000 {
+        world.turn();
+        let now = world.source.progress(world.now);
+        assert!(now.remaining <= ram && now.total == ram, "{now:?}");
+        assert_eq!(now.normal + now.duplicate, world.source.totals().pages);
+        if seen.last() != Some(&now.status) {
+            seen.push(now.status);
+        }
+        if now.status == Status::Completed {
+            assert!(now.downtime_ms.is_some() && now.remaining == 0, "{now:?}");
+            break;
+        }
+        assert_eq!(now.downtime_ms.is_some(), now.status == Status::Device, "{now:?}");
+    }
+    assert_eq!(seen, [Status::Setup, Status::Active, Status::Device, Status::Completed]);
 }
 
 #[test]

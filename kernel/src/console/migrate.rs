@@ -90,11 +90,12 @@ fn text(report: &Report) -> core::fmt::Result {
         "pages     {} normal, {} duplicate, {} dirty a second",
         p.normal, p.duplicate, p.dirty_pages_rate
     )?;
-    let (what, ms) = match p.downtime_ms {
-        Some(ms) => ("", ms),
-        None => (" expected", p.expected_downtime_ms),
-    };
-    writeln!(Out, "time      {} ms, {} ms of it setup, downtime {ms} ms{what}", p.total_ms, p.setup_ms)
+    write!(Out, "time      {} ms, {} ms of it setup", p.total_ms, p.setup_ms)?;
+    match (p.downtime_ms, p.expected_downtime_ms) {
+        (Some(ms), _) => writeln!(Out, ", downtime {ms} ms"),
+        (None, Some(ms)) => writeln!(Out, ", downtime {ms} ms expected"),
+        (None, None) => writeln!(Out),
+    }
 }
 
 /// One line that is rewritten in place: it ends where it began, so that whatever is printed next replaces it.

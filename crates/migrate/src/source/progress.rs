@@ -83,8 +83,8 @@ pub struct Progress {
     pub setup_ms: u64,
     /// Milliseconds from the start.
     pub total_ms: u64,
-    /// Milliseconds that the guest would stand still, if it were stopped now.
-    pub expected_downtime_ms: u64,
+    /// Milliseconds that the guest would stand still, if it were stopped now; absent until a round has shown it.
+    pub expected_downtime_ms: Option<u64>,
     /// Milliseconds that the guest has stood still; absent while it runs.
     pub downtime_ms: Option<u64>,
 }
@@ -92,16 +92,11 @@ pub struct Progress {
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dirties = self.dirty_pages_rate.saturating_mul(PAGE_BYTES as u64);
-        write!(
-            f,
-            "{} left, {}, dirties {}, downtime {} ms, {}.{} s",
-            Mebibytes(self.remaining),
-            Rate(self.link_rate),
-            Rate(dirties),
-            self.downtime_ms.unwrap_or(self.expected_downtime_ms),
-            self.total_ms / 1000,
-            self.total_ms % 1000 / 100
-        )
+        write!(f, "{} left, {}", Mebibytes(self.remaining), Rate(self.link_rate))?;
+        if let Some(ms) = self.downtime_ms.or(self.expected_downtime_ms) {
+            write!(f, ", dirties {}, downtime {ms} ms", Rate(dirties))?;
+        }
+        write!(f, ", {}.{} s", self.total_ms / 1000, self.total_ms % 1000 / 100)
     }
 }
 
@@ -114,9 +109,10 @@ impl Progress {
         o.field("status", self.status.name())?;
         o.field("total-time", self.total_ms)?;
         o.field("setup-time", self.setup_ms)?;
-        match self.downtime_ms {
-            Some(ms) => o.field("downtime", ms)?,
-            None => o.field("expected-downtime", self.expected_downtime_ms)?,
+        match (self.downtime_ms, self.expected_downtime_ms) {
+            (Some(ms), _) => o.field("downtime", ms)?,
+            (None, Some(ms)) => o.field("expected-downtime", ms)?,
+            (None, None) => {}
         }
         o.field("cpu-throttle-percentage", u64::from(100 - self.share.min(100)))?;
         o.object("ram", |o| {
@@ -143,6 +139,10 @@ impl Source {
         let ms = |from: u64, to: u64| clock.ns(to.saturating_sub(from)) / 1_000_000;
         let status = match (self.owner, self.phase, self.paused_at, &self.outcome) {
             (_, _, _, Some(outcome)) => Status::of(outcome),
+            // The outcome has been told.
+            (SourceOwner::Freed, ..) => Status::Completed,
+            (SourceOwner::Kept, ..) => Status::Failed,
+            (SourceOwner::Unknown, ..) => Status::Unknown,
             (SourceOwner::Owns, Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict, ..) => Status::Setup,
             (SourceOwner::Owns, _, None, _) => Status::Active,
             _ => Status::Device,
@@ -167,7 +167,7 @@ impl Source {
             link_rate: if copies { live } else { self.convergence.link_rate(clock) },
             setup_ms: ms(self.began, accepted),
             total_ms: ms(self.began, now),
-            expected_downtime_ms: self.convergence.expected_ms(clock),
+            expected_downtime_ms: self.convergence.has_rounds().then(|| self.convergence.expected_ms(clock)),
             downtime_ms: self.paused_at.map(|paused| ms(paused, now)),
         }
     }
@@ -175,5 +175,45 @@ impl Source {
     /// Bytes of the guest's RAM.
     pub(super) fn ram(&self) -> u64 {
         self.params.shape.pages().saturating_mul(PAGE_BYTES as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::{String, ToString};
+
+    use super::*;
+
+    #[test]
+    fn words_and_members() {
+        let progress = Progress {
+            status: Status::Active,
+            round: 2,
+            share: 70,
+            total: 24 << 20,
+            transferred: 3_000_000,
+            remaining: 5 << 19,
+            duplicate: 5000,
+            normal: 600,
+            dirty_pages_rate: 120,
+            link_rate: 1_250_000,
+            setup_ms: 12,
+            total_ms: 5250,
+            expected_downtime_ms: Some(777),
+            downtime_ms: None,
+        };
+        assert_eq!(progress.to_string(), "2.5 MiB left, 1.2 MB/s, dirties 0.4 MB/s, downtime 777 ms, 5.2 s");
+        let mut text = String::new();
+        json::object(&mut text, |o| progress.json(o)).unwrap();
+        assert_eq!(
+            text,
+            r#"{"status":"active","total-time":5250,"setup-time":12,"expected-downtime":777,"cpu-throttle-percentage":30,"#
+                .to_string()
+                + r#""ram":{"total":25165824,"transferred":3000000,"remaining":2621440,"duplicate":5000,"normal":600,"#
+                + r#""normal-bytes":2457600,"dirty-pages-rate":120,"dirty-sync-count":1,"bytes-per-second":1250000,"page-size":4096}}"#
+        );
+        let early = Progress { expected_downtime_ms: None, ..progress };
+        assert_eq!(early.to_string(), "2.5 MiB left, 1.2 MB/s, 5.2 s");
     }
 }
