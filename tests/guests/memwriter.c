@@ -1,9 +1,10 @@
 /* Walks `mib=` MiB (16) of memory, rewriting pages with a pattern that can be checked, and verifies each page before
  * it rewrites it. Prints `tick N` every `pages=` (64) pages, and ends after `ticks=` (0: never), with `errors=`.
- * `gap=` is the least time between ticks, in TSC ticks (0), waited out with interrupts off and without an exit. */
+ * `gap=` is the least time between ticks, in TSC ticks (0), waited out with interrupts off and without an exit. A byte
+ * on COM1 has all of the memory verified after the tick: `checked N pages, N wrong`. */
 #include "guest.h"
 
-enum { WORDS = 512 };
+enum { WORDS = 512, COM1 = 0x3F8, STEP = 7919 };
 
 static u64 pattern(u64 page, u64 generation, u64 word)
 {
@@ -26,6 +27,23 @@ static void rewrite(u64 *at, u64 page, u64 generation)
 		at[w] = pattern(page, generation, w);
 }
 
+static u64 wrong_page(u64 base, u64 page, u64 generation)
+{
+	int wrong = verify((u64 *)(base + page * 4096), page, generation);
+	if (wrong)
+		print("memwriter: page %lu, generation %lu: %d words wrong, says %lu\n", page, generation, wrong, *(u64 *)(base + page * 4096));
+	return wrong != 0;
+}
+
+/* All pages, of which `done` were rewritten so far, counted each time. */
+static void check(u64 base, u64 pages, u64 done)
+{
+	u64 wrong = 0;
+	for (u64 i = 0; i < pages; i++)
+		wrong += wrong_page(base, i * STEP % pages, done / pages + (i < done % pages));
+	print("checked %lu pages, %lu wrong\n", pages, wrong);
+}
+
 int main(void)
 {
 	u64 pages = option("mib", 16) * 256, batch = option("pages", 64), ticks = option("ticks", 0), gap = option("gap", 0);
@@ -41,7 +59,7 @@ int main(void)
 		u64 start = rdtsc();
 		for (u64 i = 0; i < batch; i++, done++) {
 			/* A step that shares no factor with the number of pages, so that each gets its turn. */
-			u64 page = done * 7919 % pages, generation = done / pages;
+			u64 page = done * STEP % pages, generation = done / pages;
 			u64 *at = (u64 *)(base + page * 4096);
 			int wrong = verify(at, page, generation);
 			if (wrong && errors++ < 10)
@@ -51,6 +69,10 @@ int main(void)
 		while (rdtsc() - start < gap)
 			;
 		print("tick %lu errors %lu\n", tick, errors);
+		if (inb(COM1 + 5) & 1) { /* LSR.DR */
+			inb(COM1);
+			check(base, pages, done);
+		}
 	}
 	print("memwriter: done, %lu errors\n", errors);
 	return errors != 0;

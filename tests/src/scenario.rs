@@ -238,10 +238,22 @@ impl Pair {
 
     /// Gives the order and follows the source's lines to the end.
     pub fn try_migrate(&mut self, from: usize, plan: &Plan, observer: &mut dyn Observer) -> Result<Outcome> {
+        self.order(from, "", observer)?;
+        self.follow(from, plan, observer)
+    }
+
+    /// Orders the guest's move from host `from` to the other, with options.
+    pub fn order(&mut self, from: usize, options: &str, observer: &mut dyn Observer) -> Result<()> {
         let target = ADDRESSES[1 - from];
+        let order = format!("migrate {VM} {target} {options}");
+        self.hosts[from].console()?.send_line(order.trim_end())?;
+        observer.step(&format!("{}> {order}", ["source", "target"][from]));
+        Ok(())
+    }
+
+    /// Follows a move that was ordered to its end.
+    pub fn follow(&mut self, from: usize, plan: &Plan, observer: &mut dyn Observer) -> Result<Outcome> {
         let console = self.hosts[from].console()?;
-        console.send_line(&format!("migrate {VM} {target}"))?;
-        observer.step(&format!("{}> migrate {VM} {target}", ["source", "target"][from]));
         let mut outcome = None;
         loop {
             let line = console.expect_line("the next line of the migration", plan.patience, |line| {

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use testbench::suite::{self, Totals};
 use testbench::{guest, paths};
@@ -18,6 +19,13 @@ pub(crate) struct Args {
     /// guest that goes there and back; `linux`, Debian's kernel at each level.
     #[arg(long, value_name = "NAME", value_parser = ["levels", "pairs", "linux"])]
     matrix: Option<String>,
+    /// Everything that can go wrong while a guest moves: all of the simulated hosts and networks, then a fault in each
+    /// phase of a migration between emulated hosts, and a hundred moves in a row.
+    #[arg(long, conflicts_with_all = ["all", "matrix", "soak"])]
+    faults: bool,
+    /// Debian Linux under load, moved back and forth N times (100).
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", conflicts_with_all = ["all", "matrix"])]
+    soak: Option<usize>,
     /// Only cases whose name contains this text; leaves the crates' own tests out.
     #[arg(value_name = "TEXT")]
     only: Option<String>,
@@ -31,20 +39,46 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let chosen = |name: &str| args.only.as_deref().is_none_or(|text| name.contains(text));
-    let matrix = args.matrix.as_ref().map(|name| format!("matrix-{name}/"));
-    let wanted = |case: &suite::Case| match &matrix {
-        Some(prefix) => case.name.starts_with(prefix) && chosen(&case.name),
+    if let Some(moves) = args.soak {
+        suite::soak::MOVES.store(moves, Ordering::Relaxed);
+    }
+    let area = match (&args.matrix, args.faults, args.soak) {
+        (Some(name), ..) => Some(format!("matrix-{name}")),
+        (None, true, _) => Some("faults".to_string()),
+        (None, false, Some(_)) => Some("soak".to_string()),
+        (None, false, None) => None,
+    };
+    let named = |case: &suite::Case| args.only.as_deref().is_some_and(|text| text.contains(case.area()));
+    let wanted = |case: &suite::Case| match &area {
+        Some(area) => case.area() == area && chosen(&case.name),
+        None if case.apart => chosen(&case.name) && named(case),
         None => chosen(&case.name) && (args.all || args.only.is_some() || !case.slow),
     };
     let cases: Vec<_> = suite::cases().into_iter().filter(wanted).collect();
     if args.list {
         for case in &cases {
-            println!("{}{}", case.name, if case.slow { " (slow)" } else { "" });
+            let when = if case.apart {
+                " (apart)"
+            } else if case.slow {
+                " (slow)"
+            } else {
+                ""
+            };
+            println!("{}{when}", case.name);
         }
         return Ok(0);
     }
     let started = Instant::now();
-    let mut totals = if args.only.is_some() || matrix.is_some() { Totals::default() } else { crate_tests()? };
+    let mut totals = match (&args.only, &area) {
+        (None, None) => crate_tests(&[], &[])?,
+        // Everything that the simulated hosts can meet, and what it came to.
+        (None, Some(_)) if args.faults => {
+            let which =
+                ["--package", "migrate", "--test", "simulation", "--test", "faults", "--", "--nocapture"];
+            crate_tests(&which, &[("FLEXVISOR_FAULTS", "1")])?
+        }
+        _ => Totals::default(),
+    };
     if !cases.is_empty() {
         tools::build()?;
         guest::debian()?;
@@ -74,11 +108,13 @@ fn logs_of_this_run() -> Result<PathBuf> {
 }
 
 /// Runs `cargo test` and counts from its closing lines; a target that does not build counts as one failure.
-fn crate_tests() -> Result<Totals> {
+fn crate_tests(which: &[&str], environment: &[(&str, &str)]) -> Result<Totals> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    eprintln!("+ cargo test --no-fail-fast");
+    eprintln!("+ cargo test --no-fail-fast {}", which.join(" "));
     let mut child = Command::new(cargo)
         .args(["test", "--quiet", "--no-fail-fast"])
+        .args(which)
+        .envs(environment.iter().copied())
         .current_dir(paths::root())
         .stdout(Stdio::piped())
         .spawn()

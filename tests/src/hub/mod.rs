@@ -28,8 +28,10 @@ pub enum Verdict {
     Pass,
     /// It is lost.
     Drop,
-    /// It goes on later.
+    /// It goes on later: behind those that follow it meanwhile.
     Delay(Duration),
+    /// It goes to every other port twice.
+    Double,
 }
 
 /// Decides about each frame, given the index of the port that it comes from.
@@ -166,6 +168,7 @@ impl Inner {
         };
         match verdict {
             Verdict::Pass => state.forward(port, bytes),
+            Verdict::Double => (0..2).for_each(|_| state.forward(port, bytes)),
             Verdict::Drop => state.counters[port].dropped += 1,
             Verdict::Delay(by) => {
                 state.sequence += 1;
@@ -348,12 +351,15 @@ mod tests {
         hub.set_filter(|_, frame| match frame.payload() {
             b"lost" => Verdict::Drop,
             b"late" => Verdict::Delay(Duration::from_millis(100)),
+            b"twice" => Verdict::Double,
             _ => Verdict::Pass,
         });
-        for text in [&b"late"[..], b"lost", b"soon"] {
+        for text in [&b"late"[..], b"lost", b"soon", b"twice"] {
             a.send(BROADCAST, text);
         }
         assert_eq!(&b.receive()[14..], b"soon");
+        assert_eq!(&b.receive()[14..], b"twice");
+        assert_eq!(&b.receive()[14..], b"twice");
         assert_eq!(&b.receive()[14..], b"late");
         hub.cut(true);
         a.send(BROADCAST, b"cut");

@@ -7,8 +7,12 @@ pub const PORT: u16 = 4444;
 
 /// Record types of the stream that tests wait for (docs/migration.md).
 pub mod record {
+    /// Source: the VM's CPU policy.
+    pub const POLICY: u16 = 0x0003;
     /// Source: runs of pages.
     pub const MEMORY: u16 = 0x0006;
+    /// Source: a round is over.
+    pub const ROUND_END: u16 = 0x0007;
     /// Source: state of one vCPU or device.
     pub const STATE: u16 = 0x0008;
     /// Target: all is held and verified.
@@ -72,6 +76,9 @@ pub struct Records {
     opened: bool,
     /// Bytes of a record's body that are still to come.
     rest: usize,
+    /// The body of the last small record, as far as it has come.
+    body: Vec<u8>,
+    wants_body: bool,
 }
 
 impl Records {
@@ -85,12 +92,37 @@ impl Records {
         Vec::new()
     }
 
+    /// Pages that were dirty at the end of the last round, once that has passed.
+    pub fn dirty(&self) -> Option<u64> {
+        // a map of three: round, pages, dirty
+        let mut rest = self.body.strip_prefix(&[0xa3])?;
+        let mut last = None;
+        for _ in 0..6 {
+            let (&head, behind) = rest.split_first()?;
+            let (value, bytes) = match head {
+                0..24 => (u64::from(head), 0),
+                0x18..=0x1b => {
+                    let bytes = 1 << (head - 0x18);
+                    let value = behind.get(..bytes)?;
+                    (value.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), bytes)
+                }
+                _ => return None,
+            };
+            last = Some(value);
+            rest = behind.get(bytes..)?;
+        }
+        last
+    }
+
     fn push(&mut self, bytes: &[u8]) -> Vec<u16> {
         self.buffer.extend(bytes);
         let mut kinds = Vec::new();
         loop {
             let skip = self.rest.min(self.buffer.len());
-            self.buffer.drain(..skip);
+            let body: Vec<u8> = self.buffer.drain(..skip).collect();
+            if self.wants_body {
+                self.body.extend(body);
+            }
             self.rest -= skip;
             if self.rest > 0 || self.buffer.len() < HEADER {
                 return kinds;
@@ -101,8 +133,13 @@ impl Records {
                 self.opened = !header.starts_with(PREFACE);
                 continue;
             }
-            kinds.push(u16::from_le_bytes([header[0], header[1]]));
+            let kind = u16::from_le_bytes([header[0], header[1]]);
+            kinds.push(kind);
             self.rest = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+            self.wants_body = kind == record::ROUND_END;
+            if self.wants_body {
+                self.body.clear();
+            }
         }
     }
 }
@@ -110,6 +147,21 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dirty_pages_are_read_from_the_end_of_a_round() {
+        let body = [0xa3, 0, 2, 1, 0x19, 1, 0, 2, 0x18, 30];
+        let header =
+            [&record::ROUND_END.to_le_bytes()[..], &[0, 0, body.len() as u8, 0, 0, 0], &[0; 8]].concat();
+        let stream = [&[0; HEADER][..], &header, &body].concat();
+        for cut in 0..=stream.len() {
+            let mut records = Records::default();
+            records.push(&stream[..cut]);
+            assert_eq!(records.dirty(), (cut == stream.len()).then_some(30), "{cut} bytes");
+            records.push(&stream[cut..]);
+            assert_eq!(records.dirty(), Some(30));
+        }
+    }
 
     #[test]
     fn records_are_found_however_the_bytes_are_cut() {

@@ -69,7 +69,7 @@ fn start(context: &Context, plan: &Plan) -> Result<Pair> {
 }
 
 /// Hosts whose stream can be read on its way.
-fn insecure(plan: &Plan) -> [HostSpec; 2] {
+pub(super) fn insecure(plan: &Plan) -> [HostSpec; 2] {
     plan.hosts().map(|mut host| {
         host.link = LinkKey::Unset;
         host.option("insecure")
@@ -141,7 +141,7 @@ fn state(pair: &mut Pair, host: usize) -> Result<Option<String>> {
     Ok(row)
 }
 
-fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
+pub(super) fn runs(pair: &mut Pair, host: usize) -> Result<bool> {
     Ok(state(pair, host)?.is_some_and(|row| row.contains("running")))
 }
 
@@ -294,7 +294,7 @@ fn not_listening(context: &Context) -> Result<()> {
     }
 }
 
-fn towards_target(frame: Frame<'_>) -> bool {
+pub(super) fn towards_target(frame: Frame<'_>) -> bool {
     frame.tcp().is_some_and(|segment| segment.to == PORT)
 }
 

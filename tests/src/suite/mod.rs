@@ -2,8 +2,10 @@
 
 mod audit;
 mod boot;
+mod converge;
 mod cpu;
 mod demo_guest;
+mod faults;
 mod guests;
 mod image;
 mod levels;
@@ -15,6 +17,7 @@ mod operate;
 mod pairs;
 mod pool;
 mod refuse;
+pub mod soak;
 mod speculation;
 mod tracking;
 
@@ -45,6 +48,8 @@ pub struct Case {
     pub weight: usize,
     /// It runs only with `--all`.
     pub slow: bool,
+    /// It runs only where its area is asked for.
+    pub apart: bool,
     /// Time limit.
     pub limit: Duration,
     run: Run,
@@ -53,7 +58,12 @@ pub struct Case {
 impl Case {
     fn new(name: &str, limit: u64, run: impl Fn(&Context) -> Result<()> + Send + Sync + 'static) -> Self {
         let limit = Duration::from_secs(limit);
-        Self { name: name.to_string(), weight: 1, slow: false, limit, run: Box::new(run) }
+        Self { name: name.to_string(), weight: 1, slow: false, apart: false, limit, run: Box::new(run) }
+    }
+
+    /// Its area, the first part of its name.
+    pub fn area(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
     }
 
     /// Only with `--all`.
@@ -87,6 +97,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend(link::cases());
     cases.extend(migrate::cases());
     cases.extend(operate::cases());
+    cases.extend(converge::cases());
+    cases.extend(faults::cases());
+    cases.extend(soak::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
     cases

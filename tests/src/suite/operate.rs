@@ -42,7 +42,7 @@ fn list(pair: &mut Pair, host: usize) -> Result<String> {
     Ok(pair.hosts[host].command("vm list", PATIENCE)?.lines.join("\n"))
 }
 
-fn free_memory(pair: &mut Pair, host: usize) -> Result<String> {
+pub(super) fn free_memory(pair: &mut Pair, host: usize) -> Result<String> {
     let answer = pair.hosts[host].command("mem", PATIENCE)?;
     let line = answer.lines.last().context("no answer to mem")?;
     let free = line.split(", ").find(|part| part.starts_with("free ")).context("no free memory")?;
@@ -50,7 +50,7 @@ fn free_memory(pair: &mut Pair, host: usize) -> Result<String> {
 }
 
 /// Another CPU may hold on to a VM that is gone for a moment.
-fn memory_is_free_again(pair: &mut Pair, host: usize, before: &str) -> Result<()> {
+pub(super) fn memory_is_free_again(pair: &mut Pair, host: usize, before: &str) -> Result<()> {
     let mut now = String::new();
     for _ in 0..50 {
         now = free_memory(pair, host)?;
