@@ -112,6 +112,8 @@ impl Exit {
             return Self::Rdmsr;
         } else if raw == R::Io as u32 {
             return Self::Io(IoAccess::decode(fields.qualification()));
+        } else if raw == R::EptViolation as u32 {
+            return Self::EptViolation(EptViolation::decode(fields.qualification(), fields.guest_physical()));
         }
         let Some(reason) = R::from_number(raw as u16) else { return Self::Unknown(raw as u16) };
         if raw & ENTRY_FAILURE != 0 {

@@ -115,6 +115,15 @@ impl EptViolation {
         self.qualification & 3 << 7 == 3 << 7
     }
 
+    /// A data write to a page that is readable and not writable, and nothing besides.
+    #[must_use]
+    pub const fn is_protected_write(self) -> bool {
+        const WRITE: u64 = 1 << 1;
+        const READABLE: u64 = 1 << 3;
+        const FETCH_WRITABLE_NMI: u64 = 1 << 2 | 1 << 4 | 1 << 12;
+        self.qualification & (WRITE | READABLE | FETCH_WRITABLE_NMI) == WRITE | READABLE
+    }
+
     /// The exit happened in an IRET that had unblocked NMIs.
     #[must_use]
     pub const fn nmi_unblocking(self) -> bool {
@@ -172,5 +181,9 @@ mod tests {
         assert!(!write_protected.read() && !write_protected.fetch() && !write_protected.nmi_unblocking());
         let walk = EptViolation::decode(0x1083, 0);
         assert!(walk.nmi_unblocking() && !walk.linear_translation() && !walk.mapped());
+        assert!(write_protected.is_protected_write() && !walk.is_protected_write());
+        for other in [0x1ae, 0x1ba, 0x182, 0x1a9, 0x11aa] {
+            assert!(!EptViolation::decode(other, 0).is_protected_write(), "{other:#x}");
+        }
     }
 }

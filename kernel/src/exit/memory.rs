@@ -18,8 +18,17 @@ const RFLAGS_AC: u64 = 1 << 18;
 const BLOCKED_BY_NMI: u32 = 1 << 3;
 
 /// An access that the tables do not allow.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    // What write protection brings by the thousand comes first.
+    if violation.is_protected_write() && vm.mmu.lock().first_write(violation.gpa, &vm.memory.logged) {
+        return Next::Resume;
+    }
+    other_violation(vcpu, vm, vmcs, violation)
+}
+
+#[inline(never)]
+fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
     if violation.nmi_unblocking() && vmcs.read(field::IDT_VECTORING_INFO) >> 31 == 0 {
         // The IRET that unblocked NMIs faulted: it runs again, so they are still blocked (SDM 27.2.3).
         let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);

@@ -64,12 +64,20 @@ pub(crate) trait Mmu: Send {
     fn map(&mut self, gpa: Gpa, hpa: Hpa, len: u64) -> Result<(), OutOfMemory>;
     /// Where a guest address lies.
     fn translate(&self, gpa: Gpa) -> Option<Hpa>;
+    /// Resolves the first write to a page that write protection keeps, and that the audit has not decoded; false for
+    /// whatever else it is, which is [`Mmu::fault`]'s.
+    fn first_write(&self, gpa: u64, logged: &PageSet) -> bool;
     /// Resolves a violation if it is ours to resolve; a write noticed goes into `logged`.
     fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory>;
-    /// From the next flush on, each first write to a page is noticed.
-    fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory>;
-    /// Writes are noticed no more.
-    fn stop_tracking(&mut self);
+    /// From the next flush on, each first write to a page is noticed. Returns the number of large pages that were split
+    /// for it. All tables are reserved before the first is; without enough of them, [`Mmu::stop_tracking`] undoes what
+    /// has been done.
+    fn start_tracking(&mut self, method: DirtyMethod) -> Result<u64, OutOfMemory>;
+    /// Writes are noticed no more. Returns the number of large pages that were put back: all that were split and not
+    /// executed, unless the audit needs them small.
+    fn stop_tracking(&mut self) -> u64;
+    /// Gives back the tables of large pages that were put back; all CPUs have been flushed since.
+    fn free_retired(&mut self);
     /// Moves what was noticed since the last harvest from `logged` and the tables into `harvested`, and
     /// re-arms those pages. Returns their number.
     fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64;

@@ -4,7 +4,7 @@ use vm_types::WriteTracker;
 
 use super::mmu::{DirtyMethod, OutOfMemory};
 use super::{Request, Vm};
-use crate::arch::cpu;
+use crate::arch::{cpu, tsc};
 use crate::vmx::{flush, host};
 
 impl Vm {
@@ -36,6 +36,7 @@ impl Vm {
     /// # Errors
     /// The host lacks memory for the tables; nothing is tracked then.
     pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+        let before = tsc::read();
         // What was written before is no news. Not after the tables are armed: a page that the guest writes then is
         // noticed once, and clearing it would lose every later write to it.
         self.memory.logged.clear();
@@ -46,14 +47,25 @@ impl Vm {
             *self.tracking.lock() = Some(method);
         }
         flush::all_cpus();
-        started
+        if started.is_err() {
+            self.mmu.lock().free_retired();
+        }
+        let large = started?;
+        let ticks = tsc::read() - before;
+        let method = method.name();
+        log::info!(target: "vm", "{}: writes noticed by {method}, {large} large pages split, {ticks} ticks", self.name);
+        Ok(())
     }
 
     /// Stops noticing writes.
     pub(crate) fn stop_tracking(&self) {
+        let before = tsc::read();
         *self.tracking.lock() = None;
-        self.mmu.lock().stop_tracking();
+        let large = self.mmu.lock().stop_tracking();
         flush::all_cpus();
+        self.mmu.lock().free_retired();
+        let ticks = tsc::read() - before;
+        log::info!(target: "vm", "{}: writes noticed no more, {large} large pages put back, {ticks} ticks", self.name);
         self.memory.logged.clear();
         self.to_send.clear();
     }

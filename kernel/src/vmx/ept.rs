@@ -41,6 +41,8 @@ pub(crate) struct Ept {
     /// until the flush that follows: the next start of tracking makes them spare.
     retired: Vec<Hpa>,
     spare: Vec<Hpa>,
+    /// While writes are tracked, and no large page exists: the table of each 2 MiB of guest memory, 0 for none.
+    leaves: Vec<u64>,
     /// Permissions of a large page: EXECUTE only where the CPU is known safe.
     large: u64,
     tracking: Option<DirtyMethod>,
@@ -79,6 +81,7 @@ impl Ept {
             pages: Vec::new(),
             retired: Vec::new(),
             spare: Vec::new(),
+            leaves: Vec::new(),
             large,
             tracking: None,
             auditing: false,
@@ -126,6 +129,45 @@ impl Ept {
         Ok(current)
     }
 
+    /// Makes `tables` tables spare, or changes nothing.
+    fn reserve(&mut self, tables: usize) -> Result<(), OutOfMemory> {
+        let missing = tables.saturating_sub(self.spare.len());
+        self.pages.try_reserve(missing).map_err(|_| OutOfMemory)?;
+        self.spare.try_reserve(missing).map_err(|_| OutOfMemory)?;
+        for done in 0..missing {
+            let Some(page) = frame::alloc_page() else {
+                self.pages.truncate(self.pages.len() - done);
+                let keep = self.spare.len() - done;
+                self.spare.drain(keep..).for_each(|page| frame::free(page, SIZE_4K));
+                return Err(OutOfMemory);
+            };
+            self.pages.push(page);
+            self.spare.push(page);
+        }
+        Ok(())
+    }
+
+    /// Remembers where the leaves of all memory are.
+    fn index_leaves(&mut self) -> Result<(), OutOfMemory> {
+        let mut end = 0;
+        self.for_each_leaf_table(|first, _| end = end.max((first >> 9) as usize + 1));
+        let mut leaves = Vec::new();
+        leaves.try_reserve_exact(end).map_err(|_| OutOfMemory)?;
+        leaves.resize(end, 0);
+        self.for_each_leaf_table(|first, table| {
+            leaves[(first >> 9) as usize] = core::ptr::from_ref(table) as u64;
+        });
+        self.leaves = leaves;
+        Ok(())
+    }
+
+    /// The leaf of a page while writes are tracked.
+    #[inline(always)]
+    fn tracked_leaf(&self, gpa: u64) -> Option<&'static AtomicU64> {
+        let leaves = *self.leaves.get((gpa >> 21) as usize)?;
+        (leaves != 0).then(|| &table(leaves)[index(gpa, 1)])
+    }
+
     /// Splits a 2 MiB page into 512 of 4 KiB with the same bits, plus `add`.
     fn split(&mut self, entry: &AtomicU64, add: u64, mark: u64) -> Result<(), OutOfMemory> {
         let small = self.spare.pop().map_or_else(|| self.new_table(), Ok)?;
@@ -168,7 +210,9 @@ impl Ept {
     }
 
     /// Puts back what tracking and audit needed and need no more: permissions, and large pages where neither is on.
-    fn put_back(&mut self) {
+    /// Returns the number of the latter.
+    fn put_back(&mut self) -> u64 {
+        let before = self.retired.len();
         let mut retired = core::mem::take(&mut self.retired);
         let large_bits = self.large | WRITE_BACK | LARGE | ACCESSED | DIRTY;
         let executable = self.large & EXECUTE != 0;
@@ -203,6 +247,7 @@ impl Ept {
             }
         });
         self.retired = retired;
+        (self.retired.len() - before) as u64
     }
 
     /// `code`: without an audit the page would be executable.
@@ -228,19 +273,12 @@ impl Ept {
     /// Takes `bit` from the leaf of every page in `logged`, which is emptied into `harvested`.
     fn harvest_logged(&self, bit: u64, logged: &PageSet, harvested: &PageSet) -> u64 {
         let mut count = 0;
-        let mut cached = (u64::MAX, None);
         logged.drain(|first, bits| {
             harvested.insert_word(first, bits);
             count += u64::from(bits.count_ones());
-            if cached.0 != first >> 9 {
-                let (entry, level) = self.entry(first << 12);
-                let leaves = (level == 1).then(|| {
-                    // the leaf found is one of a table of 512
-                    table(core::ptr::from_ref(entry) as u64)
-                });
-                cached = (first >> 9, leaves);
-            }
-            let Some(leaves) = cached.1 else { return };
+            let Some(leaf) = self.tracked_leaf(first << 12) else { return };
+            // the leaf found is one of a table of 512
+            let leaves = table(core::ptr::from_ref(leaf) as u64);
             let mut left = bits;
             while left != 0 {
                 let at = (first & 511) as usize + left.trailing_zeros() as usize;
@@ -254,23 +292,49 @@ impl Ept {
     /// Takes the dirty flags of all leaves into `harvested`.
     fn harvest_flags(&self, harvested: &PageSet) -> u64 {
         let mut count = 0;
-        self.for_each_leaf_table(|first, leaves| {
-            for (word, chunk) in leaves.chunks_exact(64).enumerate() {
-                let mut bits = 0_u64;
-                for (n, leaf) in chunk.iter().enumerate() {
-                    if leaf.load(Ordering::Relaxed) & DIRTY != 0 {
-                        leaf.fetch_and(!DIRTY, Ordering::AcqRel);
-                        bits |= 1 << n;
-                    }
+        for (first, leaves) in (0..).step_by(512).zip(&self.leaves).filter(|(_, leaves)| **leaves != 0) {
+            for (word, chunk) in table(*leaves).as_chunks::<64>().0.iter().enumerate() {
+                let mut bits = 0;
+                for (shift, eight) in (0..).step_by(8).zip(chunk.as_chunks::<8>().0) {
+                    bits |= take_dirty(eight) << shift;
                 }
                 if bits != 0 {
                     harvested.insert_word(first + word as u64 * 64, bits);
                     count += u64::from(bits.count_ones());
                 }
             }
-        });
+        }
         count
     }
+}
+
+/// Clears the dirty flags of eight leaves; bit `n` of the answer is that of leaf `n`.
+#[inline(always)]
+fn take_dirty([a, b, c, d, e, f, g, h]: &[AtomicU64; 8]) -> u64 {
+    let flag = |leaf: &AtomicU64| leaf.load(Ordering::Relaxed) as u32;
+    // Most memory is not written between two harvests: eight at a look. Single names, not an array: it would go
+    // through memory.
+    let (va, vb, vc, vd) = (flag(a), flag(b), flag(c), flag(d));
+    let (ve, vf, vg, vh) = (flag(e), flag(f), flag(g), flag(h));
+    if (va | vb | vc | vd | ve | vf | vg | vh) & DIRTY as u32 == 0 {
+        return 0;
+    }
+    let mut bits = 0;
+    let mut take = |leaf: &AtomicU64, value: u32, bit: u64| {
+        if value & DIRTY as u32 != 0 {
+            leaf.fetch_and(!DIRTY, Ordering::AcqRel);
+            bits |= bit;
+        }
+    };
+    take(a, va, 1 << 0);
+    take(b, vb, 1 << 1);
+    take(c, vc, 1 << 2);
+    take(d, vd, 1 << 3);
+    take(e, ve, 1 << 4);
+    take(f, vf, 1 << 5);
+    take(g, vg, 1 << 6);
+    take(h, vh, 1 << 7);
+    bits
 }
 
 impl Mmu for Ept {
@@ -300,6 +364,19 @@ impl Mmu for Ept {
         let value = entry.load(Ordering::Acquire);
         let span = SIZE_4K << (9 * (level - 1));
         (value & PRESENT != 0).then(|| Hpa(value & ADDRESS & !(span - 1) | gpa.0 & (span - 1)))
+    }
+
+    fn first_write(&self, gpa: u64, logged: &PageSet) -> bool {
+        if self.tracking != Some(DirtyMethod::WriteProtect) {
+            return false;
+        }
+        let Some(leaf) = self.tracked_leaf(gpa) else { return false };
+        if leaf.load(Ordering::Relaxed) & (PRESENT | DECODED) & !EXECUTE != READ {
+            return false;
+        }
+        leaf.fetch_or(WRITE, Ordering::AcqRel);
+        logged.insert(gpa >> 12);
+        true
     }
 
     fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory> {
@@ -334,15 +411,18 @@ impl Mmu for Ept {
         Ok(Fault::Resolved)
     }
 
-    fn start_tracking(&mut self, method: DirtyMethod) -> Result<(), OutOfMemory> {
+    fn start_tracking(&mut self, method: DirtyMethod) -> Result<u64, OutOfMemory> {
         self.spare.append(&mut self.retired);
-        let mut large = Vec::new();
-        self.for_each_directory(|_, directory| {
-            large.extend(directory.iter().filter(|e| e.load(Ordering::Acquire) & LARGE != 0));
-        });
-        for entry in large {
+        let is_large = |entry: &AtomicU64| entry.load(Ordering::Acquire) & LARGE != 0;
+        let mut large = 0;
+        self.for_each_directory(|_, directory| large += directory.iter().filter(|e| is_large(e)).count());
+        self.reserve(large)?;
+        let mut directories = Vec::new();
+        self.for_each_directory(|_, directory| directories.push(directory));
+        for entry in directories.into_iter().flatten().filter(|e| is_large(e)) {
             self.split(entry, 0, SPLIT_MAY_MERGE)?;
         }
+        self.index_leaves()?;
         let clear = match method {
             DirtyMethod::WriteProtect => WRITE,
             DirtyMethod::AccessDirty | DirtyMethod::Pml => DIRTY,
@@ -353,12 +433,21 @@ impl Mmu for Ept {
             }
         });
         self.tracking = Some(method);
-        Ok(())
+        Ok(large as u64)
     }
 
-    fn stop_tracking(&mut self) {
+    fn stop_tracking(&mut self) -> u64 {
         self.tracking = None;
-        self.put_back();
+        self.leaves = Vec::new();
+        self.put_back()
+    }
+
+    fn free_retired(&mut self) {
+        let mut gone = core::mem::take(&mut self.retired);
+        gone.append(&mut self.spare);
+        gone.sort_unstable();
+        self.pages.retain(|page| gone.binary_search(page).is_err());
+        gone.into_iter().for_each(|page| frame::free(page, SIZE_4K));
     }
 
     fn harvest(&mut self, logged: &PageSet, harvested: &PageSet) -> u64 {
@@ -395,7 +484,7 @@ impl Mmu for Ept {
 
     fn stop_audit(&mut self) {
         self.auditing = false;
-        self.put_back();
+        let _ = self.put_back();
     }
 
     fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {

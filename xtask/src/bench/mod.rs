@@ -28,26 +28,51 @@ pub(crate) struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Take only the figures of one part.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Exits,
+    Dirty,
+    Boot,
+    Migrations,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let image = tools::build()?;
     guest::build_payloads()?;
     let dir = paths::fresh_dir(&paths::build().join("logs/bench"))?;
+    let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut figures = Vec::new();
     for (mitigations, suffix) in [("off", ""), ("auto", "_mitigated")] {
+        if !wanted(Part::Exits) {
+            break;
+        }
         step(&format!("exits, mitigations={mitigations}"));
         figures.extend(exits::measure(&dir, mitigations, suffix)?);
     }
     for (name, method, model) in [("dirty_pml", "pml", NEW), ("dirty_ad", "ad", OLD), ("dirty_wp", "wp", OLD)]
     {
-        step(&format!("dirty tracking by {method}"));
-        figures.push(Figure::new(name, tracking::measure(&dir, method, model)?, model));
+        if wanted(Part::Dirty) {
+            step(&format!("dirty tracking by {method}"));
+            for (dirty, suffix) in [(tracking::QUARTER, ""), (tracking::HUNDREDTH, "_sparse")] {
+                let ticks = tracking::measure(&dir, method, model, dirty)?;
+                figures.push(Figure::new(&format!("{name}{suffix}"), ticks, model));
+            }
+        }
     }
-    step("boot");
-    figures.push(Figure::new("boot_to_ready", boot_to_ready(&dir)?, NEW));
-    step("migrations");
-    figures.extend(wire::measure(&dir)?);
+    if wanted(Part::Boot) {
+        step("boot");
+        figures.push(Figure::new("boot_to_ready", boot_to_ready(&dir)?, NEW));
+    }
+    if wanted(Part::Migrations) {
+        step("migrations");
+        figures.extend(wire::measure(&dir)?);
+    }
     let bytes = std::fs::metadata(&image).with_context(|| image.display().to_string())?.len();
     figures.push(Figure::new("image_bytes", bytes as f64, "-"));
     if args.json {
