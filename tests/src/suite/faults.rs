@@ -47,7 +47,7 @@ enum Weather {
     Late,
     Shuffled,
     Doubled,
-    /// One frame in twelve is lost.
+    /// One frame in fifty is lost.
     Lossy,
     Cut,
 }
@@ -103,11 +103,11 @@ impl Watch {
         match self.weather {
             Weather::Interrupted if begun.elapsed() < Duration::from_millis(700) => Verdict::Drop,
             Weather::Interrupted => Verdict::Pass,
-            Weather::Late => Verdict::Delay(Duration::from_millis(40)),
-            Weather::Shuffled if self.frames.is_multiple_of(3) => Verdict::Delay(Duration::from_millis(8)),
+            Weather::Late => Verdict::Delay(Duration::from_millis(25)),
+            Weather::Shuffled if self.frames.is_multiple_of(16) => Verdict::Delay(Duration::from_millis(3)),
             Weather::Shuffled => Verdict::Pass,
             Weather::Doubled => Verdict::Double,
-            Weather::Lossy if self.frames % 12 == 5 => Verdict::Drop,
+            Weather::Lossy if self.frames % 50 == 5 => Verdict::Drop,
             Weather::Lossy => Verdict::Pass,
             Weather::Cut => Verdict::Drop,
         }
@@ -135,8 +135,8 @@ impl Watch {
 
 /// A guest whose first round leaves some hundred pages, and whose second leaves few.
 fn plan() -> Result<Plan> {
-    let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 2)?;
-    plan.vm.cmdline = "mib=2 pages=8 gap=3000000".into();
+    let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 1)?;
+    plan.vm.cmdline = "mib=1 pages=8 gap=5000000".into();
     plan.migrate_after = "tick 2 ".into();
     plan.patience = PATIENCE;
     Ok(plan)
@@ -268,10 +268,10 @@ fn bad_weather(context: &Context) -> Result<()> {
     let mut frames = 0_u64;
     pair.hub.set_filter(move |_, _| {
         frames += 1;
-        match frames % 40 {
-            7 => Verdict::Drop,
-            3 | 18 | 30 => Verdict::Delay(Duration::from_millis(8)),
-            11 | 25 => Verdict::Double,
+        match frames % 300 {
+            150 => Verdict::Drop,
+            n if n % 50 == 3 => Verdict::Delay(Duration::from_millis(4)),
+            n if n % 20 == 11 => Verdict::Double,
             _ => Verdict::Pass,
         }
     });
@@ -384,8 +384,7 @@ fn source_killed(context: &Context, bench: &mut Bench, when: When) -> Result<()>
 /// Back and forth: nothing is lost, and nothing of it stays on the host that it leaves.
 fn a_hundred_moves(context: &Context) -> Result<()> {
     let mut plan = plan()?;
-    plan.vm.mem_mib = 10;
-    plan.vm.cmdline = "mib=1 pages=8 gap=1000000".into();
+    plan.vm.mem_mib = 4;
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
     pair.wait_guest(&plan, &mut Silent)?;
     let moves = MOVES;
