@@ -316,13 +316,12 @@ fn cancelled(bench: &mut Bench, when: When) -> Result<()> {
     told.recv_timeout(PATIENCE).with_context(|| format!("{when:?} never came"))?;
     bench.pair.hosts[bench.at].console()?.send(b"\x03")?;
     let outcome = bench.pair.follow(bench.at, &bench.plan, &mut Silent)?;
-    bench.pair.hub.clear_filter();
     match outcome {
         Outcome::Failed(why) => {
             ensure!(!given(when) && why.contains("cancelled"), "{why}");
-            bench.only_here()?;
-            bench.check()?;
-            bench.moves()
+            // At once, before anything has settled.
+            bench.pair.migrate(bench.at, &bench.plan, &mut Silent).context("again, at once")?;
+            bench.arrived()
         }
         // Ctrl-C came when it was given away already.
         Outcome::Done(_) => bench.arrived(),
