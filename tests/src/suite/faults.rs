@@ -398,6 +398,7 @@ pub(super) fn there_and_back(
     look: fn(&mut Pair, usize) -> Result<()>,
 ) -> Result<()> {
     let mut free: [[Option<String>; 2]; 2] = Default::default();
+    let heap = [heap_kib(pair, SOURCE)?, heap_kib(pair, TARGET)?];
     for number in 1..=moves {
         let from = (number - 1) % 2;
         let name = || format!("move {number} of {moves}");
@@ -412,6 +413,37 @@ pub(super) fn there_and_back(
             }
         }
     }
+    let mut after = [0.0; 2];
+    if moves.is_multiple_of(2) {
+        for host in [SOURCE, TARGET] {
+            after[host] = heap_settles(pair, host, heap[host])?;
+        }
+    }
     println!("        {moves} moves, free memory of source and target when it is there: {free:?}");
+    println!("        heap of source and target in KiB: {heap:?} before, {after:?} after");
     Ok(())
+}
+
+/// What the host's own heap holds.
+fn heap_kib(pair: &mut Pair, host: usize) -> Result<f64> {
+    let lines = command(pair, host, "mem")?;
+    let part = lines.iter().find_map(|line| line.split_once("heap ")?.1.split_once(" of "));
+    let (number, unit) =
+        part.and_then(|(text, _)| text.split_once(' ')).with_context(|| format!("{lines:?}"))?;
+    let number: f64 = number.parse().with_context(|| format!("heap of {number:?}"))?;
+    Ok(if unit == "MiB" { number * 1024.0 } else { number })
+}
+
+/// Buffers of connections that are over, 127 KiB each, go after a minute of the host's time.
+fn heap_settles(pair: &mut Pair, host: usize, before: f64) -> Result<f64> {
+    const SLACK_KIB: f64 = 48.0;
+    let mut now = 0.0;
+    for _ in 0..240 {
+        now = heap_kib(pair, host)?;
+        if now <= before + SLACK_KIB {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    bail!("host {host}: {now} KiB of heap in use, {before} before")
 }
