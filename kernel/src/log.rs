@@ -10,6 +10,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::arch::serial::Serial;
 use crate::arch::tsc;
+use crate::meter;
 
 /// Bytes of log that are kept.
 const SIZE: usize = 64 << 10;
@@ -74,6 +75,9 @@ impl Sink {
             return false;
         }
         let mut room = serial.room();
+        if room > 0 {
+            meter::found();
+        }
         while room > 0 && self.sent < self.written {
             let byte = slot(self.sent).load(Ordering::Relaxed);
             if byte == b'\n' && !self.line_feed_due {

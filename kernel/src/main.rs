@@ -15,6 +15,7 @@ mod exit;
 mod init;
 mod link;
 mod log;
+mod meter;
 mod migration;
 mod mm;
 mod net;

@@ -13,7 +13,7 @@ use crate::mm::{Hpa, frame, module_bytes};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, link, log as host_log, net, policy, pool};
+use crate::{entropy, link, log as host_log, meter, net, policy, pool};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -123,6 +123,7 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut p
     let poll_only = boot.options.idle == Idle::Poll;
     loop {
         let began = tsc::read();
+        meter::begin(began);
         irq::drain();
         flush::serve();
         let mut busy = net::poll(tsc::micros());
@@ -139,7 +140,9 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut p
         busy |= console.poll(migrations);
         busy |= pending.waits();
         // A guest gets as much of this CPU as the migration took.
-        let worked = tsc::read() - began;
+        let ended = tsc::read();
+        meter::end(ended);
+        let worked = ended - began;
         let turn = scheduler.turn(if migrations.busy() { worked.max(migration_slice) } else { slice });
         if let Turn::Idle(wake) = turn
             && !busy

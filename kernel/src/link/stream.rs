@@ -7,6 +7,7 @@ use core::net::SocketAddrV4;
 use net::{Connection, ConnectionState, NetError, Stack};
 use secure_link::{ByteStream, LinkError, PublicKey, Service, Session};
 
+use crate::arch::tsc;
 use crate::net as network;
 
 /// A connection, borrowed for one poll.
@@ -14,11 +15,13 @@ pub(super) struct Tcp<'a> {
     stack: &'a mut Stack,
     connection: Connection,
     sent: usize,
+    /// Host TSC ticks of handing bytes to TCP.
+    ticks: u64,
 }
 
 impl<'a> Tcp<'a> {
     pub(super) fn new(stack: &'a mut Stack, connection: Connection) -> Self {
-        Self { stack, connection, sent: 0 }
+        Self { stack, connection, sent: 0, ticks: 0 }
     }
 }
 
@@ -28,8 +31,10 @@ impl ByteStream for Tcp<'_> {
     }
 
     fn send(&mut self, data: &[u8]) -> usize {
+        let before = tsc::read();
         let taken = self.stack.send(self.connection, data).unwrap_or(0);
         self.sent += taken;
+        self.ticks += tsc::read() - before;
         taken
     }
 
@@ -80,7 +85,7 @@ impl Link {
     pub(crate) fn poll<R>(&mut self, f: impl FnOnce(&mut Bound<'_, '_>) -> R) -> Result<R, NetError> {
         network::with_stack(|stack| {
             let stream = Tcp::new(stack, self.connection);
-            let mut bound = Bound { session: &mut self.session, stream };
+            let mut bound = Bound { session: &mut self.session, stream, ticks: 0 };
             let result = f(&mut bound);
             bound.session.flush(&mut bound.stream);
             Ok(result)
@@ -115,6 +120,8 @@ impl Link {
 pub(crate) struct Bound<'a, 'b> {
     session: &'a mut Session,
     stream: Tcp<'b>,
+    /// Host TSC ticks of sending, TCP's included.
+    ticks: u64,
 }
 
 impl Bound<'_, '_> {
@@ -125,7 +132,15 @@ impl Bound<'_, '_> {
 
     /// Queues as many bytes as there is room for and says how many.
     pub(crate) fn send(&mut self, data: &[u8]) -> usize {
-        self.session.send(&mut self.stream, data)
+        let before = tsc::read();
+        let taken = self.session.send(&mut self.stream, data);
+        self.ticks += tsc::read() - before;
+        taken
+    }
+
+    /// Host TSC ticks that this poll took to send: to seal, and to hand to TCP.
+    pub(crate) fn ticks(&self) -> (u64, u64) {
+        (self.ticks.saturating_sub(self.stream.ticks), self.stream.ticks)
     }
 
     /// Whether the link stands in both directions.

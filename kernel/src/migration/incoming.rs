@@ -11,6 +11,7 @@ use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord
 use super::{DEVICES, boot_id, state, tuning};
 use crate::arch::tsc;
 use crate::link::Link;
+use crate::meter::{self, Stopped};
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
@@ -24,6 +25,8 @@ pub(super) struct Incoming {
     link: Option<Link>,
     target: Target,
     vm: Arriving,
+    /// The guest stops behind the last round but one.
+    marks: Stopped,
 }
 
 /// The VM that arrives, once it is made.
@@ -38,13 +41,16 @@ impl Incoming {
         let peer = link.peer().to_string();
         let params = TargetParams { boot: boot_id(), tuning: tuning(), hz: tsc::hz() };
         let target = Target::new(params, tsc::read());
-        Self { peer, link: Some(link), target, vm: Arriving::default() }
+        Self { peer, link: Some(link), target, vm: Arriving::default(), marks: Stopped::default() }
     }
 
     /// Works for a bounded time; false once it is over.
     pub(super) fn poll(&mut self) -> bool {
         let Self { target, vm, link: Some(link), .. } = self else { return false };
         let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
+        if !matches!(event, Ok(TargetEvent::Waiting)) {
+            meter::found();
+        }
         let fault = link.fault_text();
         let name = self.target.hello().map_or(self.peer.as_str(), |hello| hello.vm_name.as_str());
         match event {
@@ -57,12 +63,15 @@ impl Incoming {
                 log::info!(target: "migrate", "migrate {name}: accepted, memory comes");
             }
             Ok(TargetEvent::Round { round, pages, dirty }) => {
+                self.marks = Stopped { stop: self.marks.pages, pages: meter::now(), state: 0 };
                 log::info!(target: "migrate", "migrate {name}: round {round}: {pages} pages here, {dirty} dirty next");
             }
             Ok(TargetEvent::Ready) => {
+                self.marks.state = meter::now();
                 log::info!(target: "migrate", "migrate {name}: all here, READY");
             }
             Ok(TargetEvent::Running { downtime_ns }) => {
+                self.marks.log(name);
                 log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
             }
             Ok(TargetEvent::Finished(outcome)) => {

@@ -18,6 +18,7 @@ use super::{Ended, Report, boot_id, shape, state};
 use crate::arch::tsc;
 use crate::entropy;
 use crate::link::{Dial, Link};
+use crate::meter::{self, Stopped};
 use crate::net as network;
 use crate::policy;
 use crate::vm::{State, Vm, registry, sched};
@@ -38,6 +39,8 @@ pub(super) struct Outgoing {
     told: u64,
     /// Host TSC ticks of all polls that encoded or sent something.
     work_ticks: u64,
+    /// Of them those to seal, and those to hand to TCP.
+    link_ticks: (u64, u64),
     /// What [`network::busy_ticks`] was at the start.
     network_ticks: u64,
 }
@@ -59,12 +62,13 @@ struct Leaving {
     to: SocketAddrV4,
     /// This migration asked the vCPUs to stop.
     stopped: bool,
+    marks: Stopped,
 }
 
 impl Outgoing {
     pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, check_only: bool) -> Self {
         let to = dial.to();
-        let vm = Leaving { vm, to, stopped: false };
+        let vm = Leaving { vm, to, stopped: false, marks: Stopped::default() };
         let stage = Stage::Dialling(dial);
         Self {
             to,
@@ -75,6 +79,7 @@ impl Outgoing {
             last: None,
             told: tsc::read(),
             work_ticks: 0,
+            link_ticks: (0, 0),
             network_ticks: network::busy_ticks(),
         }
     }
@@ -154,12 +159,17 @@ impl Outgoing {
                 Poll::Ready(Err(why)) => return Some(self.never(Status::Failed, &why)),
             },
         }
-        let Self { stage: Stage::Moving { link, source }, vm, work_ticks, .. } = self else { return None };
+        let Self { stage: Stage::Moving { link, source }, vm, work_ticks, link_ticks, .. } = self else {
+            return None;
+        };
         let event = link.poll(|bound| {
             let (now, pages) = (tsc::read(), source.totals().pages);
             let event = source.poll(now, bound, vm);
             if bound.sent() != 0 || source.totals().pages != pages {
                 *work_ticks += tsc::read() - now;
+                let (seal, socket) = bound.ticks();
+                *link_ticks = (link_ticks.0 + seal, link_ticks.1 + socket);
+                meter::found();
             }
             event
         });
@@ -221,8 +231,12 @@ impl Outgoing {
                     let data = summary.pages - summary.zero - summary.fill;
                     log::info!(
                         target: "migrate",
-                        "migrate {name}: work: {} ticks in the migration, {network} in the network, {data} data pages",
-                        self.work_ticks
+                        "migrate {name}: work: {} ticks in the migration ({} to seal, {} in the socket), {network} in the \
+                         network, {data} data pages; a turn that finds nothing: {} ticks",
+                        self.work_ticks,
+                        self.link_ticks.0,
+                        self.link_ticks.1,
+                        meter::idle_turn()
                     );
                 }
                 let ended = ended(&name, outcome, fault);
@@ -296,6 +310,8 @@ impl SourceVm for Leaving {
     fn pause(&mut self) -> Poll<()> {
         if !self.stopped {
             self.stopped = true;
+            self.marks.stop = meter::before();
+            meter::found();
             self.vm.ask_pause();
         }
         sched::run_requests_here(&self.vm);
@@ -322,6 +338,8 @@ impl SourceVm for Leaving {
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        self.marks.pages = meter::now();
+        meter::found();
         match self.vm.state() {
             State::Running => state::export(&self.vm),
             other => Err(format!("the VM is {} by now", other.name())),
@@ -329,10 +347,13 @@ impl SourceVm for Leaving {
     }
 
     fn give_up(&mut self) {
+        self.marks.state = meter::now();
+        meter::found();
         self.vm.set_state(State::Given);
     }
 
     fn free(&mut self) {
+        self.marks.log(&self.vm.name);
         registry::remove(&self.vm);
         log::info!(target: "migrate", "vm {}: freed", self.vm.name);
     }

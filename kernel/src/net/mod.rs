@@ -10,7 +10,7 @@ use spin::Mutex;
 
 use crate::arch::pci::Function;
 use crate::arch::tsc;
-use crate::entropy;
+use crate::{entropy, meter};
 use nic::Card;
 
 /// How often the card is asked for its link.
@@ -73,6 +73,7 @@ pub(crate) fn poll(now_us: u64) -> bool {
     let busy = network.host.poll(now_us);
     if busy {
         network.busy_ticks += tsc::read() - before;
+        meter::found();
     }
     if now_us >= network.next_link_check_us {
         network.next_link_check_us = now_us + LINK_CHECK_US;

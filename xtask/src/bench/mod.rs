@@ -1,6 +1,7 @@
 //! `bench`: the project's figures, taken by small guests under Bochs. A tick is one instruction there.
 
 mod exits;
+mod stopped;
 mod tables;
 mod tracking;
 mod wire;
@@ -21,6 +22,9 @@ const NEW: &str = "corei7_skylake_x";
 /// A host without page-modification logging.
 const OLD: &str = "corei7_haswell_4770";
 
+/// From and to where guests are moved.
+const MODELS: &str = "corei7_skylake_x to corei7_haswell_4770";
+
 const PATIENCE: Duration = Duration::from_secs(240);
 
 #[derive(clap::Args)]
@@ -40,6 +44,7 @@ enum Part {
     Dirty,
     Boot,
     Migrations,
+    Stopped,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
@@ -72,6 +77,10 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     if wanted(Part::Migrations) {
         step("migrations");
         figures.extend(wire::measure(&dir)?);
+    }
+    if wanted(Part::Stopped) {
+        step("a guest that is stopped");
+        figures.extend(stopped::measure(&dir)?);
     }
     let bytes = std::fs::metadata(&image).with_context(|| image.display().to_string())?.len();
     figures.push(Figure::new("image_bytes", bytes as f64, "-"));
