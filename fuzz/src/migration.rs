@@ -59,7 +59,7 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
                 // Given away only by COMMIT; freed only when the target runs it; else it runs here.
                 match &outcome {
                     SourceOutcome::Done(_) => assert!(vm.given && vm.freed),
-                    SourceOutcome::Unknown(_) => assert!(vm.given && !vm.freed && vm.paused),
+                    SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => assert!(vm.given && !vm.freed && vm.paused),
                     SourceOutcome::Checked | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
                 }
                 return outcome;
@@ -97,6 +97,8 @@ fn params() -> SourceParams {
         boot: [3; 16],
         vm_name: "demo".into(),
         check_only: false,
+        secret: Some([5; 32]),
+        port: Some(4444),
     };
     let ranges = vec![PageRange { first: 0, pages: PAGES }];
     let shape = Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/1".into()] };

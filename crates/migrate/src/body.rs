@@ -32,6 +32,47 @@ pub struct Hello {
     /// Ends after the verdict: nothing is made, nothing is sent.
     #[n(4)]
     pub check_only: bool,
+    /// Keys what both ends say when they ask each other later. A source of version 1 has none.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub secret: Option<Secret>,
+    /// TCP port on which the source listens for migrations, so that the target can ask it.
+    #[n(7)]
+    pub port: Option<u16>,
+}
+
+/// Bytes in a [`Secret`].
+pub const SECRET_BYTES: usize = 32;
+/// Drawn by the source for one migration.
+pub type Secret = [u8; SECRET_BYTES];
+
+/// FATE: what one end says of a migration, on a connection that is not the migration's own.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Fate {
+    /// As in HELLO.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub migration: Id,
+    /// Of the VM.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub vm_uuid: Id,
+    /// Boot id of who speaks.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub from: Id,
+    /// Boot id of who is spoken to, as it was in the migration.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub to: Id,
+    /// 0 the source speaks, 1 the target.
+    #[n(4)]
+    pub role: u8,
+    /// Number of the [`crate::handover::Word`].
+    #[n(5)]
+    pub word: u8,
+    /// Nanoseconds since the state was exported, where the word is COMMIT.
+    #[n(6)]
+    pub exported_ns: u64,
+    /// [`crate::handover::Deal`] says over what.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub mac: [u8; 32],
 }
 
 /// HELLO_ACK.

@@ -11,7 +11,7 @@ use vm_types::StateRecord;
 
 use crate::body::{self, Abort, Commit, Hello, HelloAck, Holding, Id, Running, Shape, Verdict, printable};
 use crate::convergence::{Convergence, Stall};
-use crate::handover::{SourceAction, SourceInput, SourceOwner};
+use crate::handover::{Deal, Role, SourceAction, SourceInput, SourceOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
@@ -21,7 +21,7 @@ use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary, Totals};
 use crate::tuning::{Clock, Tuning};
 use crate::vm::SourceVm;
-use crate::wire::{RecordType, WireError};
+use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType, WireError};
 
 pub use progress::{Progress, Status};
 
@@ -52,6 +52,8 @@ pub enum SourceOutcome {
     Checked,
     /// The VM runs here.
     Failed(Reason),
+    /// The VM is paused here, and given away; the target can be asked what became of it: [`crate::handover`].
+    Asking(Reason),
     /// The VM is paused here; the target may run it.
     Unknown(Reason),
 }
@@ -126,6 +128,8 @@ pub struct Source {
     owner: SourceOwner,
     inbox: Inbox,
     outbox: Outbox,
+    /// That both ends speak.
+    version: u16,
     encoder: Encoder,
     /// Where the walk of this round goes on.
     next: u64,
@@ -169,6 +173,7 @@ impl Source {
             owner: SourceOwner::Owns,
             inbox: Inbox::new(now),
             outbox: Outbox::new(now),
+            version: OLDEST_VERSION,
             encoder: Encoder::new(),
             next: 0,
             round: RoundStats::default(),
@@ -238,6 +243,27 @@ impl Source {
     #[must_use]
     pub fn target_boot(&self) -> Option<Id> {
         self.target_boot
+    }
+
+    /// What is needed to ask the target later; `None` where it speaks version 1, or has not answered yet.
+    #[must_use]
+    pub fn deal(&self) -> Option<Deal> {
+        let hello = &self.params.hello;
+        let secret = hello.secret.filter(|_| self.version >= FATE_VERSION)?;
+        Some(Deal {
+            role: Role::Source,
+            migration: hello.migration,
+            vm_uuid: hello.vm_uuid,
+            here: hello.boot,
+            there: self.target_boot?,
+            secret,
+        })
+    }
+
+    /// When the state was exported, in ticks.
+    #[must_use]
+    pub fn exported_at(&self) -> u64 {
+        self.exported_at
     }
 
     /// Does a bounded amount of work. `now` in ticks, never going back.
@@ -320,9 +346,7 @@ impl Source {
             match self.inbox.next(link, now)? {
                 None => return Ok(true),
                 Some(Item::Skipped) => {}
-                Some(Item::Stream(header)) => {
-                    header.agree()?;
-                }
+                Some(Item::Stream(header)) => self.version = header.agree()?,
                 Some(Item::Record(kind, _)) => {
                     self.record(kind, now, vm)?;
                     self.inbox.release();
@@ -489,7 +513,7 @@ impl Source {
         let input = match reason {
             Reason::Peer(_) | Reason::Refused(_) => SourceInput::Aborted,
             Reason::LinkLost | Reason::Wire(_) | Reason::Differs { .. } | Reason::OtherMigration(_) => {
-                SourceInput::Lost
+                if self.deal().is_some() { SourceInput::Lost } else { SourceInput::Cut }
             }
             _ => SourceInput::Stop,
         };
@@ -541,6 +565,11 @@ impl Source {
                 }
                 self.tell(&reason);
                 self.close(SourceOutcome::Failed(reason), now);
+            }
+            SourceAction::Ask => {
+                vm.stop_tracking();
+                vm.mark_unknown();
+                self.close(SourceOutcome::Asking(reason), now);
             }
             SourceAction::MarkUnknown => {
                 vm.stop_tracking();
@@ -602,7 +631,7 @@ impl core::fmt::Display for SourceOutcome {
             Self::Done(summary) => write!(f, "{summary}"),
             Self::Checked => f.write_str("fits"),
             Self::Failed(reason) => write!(f, "failed: {reason} (running here)"),
-            Self::Unknown(reason) => write!(f, "unknown: paused here ({reason})"),
+            Self::Asking(reason) | Self::Unknown(reason) => write!(f, "unknown: paused here ({reason})"),
         }
     }
 }

@@ -9,8 +9,8 @@ use core::task::Poll;
 
 use vm_types::StateRecord;
 
-use crate::body::{self, Abort, Commit, Hello, HelloAck, Id, Running, Shape, Verdict, printable};
-use crate::handover::{TargetAction, TargetInput, TargetOwner};
+use crate::body::{self, Abort, Commit, Fate, Hello, HelloAck, Id, Running, Shape, Verdict, printable};
+use crate::handover::{Deal, Role, TargetAction, TargetInput, TargetOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
@@ -20,7 +20,7 @@ use crate::reason::Reason;
 use crate::stats::Totals;
 use crate::tuning::{Clock, Tuning};
 use crate::vm::{Offer, TargetVm};
-use crate::wire::{RecordType, WireError};
+use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType, WireError};
 
 /// What a target needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -42,6 +42,10 @@ pub enum TargetOutcome {
     Checked,
     /// The VM does not fit, and why.
     Refused(String),
+    /// The VM is here, whole and paused, and its source is lost: it can be asked ([`crate::handover`]).
+    Held(Reason),
+    /// There was no migration, but a question about one.
+    Answered,
     /// Nothing is left here.
     Failed(Reason),
 }
@@ -73,6 +77,8 @@ pub enum TargetEvent {
         /// From the guest's stop to COMMIT and half a round trip.
         downtime_ns: u64,
     },
+    /// The peer does not migrate, but asks about a migration: [`Target::answer`] is due.
+    Asked(Fate),
     /// It is over; given once. The link can be closed.
     Finished(TargetOutcome),
 }
@@ -86,6 +92,7 @@ enum Phase {
     Create,
     Fill,
     Ready,
+    Inquiry,
     Closing,
     Finished,
 }
@@ -109,6 +116,8 @@ pub struct Target {
     owner: TargetOwner,
     inbox: Inbox,
     outbox: Outbox,
+    /// That both ends speak.
+    version: u16,
     hello: Option<Hello>,
     policy: Vec<u8>,
     companion: Vec<u8>,
@@ -138,6 +147,7 @@ impl Target {
             owner: TargetOwner::Filling,
             inbox: Inbox::new(now),
             outbox: Outbox::new(now),
+            version: OLDEST_VERSION,
             hello: None,
             policy: Vec::new(),
             companion: Vec::new(),
@@ -181,6 +191,7 @@ impl Target {
             Phase::Create => "making the VM",
             Phase::Fill => "receiving",
             Phase::Ready => "ready",
+            Phase::Inquiry => "answering",
             Phase::Closing | Phase::Finished => "ending",
         }
     }
@@ -215,9 +226,29 @@ impl Target {
         event
     }
 
-    /// Ends the migration and destroys what came. `false` once COMMIT is read or all is over: nothing happens then.
+    /// What is needed to ask the source later; `None` where it speaks version 1.
+    #[must_use]
+    pub fn deal(&self) -> Option<Deal> {
+        let hello = self.hello.as_ref().filter(|_| self.version >= FATE_VERSION)?;
+        Some(Deal {
+            role: Role::Target,
+            migration: hello.migration,
+            vm_uuid: hello.vm_uuid,
+            here: self.params.boot,
+            there: hello.boot,
+            secret: hello.secret?,
+        })
+    }
+
+    /// Answers [`TargetEvent::Asked`].
+    pub fn answer(&mut self, fate: &Fate) {
+        self.outbox.put(RecordType::Fate, fate);
+    }
+
+    /// Ends the migration and destroys what came. `false` once READY is queued or all is over: nothing happens then, for
+    /// the source may have given the VM up.
     pub fn cancel(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) -> bool {
-        if self.is_closing() {
+        if self.is_closing() || self.owner == TargetOwner::Ready {
             return false;
         }
         self.end(Reason::Cancelled(why.into()), now, vm);
@@ -265,7 +296,7 @@ impl Target {
                 Some(Item::Stream(header)) => {
                     self.outbox.put_stream_header();
                     self.phase = Phase::Hello;
-                    header.agree()?;
+                    self.version = header.agree()?;
                 }
                 Some(Item::Record(kind, seal)) => {
                     event = TargetEvent::Working;
@@ -308,6 +339,11 @@ impl Target {
                 self.hello = Some(hello);
                 self.phase = Phase::Policy;
                 return Ok(Some(TargetEvent::Greeted));
+            }
+            (RecordType::Fate, Phase::Hello | Phase::Inquiry) => {
+                let fate = body::decode(kind, body)?;
+                self.phase = Phase::Inquiry;
+                return Ok(Some(TargetEvent::Asked(fate)));
             }
             (RecordType::Policy, Phase::Policy) => {
                 self.policy = body.to_vec();
@@ -450,8 +486,12 @@ impl Target {
 
     /// The migration cannot go on.
     fn end(&mut self, reason: Reason, now: u64, vm: &mut impl TargetVm) {
+        if self.phase == Phase::Inquiry {
+            return self.close(TargetOutcome::Answered, now);
+        }
         let input = match reason {
             Reason::Peer(_) => TargetInput::Aborted,
+            _ if self.deal().is_none() => TargetInput::Cut,
             Reason::LinkLost | Reason::Wire(_) | Reason::Differs { .. } | Reason::OtherMigration(_) => {
                 TargetInput::Lost
             }
@@ -472,6 +512,7 @@ impl Target {
                 }
                 self.phase = Phase::Ready;
             }
+            TargetAction::Hold => self.close(TargetOutcome::Held(reason), now),
             TargetAction::Destroy => {
                 if core::mem::take(&mut self.made) {
                     vm.destroy();
@@ -511,6 +552,7 @@ fn unexpected_in(phase: Phase) -> &'static str {
         Phase::Create => "before the verdict",
         Phase::Fill => "out of order in memory and state",
         Phase::Ready => "where COMMIT was due",
+        Phase::Inquiry => "where FATE was due",
         Phase::Closing | Phase::Finished => "after the end",
     }
 }

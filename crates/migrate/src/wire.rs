@@ -10,9 +10,11 @@ use crate::limits;
 /// First bytes of a stream, in both directions.
 pub const MAGIC: [u8; 8] = *b"FLEXMIG\x1a";
 /// The version this crate writes and the newest it reads.
-pub const VERSION: u16 = 1;
-/// The oldest version it reads: N and N-1, so 1 while there is only one.
+pub const VERSION: u16 = 2;
+/// The oldest version it reads: N-1.
 pub const OLDEST_VERSION: u16 = 1;
+/// The first version whose ends can ask each other what became of a migration.
+pub const FATE_VERSION: u16 = 2;
 /// Bytes in the stream header.
 pub const STREAM_HEADER: usize = 16;
 /// Bytes in a record header.
@@ -73,7 +75,7 @@ impl StreamHeader {
 
 macro_rules! record_types {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal, $cap:expr;)*) => {
-        /// The record types of version 1.
+        /// The record types of this version.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u16)]
         pub enum RecordType { $($(#[$doc])* $name = $value,)* }
@@ -130,6 +132,8 @@ record_types! {
     Running = 0x000c, "RUNNING", limits::MAX_CONTROL_BODY;
     /// Either: it is over, and why; a target sends it after its copy is destroyed.
     Abort = 0x000d, "ABORT", limits::MAX_CONTROL_BODY;
+    /// Either, on a connection of its own: what became of a migration; from version 2 on.
+    Fate = 0x000e, "FATE", limits::MAX_CONTROL_BODY;
     /// Either: a sign of life.
     Ping = 0x8001, "PING", 0;
     /// Source: what the VM takes along for the operator's eyes, bytes of the `cpu-policy` crate. It decides nothing.
@@ -354,7 +358,7 @@ mod tests {
         assert_eq!(StreamHeader { version: 9, oldest: 1 }.agree(), Ok(VERSION));
         assert_eq!(
             StreamHeader { version: 9, oldest: 8 }.agree().map_err(|e| e.to_string()),
-            Err("peer speaks versions 8 to 9, this host 1 to 1".into())
+            Err("peer speaks versions 8 to 9, this host 1 to 2".into())
         );
         assert!(StreamHeader { version: 0, oldest: 0 }.agree().is_err());
         assert!(StreamHeader { version: 1, oldest: 2 }.agree().is_err());

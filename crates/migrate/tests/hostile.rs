@@ -26,7 +26,9 @@ fn into_target(pieces: &[Vec<u8>]) -> FedTarget {
     let ready = fed.events.contains(&TargetEvent::Ready);
     assert_eq!(fed.vm.runs, committed);
     assert!(!committed || (ready && fed.vm.log.contains(&"import")));
-    assert_eq!(fed.vm.made, committed, "{outcome:?}: a copy is left behind");
+    // A source of version 2 that is lost after READY may have given the VM up.
+    let held = matches!(outcome, migrate::TargetOutcome::Held(_));
+    assert_eq!(fed.vm.made, committed || held, "{outcome:?}: a copy is left behind");
     fed
 }
 
@@ -47,7 +49,7 @@ fn into_source(pieces: &[Vec<u8>]) -> (SourceOutcome, Leaving) {
             SourceEvent::Finished(outcome) => {
                 match outcome {
                     SourceOutcome::Done(_) => assert!(vm.freed && vm.given),
-                    SourceOutcome::Unknown(_) => assert!(vm.unknown && vm.given && !vm.freed),
+                    SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => assert!(vm.unknown && vm.given && !vm.freed),
                     SourceOutcome::Failed(_) => assert!(vm.runs() && !vm.tracking),
                     SourceOutcome::Checked => panic!("not asked for"),
                 }

@@ -51,7 +51,7 @@ impl Status {
             SourceOutcome::Done(_) | SourceOutcome::Checked => Self::Completed,
             SourceOutcome::Failed(Reason::Cancelled(_)) => Self::Cancelled,
             SourceOutcome::Failed(_) => Self::Failed,
-            SourceOutcome::Unknown(_) => Self::Unknown,
+            SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => Self::Unknown,
         }
     }
 }

@@ -6,6 +6,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::task::Poll;
 
+use migrate::body::Fate;
+use migrate::handover::{
+    Answer, Deal, Question, SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput, TargetOwner,
+};
 use migrate::{
     Hello, Link, Offer, PAGE_BYTES, PageRange, Reason, Shape, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
@@ -173,7 +177,9 @@ impl SourceVm for Leaving {
     }
 
     fn resume(&mut self) {
-        assert!(!self.given, "resumed after COMMIT");
+        // After COMMIT only where the target has destroyed its copy: `never_two` watches.
+        self.given = false;
+        self.unknown = false;
         self.paused = false;
         self.log.push("resume");
     }
@@ -202,7 +208,7 @@ impl SourceVm for Leaving {
     }
 
     fn free(&mut self) {
-        assert!(self.given && !self.unknown);
+        assert!(self.given);
         self.freed = true;
         self.log.push("free");
     }
@@ -442,6 +448,8 @@ pub fn source_params(vm: &Leaving) -> SourceParams {
             boot: [3; 16],
             vm_name: "demo".into(),
             check_only: false,
+            secret: Some([5; 32]),
+            port: Some(4444),
         },
         policy: b"policy of demo".to_vec(),
         companion: Vec::new(),
@@ -693,8 +701,93 @@ impl FedTarget {
     /// Why it failed, as text.
     pub fn failure(&self) -> String {
         match &self.outcome {
-            Some(TargetOutcome::Failed(reason)) => reason.to_string(),
+            Some(TargetOutcome::Failed(reason) | TargetOutcome::Held(reason)) => reason.to_string(),
             other => panic!("{other:?}, events {:?}", self.events),
         }
+    }
+}
+
+/// The ends of a migration whose connection is lost, as a host keeps them.
+pub struct Settling<'a> {
+    pub world: &'a mut World,
+    pub source: SourceOwner,
+    pub target: TargetOwner,
+    deals: [Option<Deal>; 2],
+}
+
+impl<'a> Settling<'a> {
+    pub fn new(world: &'a mut World) -> Self {
+        let (source, target) = (world.source.owner(), world.target.owner());
+        let deals = [world.source.deal(), world.target.deal()];
+        Self { world, source, target, deals }
+    }
+
+    fn say(&self, end: usize) -> Fate {
+        let word = if end == 0 { self.source.word() } else { self.target.word() };
+        self.deals[end].as_ref().expect("version 2").say(word, 1000)
+    }
+
+    /// What `end` does when the other end says this.
+    fn hear(&mut self, end: usize, fate: &Fate) {
+        let word = self.deals[end].as_ref().expect("version 2").hear(fate).expect("of this migration");
+        if end == 0 {
+            let Some(input) = SourceInput::from_peer(word) else { return };
+            let (owner, action) = self.source.step(input);
+            self.source = owner;
+            match action {
+                SourceAction::Free => self.world.leaving.free(),
+                SourceAction::Resume => self.world.leaving.resume(),
+                SourceAction::MarkUnknown => self.world.leaving.mark_unknown(),
+                SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask => {}
+            }
+        } else {
+            let Some(input) = TargetInput::from_peer(word) else { return };
+            let (owner, action) = self.target.step(input);
+            self.target = owner;
+            match action {
+                TargetAction::Run => self.world.coming.run(fate.exported_ns),
+                TargetAction::Destroy => self.world.coming.destroy(),
+                TargetAction::Nothing | TargetAction::SendReady | TargetAction::Hold => {}
+            }
+        }
+        self.world.never_two();
+    }
+
+    /// `end` connects to the other and asks.
+    pub fn ask(&mut self, end: usize) {
+        let cable = Rc::new(RefCell::new(Cable::new()));
+        let mut question = Question::new(&self.say(end), tuning(), HZ, 0);
+        let mut host = Target::new(target_params(), 0);
+        let mut nothing = Coming::default();
+        for turn in 1..1000 {
+            let now = turn * 1000;
+            match question.poll(now, &mut End(cable.clone(), 0)) {
+                Answer::Waiting => {}
+                Answer::Heard(fate) => {
+                    let before = self.target;
+                    self.hear(end, &fate);
+                    if end == 1 && self.target != before {
+                        question.add(&self.say(1));
+                    } else {
+                        question.end();
+                    }
+                }
+                Answer::Over => cable.borrow_mut().open = [false; 2],
+                Answer::Failed(reason) => panic!("{reason}"),
+            }
+            match host.poll(now, &mut End(cable.clone(), 1), &mut nothing) {
+                TargetEvent::Asked(fate) => {
+                    self.hear(1 - end, &fate);
+                    host.answer(&self.say(1 - end));
+                }
+                TargetEvent::Finished(outcome) => {
+                    assert_eq!(outcome, TargetOutcome::Answered);
+                    return;
+                }
+                TargetEvent::Waiting | TargetEvent::Working => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("the question does not end");
     }
 }

@@ -138,6 +138,8 @@ impl Machine {
             boot: Self::id(self.boot),
             vm_name: "demo".into(),
             check_only: false,
+            secret: None,
+            port: None,
         };
         let shape = migrate::Shape {
             vcpus: 1,
