@@ -65,6 +65,17 @@ pub(crate) fn generator() -> Result<Generator, NotEnough> {
     pool.generator()
 }
 
+/// A secret of one migration. Where there is no randomness for keys there is no keyed link either, and whoever reads the
+/// link reads the secret.
+pub(crate) fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    match generator() {
+        Ok(mut generator) => generator.fill(&mut secret),
+        Err(_) => secret.as_chunks_mut::<8>().0.iter_mut().for_each(|word| *word = next().to_le_bytes()),
+    }
+    secret
+}
+
 /// An RFC 9562 version 4 identifier.
 pub(crate) fn uuid() -> [u8; 16] {
     let mut uuid = [0; 16];

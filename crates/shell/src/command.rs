@@ -24,12 +24,7 @@ pub enum Command<'a> {
     /// Stop a VM's vCPUs at an instruction boundary.
     VmPause(&'a str),
     /// Let a paused VM go on.
-    VmResume {
-        /// The VM.
-        vm: &'a str,
-        /// Wanted where it may run on another host.
-        force: bool,
-    },
+    VmResume(&'a str),
     /// Stop a VM at once and free what it holds.
     VmDestroy {
         /// The VM.

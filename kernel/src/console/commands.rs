@@ -47,7 +47,7 @@ impl Console {
             Command::VmList => list(),
             Command::VmShow(name) => show(find(name)?.as_ref()),
             Command::VmStart(name) => find(name)?.resume().map_err(state_error)?,
-            Command::VmResume { vm, force } => resume(find(vm)?.as_ref(), force)?,
+            Command::VmResume(vm) => resume(find(vm)?.as_ref())?,
             Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
             Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
             Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations)?,
@@ -92,22 +92,26 @@ const fn convert(level: shell::LogLevel) -> cmdline::LogLevel {
     }
 }
 
-/// A VM that a migration left behind as unknown may run on the other host: only the operator can know.
-fn resume(vm: &Vm, force: bool) -> Result<(), Failure> {
+fn resume(vm: &Vm) -> Result<(), Failure> {
     if vm.state() == State::Unknown {
-        if !force {
-            let text =
-                format!("vm {} may run on the migration's target: look there, then say --force", vm.name);
-            return Err(Failure::new(Code::Force, text));
-        }
-        log::warn!(target: "vm", "vm {}: resumed by force: it must not run on another host", vm.name);
-        vm.let_run();
-        return Ok(());
+        return Err(in_doubt(vm));
     }
     vm.resume().map_err(state_error)
 }
 
+/// A VM that a migration left behind as unknown may run on the other host.
+fn in_doubt(vm: &Vm) -> Failure {
+    let name = &vm.name;
+    let text = format!(
+        "vm {name} is unknown: say `migrate resolve {name} run-here` or `migrate resolve {name} discard`"
+    );
+    Failure::new(Code::State, text)
+}
+
 fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
+    if vm.state() == State::Unknown {
+        return Err(in_doubt(vm));
+    }
     if migrations.uses(vm) {
         return Err(Failure::new(Code::Busy, format!("vm {} is in a migration", vm.name)));
     }

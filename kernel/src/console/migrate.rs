@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt::Write;
 use migrate::{Goal, Mebibytes, Tuning};
-use shell::{Code, Failure, MigrateCommand, MigrateOptions, Output};
+use shell::{Failure, MigrateCommand, MigrateOptions, Output};
 
 use super::commands::{Done, find};
 use super::{Job, Out};
@@ -32,7 +32,12 @@ pub(super) fn execute(command: MigrateCommand<'_>, migrations: &mut Migrations) 
             migrations.cancel(Some(vm))?;
             Ok(Done::Now)
         }
-        MigrateCommand::Resolve { .. } => Err(Failure::new(Code::Unsupported, "not yet")),
+        MigrateCommand::Resolve { vm, verdict, receipt, force } => {
+            if let Some(receipt) = migrations.resolve(vm, verdict, receipt, force)? {
+                let _ = writeln!(Out, "receipt={receipt}");
+            }
+            Ok(Done::Now)
+        }
     }
 }
 

@@ -128,6 +128,12 @@ pub(crate) fn take(service: Service) -> Option<Link> {
     LINKS.lock().incoming.take(service)
 }
 
+/// Where this host listens, if it does.
+pub(crate) fn port() -> Option<u16> {
+    let links = LINKS.lock();
+    links.listener.and(links.port)
+}
+
 /// Begins to connect to another host.
 ///
 /// # Errors

@@ -3,11 +3,14 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::net::SocketAddrV4;
 use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
+use migrate::handover::Word;
 use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
 
+use super::handover::{Doubt, Handovers};
 use super::{DEVICES, boot_id, state, tuning};
 use crate::arch::tsc;
 use crate::link::Link;
@@ -45,19 +48,22 @@ impl Incoming {
     }
 
     /// Works for a bounded time; false once it is over.
-    pub(super) fn poll(&mut self) -> bool {
-        let Self { target, vm, link: Some(link), .. } = self else { return false };
+    pub(super) fn poll(&mut self, handovers: &mut Handovers) -> bool {
+        let Self { peer, target, vm, link: Some(link) } = self else { return false };
         let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
         if !matches!(event, Ok(TargetEvent::Waiting)) {
             meter::found();
         }
+        if let Ok(TargetEvent::Asked(fate)) = &event {
+            target.answer(&handovers.answer(fate));
+        }
         let fault = link.fault_text();
-        let name = self.target.hello().map_or(self.peer.as_str(), |hello| hello.vm_name.as_str());
+        let name = target.hello().map_or(peer.as_str(), |hello| hello.vm_name.as_str());
         match event {
             Err(_) => return false,
-            Ok(TargetEvent::Waiting | TargetEvent::Working) => {}
+            Ok(TargetEvent::Waiting | TargetEvent::Working | TargetEvent::Asked(_)) => {}
             Ok(TargetEvent::Greeted) => {
-                log::info!(target: "migrate", "migrate {name}: offered by {}", self.peer);
+                log::info!(target: "migrate", "migrate {name}: offered by {peer}");
             }
             Ok(TargetEvent::Accepted) => {
                 log::info!(target: "migrate", "migrate {name}: accepted, memory comes");
@@ -75,8 +81,21 @@ impl Incoming {
                 log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
             }
             Ok(TargetEvent::Finished(outcome)) => {
+                let deal = target.deal();
+                let word = target.owner().word();
                 match outcome {
                     TargetOutcome::Runs => {}
+                    TargetOutcome::Answered => {
+                        log::debug!(target: "migrate", "{peer}: asked, answered");
+                    }
+                    TargetOutcome::Held(ref reason) => {
+                        log::error!(target: "migrate", "migrate {name}: {reason}{fault}");
+                        let port = target.hello().and_then(|hello| hello.port);
+                        let from = port.map(|port| SocketAddrV4::new(*link.peer().ip(), port));
+                        if let Some(held) = vm.vm.take() {
+                            handovers.open(Doubt::held(held, deal.clone(), from, vm.tsc));
+                        }
+                    }
                     TargetOutcome::Checked => {
                         log::info!(target: "migrate", "migrate {name}: checked, it fits");
                     }
@@ -86,6 +105,9 @@ impl Incoming {
                     TargetOutcome::Failed(reason) => {
                         log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault}");
                     }
+                }
+                if let Some(deal) = deal.filter(|_| matches!(word, Word::Runs | Word::Destroyed)) {
+                    handovers.remember(deal, word);
                 }
                 if let Some(link) = self.link.take() {
                     link.close();

@@ -1,6 +1,7 @@
 //! Live migration: the protocol's state machines (`crates/migrate`) bound to VMs, the TCP stack and the log.
 
 mod evacuation;
+mod handover;
 mod incoming;
 mod link;
 mod outgoing;
@@ -11,13 +12,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
 use migrate::{Progress, Tuning};
-use shell::{Code, Failure};
+use shell::{Code, Failure, Verdict};
 use spin::Once;
 
 use crate::link::{self as links, Service};
 use crate::vm::{State, registry};
 use crate::{entropy, vm::Vm};
 use evacuation::Evacuation;
+use handover::Handovers;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
@@ -39,6 +41,7 @@ pub(crate) struct Migrations {
     /// How the last one stood when it ended.
     last: Option<Report>,
     incoming: alloc::vec::Vec<Incoming>,
+    handovers: Handovers,
 }
 
 /// How a migration that the console asked for ended.
@@ -136,6 +139,20 @@ impl Migrations {
         Ok(())
     }
 
+    /// The operator decides about a VM that may run on the other host. The answer is the receipt of a copy discarded.
+    ///
+    /// # Errors
+    /// The VM is not in doubt; the receipt is wrong; neither receipt nor force.
+    pub(crate) fn resolve(
+        &mut self,
+        name: &str,
+        verdict: Verdict,
+        receipt: Option<&str>,
+        force: bool,
+    ) -> Result<Option<String>, Failure> {
+        self.handovers.resolve(name, verdict, receipt, force)
+    }
+
     /// The migration under way, or the last one.
     pub(crate) fn report(&self) -> Option<Report> {
         self.outgoing.as_ref().map(Outgoing::report).or_else(|| self.last.clone())
@@ -144,9 +161,10 @@ impl Migrations {
     /// Lets every migration work for a bounded time. The answer is how what the console asked for ended, once.
     pub(crate) fn poll(&mut self) -> Option<Ended> {
         self.accept();
-        self.incoming.retain_mut(Incoming::poll);
+        self.incoming.retain_mut(|incoming| incoming.poll(&mut self.handovers));
+        self.handovers.poll();
         if let Some(outgoing) = &mut self.outgoing {
-            let ended = outgoing.poll()?;
+            let ended = outgoing.poll(&mut self.handovers)?;
             if !outgoing.check_only() {
                 self.last = Some(outgoing.report());
             }
@@ -174,11 +192,15 @@ impl Migrations {
     pub(crate) fn uses(&self, vm: &Arc<Vm>) -> bool {
         self.outgoing.as_ref().is_some_and(|o| core::ptr::eq(o.vm(), &raw const **vm))
             || self.incoming.iter().any(|i| i.uses(vm))
+            || self.handovers.uses(vm)
     }
 
     /// True while one is under way: the management loop then shares the CPU with the guest.
     pub(crate) fn busy(&self) -> bool {
-        self.outgoing.is_some() || self.evacuation.is_some() || !self.incoming.is_empty()
+        self.outgoing.is_some()
+            || self.evacuation.is_some()
+            || !self.incoming.is_empty()
+            || self.handovers.busy()
     }
 
     fn accept(&mut self) {

@@ -14,10 +14,11 @@ use migrate::{
 };
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
+use super::handover::{Doubt, Handovers};
 use super::{Ended, Report, boot_id, shape, state};
 use crate::arch::tsc;
 use crate::entropy;
-use crate::link::{Dial, Link};
+use crate::link::{self as links, Dial, Link};
 use crate::meter::{self, Stopped};
 use crate::net as network;
 use crate::policy;
@@ -93,6 +94,8 @@ impl Outgoing {
             boot: boot_id(),
             vm_name: vm.name.clone(),
             check_only: self.check_only,
+            secret: Some(entropy::secret()),
+            port: links::port(),
         };
         let params = SourceParams {
             hello,
@@ -147,7 +150,7 @@ impl Outgoing {
     }
 
     /// Works for a bounded time; the answer is given once, when it is over.
-    pub(super) fn poll(&mut self) -> Option<Ended> {
+    pub(super) fn poll(&mut self, handovers: &mut Handovers) -> Option<Ended> {
         match &mut self.stage {
             Stage::Moving { .. } => {}
             Stage::Over => return Some(self.never(Status::Cancelled, "cancelled: by the operator")),
@@ -177,7 +180,7 @@ impl Outgoing {
         if let Some(warning) = source.take_warning() {
             log::warn!(target: "migrate", "migrate {}: peer: {warning}", self.vm.vm.name);
         }
-        self.tell(event.ok()?, &fault)
+        self.tell(event.ok()?, &fault, handovers)
     }
 
     /// It ended before it began.
@@ -191,7 +194,7 @@ impl Outgoing {
     }
 
     /// Logs what happened; how it ended, if it did.
-    fn tell(&mut self, event: SourceEvent, fault: &str) -> Option<Ended> {
+    fn tell(&mut self, event: SourceEvent, fault: &str, handovers: &mut Handovers) -> Option<Ended> {
         let name = self.vm.vm.name.clone();
         match event {
             SourceEvent::Waiting | SourceEvent::Working => {
@@ -223,8 +226,9 @@ impl Outgoing {
             SourceEvent::Finished(outcome) => {
                 let mut report = self.report();
                 report.progress.status = Status::of(&outcome);
-                if let Stage::Moving { link, .. } = core::mem::replace(&mut self.stage, Stage::Over) {
+                if let Stage::Moving { link, source } = core::mem::replace(&mut self.stage, Stage::Over) {
                     link.close();
+                    self.close_deal(&source, &outcome, handovers);
                 }
                 if let SourceOutcome::Done(summary) = &outcome {
                     let network = network::busy_ticks() - self.network_ticks;
@@ -251,6 +255,25 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// What the target may ask about later.
+    fn close_deal(&self, source: &Source, outcome: &SourceOutcome, handovers: &mut Handovers) {
+        let deal = source.deal();
+        match outcome {
+            SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => {
+                let vm = Arc::clone(&self.vm.vm);
+                handovers.open(Doubt::left(vm, deal, self.to, source.exported_at()));
+            }
+            SourceOutcome::Checked => {}
+            SourceOutcome::Done(_) | SourceOutcome::Failed(_) => {
+                if let Some(deal) = deal {
+                    handovers.remember(deal, source.owner().word());
+                }
+            }
+        }
+    }
+}
+
 /// `fault` says what became of the link.
 fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
     match outcome {
@@ -270,11 +293,9 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
                 other => Ended::Failed(format!("{other}{fault} (running here)")),
             }
         }
-        SourceOutcome::Unknown(reason) => {
+        SourceOutcome::Asking(reason) | SourceOutcome::Unknown(reason) => {
             log::error!(target: "migrate", "migrate {name}: unknown: {reason}{fault} (paused here)");
-            Ended::Failed(format!(
-                "{reason}; vm {name} is paused here, and may run on the target: look there before `vm destroy` here"
-            ))
+            Ended::Failed(format!("{reason}{fault}: unknown: paused here; the log says how to resolve it"))
         }
     }
 }
@@ -322,10 +343,15 @@ impl SourceVm for Leaving {
         if !core::mem::take(&mut self.stopped) {
             return;
         }
-        // It may have ended by itself in the same moment: then there is nothing to resume.
-        if self.vm.state() == State::Running {
-            self.vm.stop_vcpus();
-            self.vm.let_run();
+        match self.vm.state() {
+            State::Running => {
+                self.vm.stop_vcpus();
+                self.vm.let_run();
+            }
+            // The target has destroyed its copy.
+            State::Given | State::Unknown => self.vm.let_run(),
+            // It may have ended by itself in the same moment: then there is nothing to resume.
+            _ => {}
         }
     }
 

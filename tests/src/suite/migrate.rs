@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("not_listening", LIMIT, not_listening);
     add("cut_in_memory", LIMIT, |context| cut(context, record::MEMORY, SOURCE, Expected::Here));
     add("cut_in_state", LIMIT, |context| cut(context, record::STATE, SOURCE, Expected::Here));
-    add("cut_before_ready", LIMIT, |context| cut(context, record::READY, TARGET, Expected::Here));
+    add("cut_before_ready", LIMIT, |context| cut(context, record::READY, TARGET, Expected::Held));
     add("cut_before_commit", LIMIT, |context| cut(context, record::COMMIT, SOURCE, Expected::Nowhere));
     add("cut_after_commit", LIMIT, |context| cut(context, record::RUNNING, TARGET, Expected::There));
     add("wrong_stream", LIMIT, wrong_stream);
@@ -303,6 +303,8 @@ pub(super) fn towards_target(frame: Frame<'_>) -> bool {
 enum Expected {
     /// At the source.
     Here,
+    /// At the source, while the target keeps a whole copy and asks.
+    Held,
     /// At the target, while the source keeps it paused and says so.
     There,
     /// At neither: the source keeps it paused and says so, the target was never told.
@@ -336,16 +338,34 @@ fn cut(context: &Context, kind: u16, from: usize, expected: Expected) -> Result<
             pair.migrate(SOURCE, &plan, &mut Silent)?;
             goes_on(&mut pair, TARGET, 5)
         }
+        Expected::Held => {
+            ensure!(matches!(outcome, Outcome::Failed(_)), "the source says {outcome:?}");
+            pair.hosts[TARGET].console()?.expect("unknown: paused here; asking 10.77.0.1:4444", PATIENCE)?;
+            ensure!(runs(&mut pair, SOURCE)? && !runs(&mut pair, TARGET)?, "it runs at the source alone");
+            // Asked once the cable is mended, the source says that it kept the VM.
+            pair.hub.clear_filter();
+            pair.hosts[TARGET].console()?.expect("its copy here is destroyed", PATIENCE)?;
+            still_here(&mut pair)?;
+            pair.migrate(SOURCE, &plan, &mut Silent)?;
+            goes_on(&mut pair, TARGET, 5)
+        }
         Expected::There | Expected::Nowhere => {
             ensure!(matches!(outcome, Outcome::Unknown(_)), "the source says {outcome:?}");
             let log = pair.hosts[SOURCE].console()?.text();
             ensure!(log.contains("unknown: paused here"), "the source does not say `unknown: paused here`");
             ensure!(!runs(&mut pair, SOURCE)?, "the source still runs it");
+            let resumed = pair.hosts[SOURCE].command(&format!("vm resume {VM}"), PATIENCE)?;
+            ensure!(resumed.error.as_deref().is_some_and(|e| e.contains("migrate resolve")), "{resumed:?}");
             let there = expected == Expected::There;
             if there {
                 goes_on(&mut pair, TARGET, 5)?;
             }
             ensure!(runs(&mut pair, TARGET)? == there, "`vm list` of the target is not as it has to be");
+            // With the cable mended the hosts ask each other, and the source frees what it knows to run there.
+            pair.hub.clear_filter();
+            pair.hosts[SOURCE].console()?.expect("done: it is the other host's; freed here", PATIENCE)?;
+            ensure!(state(&mut pair, SOURCE)?.is_none(), "the source still has it");
+            goes_on(&mut pair, TARGET, 5)?;
             let texts = [pair.hosts[SOURCE].guest()?.text(), pair.hosts[TARGET].guest()?.text()];
             in_sequence(&texts.concat())?;
             Ok(())

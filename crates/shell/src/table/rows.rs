@@ -85,12 +85,11 @@ pub const COMMANDS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "resume"],
-        args: &[VM, FORCE],
+        args: &[VM],
         summary: "Let a paused VM go on.",
-        details: "A VM that a migration left as `unknown: paused here` may run on the other host: \
-                  find out there first, then say `--force`; two runners corrupt their disks.",
+        details: "For one that a migration left as `unknown: paused here` there is `migrate resolve`.",
         dangerous: false,
-        build: |v| Command::VmResume { vm: v.vm(), force: v.force },
+        build: |v| Command::VmResume(v.vm()),
     },
     Spec {
         words: &["vm", "destroy"],
