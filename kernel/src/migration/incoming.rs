@@ -49,7 +49,7 @@ impl Incoming {
 
     /// Works for a bounded time; false once it is over.
     pub(super) fn poll(&mut self, handovers: &mut Handovers) -> bool {
-        let Self { peer, target, vm, link: Some(link) } = self else { return false };
+        let Self { peer, target, vm, link: Some(link), .. } = self else { return false };
         let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
         if !matches!(event, Ok(TargetEvent::Waiting)) {
             meter::found();
