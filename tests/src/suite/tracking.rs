@@ -3,7 +3,7 @@
 use super::{Case, Context, start};
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::time::Duration;
 
 const VM: &str = "guest";
@@ -13,6 +13,9 @@ const LIMIT: u64 = 180;
 /// Pages that the guest writes when told to, and how many it may write besides: stack and data.
 const WRITTEN: u64 = 256;
 const OTHERS: u64 = 16;
+
+/// Memory of a host that is to be filled: the tables of so many large pages take 4 MiB.
+const HOST_MIB: u32 = 2040;
 
 /// Method, a host that has it, a method that this host lacks, and what the refusal names.
 type Method = (&'static str, &'static str, Option<(&'static str, &'static str)>);
@@ -29,7 +32,47 @@ pub(super) fn cases() -> Vec<Case> {
             counts(context, method, model, lacking)
         })
     };
-    METHODS.into_iter().map(case).collect()
+    let mut cases: Vec<Case> = METHODS.into_iter().map(case).collect();
+    cases.push(Case::new("tracking/no_memory_for_tables", LIMIT, no_memory_for_tables));
+    cases
+}
+
+/// A VM that has nearly all of the host's memory cannot be tracked: the host says why, and the guest goes on.
+fn no_memory_for_tables(context: &Context) -> Result<()> {
+    guest::build_payloads()?;
+    let mut bare = HostSpec::new("bare", "corei7_skylake_x");
+    bare.mem_mib = HOST_MIB;
+    let mut host = start(context, &bare)?;
+    host.wait_ready(PATIENCE)?;
+    let text = host.console()?.text();
+    let line = text.lines().find_map(|line| line.split_once(" mm: ")?.1.split_once(" MiB free"));
+    let free: u32 = line.context("no line of free memory")?.0.parse()?;
+    drop(host);
+    // Guests get memory by 2 MiB; what is free in smaller pieces is left.
+    for mem_mib in [1, 0, 2].map(|pieces| (free & !1) - 2 * pieces) {
+        let mut vm = VmSpec::new(VM, &guest::payload("dirty-bench"));
+        vm.mem_mib = mem_mib;
+        vm.level = "nehalem".to_string();
+        vm.cmdline = format!("wait=1 dirty={WRITTEN} pages={}", 4 * WRITTEN);
+        let mut spec = HostSpec::new(&format!("full-{mem_mib}"), "corei7_skylake_x").with_vm(vm);
+        spec.mem_mib = HOST_MIB;
+        let mut host = start(context, &spec)?;
+        host.wait_ready(PATIENCE)?;
+        if !done(&mut host, "vm list")?.iter().any(|line| line.contains(VM)) {
+            continue; // refused: too much
+        }
+        host.guest()?.expect("dirty-bench: ready", PATIENCE)?;
+        let before = host_memory(&mut host)?;
+        let error = refused(&mut host, &format!("vm dirty start {VM} pml"), "failed ")?;
+        ensure!(error.contains("out of memory for page tables"), "{error}");
+        let after = host_memory(&mut host)?;
+        ensure!(after == before, "memory before `{before}`, after `{after}`");
+        refused(&mut host, &format!("vm dirty harvest {VM}"), "state ")?;
+        host.guest()?.send(b"x")?;
+        host.guest()?.expect("dirty-bench: ready", PATIENCE)?;
+        return Ok(());
+    }
+    bail!("a host with {free} MiB free makes no VM of nearly so much")
 }
 
 fn counts(context: &Context, method: &str, model: &str, lacking: Option<(&str, &str)>) -> Result<()> {
