@@ -207,7 +207,7 @@ fn random_faults_at_random_times() {
                 let fault = FAULTS[dice.below(FAULTS.len() as u64) as usize];
                 world.arm(from, side, dice.one_in(2), point, fault);
             }
-            world.cable.weather.lose_one_in = [0, 0, 50, 12][dice.below(4) as usize];
+            world.cable.weather.lose_one_in = [0, 0, 50, 30][dice.below(4) as usize];
             world.cable.weather.double_one_in = [0, 0, 9][dice.below(3) as usize];
             (world.cable.weather.shuffle_one_in, world.cable.weather.shuffle_us) =
                 [(0, 0), (7, 1000), (3, 30_000)][dice.below(3) as usize];

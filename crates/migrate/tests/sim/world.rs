@@ -29,7 +29,7 @@ pub enum Fault {
     Shuffle,
     /// Frames are doubled from here on.
     Double,
-    /// One frame in twelve is lost from here on.
+    /// One frame in thirty is lost from here on.
     Lose,
     /// The host of this side loses its power, and is up again after so long, in microseconds.
     Crash(usize, u64),
@@ -167,7 +167,7 @@ impl World {
             Fault::Late(us) => weather.late_us = us,
             Fault::Shuffle => (weather.shuffle_one_in, weather.shuffle_us) = (5, 2500),
             Fault::Double => weather.double_one_in = 2,
-            Fault::Lose => weather.lose_one_in = 12,
+            Fault::Lose => weather.lose_one_in = 30,
             Fault::Crash(side, us) => self.crash(self.index(side), us),
             Fault::CrashBoth => (0..2).for_each(|index| self.crash(index, SECOND)),
             Fault::Cancel => {
@@ -285,6 +285,10 @@ impl World {
             (Some(Status::Unknown), None) => {
                 assert!(matches!(said, Some(SourceOutcome::Unknown(_))), "{said:?}");
                 // The operator looks at the target, does not find it, and lets it run here.
+                if crashed(self, 1) {
+                    let vm = self.machine(from).store.vm.borrow().clone().expect("it is here");
+                    self.timeline.forced(&vm.borrow().guest);
+                }
                 self.machine(from).store.set(Status::Running);
                 End::ResolvedHere
             }
