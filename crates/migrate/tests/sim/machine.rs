@@ -3,19 +3,22 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use migrate::body::Fate;
+use migrate::handover::{Deal, SourceOwner, Word, stranger};
 use migrate::{
     Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
     TargetParams, Tuning,
 };
 use net::{AddressConfig, Connection, ConnectionState, Host, Listener, TcpTiming};
 
+use super::doubt::Doubt;
 use super::guest::Timeline;
 use super::lan::{Card, Queues};
 use super::link::{Counter, Tap, TcpLink};
 use super::vm::{Arriving, Leaving, Status, Store};
 
 pub const HZ: u64 = 1_000_000;
-const PORT: u16 = 4444;
+pub const PORT: u16 = 4444;
 /// Polls of one migration in one step of the simulation.
 const POLLS: usize = 8;
 
@@ -44,7 +47,13 @@ pub struct Machine {
     listener: Listener,
     pub store: Store,
     pub outgoing: Option<Outgoing>,
-    pub incoming: Option<Incoming>,
+    pub incoming: Vec<Incoming>,
+    /// VMs that are paused here until it is known where they run.
+    pub doubts: Vec<Doubt>,
+    /// What became of others.
+    ended: Vec<(Deal, Word)>,
+    /// It offers what version 2 needs to ask later.
+    pub asks: bool,
     /// Connections that are closed once their last bytes have been handed to TCP.
     closing: Vec<(Connection, Tap)>,
     /// How the last migration from here ended.
@@ -87,7 +96,10 @@ impl Machine {
             listener,
             store: Store::default(),
             outgoing: None,
-            incoming: None,
+            incoming: Vec::new(),
+            doubts: Vec::new(),
+            ended: Vec::new(),
+            asks: true,
             closing: Vec::new(),
             outcome: None,
             arrived: None,
@@ -138,8 +150,8 @@ impl Machine {
             boot: Self::id(self.boot),
             vm_name: "demo".into(),
             check_only: false,
-            secret: None,
-            port: None,
+            secret: self.asks.then(|| [self.ids as u8; 32]),
+            port: Some(PORT),
         };
         let shape = migrate::Shape {
             vcpus: 1,
@@ -167,6 +179,7 @@ impl Machine {
         self.accept(now);
         self.poll_outgoing(now);
         self.poll_incoming(now);
+        self.poll_doubts(now);
         self.closing.retain_mut(|(connection, tap)| {
             TcpLink { stack: self.host.stack(), connection: *connection, tap, now }.flush();
             if tap.queue.is_empty() {
@@ -180,7 +193,7 @@ impl Machine {
     /// The tap of whatever migration is under way here.
     pub fn tap(&self) -> Option<&Tap> {
         let out = self.outgoing.as_ref().map(|o| &o.tap);
-        out.or_else(|| self.incoming.as_ref().map(|i| &i.tap))
+        out.or_else(|| self.incoming.first().map(|i| &i.tap))
     }
 
     pub fn untap(&mut self) {
@@ -198,11 +211,11 @@ impl Machine {
     }
 
     pub fn busy(&self) -> bool {
-        self.outgoing.is_some() || self.incoming.is_some() || !self.closing.is_empty()
+        self.outgoing.is_some() || !self.incoming.is_empty() || !self.closing.is_empty()
     }
 
     fn accept(&mut self, now: u64) {
-        if self.incoming.is_some() {
+        if self.incoming.len() >= 4 {
             return;
         }
         let Some(connection) = self.host.stack().accept(self.listener).unwrap() else { return };
@@ -210,9 +223,7 @@ impl Machine {
         let target = Target::new(params, now);
         let vm = Arriving::new(&self.store, &self.timeline, self.writes);
         let tap = self.next_tap.take().unwrap_or_default();
-        self.arrived = None;
-        self.was_ready = false;
-        self.incoming = Some(Incoming { connection, target, vm, tap });
+        self.incoming.push(Incoming { connection, target, vm, tap });
     }
 
     fn poll_outgoing(&mut self, now: u64) {
@@ -238,6 +249,14 @@ impl Machine {
                     SourceEvent::Waiting => break,
                     SourceEvent::Round(_) => self.rounds += 1,
                     SourceEvent::Finished(outcome) => {
+                        if let Some(deal) = source.deal() {
+                            match outcome {
+                                SourceOutcome::Asking(_) => {
+                                    self.doubts.push(Doubt::left(deal, &self.store, now));
+                                }
+                                _ => self.ended.push((deal, source.owner().word())),
+                            }
+                        }
                         self.outcome = Some(outcome);
                         self.last_sent = out.tap.sent.clone();
                         self.closing.push((out.connection, out.tap));
@@ -254,27 +273,87 @@ impl Machine {
     }
 
     fn poll_incoming(&mut self, now: u64) {
-        let Some(mut incoming) = self.incoming.take() else { return };
-        let Incoming { connection, target, vm, tap } = &mut incoming;
+        for mut incoming in std::mem::take(&mut self.incoming) {
+            let live = self.live();
+            if let Some(outcome) = self.poll_one(&mut incoming, &live, now) {
+                self.arrived(incoming, outcome, now);
+            } else {
+                self.incoming.push(incoming);
+            }
+        }
+    }
+
+    /// Migrations to here that have not ended.
+    fn live(&self) -> Vec<Deal> {
+        self.incoming.iter().filter_map(|incoming| incoming.target.deal()).collect()
+    }
+
+    fn poll_one(&mut self, incoming: &mut Incoming, live: &[Deal], now: u64) -> Option<TargetOutcome> {
+        let Incoming { connection, target, vm, tap } = incoming;
         for _ in 0..POLLS {
             let mut link = TcpLink { stack: self.host.stack(), connection: *connection, tap, now };
             let event = target.poll(now, &mut link, vm);
             link.flush();
             match event {
                 TargetEvent::Waiting => break,
+                TargetEvent::Greeted => (self.arrived, self.was_ready) = (None, false),
                 TargetEvent::Ready => self.was_ready = true,
-                TargetEvent::Finished(outcome) => {
-                    self.arrived = Some(outcome);
-                    self.last_sent = tap.sent.clone();
-                    self.closing.push((incoming.connection, incoming.tap));
-                    return;
-                }
+                TargetEvent::Asked(fate) => target.answer(&self.answer(&fate, live)),
+                TargetEvent::Finished(outcome) => return Some(outcome),
                 _ => {}
             }
             if tap.stopped() {
                 break;
             }
         }
-        self.incoming = Some(incoming);
+        None
+    }
+
+    fn arrived(&mut self, incoming: Incoming, outcome: TargetOutcome, now: u64) {
+        let Incoming { connection, target, vm, tap } = incoming;
+        if let Some(deal) = target.deal() {
+            match outcome {
+                TargetOutcome::Held(_) => self.doubts.push(Doubt::held(deal, &self.store, vm, now)),
+                _ => self.ended.push((deal, target.owner().word())),
+            }
+        }
+        if outcome != TargetOutcome::Answered {
+            self.last_sent = tap.sent.clone();
+            self.arrived = Some(outcome);
+        }
+        self.closing.push((connection, tap));
+    }
+
+    /// What this host says when it is asked about a migration.
+    fn answer(&mut self, asked: &Fate, live: &[Deal]) -> Fate {
+        if let Some(doubt) = self.doubts.iter_mut().find(|d| d.deal.migration == asked.migration) {
+            doubt.hear(asked);
+            return doubt.say();
+        }
+        // A connection that the other end has lost, and this end not yet.
+        if let Some(Outgoing { source: Some((source, _)), .. }) = &self.outgoing
+            && let Some(deal) = source.deal().filter(|deal| deal.hear(asked).is_ok())
+        {
+            let given = source.owner() == SourceOwner::Given;
+            return deal.say(if given { Word::Commit } else { Word::Wait }, 1000);
+        }
+        if let Some(deal) = live.iter().find(|deal| deal.hear(asked).is_ok()) {
+            return deal.say(Word::Wait, 0);
+        }
+        match self.ended.iter().find(|(deal, _)| deal.hear(asked).is_ok()) {
+            Some((deal, word)) => deal.say(*word, 0),
+            None => stranger(Self::id(self.boot), asked),
+        }
+    }
+
+    fn poll_doubts(&mut self, now: u64) {
+        for mut doubt in std::mem::take(&mut self.doubts) {
+            doubt.poll(self.host.stack(), 1 - self.index, now);
+            if doubt.settled() {
+                self.ended.push((doubt.deal.clone(), doubt.word()));
+            } else {
+                self.doubts.push(doubt);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::rc::Rc;
 
 use migrate::SourceOutcome;
 
+use super::doubt::Doubt;
 use super::guest::{Guest, Timeline};
 use super::lan::{Cable, Queues, Weather};
 use super::link::{Point, Tamper, Tap};
@@ -78,7 +79,8 @@ pub struct World {
     up_at: [Option<u64>; 2],
     /// Source of the move that is under way.
     from: usize,
-    /// The source was told that all is held; from then on a crash leaves a copy.
+    /// The hosts speak version 2.
+    pub asks: bool,
     busy_until: u64,
 }
 
@@ -114,6 +116,7 @@ impl World {
             mend_at: None,
             up_at: [None; 2],
             from: 0,
+            asks: true,
             busy_until: 0,
         }
     }
@@ -130,6 +133,7 @@ impl World {
     pub fn order(&mut self, from: usize) {
         self.from = from;
         self.came = None;
+        self.machine(from).asks = self.asks;
         self.machine(from).migrate();
     }
 
@@ -253,49 +257,74 @@ impl World {
         self.machines.iter_mut().flatten().for_each(Machine::untap);
     }
 
+    /// Nobody asks any more: all is known, or a host waits for its operator.
+    fn asked(&self) -> bool {
+        self.machines.iter().flatten().all(|m| m.doubts.iter().all(Doubt::stuck))
+    }
+
+    /// Both hosts ask each other until they know.
+    fn ask(&mut self) {
+        let limit = self.now + LIMIT;
+        while !self.asked() {
+            self.step();
+            assert!(self.now < limit, "they ask for ever");
+        }
+        self.settle();
+    }
+
+    fn crashed(&self, side: usize) -> bool {
+        match self.came {
+            Some(Fault::Crash(of, _)) => of == side,
+            Some(Fault::CrashBoth) => true,
+            _ => false,
+        }
+    }
+
     /// What comes of the move, once everything is mended and the operator has done what the documents say.
     pub fn conclude(&mut self) -> End {
         self.settle();
         self.mend();
+        self.ask();
         let (from, to) = (self.from, 1 - self.from);
         let said = self.machine(from).outcome.clone();
-        let crashed = |world: &Self, side: usize| match world.came {
-            Some(Fault::Crash(of, _)) => of == side,
-            Some(Fault::CrashBoth) => true,
-            _ => false,
-        };
+        let in_doubt = matches!(said, Some(SourceOutcome::Unknown(_) | SourceOutcome::Asking(_)));
         let end = match (self.status(from), self.status(to)) {
+            (Some(Status::Running), None) if in_doubt => End::ResolvedHere,
             (Some(Status::Running), None) => {
                 assert!(matches!(said, Some(SourceOutcome::Failed(_))), "it runs here, and yet: {said:?}");
                 End::Stayed
             }
+            (None, Some(Status::Running)) if in_doubt => End::ResolvedThere,
             (None, Some(Status::Running)) => {
-                assert!(
-                    crashed(self, 0) || matches!(said, Some(SourceOutcome::Done(_))),
-                    "it runs there: {said:?}"
-                );
+                let done = matches!(said, Some(SourceOutcome::Done(_)));
+                assert!(self.crashed(0) || done, "it runs there: {said:?}");
                 End::Moved
             }
             (Some(Status::Unknown), Some(Status::Running)) => {
-                assert!(matches!(said, Some(SourceOutcome::Unknown(_))), "{said:?}");
+                assert!(in_doubt && !self.asks, "{said:?}");
                 // The operator looks at the target, finds it there, and destroys what is here.
                 self.machine(from).store.free();
                 End::ResolvedThere
             }
             (Some(Status::Unknown), None) => {
-                assert!(matches!(said, Some(SourceOutcome::Unknown(_))), "{said:?}");
                 // The operator looks at the target, does not find it, and lets it run here.
-                if crashed(self, 1) {
-                    let vm = self.machine(from).store.vm.borrow().clone().expect("it is here");
-                    self.timeline.forced(&vm.borrow().guest);
-                }
-                self.machine(from).store.set(Status::Running);
+                assert!(in_doubt && (!self.asks || self.crashed(1)), "{said:?}");
+                self.run_here(from, self.crashed(1));
                 End::ResolvedHere
             }
+            (None, Some(Status::Unknown)) => {
+                assert!(self.asks && self.crashed(0), "the target holds it: {said:?}");
+                self.run_here(to, true);
+                End::ResolvedThere
+            }
             (None, None) => {
+                let ready = self.machine(to).was_ready;
+                let done = matches!(said, Some(SourceOutcome::Done(_)));
+                // Before READY the source has the only whole copy, and once it is freed the target has.
+                let survives = !self.asks || self.crashed(0) && (self.crashed(1) || !ready) || done;
                 assert!(
-                    crashed(self, 0) || crashed(self, 1),
-                    "no host crashed, and no host has it: {said:?}"
+                    (self.crashed(0) || self.crashed(1)) && survives,
+                    "no host has it: {said:?}, {ready}"
                 );
                 End::Lost
             }
@@ -305,6 +334,18 @@ impl World {
             self.whole_and_well(end);
         }
         end
+    }
+
+    /// `migrate resolve demo run-here --force`. What the other host may have done before it went down is lost.
+    fn run_here(&mut self, index: usize, forced: bool) {
+        let vm = self.machine(index).store.vm.borrow().clone().expect("it is here");
+        if forced {
+            self.timeline.forced(&vm.borrow().guest);
+        }
+        match self.machine(index).doubts.first_mut() {
+            Some(doubt) => assert!(doubt.run_here(None)),
+            None => vm.borrow_mut().status = Status::Running,
+        }
     }
 
     /// Where the guest is.
