@@ -14,7 +14,7 @@ use sim::{Dice, End, Fault, Named, World, seeds, whole};
 const SECOND: u64 = 1_000_000;
 
 /// Faults that are tried at each place.
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 17] = [
     Fault::Cut,
     Fault::CutFrom(0),
     Fault::CutFrom(1),
@@ -28,6 +28,8 @@ const FAULTS: [Fault; 15] = [
     Fault::Crash(1, 0),
     Fault::Crash(1, 90 * SECOND),
     Fault::CrashBoth,
+    Fault::Reset(0),
+    Fault::Reset(1),
     Fault::Cancel,
     Fault::Interrupt(200_000),
 ];

@@ -14,6 +14,8 @@ use super::vm::{Arriving, Status, Store};
 
 /// It asks this often.
 const AGAIN: u64 = 2 * HZ;
+/// And first after this.
+const SOON: u64 = HZ / 200;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Owner {
@@ -40,12 +42,12 @@ pub struct Doubt {
 
 impl Doubt {
     pub fn left(deal: Deal, store: &Store, now: u64) -> Self {
-        Self::new(deal, Owner::Source(SourceOwner::Given), store, None, now)
+        Self::new(deal, Owner::Source(SourceOwner::Given), store, None, now + SOON)
     }
 
     pub fn held(deal: Deal, store: &Store, copy: Arriving, now: u64) -> Self {
         store.set(Status::Unknown);
-        Self::new(deal, Owner::Target(TargetOwner::Held), store, Some(copy), now)
+        Self::new(deal, Owner::Target(TargetOwner::Held), store, Some(copy), now + SOON)
     }
 
     fn new(deal: Deal, owner: Owner, store: &Store, copy: Option<Arriving>, next: u64) -> Self {

@@ -205,6 +205,14 @@ impl Machine {
         self.next_tap = None;
     }
 
+    /// Its migrations lose their connections.
+    pub fn break_connections(&mut self) {
+        let out = self.outgoing.iter().map(|o| o.connection);
+        for connection in out.chain(self.incoming.iter().map(|i| i.connection)) {
+            let _ = self.host.stack().abort(connection);
+        }
+    }
+
     /// Connections of its TCP.
     pub fn connections(&mut self) -> usize {
         self.host.stack().connections()

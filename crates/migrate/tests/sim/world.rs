@@ -36,6 +36,8 @@ pub enum Fault {
     Crash(usize, u64),
     /// Both at once.
     CrashBoth,
+    /// This side loses the connection; the other hears nothing of it.
+    Reset(usize),
     /// The operator cancels.
     Cancel,
 }
@@ -174,6 +176,12 @@ impl World {
             Fault::Lose => weather.lose_one_in = 30,
             Fault::Crash(side, us) => self.crash(self.index(side), us),
             Fault::CrashBoth => (0..2).for_each(|index| self.crash(index, SECOND)),
+            Fault::Reset(side) => {
+                let index = self.index(side);
+                self.machine(index).break_connections();
+                self.cable.weather.cut = [true; 2];
+                self.mend_at = Some(self.now + 2 * MS);
+            }
             Fault::Cancel => {
                 let (now, from) = (self.now, self.from);
                 let given = self.status(from) == Some(Status::Given);
