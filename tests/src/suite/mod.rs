@@ -7,6 +7,7 @@ mod cpu;
 mod demo_guest;
 mod faults;
 mod guests;
+mod handover;
 mod image;
 mod levels;
 mod link;
@@ -100,6 +101,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(converge::cases());
     cases.extend(faults::cases());
     cases.extend(soak::cases());
+    cases.extend(handover::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
     cases
