@@ -21,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
     };
     add("watch_cancel_and_retry", watch_cancel_and_retry);
     add("evacuate", evacuate);
+    add("crosswise", crosswise);
     cases
 }
 
@@ -142,5 +143,30 @@ fn evacuate(context: &Context) -> Result<()> {
     let (here, there) = (list(&mut pair, SOURCE)?, list(&mut pair, TARGET)?);
     ensure!(!here.contains(VM) && here.contains("twin") && here.contains("idle"), "{here}");
     ensure!(there.contains(VM), "{there}");
+    super::migrate::goes_on(&mut pair, TARGET, 5)
+}
+
+/// Two VMs pass each other on the way.
+fn crosswise(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut hosts = plan.hosts();
+    let mut vm = VmSpec::new("back", &guest::payload("halt-forever"));
+    vm.mem_mib = 16;
+    vm.level = "haswell".into();
+    hosts[TARGET].vms.push(vm);
+    let mut pair = Pair::start(&hosts, &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    for (host, name) in [(SOURCE, VM), (TARGET, "back")] {
+        let to = ADDRESSES[1 - host];
+        let begun = pair.hosts[host].command(&format!("migrate {name} {to} --detach"), PATIENCE)?;
+        ensure!(begun.error.is_none(), "{begun:?}");
+    }
+    for (host, name) in [(SOURCE, VM), (TARGET, "back")] {
+        pair.hosts[host].console()?.expect(&format!("migrate {name}: done: "), PATIENCE)?;
+    }
+    for (host, name) in [(SOURCE, VM), (TARGET, "back")] {
+        let (here, there) = (list(&mut pair, host)?, list(&mut pair, 1 - host)?);
+        ensure!(!here.contains(name) && there.contains(name), "{name}: {here}, {there}");
+    }
     super::migrate::goes_on(&mut pair, TARGET, 5)
 }
