@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddrV4;
 use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
+use migrate::body::Fate;
 use migrate::handover::Word;
 use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
@@ -30,6 +31,8 @@ pub(super) struct Incoming {
     vm: Arriving,
     /// The guest stops behind the last round but one.
     marks: Stopped,
+    /// What the peer wants to know.
+    asked: Option<Fate>,
 }
 
 /// The VM that arrives, once it is made.
@@ -44,24 +47,29 @@ impl Incoming {
         let peer = link.peer().to_string();
         let params = TargetParams { boot: boot_id(), tuning: tuning(), hz: tsc::hz() };
         let target = Target::new(params, tsc::read());
-        Self { peer, link: Some(link), target, vm: Arriving::default(), marks: Stopped::default() }
+        Self {
+            peer,
+            link: Some(link),
+            target,
+            vm: Arriving::default(),
+            marks: Stopped::default(),
+            asked: None,
+        }
     }
 
     /// Works for a bounded time; false once it is over.
     pub(super) fn poll(&mut self, handovers: &mut Handovers) -> bool {
-        let Self { peer, target, vm, link: Some(link), .. } = self else { return false };
+        let Self { peer, target, vm, link: Some(link), asked, .. } = self else { return false };
         let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
         if !matches!(event, Ok(TargetEvent::Waiting)) {
             meter::found();
-        }
-        if let Ok(TargetEvent::Asked(fate)) = &event {
-            target.answer(&handovers.answer(fate));
         }
         let fault = link.fault_text();
         let name = target.hello().map_or(peer.as_str(), |hello| hello.vm_name.as_str());
         match event {
             Err(_) => return false,
-            Ok(TargetEvent::Waiting | TargetEvent::Working | TargetEvent::Asked(_)) => {}
+            Ok(TargetEvent::Waiting | TargetEvent::Working) => {}
+            Ok(TargetEvent::Asked(fate)) => *asked = Some(fate),
             Ok(TargetEvent::Greeted) => {
                 log::info!(target: "migrate", "migrate {name}: offered by {peer}");
             }
@@ -120,6 +128,22 @@ impl Incoming {
 }
 
 impl Incoming {
+    /// What the peer asks; [`Incoming::answer`] follows.
+    pub(super) fn take_question(&mut self) -> Option<Fate> {
+        self.asked.take()
+    }
+
+    pub(super) fn answer(&mut self, fate: &Fate) {
+        self.target.answer(fate);
+    }
+
+    /// What is to be said of this migration, if it is the one asked about: the peer has lost its connection before
+    /// this end has noticed.
+    pub(super) fn word_on(&self, asked: &Fate) -> Option<Fate> {
+        let deal = self.target.deal().filter(|deal| deal.hear(asked).is_ok())?;
+        Some(deal.say(self.target.owner().word(), 0))
+    }
+
     pub(super) fn uses(&self, vm: &Arc<Vm>) -> bool {
         self.vm.vm.as_ref().is_some_and(|own| Arc::ptr_eq(own, vm))
     }

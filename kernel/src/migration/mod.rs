@@ -162,6 +162,7 @@ impl Migrations {
     pub(crate) fn poll(&mut self) -> Option<Ended> {
         self.accept();
         self.incoming.retain_mut(|incoming| incoming.poll(&mut self.handovers));
+        self.answer();
         self.handovers.poll();
         if let Some(outgoing) = &mut self.outgoing {
             let ended = outgoing.poll(&mut self.handovers)?;
@@ -201,6 +202,21 @@ impl Migrations {
             || self.evacuation.is_some()
             || !self.incoming.is_empty()
             || self.handovers.busy()
+    }
+
+    /// Answers peers that have lost the connection of a migration. It may be one that has not ended here yet.
+    fn answer(&mut self) {
+        for index in 0..self.incoming.len() {
+            let Some(asked) = self.incoming.get_mut(index).and_then(Incoming::take_question) else {
+                continue;
+            };
+            let leaving = self.outgoing.as_ref().and_then(|outgoing| outgoing.word_on(&asked));
+            let live = leaving.or_else(|| self.incoming.iter().find_map(|incoming| incoming.word_on(&asked)));
+            let answer = live.unwrap_or_else(|| self.handovers.answer(&asked));
+            if let Some(incoming) = self.incoming.get_mut(index) {
+                incoming.answer(&answer);
+            }
+        }
     }
 
     fn accept(&mut self) {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
+use migrate::body::Fate;
 use migrate::{
     Cost, Hello, PAGE_BYTES, Progress, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams,
     SourceVm, Status, Tuning,
@@ -256,6 +257,16 @@ impl Outgoing {
 }
 
 impl Outgoing {
+    /// What is to be said of this migration, if it is the one asked about: the target has lost its connection before
+    /// this end has noticed.
+    pub(super) fn word_on(&self, asked: &Fate) -> Option<Fate> {
+        let Stage::Moving { source, .. } = &self.stage else { return None };
+        let deal = source.deal().filter(|deal| deal.hear(asked).is_ok())?;
+        let passed = u128::from(tsc::read().saturating_sub(source.exported_at())) * 1_000_000_000;
+        let ns = u64::try_from(passed / u128::from(tsc::hz())).unwrap_or(u64::MAX);
+        Some(deal.say(source.owner().word(), ns))
+    }
+
     /// What the target may ask about later.
     fn close_deal(&self, source: &Source, outcome: &SourceOutcome, handovers: &mut Handovers) {
         let deal = source.deal();

@@ -10,7 +10,7 @@ use crate::hub::{Frame, Verdict};
 use crate::scenario::{Outcome, Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SKYLAKE: &str = "corei7_skylake_x";
 const HASWELL: &str = "corei7_haswell_4770";
@@ -79,7 +79,7 @@ struct Watch {
     weather: Weather,
     streams: [Records; 2],
     frames: u64,
-    begun: Option<std::time::Instant>,
+    begun: Option<Instant>,
     tell: SyncSender<()>,
 }
 
@@ -95,7 +95,7 @@ impl Watch {
 
     fn take(&mut self, frame: Frame<'_>) -> Verdict {
         if self.begun.is_none() && self.comes(frame) {
-            self.begun = Some(std::time::Instant::now());
+            self.begun = Some(Instant::now());
             let _ = self.tell.try_send(());
         }
         let Some(begun) = self.begun else { return Verdict::Pass };
@@ -193,23 +193,36 @@ impl Bench {
         Ok(())
     }
 
-    /// What an operator does once the cable is mended; where the guest is then.
+    /// The cable is mended. The hosts ask each other; where one of them has started anew, the operator decides.
     fn resolve(&mut self) -> Result<()> {
-        let (from, to) = (self.at, 1 - self.at);
         self.pair.hub.clear_filter();
-        let rows = [row(&mut self.pair, from)?, row(&mut self.pair, to)?];
-        let [here, there] = rows.each_ref().map(|row| row.as_deref().unwrap_or("none"));
-        let (mine, other) = (here.contains("unknown"), there.contains("running"));
-        if mine && other {
-            command(&mut self.pair, from, &format!("vm destroy {VM} --force"))?;
-        } else if mine && rows[1].is_none() {
-            command(&mut self.pair, from, &format!("vm resume {VM} --force"))?;
+        let started = Instant::now();
+        let mut rows = [None, None];
+        let mut decided = false;
+        while started.elapsed() < PATIENCE {
+            rows = [row(&mut self.pair, SOURCE)?, row(&mut self.pair, TARGET)?];
+            let is = |host: usize, state: &str| {
+                rows[host].as_ref().is_some_and(|row: &String| row.contains(state))
+            };
+            if let Some(at) =
+                [SOURCE, TARGET].into_iter().find(|&at| is(at, "running") && rows[1 - at].is_none())
+            {
+                self.at = at;
+                return self.check();
+            }
+            for host in [SOURCE, TARGET] {
+                let log = self.pair.hosts[host].console()?.text();
+                if !decided && is(host, "unknown") && log.contains("has started anew") {
+                    decided = true;
+                    let refused =
+                        self.pair.hosts[host].command(&format!("migrate resolve {VM} run-here"), PATIENCE)?;
+                    ensure!(refused.error.is_some(), "without receipt and without force: {refused:?}");
+                    command(&mut self.pair, host, &format!("migrate resolve {VM} run-here --force"))?;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(200));
         }
-        if other {
-            self.at = to;
-        }
-        self.only_here()?;
-        self.check()
+        bail!("it is not known where the guest runs: {rows:?}")
     }
 
     /// The host loses its power. Nothing of it is heard any more.
@@ -310,6 +323,11 @@ fn given(when: When) -> bool {
     matches!(when, When::Source(record::COMMIT) | When::Target(record::RUNNING))
 }
 
+/// The target has all of it by then, and does not run it.
+fn holds(when: When) -> bool {
+    matches!(when, When::Target(record::READY) | When::Source(record::COMMIT))
+}
+
 fn cancelled(bench: &mut Bench, when: When) -> Result<()> {
     let told = Watch::install(&bench.pair, when, Weather::Late);
     bench.pair.order(bench.at, "", &mut Silent)?;
@@ -336,7 +354,9 @@ fn cut(bench: &mut Bench, when: When) -> Result<()> {
     let outcome = bench.pair.follow(bench.at, &bench.plan, &mut Silent)?;
     ensure!(matches!(outcome, Outcome::Unknown(_)) == given(when), "the source says {outcome:?}");
     if !given(when) {
-        bench.pair.hosts[1 - bench.at].console()?.expect(": failed: ", PATIENCE)?;
+        let ends = [": failed: ", "unknown: paused here"];
+        let (which, line) = bench.pair.hosts[1 - bench.at].console()?.expect_any(&ends, PATIENCE)?;
+        ensure!((which == 1) == holds(when), "the target says {line}");
     }
     bench.resolve()?;
     bench.moves()
@@ -364,14 +384,15 @@ fn source_killed(context: &Context, bench: &mut Bench, when: When) -> Result<()>
     bench.kill(source);
     let runs = matches!(when, When::Target(record::RUNNING));
     if !runs {
-        bench.pair.hosts[target].console()?.expect(": failed: ", PATIENCE)?;
+        let ends = [": failed: ", "unknown: paused here"];
+        let (which, line) = bench.pair.hosts[target].console()?.expect_any(&ends, PATIENCE)?;
+        ensure!((which == 1) == holds(when), "the target says {line}");
     }
     bench.pair.hub.clear_filter();
     bench.restart(context, source)?;
-    if runs {
-        bench.at = target;
-        bench.only_here()?;
-        bench.check()?;
+    if runs || holds(when) {
+        bench.resolve()?;
+        ensure!(bench.at == target, "it cannot be on the host that has started anew");
         return bench.moves();
     }
     // The guest has died with its host, and has left nothing on the other.

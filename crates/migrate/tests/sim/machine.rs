@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use migrate::body::Fate;
-use migrate::handover::{Deal, SourceOwner, Word, stranger};
+use migrate::handover::{Deal, Word, stranger};
 use migrate::{
     Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
     TargetParams, Tuning,
@@ -292,11 +292,16 @@ impl Machine {
     }
 
     /// Migrations to here that have not ended.
-    fn live(&self) -> Vec<Deal> {
-        self.incoming.iter().filter_map(|incoming| incoming.target.deal()).collect()
+    fn live(&self) -> Vec<(Deal, Word)> {
+        self.incoming.iter().filter_map(|i| Some((i.target.deal()?, i.target.owner().word()))).collect()
     }
 
-    fn poll_one(&mut self, incoming: &mut Incoming, live: &[Deal], now: u64) -> Option<TargetOutcome> {
+    fn poll_one(
+        &mut self,
+        incoming: &mut Incoming,
+        live: &[(Deal, Word)],
+        now: u64,
+    ) -> Option<TargetOutcome> {
         let Incoming { connection, target, vm, tap } = incoming;
         for _ in 0..POLLS {
             let mut link = TcpLink { stack: self.host.stack(), connection: *connection, tap, now };
@@ -333,7 +338,7 @@ impl Machine {
     }
 
     /// What this host says when it is asked about a migration.
-    fn answer(&mut self, asked: &Fate, live: &[Deal]) -> Fate {
+    fn answer(&mut self, asked: &Fate, live: &[(Deal, Word)]) -> Fate {
         if let Some(doubt) = self.doubts.iter_mut().find(|d| d.deal.migration == asked.migration) {
             doubt.hear(asked);
             return doubt.say();
@@ -342,11 +347,10 @@ impl Machine {
         if let Some(Outgoing { source: Some((source, _)), .. }) = &self.outgoing
             && let Some(deal) = source.deal().filter(|deal| deal.hear(asked).is_ok())
         {
-            let given = source.owner() == SourceOwner::Given;
-            return deal.say(if given { Word::Commit } else { Word::Wait }, 1000);
+            return deal.say(source.owner().word(), 1000);
         }
-        if let Some(deal) = live.iter().find(|deal| deal.hear(asked).is_ok()) {
-            return deal.say(Word::Wait, 0);
+        if let Some((deal, word)) = live.iter().find(|(deal, _)| deal.hear(asked).is_ok()) {
+            return deal.say(*word, 0);
         }
         match self.ended.iter().find(|(deal, _)| deal.hear(asked).is_ok()) {
             Some((deal, word)) => deal.say(*word, 0),
