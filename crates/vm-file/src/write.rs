@@ -1,0 +1,156 @@
+//! A file in the making.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use migrate::handover::Deal;
+use migrate::{PAGE_BYTES, PageKind, scan};
+use vm_types::StateRecord;
+
+use crate::error::{FileError, at};
+use crate::layout::{Header, Meta, Slot, State};
+use crate::{Held, Image, Storage, page_seal, tail};
+
+/// A file in the making. Its state is [`State::Incomplete`] until [`Writer::finish`].
+pub struct Writer<S> {
+    storage: S,
+    header: Header,
+    /// No zero page is in it.
+    pages: BTreeMap<u64, Held>,
+    free: Vec<u32>,
+    slots: u32,
+}
+
+impl<S: Storage> Writer<S> {
+    /// Begins a file in empty storage.
+    ///
+    /// # Errors
+    /// [`FileError::Storage`]; a shape that is none.
+    pub fn new(mut storage: S, meta: &Meta) -> Result<Self, FileError> {
+        let header = Header::write(&mut storage, meta)?;
+        let slot = Slot { state: State::Incomplete, data_pages: 0, tail_len: 0, digest: 0, deal: None };
+        slot.write(&mut storage, header.seal)?;
+        Ok(Self { storage, header, pages: BTreeMap::new(), free: Vec::new(), slots: 0 })
+    }
+
+    /// Puts a page in place, or in place of what came before.
+    ///
+    /// # Errors
+    /// [`FileError::NoRam`], [`FileError::Storage`].
+    pub fn page(&mut self, gfn: u64, page: &[u8; PAGE_BYTES]) -> Result<(), FileError> {
+        if let PageKind::Fill(word) = scan(page) {
+            return self.fill(gfn, word);
+        }
+        self.ram(gfn)?;
+        let slot = match self.pages.get(&gfn) {
+            Some(Held::Data { slot, .. }) => *slot,
+            _ => self.take_slot()?,
+        };
+        self.pages.insert(gfn, Held::Data { slot, seal: page_seal(gfn, page) });
+        let offset = self.offset(slot);
+        at(offset, self.storage.write_at(offset, page))
+    }
+
+    /// Fills a page with an 8-byte little-endian word.
+    ///
+    /// # Errors
+    /// [`FileError::NoRam`].
+    pub fn fill(&mut self, gfn: u64, word: u64) -> Result<(), FileError> {
+        self.ram(gfn)?;
+        let before =
+            if word == 0 { self.pages.remove(&gfn) } else { self.pages.insert(gfn, Held::Fill(word)) };
+        if let Some(Held::Data { slot, .. }) = before {
+            self.free.push(slot);
+        }
+        Ok(())
+    }
+
+    /// Copies a page out, as it is so far.
+    ///
+    /// # Errors
+    /// [`FileError::NoRam`], [`FileError::Storage`].
+    pub fn read(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
+        self.ram(gfn)?;
+        match self.pages.get(&gfn) {
+            None => page.fill(0),
+            Some(Held::Fill(word)) => {
+                page.as_chunks_mut().0.iter_mut().for_each(|chunk| *chunk = word.to_le_bytes());
+            }
+            Some(Held::Data { slot, .. }) => {
+                let offset = self.offset(*slot);
+                at(offset, self.storage.read_at(offset, page))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes index, state and digest; when it returns, all is safe and the state is `state`.
+    ///
+    /// # Errors
+    /// [`FileError::Storage`]: the state is still [`State::Incomplete`].
+    pub fn finish(
+        mut self,
+        records: Vec<StateRecord>,
+        state: State,
+        deal: Option<Deal>,
+    ) -> Result<Image<S>, FileError> {
+        self.close_gaps()?;
+        let (bytes, digest) = tail::encode(&self.pages, &records, self.header.seal);
+        let tail_at = self.offset(self.slots);
+        at(tail_at, self.storage.truncate(tail_at))?;
+        at(tail_at, self.storage.write_at(tail_at, &bytes))?;
+        at(tail_at, self.storage.sync())?;
+        let (data_pages, tail_len) = (u64::from(self.slots), bytes.len() as u64);
+        let slot = Slot { state, data_pages, tail_len, digest, deal };
+        slot.write(&mut self.storage, self.header.seal)?;
+        Ok(Image::made(self.storage, self.header, slot, tail::Tail { pages: self.pages, records, digest }))
+    }
+
+    /// Ends it unfinished.
+    pub fn into_storage(self) -> S {
+        self.storage
+    }
+
+    /// Moves the last pages into free slots, so that the file has no byte without a meaning.
+    fn close_gaps(&mut self) -> Result<(), FileError> {
+        let used = self.slots.saturating_sub(u32::try_from(self.free.len()).unwrap_or(u32::MAX));
+        let mut gaps = core::mem::take(&mut self.free).into_iter().filter(|slot| *slot < used);
+        let mut moves = Vec::new();
+        for (gfn, held) in &mut self.pages {
+            if let Held::Data { slot, .. } = held
+                && *slot >= used
+            {
+                let why = || FileError::TooLarge(format!("no slot for frame {gfn:#x}"));
+                let to = gaps.next().ok_or_else(why)?;
+                moves.push((core::mem::replace(slot, to), to));
+            }
+        }
+        let mut page = [0; PAGE_BYTES];
+        for (from, to) in moves {
+            let (from, to) = (self.offset(from), self.offset(to));
+            at(from, self.storage.read_at(from, &mut page))?;
+            at(to, self.storage.write_at(to, &page))?;
+        }
+        self.slots = used;
+        Ok(())
+    }
+
+    fn take_slot(&mut self) -> Result<u32, FileError> {
+        if let Some(slot) = self.free.pop() {
+            return Ok(slot);
+        }
+        let slot = self.slots;
+        self.slots = slot.checked_add(1).ok_or_else(|| FileError::TooLarge(String::from("2^32 pages")))?;
+        Ok(slot)
+    }
+
+    fn offset(&self, slot: u32) -> u64 {
+        self.header.pages_at + u64::from(slot) * PAGE_BYTES as u64
+    }
+
+    fn ram(&self, gfn: u64) -> Result<(), FileError> {
+        if self.header.meta.shape.covers(gfn, 1) { Ok(()) } else { Err(FileError::NoRam(gfn)) }
+    }
+}
