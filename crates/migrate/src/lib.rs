@@ -18,6 +18,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod body;
 mod convergence;
@@ -44,6 +46,6 @@ pub use reason::Reason;
 pub use source::{Progress, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, Status};
 pub use stats::{Cost, Mebibytes, RoundStats, StopCause, Summary, Totals};
 pub use target::{Target, TargetEvent, TargetOutcome, TargetParams};
-pub use tuning::Tuning;
+pub use tuning::{Compression, Tuning};
 pub use vm::{Offer, SourceVm, TargetMemory, TargetVm};
 pub use wire::WireError;

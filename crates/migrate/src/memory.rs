@@ -4,14 +4,21 @@
 //! body := run*
 //! run  := varint(count * 8 + kind)  varint(skip)  payload
 //! kind 0 zero: no payload; 1 fill: 8-byte little-endian word; 2 data: count * 4096 bytes
+//! kind 3 LZ4 blocks, 4 deltas: count * (2-byte little-endian length, so many bytes)
 //! ```
 //! `skip` is the distance in pages from the end of the run before it, from frame 0 for the first one.
 
 mod decode;
+mod delta;
 mod encode;
+mod lz4;
+mod pack;
+mod sent;
+#[cfg(test)]
+mod tests;
 mod varint;
 
-pub use decode::{Runs, apply};
+pub use decode::{Runs, Scratch, apply};
 pub use encode::Encoder;
 
 /// Kinds of a run on the wire.
@@ -19,6 +26,8 @@ pub(crate) mod kind {
     pub(crate) const ZERO: u64 = 0;
     pub(crate) const FILL: u64 = 1;
     pub(crate) const DATA: u64 = 2;
+    pub(crate) const LZ4: u64 = 3;
+    pub(crate) const DELTA: u64 = 4;
     pub(crate) const BITS: u32 = 3;
 }
 
@@ -40,4 +49,8 @@ pub enum Content {
     Fill(u64),
     /// The bytes of the first page stand at this offset of the body, the others behind it.
     Data(usize),
+    /// At this offset the length of the first page's LZ4 block in 2 bytes, then the block; the others behind it.
+    Lz4(usize),
+    /// The same with deltas against what the pages hold.
+    Delta(usize),
 }

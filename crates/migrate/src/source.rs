@@ -594,6 +594,7 @@ impl Source {
     fn close(&mut self, outcome: SourceOutcome, now: u64) {
         self.outcome = Some(outcome);
         self.states = Vec::new().into_iter();
+        self.encoder.unprepare();
         self.enter(Phase::Closing, now);
     }
 }

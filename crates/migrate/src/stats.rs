@@ -14,6 +14,8 @@ pub struct Totals {
     pub zero: u64,
     /// Of them pages of another repeated word.
     pub fill: u64,
+    /// Pages that were not sent because the target held them already; known at the source only.
+    pub duplicate: u64,
     /// MEMORY records.
     pub memory_records: u64,
     /// STATE records.
@@ -54,6 +56,8 @@ pub struct RoundStats {
     pub zero: u64,
     /// Of them pages of another repeated word.
     pub fill: u64,
+    /// Pages besides that were not sent, because the target held them already.
+    pub duplicate: u64,
     /// Bytes queued, headers included.
     pub bytes: u64,
     /// Pages dirtied meanwhile.

@@ -14,7 +14,7 @@ use crate::handover::{Deal, Role, TargetAction, TargetInput, TargetOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
-use crate::memory::{Run, Runs};
+use crate::memory::{Run, Runs, Scratch};
 use crate::outbox::Outbox;
 use crate::reason::Reason;
 use crate::stats::Totals;
@@ -125,6 +125,7 @@ pub struct Target {
     /// Whether `create` was called and `destroy` is due.
     made: bool,
     applying: Option<Applying>,
+    scratch: Scratch,
     round: u32,
     round_pages: u64,
     /// Page frame behind the last one of this round.
@@ -154,6 +155,7 @@ impl Target {
             shape: None,
             made: false,
             applying: None,
+            scratch: Scratch::default(),
             round: 0,
             round_pages: 0,
             next: 0,

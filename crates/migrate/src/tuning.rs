@@ -2,11 +2,29 @@
 
 use crate::convergence::Goal;
 
+/// How pages are made smaller on their way. A page that does not get smaller is sent as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// LZ4 for each page.
+    Lz4,
+    /// Pages that are sent again as what differs from the copy sent before.
+    Delta,
+    /// The difference where there is a copy and it is small, LZ4 otherwise.
+    Auto,
+}
+
 /// Times in milliseconds of the host's clock, sizes in pages of 4 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tuning {
     /// What the operator asks for.
     pub goal: Goal,
+    /// How pages are made smaller.
+    pub compression: Compression,
+    /// Compare a digest of the whole RAM while the guest stands still.
+    pub verify: bool,
     /// Pages looked at in one poll.
     pub pages_per_poll: u32,
     /// A guest with at most so many dirty pages is stopped for the last round, however slow the link.
@@ -31,6 +49,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             goal: Goal::default(),
+            compression: Compression::None,
+            verify: false,
             pages_per_poll: 64,
             dirty_threshold: 32,
             max_rounds: 12,

@@ -99,6 +99,12 @@ pub trait TargetMemory {
     /// # Errors
     /// As [`TargetMemory::write_page`].
     fn fill_page(&mut self, gfn: u64, word: u64) -> Result<(), MemoryError>;
+
+    /// Copies a page out: what a delta is applied to, and what a digest is taken of.
+    ///
+    /// # Errors
+    /// As [`TargetMemory::write_page`].
+    fn read_page(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError>;
 }
 
 /// The VM on the host it comes to.

@@ -15,6 +15,8 @@ pub const VERSION: u16 = 2;
 pub const OLDEST_VERSION: u16 = 1;
 /// The first version whose ends can ask each other what became of a migration.
 pub const FATE_VERSION: u16 = 2;
+/// The first version that knows packed pages.
+pub const PACKED_VERSION: u16 = 2;
 /// Bytes in the stream header.
 pub const STREAM_HEADER: usize = 16;
 /// Bytes in a record header.

@@ -246,12 +246,15 @@ fn memory(runs: &[&[u8]]) -> Vec<(u16, Vec<u8>)> {
 #[test]
 fn bad_memory_is_refused_by_name() {
     // RAM is frames 0..10 and 16..30.
-    let cases: [(&[&[u8]], &str); 11] = [
+    let cases: [(&[&[u8]], &str); 14] = [
         (&[&[11 << 3, 0]], "MEMORY body: 11 pages at frame 0x0 are not guest RAM"),
         (&[&[10 << 3, 0], &[1 << 3, 0]], "MEMORY body: 1 pages at frame 0xa are not guest RAM"),
         (&[&[1 << 3, 1]], "MEMORY body: frame 0x1 out of order, 0x0 is next"),
         (&[&[0, 0]], "MEMORY body: run of 0 pages, 0 behind frame 0x0"),
-        (&[&[1 << 3 | 3, 0]], "MEMORY body: run of unknown kind 3"),
+        (&[&[1 << 3 | 3, 0, 9, 0, 1]], "MEMORY body: run at byte 2 is cut short"),
+        (&[&[1 << 3 | 3, 0, 2, 0, 0xff, 0xff]], "MEMORY body: page at frame 0x0 is no LZ4 block"),
+        (&[&[1 << 3 | 4, 0, 2, 0, 0, 0]], "MEMORY body: page at frame 0x0 is no delta"),
+        (&[&[1 << 3 | 5, 0]], "MEMORY body: run of unknown kind 5"),
         (&[&[1 << 3 | 7, 0]], "MEMORY body: run of unknown kind 7"),
         (&[&[1 << 3 | 1, 0, 1, 2, 3]], "MEMORY body: run at byte 2 is cut short"),
         (&[&[1 << 3 | 2, 0], &[0; 4095]], "MEMORY body: run at byte 2 is cut short"),

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::fmt::Write;
-use migrate::{Goal, Mebibytes, Tuning};
+use migrate::{Compression, Goal, Mebibytes, Tuning};
 use shell::{Failure, MigrateCommand, MigrateOptions, Output};
 
 use super::commands::{Done, find};
@@ -56,7 +56,14 @@ fn tuned(options: MigrateOptions) -> Tuning {
             shell::OnTimeout::Force => migrate::OnTimeout::Force,
         },
     };
-    Tuning { goal, ..tuning() }
+    let compression = match options.compress {
+        None => tuning().compression,
+        Some(shell::Compress::None) => Compression::None,
+        Some(shell::Compress::Lz4) => Compression::Lz4,
+        Some(shell::Compress::Delta) => Compression::Delta,
+        Some(shell::Compress::Auto) => Compression::Auto,
+    };
+    Tuning { goal, compression, verify: options.verify, ..tuning() }
 }
 
 fn status(report: Option<Report>, output: Output) {

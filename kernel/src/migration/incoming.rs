@@ -159,6 +159,11 @@ impl TargetMemory for Arriving {
         let error = MemoryError { gpa: Gpa(gfn.saturating_mul(PAGE_SIZE)), len: PAGE_BYTES };
         self.vm.as_ref().ok_or(error)?.memory.fill_page(gfn, word)
     }
+
+    fn read_page(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        let gpa = Gpa(gfn.saturating_mul(PAGE_SIZE));
+        self.vm.as_ref().ok_or(MemoryError { gpa, len: PAGE_BYTES })?.memory.read(gpa, page)
+    }
 }
 
 impl TargetVm for Arriving {

@@ -1,11 +1,13 @@
 //! Pages out of a memory record.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Content, Run, kind, varint};
+use super::{Content, Run, delta, kind, lz4, varint};
 use crate::limits::MAX_GFN;
 use crate::page::PAGE_BYTES;
+use crate::reason::Reason;
 use crate::vm::TargetMemory;
 use crate::wire::{RecordType, WireError};
 
@@ -51,6 +53,14 @@ impl Runs {
                 self.at += count as usize * PAGE_BYTES;
                 Content::Data(at)
             }
+            packed @ (kind::LZ4 | kind::DELTA) => {
+                let at = self.at;
+                for _ in 0..count {
+                    let (size, _) = sized(body, self.at).ok_or_else(|| self.short())?;
+                    self.at += size;
+                }
+                if packed == kind::LZ4 { Content::Lz4(at) } else { Content::Delta(at) }
+            }
             other => return Err(bad(format!("run of unknown kind {other}"))),
         };
         self.end = first + count;
@@ -72,16 +82,34 @@ fn bad(why: String) -> WireError {
     WireError::Body { kind: RecordType::Memory, why }
 }
 
+/// The packed page at `at`: bytes with its length, and itself.
+fn sized(body: &[u8], at: usize) -> Option<(usize, &[u8])> {
+    let (size, rest) = body.get(at..)?.split_first_chunk()?;
+    let size = usize::from(u16::from_le_bytes(*size));
+    Some((size + 2, rest.get(..size)?))
+}
+
+/// Room for one page that is unpacked.
+#[derive(Clone)]
+pub struct Scratch(Box<[u8; PAGE_BYTES]>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(Box::new([0; PAGE_BYTES]))
+    }
+}
+
 /// Puts up to `budget` pages of `run` in place, takes them off the run and off the budget.
 ///
 /// # Errors
-/// As [`TargetMemory::write_page`].
+/// As [`TargetMemory::write_page`]; a packed page that does not unpack.
 pub fn apply(
     run: &mut Run,
     body: &[u8],
     budget: &mut u64,
     memory: &mut impl TargetMemory,
-) -> Result<(), vm_types::MemoryError> {
+    scratch: &mut Scratch,
+) -> Result<(), Reason> {
     while run.count > 0 && *budget > 0 {
         match &mut run.content {
             Content::Fill(word) => memory.fill_page(run.first, *word)?,
@@ -91,6 +119,21 @@ pub fn apply(
                     memory.write_page(run.first, page)?;
                 }
                 *at += PAGE_BYTES;
+            }
+            Content::Lz4(at) => {
+                let (size, block) = sized(body, *at).unwrap_or_default();
+                lz4::unpack(block, &mut scratch.0)
+                    .ok_or_else(|| bad(format!("page at frame {:#x} is no LZ4 block", run.first)))?;
+                memory.write_page(run.first, &scratch.0)?;
+                *at += size;
+            }
+            Content::Delta(at) => {
+                let (size, delta) = sized(body, *at).unwrap_or_default();
+                memory.read_page(run.first, &mut scratch.0)?;
+                delta::unpack(delta, &mut scratch.0)
+                    .ok_or_else(|| bad(format!("page at frame {:#x} is no delta", run.first)))?;
+                memory.write_page(run.first, &scratch.0)?;
+                *at += size;
             }
         }
         run.first += 1;

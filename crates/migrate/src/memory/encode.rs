@@ -5,9 +5,12 @@ use alloc::vec::Vec;
 
 use vm_types::MemoryError;
 
+use super::pack::{MAX_PACKED, Packer};
 use super::{kind, varint};
+use crate::body::{Id, Shape};
 use crate::limits::MAX_MEMORY_BODY;
 use crate::page::{PAGE_BYTES, PageKind};
+use crate::tuning::Compression;
 use crate::vm::SourceVm;
 use crate::wire::RECORD_HEADER;
 
@@ -28,9 +31,10 @@ enum Open {
         skip: u64,
         count: u64,
     },
-    /// Its tag is at this offset.
+    /// Data or packed pages; its tag is at this offset.
     Data {
         tag: usize,
+        kind: u64,
         count: u64,
     },
 }
@@ -44,6 +48,7 @@ pub struct Encoder {
     /// Page frame behind the last page.
     end: u64,
     pages: u64,
+    packer: Option<Packer>,
 }
 
 impl Default for Encoder {
@@ -56,7 +61,25 @@ impl Encoder {
     /// An encoder with an empty record.
     #[must_use]
     pub fn new() -> Self {
-        Self { buf: vec![0; BUFFER], len: RECORD_HEADER, open: Open::None, end: 0, pages: 0 }
+        Self { buf: vec![0; BUFFER], len: RECORD_HEADER, open: Open::None, end: 0, pages: 0, packer: None }
+    }
+
+    /// Gets ready to leave out what the target holds already and to make pages smaller. Takes 8 bytes a page, and 2 MiB
+    /// for deltas; where the host has no room for them, it goes without. `seed` is not known to the guest.
+    pub fn prepare(&mut self, shape: &Shape, seed: Id, compression: Compression) {
+        self.packer = Some(Packer::new(shape, seed, compression));
+    }
+
+    /// Frees what [`Encoder::prepare`] took.
+    pub fn unprepare(&mut self) {
+        self.packer = None;
+    }
+
+    /// A round begins, from 1.
+    pub fn begin_round(&mut self, round: u32) {
+        if let Some(packer) = &mut self.packer {
+            packer.begin_round(round);
+        }
     }
 
     /// Whether the record holds no page.
@@ -71,32 +94,60 @@ impl Encoder {
         self.len + HEADS + PAGE_BYTES > BUFFER || self.pages >= MAX_RECORD_PAGES
     }
 
-    /// Reads page `gfn`, which is above all pages before it, into the record.
+    /// Reads page `gfn`, which is above all pages before it, into the record; `None` where the target holds it already.
     ///
     /// # Errors
     /// As [`SourceVm::read_page`]; the record is unchanged then.
-    pub fn add(&mut self, gfn: u64, vm: &mut impl SourceVm) -> Result<PageKind, MemoryError> {
+    pub fn add(&mut self, gfn: u64, vm: &mut impl SourceVm) -> Result<Option<PageKind>, MemoryError> {
+        self.add_page(gfn, |page| vm.classify_page(gfn, page))
+    }
+
+    pub(super) fn add_page(
+        &mut self,
+        gfn: u64,
+        read: impl FnOnce(&mut [u8; PAGE_BYTES]) -> Result<PageKind, MemoryError>,
+    ) -> Result<Option<PageKind>, MemoryError> {
         debug_assert!(!self.is_full() && gfn >= self.end);
         let skip = gfn.saturating_sub(self.end);
-        let heads = self.heads(skip);
-        let at = self.len + heads;
+        let at = self.len + self.heads(skip, kind::DATA);
         let Some(page) = self.buf.get_mut(at..).and_then(<[u8]>::first_chunk_mut) else {
             return Err(MemoryError { gpa: vm_types::Gpa(gfn.wrapping_mul(4096)), len: PAGE_BYTES });
         };
-        let content = vm.classify_page(gfn, page)?;
+        let content = read(page)?;
+        let mut run = kind::DATA;
+        if let Some(packer) = &mut self.packer {
+            if !packer.is_news(gfn, content, page) {
+                return Ok(None);
+            }
+            match content {
+                PageKind::Fill(_) => packer.note_fill(gfn),
+                PageKind::Data => run = packer.pack(gfn, page),
+            }
+        }
         match content {
             PageKind::Fill(word) => self.add_fill(word, skip),
-            PageKind::Data => self.add_data(skip, at),
+            PageKind::Data if run == kind::DATA => self.add_data(skip, at),
+            PageKind::Data => self.add_packed(run, skip),
         }
         self.end = gfn + 1;
         self.pages += 1;
-        Ok(content)
+        Ok(Some(content))
+    }
+
+    /// Whether the open run takes one more page of this kind.
+    fn extends(&self, skip: u64, wanted: u64) -> Option<(usize, u64)> {
+        match self.open {
+            Open::Data { tag, kind, count } if skip == 0 && kind == wanted && count < MAX_DATA_RUN => {
+                Some((tag, count + 1))
+            }
+            _ => None,
+        }
     }
 
     /// Bytes between the end of the buffer and the page, should it be data.
-    fn heads(&self, skip: u64) -> usize {
+    fn heads(&self, skip: u64, kind: u64) -> usize {
         match self.open {
-            Open::Data { count, .. } if skip == 0 && count < MAX_DATA_RUN => 0,
+            _ if self.extends(skip, kind).is_some() => 0,
             Open::Fill { word, skip: before, count } => fill_len(word, before, count) + 1 + varint::len(skip),
             _ => 1 + varint::len(skip),
         }
@@ -112,23 +163,39 @@ impl Encoder {
         }
     }
 
+    /// The page stands at `at` already.
     fn add_data(&mut self, skip: u64, at: usize) {
-        let (tag, count) = match self.open {
-            Open::Data { tag, count } if skip == 0 && count < MAX_DATA_RUN => (tag, count + 1),
-            _ => {
-                self.close();
-                let tag = self.len;
-                self.put(kind::DATA);
-                self.put(skip);
-                debug_assert_eq!(self.len, at);
-                (tag, 1)
-            }
-        };
-        if let Some(byte) = self.buf.get_mut(tag) {
-            *byte = (count << kind::BITS | kind::DATA) as u8;
-        }
+        self.grow(kind::DATA, skip);
+        debug_assert_eq!(self.len, at);
         self.len = at + PAGE_BYTES;
-        self.open = Open::Data { tag, count };
+    }
+
+    fn add_packed(&mut self, run: u64, skip: u64) {
+        self.grow(run, skip);
+        let Self { buf, len, packer: Some(packer), .. } = self else { return };
+        let small = packer.packed();
+        debug_assert!(small.len() <= MAX_PACKED);
+        let end = *len + 2 + small.len();
+        if let Some((size, to)) = buf.get_mut(*len..end).and_then(<[u8]>::split_first_chunk_mut) {
+            *size = (small.len() as u16).to_le_bytes();
+            to.copy_from_slice(small);
+        }
+        *len = end;
+    }
+
+    /// Counts the open run up, or opens one.
+    fn grow(&mut self, run: u64, skip: u64) {
+        let (tag, count) = self.extends(skip, run).unwrap_or_else(|| {
+            self.close();
+            let tag = self.len;
+            self.put(run);
+            self.put(skip);
+            (tag, 1)
+        });
+        if let Some(byte) = self.buf.get_mut(tag) {
+            *byte = (count << kind::BITS | run) as u8;
+        }
+        self.open = Open::Data { tag, kind: run, count };
     }
 
     fn close(&mut self) {

@@ -153,16 +153,19 @@ impl Source {
         let live = clock.per_second(bytes, now.saturating_sub(self.round_began));
         let copies = self.phase == Phase::Copy && bytes >= crate::convergence::SOUND_ROUND;
         let totals = &self.totals;
-        let duplicate = totals.zero.saturating_add(totals.fill);
+        let words = totals.zero.saturating_add(totals.fill);
         Progress {
             status,
             round: self.round.round,
             share: self.convergence.share(),
             total: self.ram(),
             transferred: self.outbox.queued(),
-            remaining: self.round_goal.saturating_sub(self.round.pages).saturating_mul(PAGE_BYTES as u64),
-            duplicate,
-            normal: totals.pages.saturating_sub(duplicate),
+            remaining: self
+                .round_goal
+                .saturating_sub(self.round.pages + self.round.duplicate)
+                .saturating_mul(PAGE_BYTES as u64),
+            duplicate: words.saturating_add(totals.duplicate),
+            normal: totals.pages.saturating_sub(words),
             dirty_pages_rate: self.convergence.dirty_rate(clock) / PAGE_BYTES as u64,
             link_rate: if copies { live } else { self.convergence.link_rate(clock) },
             setup_ms: ms(self.began, accepted),

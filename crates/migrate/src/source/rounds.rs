@@ -11,11 +11,15 @@ use crate::link::Link;
 use crate::page::{PAGE_BYTES, PageKind};
 use crate::reason::Reason;
 use crate::stats::RoundStats;
+use crate::tuning::Compression;
 use crate::vm::SourceVm;
-use crate::wire::RecordType;
+use crate::wire::{PACKED_VERSION, RecordType};
 
 impl Source {
     pub(super) fn track(&mut self, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
+        let wanted = self.params.tuning.compression;
+        let compression = if self.version < PACKED_VERSION { Compression::None } else { wanted };
+        self.encoder.prepare(&self.params.shape, self.params.hello.migration, compression);
         vm.start_tracking().map_err(Reason::Vm)?;
         self.tracking = true;
         self.begin_round(self.params.shape.pages(), now);
@@ -29,6 +33,7 @@ impl Source {
         self.round_began = now;
         self.round_queued = self.outbox.queued();
         self.next = 0;
+        self.encoder.begin_round(self.round.round);
         self.enter(Phase::Copy, now);
     }
 
@@ -56,7 +61,11 @@ impl Source {
                 self.enter(Phase::Export, now);
                 return Ok(Some(SourceEvent::Round(stats)));
             };
-            let kind = self.encoder.add(gfn, vm)?;
+            let Some(kind) = self.encoder.add(gfn, vm)? else {
+                self.round.duplicate += 1;
+                self.totals.duplicate += 1;
+                continue;
+            };
             let (zero, fill) = match kind {
                 PageKind::Fill(0) => (1, 0),
                 PageKind::Fill(_) => (0, 1),

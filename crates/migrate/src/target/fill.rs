@@ -28,7 +28,7 @@ impl Target {
             if self.round == 0 && run.content == Content::Fill(0) {
                 continue;
             }
-            apply(&mut run, self.inbox.body(), budget, vm)?;
+            apply(&mut run, self.inbox.body(), budget, vm, &mut self.scratch)?;
             if run.count > 0 {
                 record.run = Some(run);
                 self.applying = Some(record);
@@ -61,7 +61,7 @@ impl Target {
         match run.content {
             Content::Fill(0) => self.totals.zero = self.totals.zero.saturating_add(run.count),
             Content::Fill(_) => self.totals.fill = self.totals.fill.saturating_add(run.count),
-            Content::Data(_) => {}
+            Content::Data(_) | Content::Lz4(_) | Content::Delta(_) => {}
         }
         Ok(run)
     }

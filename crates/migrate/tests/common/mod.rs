@@ -255,6 +255,12 @@ impl TargetMemory for Coming {
         }
         self.write_page(gfn, &page)
     }
+
+    fn read_page(&self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
+        assert!(self.made && !self.runs);
+        *page = self.pages[index(&self.ranges, gfn).ok_or(no_ram(gfn))?];
+        Ok(())
+    }
 }
 
 impl TargetVm for Coming {

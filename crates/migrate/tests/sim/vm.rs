@@ -228,6 +228,12 @@ impl TargetMemory for Arriving {
         page.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&word.to_le_bytes()));
         self.write_page(gfn, &page)
     }
+
+    fn read_page(&self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
+        let vm = self.made();
+        *page = vm.guest.pages[index(&vm.guest.ranges, gfn)?];
+        Ok(())
+    }
 }
 
 impl TargetVm for Arriving {
