@@ -62,11 +62,11 @@ fn levels(output: Output) -> Result<(), Failure> {
 }
 
 fn host_named(name: &str) -> Option<HostPolicy> {
-    if name == HERE { Some(policy::host().clone()) } else { policy::member(name) }
+    if name == HERE { Some(policy::host().clone()) } else { pool::cpu_of(name) }
 }
 
 fn no_such(what: &str, name: &str) -> Failure {
-    let members = policy::member_names();
+    let members = pool::other_names();
     Failure::new(Code::NotFound, format!("{what} '{name}' is not known; members of the pool: {members}"))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Who owns the VM is decided by [`migrate::handover`]; here are the connections, the VMs and the words for the operator.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -45,7 +46,7 @@ enum Owner {
 enum Asking {
     Not,
     Dialling(Dial),
-    Talking(Link, Question),
+    Talking(Link, Box<Question>),
 }
 
 /// A VM that is paused here, and that the other host may run.
@@ -213,7 +214,7 @@ impl Doubt {
                 Poll::Ready(Ok(link)) => match self.say() {
                     Some(fate) => {
                         let question = Question::new(&fate, tuning(), tsc::hz(), tsc::read());
-                        self.asking = Asking::Talking(link, question);
+                        self.asking = Asking::Talking(link, question.into());
                     }
                     None => link.close(),
                 },

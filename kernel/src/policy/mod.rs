@@ -33,40 +33,8 @@ pub(crate) fn default_baseline() -> Baseline {
 }
 
 /// Makes this the level of guests made from now on; None when the host is alone. Running ones keep theirs.
-#[allow(dead_code, reason = "a pool sets it")]
 pub(crate) fn set_pool_baseline(baseline: Option<Baseline>) {
     *POOL.lock() = baseline;
-}
-
-/// A host that this one knows of.
-pub(crate) struct Known {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its address, as text.
-    pub(crate) address: String,
-    /// Its CPU.
-    pub(crate) policy: HostPolicy,
-}
-
-/// The other members of the pool.
-static MEMBERS: Mutex<Vec<Known>> = Mutex::new(Vec::new());
-
-/// Sets what is known of the other members of the pool.
-#[allow(dead_code, reason = "a pool sets it")]
-pub(crate) fn set_members(members: Vec<Known>) {
-    *MEMBERS.lock() = members;
-}
-
-/// The CPU of another member, by its name or its address.
-pub(crate) fn member(name: &str) -> Option<HostPolicy> {
-    let members = MEMBERS.lock();
-    members.iter().find(|known| known.name == name || known.address == name).map(|known| known.policy.clone())
-}
-
-/// The names of the other members.
-pub(crate) fn member_names() -> String {
-    let names: Vec<String> = MEMBERS.lock().iter().map(|known| known.name.clone()).collect();
-    if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
 /// The policy of a new guest at a level, or at [`default_baseline`].

@@ -10,7 +10,8 @@ use core::net::SocketAddrV4;
 use core::task::Poll;
 
 use cmdline::HostOptions;
-use pool::{Dial, Event, LinkId, Pool, Timing, TscMeans};
+use cpu_policy::HostPolicy;
+use pool::{Dial, Event, LinkId, Member, Pool, Timing, TscMeans};
 use shell::Output;
 use spin::Mutex;
 
@@ -77,15 +78,34 @@ pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
     }
 }
 
-/// How a member, and this host, would give a guest a TSC of `hz`; none for a host that is no member.
-pub(crate) fn tsc_means(member: &str, hz: u64) -> Option<[TscMeans; 2]> {
-    let means = |pool: &Pool| {
-        let found = pool.members().into_iter().find(|known| {
-            known.name == member || known.address.is_some_and(|address| address.ip().to_string() == member)
+/// Looks at a member, by its name or its address; none where there is no such member.
+fn with_member<R>(name: &str, f: impl FnOnce(&Pool, &Member) -> R) -> Option<R> {
+    let found = |pool: &Pool| {
+        let known = pool.members().into_iter().find(|known| {
+            known.name == name || known.address.is_some_and(|address| address.ip().to_string() == name)
         });
-        found.map(|found| [found.tsc.means(hz), pool.own().tsc.means(hz)])
+        known.map(|known| f(pool, known))
     };
-    with(means).ok().flatten()
+    with(found).ok().flatten()
+}
+
+/// The CPU of a member.
+pub(crate) fn cpu_of(member: &str) -> Option<HostPolicy> {
+    with_member(member, |_, known| known.policy.clone())
+}
+
+/// How a member, and this host, would give a guest a TSC of `hz`.
+pub(crate) fn tsc_means(member: &str, hz: u64) -> Option<[TscMeans; 2]> {
+    with_member(member, |pool, known| [known.tsc.means(hz), pool.own().tsc.means(hz)])
+}
+
+/// The names of the other members.
+pub(crate) fn other_names() -> String {
+    let names = |pool: &Pool| {
+        let others = pool.members().into_iter().filter(|member| member.id != pool.own().id);
+        others.map(|member| member.name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    with(names).ok().filter(|names| !names.is_empty()).unwrap_or_else(|| "none".into())
 }
 
 /// The pool's name and its members, for a host that is about to make VMs.
@@ -258,19 +278,9 @@ impl Membership {
         None
     }
 
-    /// Hands level and members to what makes VMs and answers for CPUs.
+    /// Hands the level to what makes VMs.
     fn publish(&self) {
         policy::set_pool_baseline(self.pool.name().map(|_| self.pool.level().clone()));
-        let others = self.pool.members().into_iter().filter(|member| member.id != self.pool.own().id);
-        policy::set_members(
-            others
-                .map(|member| policy::Known {
-                    name: member.name.clone(),
-                    address: member.address.map(|address| address.ip().to_string()).unwrap_or_default(),
-                    policy: member.policy.clone(),
-                })
-                .collect(),
-        );
     }
 }
 
