@@ -50,7 +50,7 @@ fn into_source(pieces: &[Vec<u8>]) -> (SourceOutcome, Leaving) {
                 match outcome {
                     SourceOutcome::Done(_) => assert!(vm.freed && vm.given),
                     SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => {
-                        assert!(vm.unknown && vm.given && !vm.freed)
+                        assert!(vm.unknown && vm.given && !vm.freed);
                     }
                     SourceOutcome::Failed(_) => assert!(vm.runs() && !vm.tracking),
                     SourceOutcome::Checked => panic!("not asked for"),

@@ -4,7 +4,7 @@
 
 use super::migrate::{insecure, towards_target};
 use super::operate::{free_memory, memory_is_free_again};
-use super::{Case, Context};
+use super::{Case, Context, Run};
 use crate::hub::stream::{PORT, Records, record};
 use crate::hub::{Frame, Verdict};
 use crate::scenario::{Outcome, Pair, Plan, SOURCE, Silent, TARGET, VM};
@@ -57,13 +57,12 @@ const MENDED_BY_TCP: [Weather; 5] =
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add =
-        |name: &str, limit: u64, apart: bool, run: Box<dyn Fn(&Context) -> Result<()> + Send + Sync>| {
-            let mut case = Case::new(&format!("faults/{name}"), limit, run);
-            case.weight = 2;
-            case.apart = apart;
-            cases.push(case);
-        };
+    let mut add = |name: &str, limit: u64, apart: bool, run: Run| {
+        let mut case = Case::new(&format!("faults/{name}"), limit, run);
+        case.weight = 2;
+        case.apart = apart;
+        cases.push(case);
+    };
     add("bad_weather", 300, false, Box::new(bad_weather));
     for (name, when) in PHASES {
         add(&format!("weather_{name}"), 900, true, Box::new(move |context| weather(context, when)));
