@@ -25,7 +25,7 @@ enum Owner {
 
 enum Asking {
     Not,
-    Talking(Connection, Option<Question>, Tap),
+    Talking(Connection, Option<Box<Question>>, Box<Tap>),
 }
 
 pub struct Doubt {
@@ -144,7 +144,7 @@ impl Doubt {
             if asks && !self.stranger && now >= self.next {
                 self.next = now + AGAIN;
                 let connection = stack.connect(address(peer), PORT).expect("a connection");
-                self.asking = Asking::Talking(connection, None, Tap::default());
+                self.asking = Asking::Talking(connection, None, Box::default());
             }
             return;
         };
@@ -155,7 +155,7 @@ impl Doubt {
                 Ok(_) => {
                     let first = self.say();
                     let Asking::Talking(_, question, _) = &mut self.asking else { return };
-                    *question = Some(Question::new(&first, Tuning::default(), HZ, now));
+                    *question = Some(Box::new(Question::new(&first, Tuning::default(), HZ, now)));
                 }
                 Err(_) => self.hang_up(stack, connection),
             }

@@ -150,7 +150,7 @@ impl Machine {
             boot: Self::id(self.boot),
             vm_name: "demo".into(),
             check_only: false,
-            secret: self.asks.then(|| [self.ids as u8; 32]),
+            secret: self.asks.then_some([self.ids as u8; 32]),
             port: Some(PORT),
         };
         let shape = migrate::Shape {
