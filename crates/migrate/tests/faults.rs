@@ -63,7 +63,7 @@ fn settle(world: &mut World) {
     }
     // Either end asks first, then the other, in vain: all is settled by then.
     if asking || held {
-        let first = usize::from(world.now % 2 == 0 && held || !asking);
+        let first = usize::from(world.now.is_multiple_of(2) && held || !asking);
         let mut settling = Settling::new(world);
         settling.ask(first);
         let (source, target) = (settling.source, settling.target);
