@@ -14,6 +14,7 @@ mod net_frames;
 mod operator;
 mod policy;
 mod pool_link;
+mod vcpu;
 pub use memory::Ram;
 pub mod replay;
 
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("page_walk", guest::page_walk),
     ("pool_link", pool_link::link),
     ("shell_line", operator::shell_line),
+    ("vcpu_state", vcpu::state),
     ("x86_decode", guest::instruction),
 ];
 
@@ -75,6 +77,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let as_initiator = [&[2], &to_initiator[1..]].concat();
     seeds.extend([("link_initiator", "whole", as_initiator), ("link_responder", "whole", to_responder)]);
     seeds.extend(policy::made_seeds());
+    seeds.push(("vcpu_state", "long_mode", vcpu::seed()));
     seeds.push(("pool_link", "joins", pool_link::record()));
     seeds
 }

@@ -2,13 +2,14 @@
 //! nothing that is not at hand, and is quick enough to be run before a push.
 
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::find;
 
+const MINUTE: Duration = Duration::from_secs(60);
 /// Longest that one input may take.
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -55,6 +56,51 @@ fn replay(name: &str, time: Duration) -> bool {
     true
 }
 
+/// Runs a target `executions` times on mutations of its seeds and of each other's: no clock in the loop, and `seed`
+/// decides all. It counts what it runs, and says so every minute.
+#[must_use]
+pub fn drive(name: &str, executions: u64, seed: u64) -> bool {
+    let seeds = match seeds(name) {
+        Ok(seeds) if !seeds.is_empty() => seeds,
+        Ok(_) => return failed(name, "no seeds"),
+        Err(error) => return failed(name, &format!("seeds: {error}")),
+    };
+    let target = find(name);
+    let mut random = Random(seed | 1);
+    let start = Instant::now();
+    let mut told = start;
+    let mut input = Vec::new();
+    let mut runs = 0;
+    while runs < executions {
+        let batch = (executions - runs).min(1024);
+        let mut done = 0;
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..batch {
+                mutate_into(&mut input, &seeds, &mut random);
+                target(&input);
+                done += 1;
+            }
+        }))
+        .is_err();
+        runs += done;
+        if panicked {
+            return failed(name, &format!("panicked after {runs} runs, input kept in {}", keep(name, &input)));
+        }
+        if told.elapsed() > MINUTE {
+            told = Instant::now();
+            println!("{name}: {runs} executions in {:.0} s", start.elapsed().as_secs_f64());
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{name}: ok, seed {seed}, {runs} executions in {seconds:.1} s, {:.0}/s", runs as f64 / seconds);
+    true
+}
+
+fn failed(name: &str, why: &str) -> bool {
+    println!("{name}: FAILED: {why}");
+    false
+}
+
 fn seeds(name: &str) -> std::io::Result<Vec<Vec<u8>>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(root().join("corpus").join(name))? {
@@ -79,8 +125,16 @@ fn root() -> &'static Path {
 
 /// One to eight changes to a seed.
 fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    mutate_into(&mut bytes, seeds, random);
+    bytes
+}
+
+/// The same into a buffer that is used again.
+fn mutate_into(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     const WORDS: [u32; 10] = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF];
-    let mut bytes = seeds[random.below(seeds.len())].clone();
+    bytes.clear();
+    bytes.extend_from_slice(&seeds[random.below(seeds.len())]);
     for _ in 0..=random.below(8) {
         let at = random.below(bytes.len() + 1);
         match random.below(8) {
@@ -103,7 +157,6 @@ fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
             _ => bytes.push(random.next() as u8),
         }
     }
-    bytes
 }
 
 /// xorshift64*: the same mutations in each run.

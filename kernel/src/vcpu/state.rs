@@ -6,7 +6,7 @@ use cpu_policy::{MsrWrite, spec_ctrl_bits};
 use flex::MISC_FEATURES_ENABLES;
 use vm_types::StateError;
 use vmx_types::field::{self, Segment};
-use vmx_types::state::{SegmentState, TableState, VcpuState};
+use vmx_types::state::{SegmentState, TableState, VcpuState, XSAVE_MIN, clean_xsave};
 
 use super::{Activity, Vcpu};
 use crate::arch::xstate::XsaveArea;
@@ -74,6 +74,8 @@ impl Vcpu {
         state.tsc_aux = self.live.tsc_aux;
         state.cr2 = self.live.cr2;
         state.debug = self.live.debug;
+        // The area was stored under the policy's XCR0, whatever the guest's is at the moment.
+        clean_xsave(self.xsave.bytes_mut(), vm.policy.xcr0_allowed());
         state.xsave = xsave_used(self.xsave.bytes());
         state
     }
@@ -147,7 +149,6 @@ impl Vcpu {
 
 /// The area without its zero tail.
 fn xsave_used(area: &[u8; XsaveArea::BYTES]) -> Vec<u8> {
-    const LEGACY_AND_HEADER: usize = 576;
     let used = area.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
-    area[..used.max(LEGACY_AND_HEADER)].to_vec()
+    area[..used.max(XSAVE_MIN)].to_vec()
 }
