@@ -51,7 +51,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
     let migration =
         if network { link::init(&boot.options, key.map(module_bytes)) } else { "migration off".into() };
-    let mut migrations = Migrations::default();
+    let mut migrations = Migrations::new(boot.options.accept_mib);
     if network {
         pool::init(&boot.options);
     }

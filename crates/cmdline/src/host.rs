@@ -100,6 +100,8 @@ pub struct HostOptions {
     pub aesni: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
     pub migrate_port: Option<u16>,
+    /// `accept=`: most guest memory that this host takes by migration in all, in MiB; `None`: all that is free.
+    pub accept_mib: Option<u32>,
     /// `key=`: the pool's key.
     pub key: Option<Secret>,
     /// `hostkey=`: this host's own key.
@@ -133,6 +135,7 @@ impl Default for HostOptions {
             mitigations: true,
             aesni: true,
             migrate_port: None,
+            accept_mib: None,
             key: None,
             host_key: None,
             seed: None,
@@ -208,6 +211,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "Takes links from other hosts, for migration and pool, on a TCP port (4444 unless named). Needs a pool key, \
                or `insecure`.",
         set: |o, v| put(&mut o.migrate_port, migrate(v)),
+    },
+    Spec {
+        name: "accept",
+        form: "MIB (0 to 1048576)",
+        default: "",
+        help: "The most guest memory that this host takes by migration: that of all VMs together that came and are still \
+               here. Without it, all that is free.",
+        set: |o, v| put(&mut o.accept_mib, value::decimal(v, 0, 1 << 20).map(Some)),
     },
     Spec {
         name: "key",

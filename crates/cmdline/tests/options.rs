@@ -45,7 +45,7 @@ fn table_defaults_are_the_defaults() {
 fn every_host_option() {
     let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 idle=poll \
                 panic=debug-exit mitigations=off aesni=off migrate=listen:4445 com1=vm:demo com2=host insecure \
-                pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 \
+                pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 accept=512 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 hostkey=0F0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 seed=ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -70,6 +70,7 @@ fn every_host_option() {
         name: Some("haswell-a".into()),
         peers: ["10.1.2.4:4444", "10.1.2.5:4445"].map(|peer| peer.parse().unwrap()).into(),
         pool_wait_s: 60,
+        accept_mib: Some(512),
         key: secret("00"),
         host_key: secret("0f"),
         seed: secret("ff"),
@@ -106,6 +107,7 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
         ("pool=La", "boot line: option pool=La: expected NAME"),
         ("peers=10.0.0.1,", "boot line: option peers=10.0.0.1,: expected A.B.C.D[:PORT][,...]"),
         ("peers=10.0.0.1:0", "boot line: option peers=10.0.0.1:0: expected A.B.C.D[:PORT][,...]"),
+        ("accept=1048577", "boot line: option accept=1048577: expected MIB (0 to 1048576)"),
         ("pool-wait=601", "boot line: option pool-wait=601: expected SECONDS (0 to 600)"),
         ("migrate=listen:0", "boot line: option migrate=listen:0: expected off|listen[:PORT]"),
         ("migrate=listen:+1", "boot line: option migrate=listen:+1: expected off|listen[:PORT]"),

@@ -6,6 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `accept` | how much memory a host gives to VMs that come |
 //! | `limits` | every constant that a number from the wire is checked against |
 //! | `wire` | stream header, record header, record types, seal |
 //! | `body` | the bodies of the control records |
@@ -21,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod accept;
 pub mod body;
 mod convergence;
 pub mod handover;
@@ -38,6 +40,7 @@ mod tuning;
 mod vm;
 pub mod wire;
 
+pub use accept::Room;
 pub use body::{Hello, Id, PageRange, Shape};
 pub use convergence::{Goal, OnTimeout, Rate, Stall};
 pub use link::Link;

@@ -384,7 +384,8 @@ impl Target {
                         format!("downtime of {downtime_ns} ns, {} since the export", commit.exported_ns);
                     return Err(WireError::body(kind, why).into());
                 }
-                let elapsed_ns = commit.exported_ns.saturating_add(commit.transit_ns);
+                let here_ns = self.clock.ns(now.saturating_sub(self.inbox.heard()));
+                let elapsed_ns = commit.exported_ns.saturating_add(commit.transit_ns).saturating_add(here_ns);
                 return Ok(self.commit(elapsed_ns, downtime_ns, now, vm));
             }
             (kind, phase) => return Err(WireError::Unexpected { kind, state: unexpected_in(phase) }.into()),

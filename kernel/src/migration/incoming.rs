@@ -4,11 +4,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
 use migrate::body::Fate;
 use migrate::handover::Word;
-use migrate::{Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm};
+use migrate::{
+    Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
+};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
 
 use super::handover::{Doubt, Handovers};
@@ -16,6 +19,7 @@ use super::{DEVICES, boot_id, state, tuning};
 use crate::arch::tsc;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
+use crate::mm::frame;
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
@@ -40,6 +44,23 @@ pub(super) struct Incoming {
 struct Arriving {
     vm: Option<Arc<Vm>>,
     tsc: u64,
+    /// Host TSC at which the link was last read: what comes in that turn is not older.
+    read_at: u64,
+}
+
+/// `accept=`, in MiB; above that of any host: no limit.
+static ACCEPT_MIB: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Sets `accept=`.
+pub(super) fn set_accept(mib: Option<u32>) {
+    ACCEPT_MIB.store(mib.map_or(u64::MAX, u64::from), Ordering::Relaxed);
+}
+
+fn room() -> Room {
+    let accept = ACCEPT_MIB.load(Ordering::Relaxed).checked_mul(1 << 20);
+    let ram = |vm: &Arc<Vm>| vm.memory.ranges().iter().map(|range| range.len).sum::<u64>();
+    let taken = registry::all().iter().filter(|vm| vm.came).map(ram).sum();
+    Room { accept, taken, free: frame::stats().free }
 }
 
 impl Incoming {
@@ -60,7 +81,10 @@ impl Incoming {
     /// Works for a bounded time; false once it is over.
     pub(super) fn poll(&mut self, handovers: &mut Handovers) -> bool {
         let Self { peer, target, vm, link: Some(link), asked, .. } = self else { return false };
-        let event = link.poll(|bound| target.poll(tsc::read(), bound, vm));
+        let event = link.poll(|bound| {
+            vm.read_at = tsc::read();
+            target.poll(vm.read_at, bound, vm)
+        });
         if !matches!(event, Ok(TargetEvent::Waiting)) {
             meter::found();
         }
@@ -183,7 +207,9 @@ impl TargetVm for Arriving {
                 return Err(format!("vm {} is on this host already ({})", vm.name, vm.state().name()));
             }
         }
-        create::check_memory(&offer.shape.mem_ranges())
+        let ranges = offer.shape.mem_ranges();
+        room().check(ranges.iter().map(|range| range.len).sum())?;
+        create::check_memory(&ranges)
     }
 
     fn warning(&mut self, offer: &Offer<'_>) -> Option<String> {
@@ -204,9 +230,11 @@ impl TargetVm for Arriving {
         Ok(())
     }
 
-    fn run(&mut self, downtime_ns: u64) {
+    fn run(&mut self, elapsed_ns: u64) {
         let Some(vm) = &self.vm else { return };
-        let elapsed = u128::from(downtime_ns) * u128::from(vm.clock.hz()) / 1_000_000_000;
+        let since_read = tsc::read().saturating_sub(self.read_at);
+        let here_ns = u128::from(since_read) * 1_000_000_000 / u128::from(tsc::hz());
+        let elapsed = (u128::from(elapsed_ns) + here_ns) * u128::from(vm.clock.hz()) / 1_000_000_000;
         vm.clock.set(self.tsc.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)));
         vm.let_run();
     }
@@ -220,6 +248,8 @@ impl TargetVm for Arriving {
 
 impl Arriving {
     fn make(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+        // Another may have come since the check.
+        room().check(offer.shape.mem_ranges().iter().map(|range| range.len).sum())?;
         let policy = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
         let companion = Companion::decode(offer.companion).unwrap_or_else(|error| {
             // Nothing hangs on it: the VM is as welcome without.
@@ -229,6 +259,7 @@ impl Arriving {
         let vm = create::empty(Spec {
             name: offer.hello.vm_name.clone(),
             uuid: offer.hello.vm_uuid,
+            came: true,
             debug_exit: false,
             ranges: offer.shape.mem_ranges(),
             policy,

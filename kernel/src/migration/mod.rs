@@ -73,6 +73,12 @@ fn failure(text: String) -> Failure {
 }
 
 impl Migrations {
+    /// None yet. `accept_mib`: `accept=`.
+    pub(crate) fn new(accept_mib: Option<u32>) -> Self {
+        incoming::set_accept(accept_mib);
+        Self::default()
+    }
+
     /// Begins to move a running VM, or to ask whether it could.
     ///
     /// # Errors

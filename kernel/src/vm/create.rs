@@ -42,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     /// Identity anywhere.
     pub(crate) uuid: [u8; 16],
+    /// It comes by migration.
+    pub(crate) came: bool,
     /// Port 0xF4 ends it.
     pub(crate) debug_exit: bool,
     /// RAM.
@@ -112,6 +114,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         name: spec.name,
         uuid: spec.uuid,
         id: registry::next_id(),
+        came: spec.came,
         board,
         policy: spec.policy,
         companion: spec.companion,
@@ -181,6 +184,7 @@ pub(crate) fn from_modules(
     let vm = empty(Spec {
         name: options.name.clone(),
         uuid: entropy::uuid(),
+        came: false,
         debug_exit: options.debug_exit,
         ranges: layout(u64::from(options.mem_mib) << 20),
         policy: policy::render(options.level.as_deref(), options.vcpus, hz)?,

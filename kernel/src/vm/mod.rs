@@ -137,6 +137,8 @@ pub(crate) struct Vm {
     pub(crate) uuid: [u8; 16],
     /// Number on this host, from 1; never reused.
     pub(crate) id: u16,
+    /// It came by migration.
+    pub(crate) came: bool,
     /// What its board was made of.
     pub(crate) board: PlatformConfig,
     /// What the guest sees of CPUs.
