@@ -46,6 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
+    add("accept_too_small", LIMIT, accept_too_small);
     add("not_listening", LIMIT, not_listening);
     add("cut_in_memory", LIMIT, |context| cut(context, record::MEMORY, SOURCE, Expected::Here));
     add("cut_in_state", LIMIT, |context| cut(context, record::STATE, SOURCE, Expected::Here));
@@ -280,6 +281,22 @@ fn still_here(pair: &mut Pair) -> Result<()> {
     in_sequence(&text)?;
     ensure!(ticks(&pair.hosts[TARGET].guest()?.text())?.is_empty(), "it ran on the target");
     Ok(())
+}
+
+/// The target takes less than the guest has; it says how much, and nothing is left behind there.
+fn accept_too_small(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut hosts = plan.hosts();
+    hosts[TARGET].options.push("accept=1".into());
+    let mut pair = Pair::start(&hosts, &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    match pair.try_migrate(SOURCE, &plan, &mut Silent)? {
+        Outcome::Failed(reason) => {
+            ensure!(reason.contains(" MiB wanted, accept=1 leaves 1 MiB"), "other figures: {reason}");
+        }
+        other => bail!("not refused: {other:?}"),
+    }
+    still_here(&mut pair)
 }
 
 fn not_listening(context: &Context) -> Result<()> {
