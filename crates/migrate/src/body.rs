@@ -275,6 +275,9 @@ pub struct Holding {
     /// Chain over the seals of all MEMORY and STATE records.
     #[n(6)]
     pub digest: u64,
+    /// Digest of the whole RAM, where the source asks for it.
+    #[n(7)]
+    pub ram: Option<u64>,
 }
 
 /// COMMIT.

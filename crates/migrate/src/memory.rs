@@ -13,6 +13,7 @@ mod delta;
 mod encode;
 mod lz4;
 mod pack;
+mod ram;
 mod sent;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod varint;
 
 pub use decode::{Runs, Scratch, apply};
 pub use encode::Encoder;
+pub(crate) use ram::RamDigest;
 
 /// Kinds of a run on the wire.
 pub(crate) mod kind {

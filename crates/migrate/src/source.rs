@@ -15,7 +15,7 @@ use crate::handover::{Deal, Role, SourceAction, SourceInput, SourceOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
-use crate::memory::Encoder;
+use crate::memory::{Encoder, RamDigest};
 use crate::outbox::Outbox;
 use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary, Totals};
@@ -94,6 +94,7 @@ enum Phase {
     Harvest,
     Pausing,
     LastHarvest,
+    Digest,
     Export,
     SendState,
     AwaitReady,
@@ -131,6 +132,8 @@ pub struct Source {
     /// That both ends speak.
     version: u16,
     encoder: Encoder,
+    /// Under way with the guest paused, where it was asked for.
+    ram_digest: Option<RamDigest>,
     /// Where the walk of this round goes on.
     next: u64,
     round: RoundStats,
@@ -175,6 +178,7 @@ impl Source {
             outbox: Outbox::new(now),
             version: OLDEST_VERSION,
             encoder: Encoder::new(),
+            ram_digest: None,
             next: 0,
             round: RoundStats::default(),
             round_began: now,
@@ -216,6 +220,7 @@ impl Source {
             Phase::Track | Phase::Copy | Phase::Harvest | Phase::Pausing | Phase::LastHarvest => {
                 "sending last pages"
             }
+            Phase::Digest => "digesting memory",
             Phase::Export | Phase::SendState | Phase::AwaitReady => "sending state",
             Phase::Commit | Phase::AwaitRunning => "handing over",
             Phase::Closing | Phase::Finished => "ending",
@@ -331,7 +336,7 @@ impl Source {
             if let Some(told) = self.work(now, link, vm)? {
                 return Ok(told);
             }
-            if self.phase == Phase::Copy {
+            if matches!(self.phase, Phase::Copy | Phase::Digest) {
                 event = SourceEvent::Working;
             }
             if self.phase == before {
@@ -450,6 +455,7 @@ impl Source {
             Phase::Harvest => return self.harvest(now, vm),
             Phase::Pausing => self.pause(now, vm),
             Phase::LastHarvest => self.last_harvest(now, vm),
+            Phase::Digest => self.digest(now, vm)?,
             Phase::Export => {
                 self.exported_at = now;
                 self.states = vm.export_state().map_err(Reason::Vm)?.into_iter();
@@ -609,8 +615,14 @@ pub(crate) fn differs(sent: &Holding, held: &Holding) -> Result<(), Reason> {
         ("state records", sent.state_records, held.state_records),
         ("digests", sent.digest, held.digest),
     ];
+    let ram = sent.ram != held.ram;
     match pairs.into_iter().find(|(_, sent, held)| sent != held) {
         Some((what, sent, held)) => Err(Reason::Differs { what, sent, held }),
+        None if ram => Err(Reason::Differs {
+            what: "digests of RAM",
+            sent: sent.ram.unwrap_or_default(),
+            held: held.ram.unwrap_or_default(),
+        }),
         None => Ok(()),
     }
 }

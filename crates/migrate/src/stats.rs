@@ -22,6 +22,8 @@ pub struct Totals {
     pub state_records: u64,
     /// Chain over the seals of all MEMORY and STATE records.
     pub digest: u64,
+    /// Digest of the whole RAM, where it was asked for.
+    pub ram: Option<u64>,
 }
 
 impl Totals {
@@ -41,6 +43,7 @@ impl Totals {
             memory_records: self.memory_records,
             state_records: self.state_records,
             digest: self.digest,
+            ram: self.ram,
         }
     }
 }

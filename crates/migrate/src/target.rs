@@ -9,12 +9,14 @@ use core::task::Poll;
 
 use vm_types::StateRecord;
 
-use crate::body::{self, Abort, Commit, Fate, Hello, HelloAck, Id, Running, Shape, Verdict, printable};
+use crate::body::{
+    self, Abort, Commit, Fate, Hello, HelloAck, Holding, Id, Running, Shape, Verdict, printable,
+};
 use crate::handover::{Deal, Role, TargetAction, TargetInput, TargetOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
-use crate::memory::{Run, Runs, Scratch};
+use crate::memory::{RamDigest, Run, Runs, Scratch};
 use crate::outbox::Outbox;
 use crate::reason::Reason;
 use crate::stats::Totals;
@@ -126,6 +128,8 @@ pub struct Target {
     made: bool,
     applying: Option<Applying>,
     scratch: Scratch,
+    /// Under way while STATE_END stands in the inbox.
+    ram_digest: Option<RamDigest>,
     round: u32,
     round_pages: u64,
     /// Page frame behind the last one of this round.
@@ -156,6 +160,7 @@ impl Target {
             made: false,
             applying: None,
             scratch: Scratch::default(),
+            ram_digest: None,
             round: 0,
             round_pages: 0,
             next: 0,
@@ -279,6 +284,15 @@ impl Target {
                     break;
                 }
             }
+            if self.ram_digest.is_some() {
+                self.inbox.touch(now);
+                self.progress = now;
+                if !self.digest(budget, vm)? {
+                    event = TargetEvent::Working;
+                    break;
+                }
+                return self.verified(now, vm);
+            }
             if self.phase == Phase::Create {
                 if !link.is_open() {
                     return Err(Reason::LinkLost);
@@ -306,7 +320,7 @@ impl Target {
                     if kind != RecordType::Ping {
                         self.progress = now;
                     }
-                    if self.applying.is_none() {
+                    if self.applying.is_none() && self.ram_digest.is_none() {
                         self.inbox.release();
                     }
                     if let Some(told) = told {
@@ -368,9 +382,12 @@ impl Target {
             }
             (RecordType::State, Phase::Fill) if self.round > 0 => self.state(seal)?,
             (RecordType::StateEnd, Phase::Fill) if self.round > 0 => {
-                self.verify(vm)?;
-                self.act(TargetInput::Verified, Reason::LinkLost, now, vm);
-                return Ok(Some(TargetEvent::Ready));
+                let sent: Holding = body::decode(kind, body)?;
+                if sent.ram.is_some() {
+                    self.ram_digest = Some(RamDigest::new());
+                    return Ok(None);
+                }
+                return self.verified(now, vm).map(Some);
             }
             // A COMMIT that no READY has called for commits nothing.
             (RecordType::Commit, Phase::Ready) if self.outbox.is_empty() => {
@@ -452,7 +469,7 @@ impl Target {
     fn timers(&mut self, now: u64) -> Result<(), Reason> {
         let tuning = &self.params.tuning;
         // While this end is busy it does not listen, and silence means nothing.
-        let listens = self.phase != Phase::Create && self.applying.is_none();
+        let listens = self.phase != Phase::Create && self.applying.is_none() && self.ram_digest.is_none();
         if listens && self.clock.passed(self.inbox.heard(), now, tuning.dead_man_ms) {
             return Err(Reason::Silent(tuning.dead_man_ms));
         }
@@ -539,6 +556,7 @@ impl Target {
     fn close(&mut self, outcome: TargetOutcome, now: u64) {
         self.outcome = Some(outcome);
         self.applying = None;
+        self.ram_digest = None;
         self.states = Vec::new();
         self.policy = Vec::new();
         self.companion = Vec::new();

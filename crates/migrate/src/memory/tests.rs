@@ -91,7 +91,7 @@ fn round(encoder: &mut Encoder, pages: &BTreeMap<u64, Page>, ram: &mut Ram) -> u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn lz4_round_trips(page in page()) {

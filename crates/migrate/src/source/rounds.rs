@@ -8,6 +8,7 @@ use super::{Phase, Slowed, Source, SourceEvent};
 use crate::body::RoundEnd;
 use crate::convergence::Decision;
 use crate::link::Link;
+use crate::memory::RamDigest;
 use crate::page::{PAGE_BYTES, PageKind};
 use crate::reason::Reason;
 use crate::stats::RoundStats;
@@ -58,7 +59,7 @@ impl Source {
                 }
                 self.last_page_at = now;
                 let stats = self.finish_round(0, now);
-                self.enter(Phase::Export, now);
+                self.after_rounds(now);
                 return Ok(Some(SourceEvent::Round(stats)));
             };
             let Some(kind) = self.encoder.add(gfn, vm)? else {
@@ -123,6 +124,28 @@ impl Source {
         self.summary.zero = self.totals.zero;
         self.summary.fill = self.totals.fill;
         self.round
+    }
+
+    /// An older target knows no digest of RAM.
+    fn after_rounds(&mut self, now: u64) {
+        let verify = self.params.tuning.verify && self.version >= PACKED_VERSION;
+        self.ram_digest = verify.then(RamDigest::new);
+        self.enter(if verify { Phase::Digest } else { Phase::Export }, now);
+    }
+
+    /// Digests a poll's share of the RAM of the paused guest.
+    pub(super) fn digest(&mut self, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
+        let budget = u64::from(self.params.tuning.pages_per_poll);
+        if let Some(digest) = &mut self.ram_digest {
+            let done = digest.step(&self.params.shape, budget, |gfn, page| vm.read_page(gfn, page))?;
+            if done.is_none() {
+                return Ok(());
+            }
+            self.totals.ram = done;
+            self.ram_digest = None;
+        }
+        self.enter(Phase::Export, now);
+        Ok(())
     }
 
     /// The end of a round with the guest running: go on, or stop it for the last one.

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::{Target, TargetEvent};
+use super::{Target, TargetEvent, TargetInput};
 use crate::body::{self, Holding, RoundEnd, State};
 use crate::limits;
 use crate::memory::{Content, Run, apply};
@@ -108,8 +108,25 @@ impl Target {
         Ok(())
     }
 
+    /// Digests a poll's share of RAM; whether all of it is in.
+    pub(super) fn digest(&mut self, budget: u64, vm: &mut impl TargetVm) -> Result<bool, Reason> {
+        let (Some(digest), Some(shape)) = (&mut self.ram_digest, &self.shape) else { return Ok(true) };
+        self.totals.ram = digest.step(shape, budget, |gfn, page| vm.read_page(gfn, page))?;
+        Ok(self.totals.ram.is_some())
+    }
+
+    /// STATE_END stands in the inbox, and all that it is compared with is known.
+    pub(super) fn verified(&mut self, now: u64, vm: &mut impl TargetVm) -> Result<TargetEvent, Reason> {
+        self.verify(vm)?;
+        if self.ram_digest.take().is_some() {
+            self.inbox.release();
+        }
+        self.act(TargetInput::Verified, Reason::LinkLost, now, vm);
+        Ok(TargetEvent::Ready)
+    }
+
     /// Compares what came with what was sent, and loads the state.
-    pub(super) fn verify(&mut self, vm: &mut impl TargetVm) -> Result<(), Reason> {
+    fn verify(&mut self, vm: &mut impl TargetVm) -> Result<(), Reason> {
         let sent: Holding = body::decode(RecordType::StateEnd, self.inbox.body())?;
         let Some(migration) = self.migration().filter(|id| *id == sent.migration) else {
             return Err(Reason::OtherMigration(RecordType::StateEnd));
