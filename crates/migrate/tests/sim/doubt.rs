@@ -23,7 +23,6 @@ enum Owner {
     Target(TargetOwner),
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are two of them")]
 enum Asking {
     Not,
     Talking(Connection, Option<Box<Question>>, Box<Tap>),
