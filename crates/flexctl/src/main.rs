@@ -1,4 +1,5 @@
-//! `flexctl`: what a pool of hosts can give its guests, from dumps of their CPUs, on the operator's workstation.
+//! `flexctl`: what a pool of hosts can give its guests, from dumps of their CPUs, on the operator's workstation; and VMs
+//! that migrate to files and back.
 //!
 //! The same crate computes it as in the hypervisor, so the answers are those of `cpu` and `pool` on its console.
 #![forbid(unsafe_code)]
@@ -6,9 +7,15 @@
 mod baseline;
 mod check;
 mod diff;
+mod disk;
 mod explain;
+mod inspect;
 mod keygen;
 mod levels;
+mod peer;
+mod receive;
+mod send;
+mod settle;
 mod subject;
 
 use std::io::Write;
@@ -17,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// CPU levels of Flexvisor pools: from dumps of `cpu dump` on the console, or of `cpuid -r` on Linux.
+/// CPU levels of Flexvisor pools, from dumps of `cpu dump` on the console, or of `cpuid -r` on Linux; VMs in files.
 #[derive(Parser)]
 #[command(version, after_help = SUBJECTS)]
 struct Options {
@@ -33,7 +40,8 @@ SUBJECT is the name of a level (haswell, haswell-v1), a file with a dump of a ho
 commas between them: the level of a pool of these hosts. FILE:raw, FILE:host, FILE:max and FILE:default name one
 of a host's four policies.
 
-Exit status: 0 done, fits, or no difference; 1 does not fit, or differs; 2 wrong usage or bad input.";
+Exit status: 0 done, fits, or no difference; 1 does not fit, differs, or the migration did not succeed; 2 wrong usage
+or bad input.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -81,6 +89,45 @@ enum Command {
         #[arg(value_name = "HOST")]
         hosts: Vec<String>,
     },
+    /// Wait for a VM that a host migrates here, and keep it in a new file.
+    Receive {
+        /// The file; it must not exist yet.
+        file: PathBuf,
+        /// Where to wait.
+        #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:4444")]
+        listen: std::net::SocketAddr,
+        #[command(flatten)]
+        keys: Keys,
+    },
+    /// Migrate the VM in a file to a host; the file never starts it again.
+    Send {
+        /// What `receive` wrote.
+        file: PathBuf,
+        /// The host; its port is 4444 unless given.
+        #[arg(value_name = "HOST[:PORT]")]
+        host: String,
+        /// For how long to ask a host that was lost during the hand-over.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u64,
+        #[command(flatten)]
+        keys: Keys,
+    },
+    /// Check a file of a VM, and say what it holds.
+    Inspect {
+        /// What `receive` wrote.
+        file: PathBuf,
+    },
+}
+
+/// The link to a host: exactly one of the two, as on the host itself.
+#[derive(clap::Args)]
+struct Keys {
+    /// The pool key: 64 hexadecimal digits, or a file that `keygen -o` wrote.
+    #[arg(long, value_name = "HEX|FILE", required_unless_present = "insecure", conflicts_with = "insecure")]
+    key: Option<String>,
+    /// No key: neither authentication nor encryption.
+    #[arg(long)]
+    insecure: bool,
 }
 
 /// What a command prints, and whether its answer is yes.
@@ -105,6 +152,9 @@ fn main() -> ExitCode {
         Command::Diff { left, right } => diff::run(left, right, json),
         Command::Check { guest, hosts } => check::run(guest, hosts, json),
         Command::Levels { hosts } => levels::run(hosts, json),
+        Command::Receive { file, listen, keys } => receive::run(file, *listen, keys, json),
+        Command::Send { file, host, wait, keys } => send::run(file, host, *wait, keys, json),
+        Command::Inspect { file } => inspect::run(file, json),
     };
     match answer {
         Ok(Answer { mut text, yes }) => {

@@ -1,0 +1,90 @@
+//! `inspect`: what the file of a VM holds.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cpu_policy::GuestPolicy;
+use vm_file::Image;
+
+use crate::disk::Disk;
+use crate::{Answer, object};
+
+pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
+    let file = path.display().to_string();
+    let mut image = Image::open(Disk::open(path, false)?).with_context(|| file.clone())?;
+    image.verify().with_context(|| file.clone())?;
+    let meta = image.meta();
+    let level = match GuestPolicy::decode(&meta.policy) {
+        Ok(policy) => format!("{}-v{}", policy.level_name(), policy.level_version()),
+        Err(error) => format!("unknown ({error})"),
+    };
+    let (counts, shape) = (image.counts(), &meta.shape);
+    let uuid = hex(&meta.uuid);
+    let migration = hex(&meta.migration);
+    let digest = format!("{:016x}", image.digest());
+    let bytes = shape.pages().saturating_mul(4096);
+    if json {
+        return Ok(Answer::yes(object(|o| {
+            o.field("file", file.as_str())?;
+            o.field("state", image.state().name())?;
+            o.field("name", meta.name.as_str())?;
+            o.field("uuid", uuid.as_str())?;
+            o.field("migration", migration.as_str())?;
+            o.field("level", level.as_str())?;
+            o.field("policy_bytes", meta.policy.len() as u64)?;
+            o.field("vcpus", u64::from(shape.vcpus))?;
+            o.field("tsc_hz", shape.tsc_hz)?;
+            o.field("ram", bytes)?;
+            o.array("ranges", |a| {
+                shape.ranges.iter().try_for_each(|range| {
+                    a.object(|o| {
+                        o.field("first_page", range.first)?;
+                        o.field("pages", range.pages)
+                    })
+                })
+            })?;
+            o.array("devices", |a| a.items(shape.devices.iter().map(String::as_str)))?;
+            o.object("pages", |o| {
+                o.field("zero", counts.zero)?;
+                o.field("fill", counts.fill)?;
+                o.field("data", counts.data)
+            })?;
+            o.array("records", |a| {
+                image.records().iter().try_for_each(|record| {
+                    a.object(|o| {
+                        o.field("kind", record.kind.as_str())?;
+                        o.field("instance", u64::from(record.instance))?;
+                        o.field("version", u64::from(record.version))?;
+                        o.field("bytes", record.body.len() as u64)
+                    })
+                })
+            })?;
+            o.field("bytes", image.bytes())?;
+            o.field("digest", digest.as_str())
+        })));
+    }
+    let mut text = format!("vm         {} ({uuid})\n", meta.name);
+    let _ = writeln!(text, "state      {}", image.state());
+    let _ = writeln!(text, "migration  {migration}");
+    let _ = writeln!(text, "level      {level}, policy of {} bytes", meta.policy.len());
+    let _ = writeln!(text, "vcpus      {}, TSC {} Hz", shape.vcpus, shape.tsc_hz);
+    let _ = writeln!(text, "ram        {} KiB in {} ranges", bytes / 1024, shape.ranges.len());
+    for range in &shape.ranges {
+        let _ = writeln!(text, "  from     {:#x}: {} pages", range.first.saturating_mul(4096), range.pages);
+    }
+    let _ = writeln!(text, "devices    {}", shape.devices.join(" "));
+    let _ = writeln!(text, "pages      {} zero, {} fill, {} data", counts.zero, counts.fill, counts.data);
+    for r in image.records() {
+        let _ = writeln!(text, "record     {} {} v{}: {} bytes", r.kind, r.instance, r.version, r.body.len());
+    }
+    let _ = writeln!(text, "file       {} bytes, digest {digest}", image.bytes());
+    Ok(Answer::yes(text))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

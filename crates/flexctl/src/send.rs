@@ -1,0 +1,229 @@
+//! `send`: the source of a migration whose VM is in a file.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::task::Poll;
+
+use anyhow::{Context, Result};
+use migrate::handover::{Deal, SourceAction, SourceInput, SourceOwner};
+use migrate::{Hello, PAGE_BYTES, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm, Tuning};
+use secure_link::Security;
+use vm_file::{FileError, Image, State};
+use vm_types::{Gpa, MemoryError, StateRecord};
+
+use crate::disk::Disk;
+use crate::peer::{Bar, Clock, HZ, Link, pause, random, resolve};
+use crate::settle::{Pace, ask};
+use crate::{Answer, Keys, object};
+
+pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -> Result<Answer> {
+    let security = keys.security()?;
+    let file = path.display().to_string();
+    let mut image = Image::open(Disk::open(path, true)?).with_context(|| file.clone())?;
+    let action = match image.state() {
+        State::Owner => None,
+        State::Used => Some("a host runs its VM: it is not sent twice"),
+        State::Given => Some("a host may run its VM: it is not sent twice"),
+        State::Held | State::Incomplete => Some("its source may run the VM"),
+    };
+    if let Some(action) = action {
+        return Err(FileError::State { is: image.state(), action }).context(file);
+    }
+    image.verify().with_context(|| file.clone())?;
+    let to = resolve(host)?;
+    let name = image.meta().name.clone();
+    let bar = Bar::default();
+    let mut link = Link::dial(to, &security, bar.clone()).map_err(anyhow::Error::msg).context(to)?;
+    let mut vm = Stored { image, deal: None, bar, fault: None };
+    let clock = Clock::start();
+    let mut source = Source::new(params(&vm.image)?, clock.now());
+    let outcome = loop {
+        let event = source.poll(clock.now(), &mut link, &mut vm);
+        vm.deal = source.deal();
+        if let Some(warning) = source.take_warning() {
+            eprintln!("{name}: {warning}");
+        }
+        match event {
+            SourceEvent::Waiting => pause(),
+            SourceEvent::Working | SourceEvent::Slowed(_) => {}
+            SourceEvent::Round(round) => {
+                eprintln!("{name}: round {}: {} pages, {} bytes", round.round, round.pages, round.bytes);
+            }
+            SourceEvent::Given => eprintln!("{name}: the file is marked, COMMIT"),
+            SourceEvent::Finished(outcome) => break outcome,
+        }
+    };
+    let fault = link.fault();
+    link.close();
+    let (yes, text) = match outcome {
+        SourceOutcome::Done(summary) => (true, summary.to_string()),
+        SourceOutcome::Checked => (true, "fits".into()),
+        SourceOutcome::Failed(reason) => (false, format!("failed: {reason}{fault}; the VM is the file's")),
+        SourceOutcome::Unknown(reason) => {
+            (false, format!("unknown: {reason}{fault}; the host may run the VM"))
+        }
+        SourceOutcome::Asking(reason) => {
+            eprintln!("{name}: {reason}{fault}; asking {to}");
+            vm.settle(to, &security, wait, &clock, source.exported_at())
+        }
+    };
+    let text = vm.fault.as_ref().map_or(text.clone(), |why| format!("{text} ({why})"));
+    let state = vm.image.state();
+    let text = if json {
+        object(|o| {
+            o.field("file", file.as_str())?;
+            o.field("vm", name.as_str())?;
+            o.field("state", state.name())?;
+            o.field("outcome", text.as_str())
+        })
+    } else {
+        format!("{file}: {name}: {text}; the file is {state}\n")
+    };
+    Ok(Answer { text, yes })
+}
+
+fn params(image: &Image<Disk>) -> Result<SourceParams> {
+    let meta = image.meta();
+    let hello = Hello {
+        migration: random()?,
+        vm_uuid: meta.uuid,
+        boot: random()?,
+        vm_name: meta.name.clone(),
+        check_only: false,
+        secret: Some(random()?),
+        port: None,
+    };
+    Ok(SourceParams {
+        hello,
+        policy: meta.policy.clone(),
+        companion: meta.companion.clone(),
+        shape: meta.shape.clone(),
+        tuning: Tuning { pages_per_poll: 256, ..Tuning::default() },
+        hz: HZ,
+    })
+}
+
+/// The VM that leaves its file: it runs nowhere, so nothing of it becomes dirty.
+struct Stored {
+    image: Image<Disk>,
+    deal: Option<Deal>,
+    bar: Bar,
+    /// What the file said, where it failed.
+    fault: Option<String>,
+}
+
+impl Stored {
+    fn mark(&mut self, state: State) -> bool {
+        let done = self.image.set_state(state, self.deal.clone());
+        if let Err(why) = &done {
+            self.fault.get_or_insert(why.to_string());
+        }
+        done.is_ok()
+    }
+
+    /// Asks the host until it is known who owns the VM, or for `wait` seconds.
+    fn settle(
+        &mut self,
+        to: SocketAddr,
+        security: &Security,
+        wait: u64,
+        clock: &Clock,
+        exported_at: u64,
+    ) -> (bool, String) {
+        if self.bar.is_shut() {
+            return (false, "failed: the file could not be marked, so nothing was handed over".into());
+        }
+        let unknown = |why: &str| (false, format!("unknown: {why}; the host may run the VM"));
+        let Some(deal) = self.deal.clone() else { return unknown("the host cannot be asked") };
+        let (bar, mut owner, mut pace) = (Bar::default(), SourceOwner::Given, Pace::new(wait));
+        while !pace.is_over() {
+            if !pace.due() {
+                pause();
+                continue;
+            }
+            // The bar of the first connection stays as it is; this one opens anew.
+            let first = deal.say(owner.word(), clock.now().saturating_sub(exported_at));
+            let asked = ask(to, security, &bar, &deal, &first, &mut |word, _| {
+                if let Some(input) = SourceInput::from_peer(word) {
+                    let (next, action) = owner.step(input);
+                    let marked = match action {
+                        SourceAction::Free => self.mark(State::Used),
+                        SourceAction::Resume => self.mark(State::Owner),
+                        _ => true,
+                    };
+                    if marked {
+                        owner = next;
+                    }
+                }
+                None
+            });
+            if let Err(why) = asked {
+                eprintln!("{to}: {why}");
+            }
+            match owner {
+                SourceOwner::Freed => return (true, "done: the host runs the VM".into()),
+                SourceOwner::Kept => {
+                    return (false, "failed: the host has no copy; the VM is the file's".into());
+                }
+                SourceOwner::Unknown => return unknown("the host has started anew and knows nothing of it"),
+                SourceOwner::Owns | SourceOwner::Given => {}
+            }
+        }
+        unknown("the host does not answer")
+    }
+}
+
+impl SourceVm for Stored {
+    fn start_tracking(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn harvest(&mut self) -> Poll<u64> {
+        Poll::Ready(0)
+    }
+
+    fn take_dirty(&mut self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        self.image.page(gfn, page).map_err(|why| {
+            self.fault.get_or_insert(why.to_string());
+            MemoryError { gpa: Gpa(gfn.saturating_mul(4096)), len: PAGE_BYTES }
+        })
+    }
+
+    fn throttle(&mut self, _: u8) {}
+
+    fn pause(&mut self) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Also after COMMIT, where the host has destroyed its copy.
+    fn resume(&mut self) {
+        if self.image.state() != State::Owner {
+            self.mark(State::Owner);
+        }
+    }
+
+    fn give_back(&mut self) {}
+
+    fn stop_tracking(&mut self) {}
+
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        Ok(self.image.records().to_vec())
+    }
+
+    /// Where the mark is not safe, COMMIT does not leave.
+    fn give_up(&mut self) {
+        if !self.mark(State::Given) {
+            self.bar.shut();
+        }
+    }
+
+    fn free(&mut self) {
+        self.mark(State::Used);
+    }
+
+    fn mark_unknown(&mut self) {}
+}

@@ -1,0 +1,422 @@
+//! A VM in this process, and the two ends of a migration over TCP.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cpu_policy::{Dump, GuestPolicy, Level};
+use entropy::Generator;
+use migrate::{
+    Hello, Link, Offer, PAGE_BYTES, PageRange, Shape, Source, SourceEvent, SourceOutcome, SourceParams,
+    SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+};
+use secure_link::{
+    Alert, ByteStream, Gate, HostKey, Initiator, Limit, PoolKey, PublicKey, Responder, Security, Service,
+    Session,
+};
+use vm_types::{Gpa, MemoryError, StateError, StateRecord};
+
+pub(crate) type Page = [u8; PAGE_BYTES];
+pub(crate) const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const HZ: u64 = 1_000_000_000;
+const LIMIT: Limit = Limit { hz: HZ, ms: 20_000 };
+
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("flexctl-store-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    folder
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flexctl"));
+    let config = std::env::temp_dir().join(format!("flexctl-config-{}", std::process::id()));
+    command.args(args).env("XDG_CONFIG_HOME", config).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Exit status, standard output, standard error.
+pub(crate) fn flexctl(args: &[&str]) -> (i32, String, String) {
+    let output = command(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// `flexctl receive` under way.
+pub(crate) struct Receiver {
+    child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    pub(crate) port: u16,
+}
+
+impl Receiver {
+    pub(crate) fn start(file: &Path, keys: &[&str]) -> Self {
+        let args = [&["receive", file.to_str().unwrap(), "--listen", "127.0.0.1:0"], keys].concat();
+        let mut child = command(&args).spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("{line}"));
+        Self { child, errors, port }
+    }
+
+    pub(crate) fn end(mut self) -> (i32, String, String) {
+        let (mut out, mut errors) = (String::new(), String::new());
+        self.errors.read_to_string(&mut errors).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), out, errors)
+    }
+}
+
+/// The VM as its first host has it, and as its last one gets it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Model {
+    pages: BTreeMap<u64, Page>,
+    records: Vec<StateRecord>,
+    policy: Vec<u8>,
+    companion: Vec<u8>,
+    shape: Option<Shape>,
+    name: String,
+    uuid: [u8; 16],
+}
+
+fn policy() -> Vec<u8> {
+    let dumps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/dumps");
+    let text = fs::read_to_string(dumps.join("corei7_haswell_4770.cpu")).unwrap();
+    let host = Dump::parse(&text).unwrap().policy();
+    let shape = cpu_policy::Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 100_000_000, phys_bits: None };
+    GuestPolicy::render(Level::by_name("haswell").unwrap(), shape, &host).unwrap().encode()
+}
+
+impl Model {
+    /// A quarter zero pages, a quarter fill pages, the rest random.
+    pub(crate) fn full() -> Self {
+        let ranges = vec![PageRange { first: 0, pages: 160 }, PageRange { first: 0x100, pages: 512 }];
+        let mut random = 0x1234_5678_9abc_def1_u64;
+        let mut pages = BTreeMap::new();
+        for gfn in (0..160).chain(0x100..0x300) {
+            let mut page = [0; PAGE_BYTES];
+            match gfn % 4 {
+                0 => {}
+                1 => page.fill(0xcc),
+                _ => page.chunks_exact_mut(8).for_each(|chunk| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    chunk.copy_from_slice(&random.to_le_bytes());
+                }),
+            }
+            pages.insert(gfn, page);
+        }
+        let record =
+            |kind: &str, instance, body| StateRecord { kind: kind.into(), instance, version: 1, body };
+        Self {
+            pages,
+            records: vec![record("vcpu", 0, vec![0xa1, 0, 1]), record("uart", 1, vec![7; 5000])],
+            policy: policy(),
+            companion: b"companion".to_vec(),
+            shape: Some(Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/2".into()] }),
+            name: "demo".into(),
+            uuid: [0x42; 16],
+        }
+    }
+}
+
+fn no_ram(gfn: u64) -> MemoryError {
+    MemoryError { gpa: Gpa(gfn * 4096), len: PAGE_BYTES }
+}
+
+/// The VM on its first host. It dirties some pages after the first round.
+struct Leaving<'a> {
+    model: &'a Model,
+    dirty: Cell<u64>,
+    freed: bool,
+}
+
+impl SourceVm for Leaving<'_> {
+    fn start_tracking(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn harvest(&mut self) -> Poll<u64> {
+        Poll::Ready(160_u64.saturating_sub(self.dirty.get()))
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        let gfn = from.max(self.dirty.get());
+        self.dirty.set(gfn + 1);
+        (gfn < 160).then_some(gfn)
+    }
+
+    /// In the first round pages are what they never are later.
+    fn read_page(&mut self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
+        *page = *self.model.pages.get(&gfn).ok_or(no_ram(gfn))?;
+        if gfn < 160 && self.dirty.get() <= gfn {
+            page[..8].copy_from_slice(&gfn.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn throttle(&mut self, _: u8) {}
+
+    fn pause(&mut self) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn resume(&mut self) {}
+
+    fn give_back(&mut self) {}
+
+    fn stop_tracking(&mut self) {}
+
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        Ok(self.model.records.clone())
+    }
+
+    fn give_up(&mut self) {}
+
+    fn free(&mut self) {
+        self.freed = true;
+    }
+
+    fn mark_unknown(&mut self) {}
+}
+
+/// The VM on its last host.
+struct Coming {
+    model: Model,
+    refuses: bool,
+    runs: bool,
+}
+
+impl TargetMemory for Coming {
+    fn write_page(&mut self, gfn: u64, page: &Page) -> Result<(), MemoryError> {
+        *self.model.pages.get_mut(&gfn).ok_or(no_ram(gfn))? = *page;
+        Ok(())
+    }
+
+    fn fill_page(&mut self, gfn: u64, word: u64) -> Result<(), MemoryError> {
+        let mut page = [0; PAGE_BYTES];
+        page.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&word.to_le_bytes()));
+        self.write_page(gfn, &page)
+    }
+}
+
+impl TargetVm for Coming {
+    fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+        if self.refuses {
+            return Err("no room here".into());
+        }
+        self.model.name.clone_from(&offer.hello.vm_name);
+        self.model.uuid = offer.hello.vm_uuid;
+        self.model.policy = offer.policy.to_vec();
+        self.model.companion = offer.companion.to_vec();
+        Ok(())
+    }
+
+    fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        let shape = offer.shape.clone();
+        let frames = shape.ranges.iter().flat_map(|range| range.first..range.first + range.pages);
+        self.model.pages = frames.map(|gfn| (gfn, [0; PAGE_BYTES])).collect();
+        self.model.shape = Some(shape);
+        Poll::Ready(Ok(()))
+    }
+
+    fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
+        self.model.records = records.to_vec();
+        Ok(())
+    }
+
+    fn run(&mut self, _: u64) {
+        self.runs = true;
+    }
+
+    fn destroy(&mut self) {
+        assert!(!self.runs);
+    }
+}
+
+struct Tcp(TcpStream, bool);
+
+impl Tcp {
+    fn moved(&mut self, result: std::io::Result<usize>) -> usize {
+        match result {
+            Ok(n) if n > 0 => return n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => self.1 = false,
+        }
+        std::thread::sleep(Duration::from_micros(100));
+        0
+    }
+}
+
+impl ByteStream for Tcp {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        let result = self.0.read(buf);
+        self.moved(result)
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        if data.is_empty() {
+            return 0;
+        }
+        let result = self.0.write(data);
+        self.moved(result)
+    }
+
+    fn is_open(&self) -> bool {
+        self.1
+    }
+}
+
+struct End(Tcp, Session);
+
+impl Link for End {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        if buf.is_empty() { 0 } else { self.1.recv(&mut self.0, buf) }
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        self.1.send(&mut self.0, data)
+    }
+
+    fn is_open(&self) -> bool {
+        self.1.is_open(&self.0)
+    }
+}
+
+struct Open;
+
+impl Gate for Open {
+    fn service(&mut self, _: Service) -> Result<(), Alert> {
+        Ok(())
+    }
+
+    fn identity(&mut self, _: Service, _: &PublicKey) -> Result<(), Alert> {
+        Ok(())
+    }
+}
+
+fn security(keys: &[&str]) -> Security {
+    let [_, key] = keys else { return Security::Insecure };
+    let digits: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&key[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let mut private = [9; 32];
+    private[0] = 1;
+    Security::Keyed {
+        pool: PoolKey::new(digits.try_into().unwrap()).unwrap(),
+        host: HostKey::new(private).unwrap(),
+    }
+}
+
+fn generator() -> Generator {
+    let mut secret = [0; 32];
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut secret).unwrap();
+    Generator::from_secret(secret)
+}
+
+fn tcp(stream: TcpStream) -> Tcp {
+    stream.set_nonblocking(true).unwrap();
+    stream.set_nodelay(true).unwrap();
+    Tcp(stream, true)
+}
+
+fn now(began: Instant) -> u64 {
+    began.elapsed().as_nanos() as u64
+}
+
+fn dial(port: u16, keys: &[&str]) -> End {
+    let mut tcp = tcp(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let began = Instant::now();
+    let mut initiator = Initiator::new(Service::Migrate, &security(keys), generator(), LIMIT, 0).unwrap();
+    loop {
+        if let Poll::Ready(session) = initiator.poll(now(began), &mut tcp) {
+            return End(tcp, session.unwrap());
+        }
+    }
+}
+
+fn source(model: &Model) -> Source {
+    let hello = Hello {
+        migration: [1; 16],
+        vm_uuid: model.uuid,
+        boot: [3; 16],
+        vm_name: model.name.clone(),
+        check_only: false,
+        secret: Some([5; 32]),
+        port: None,
+    };
+    let params = SourceParams {
+        hello,
+        policy: model.policy.clone(),
+        companion: model.companion.clone(),
+        shape: model.shape.clone().unwrap(),
+        tuning: Tuning::default(),
+        hz: HZ,
+    };
+    Source::new(params, 0)
+}
+
+/// Migrates the model to a port of this machine.
+pub(crate) fn leave(model: &Model, port: u16, keys: &[&str]) -> SourceOutcome {
+    let mut link = dial(port, keys);
+    let mut vm = Leaving { model, dirty: Cell::new(0), freed: false };
+    let (mut source, began) = (source(model), Instant::now());
+    loop {
+        if let SourceEvent::Finished(outcome) = source.poll(now(began), &mut link, &mut vm) {
+            link.1.close(&mut link.0);
+            assert_eq!(vm.freed, matches!(outcome, SourceOutcome::Done(_)));
+            return outcome;
+        }
+    }
+}
+
+/// Drops the connection in the middle of the memory.
+pub(crate) fn leave_and_vanish(model: &Model, port: u16, keys: &[&str]) {
+    let mut link = dial(port, keys);
+    let mut vm = Leaving { model, dirty: Cell::new(0), freed: false };
+    let (mut source, began) = (source(model), Instant::now());
+    while source.totals().pages < 300 {
+        let event = source.poll(now(began), &mut link, &mut vm);
+        assert!(!matches!(event, SourceEvent::Finished(_)), "{event:?}");
+    }
+}
+
+/// A host that takes one VM; connections that do not become links are none.
+pub(crate) fn arrive(keys: &[&str], refuses: bool) -> (u16, JoinHandle<(Model, TargetOutcome)>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let security = security(keys);
+    let host = move || loop {
+        let mut tcp = tcp(listener.accept().unwrap().0);
+        let began = Instant::now();
+        let mut responder = Responder::new(security.clone(), generator(), LIMIT, 0);
+        let session = loop {
+            if let Poll::Ready(session) = responder.poll(now(began), &mut tcp, &mut Open) {
+                break session;
+            }
+        };
+        let Ok(session) = session else { continue };
+        let mut link = End(tcp, session);
+        let mut vm = Coming { model: Model::default(), refuses, runs: false };
+        let began = Instant::now();
+        let params = TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ };
+        let mut target = Target::new(params, 0);
+        loop {
+            if let TargetEvent::Finished(outcome) = target.poll(now(began), &mut link, &mut vm) {
+                link.1.close(&mut link.0);
+                assert_eq!(vm.runs, outcome == TargetOutcome::Runs);
+                return (vm.model, outcome);
+            }
+        }
+    };
+    (port, std::thread::spawn(host))
+}

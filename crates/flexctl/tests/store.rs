@@ -1,0 +1,158 @@
+//! VMs to files and back over TCP on this machine: `receive` and `send` as processes, a model VM as first source and last
+//! target.
+
+mod model;
+
+use std::fs;
+use std::path::Path;
+
+use migrate::{SourceOutcome, TargetOutcome};
+use model::{KEY, Model, Receiver, arrive, flexctl, leave, scratch};
+
+fn inspect(file: &Path) -> (i32, String, String) {
+    flexctl(&["inspect", file.to_str().unwrap()])
+}
+
+/// A file that owns the model VM.
+fn stored(folder: &Path, keys: &[&str]) -> std::path::PathBuf {
+    let file = folder.join("demo.vm");
+    let receiver = Receiver::start(&file, keys);
+    let outcome = leave(&Model::full(), receiver.port, keys);
+    assert!(matches!(outcome, SourceOutcome::Done(_)), "{outcome:?}");
+    let (status, out, errors) = receiver.end();
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(out.contains("demo: the VM is the file's"), "{out}");
+    file
+}
+
+fn send(file: &Path, port: u16, keys: &[&str], more: &[&str]) -> (i32, String, String) {
+    let host = format!("127.0.0.1:{port}");
+    flexctl(&[&["send", file.to_str().unwrap(), &host], keys, more].concat())
+}
+
+#[test]
+fn to_a_file_and_back() {
+    for (name, keys) in [("keyed", &["--key", KEY][..]), ("insecure", &["--insecure"])] {
+        let folder = scratch(name);
+        let file = stored(&folder, keys);
+        let (status, text, errors) = inspect(&file);
+        assert_eq!((status, errors.as_str()), (0, ""));
+        for part in [
+            "vm         demo (42424242424242424242424242424242)\nstate      owner\n",
+            "level      haswell-v",
+            "ram        2688 KiB in 2 ranges\n  from     0x0: 160 pages\n  from     0x100000: 512 pages\n",
+            "pages      168 zero, 168 fill, 336 data\nrecord     vcpu 0 v1: 3 bytes\nrecord     uart 1 v1: 5000 bytes\n",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let (_, json, _) = flexctl(&["inspect", "--json", file.to_str().unwrap()]);
+        assert!(json.contains(r#""state":"owner","name":"demo""#), "{json}");
+        assert!(json.contains(r#""pages":{"zero":168,"fill":168,"data":336}"#), "{json}");
+
+        let (port, arrived) = arrive(keys, false);
+        let (status, out, errors) = send(&file, port, keys, &[]);
+        assert_eq!(status, 0, "{out}{errors}");
+        assert!(out.contains("demo: done: ") && out.contains("the file is used"), "{out}");
+        let (model, outcome) = arrived.join().unwrap();
+        assert_eq!(outcome, TargetOutcome::Runs);
+        assert!(model == Model::full(), "the VM is another one");
+        assert!(inspect(&file).1.contains("\nstate      used\n"));
+
+        // Nobody listens there any more: it is refused before that matters.
+        let (status, out, errors) = send(&file, port, keys, &[]);
+        assert_eq!((status, out.as_str()), (2, ""));
+        assert!(
+            errors.contains("demo.vm: the file is used; a host runs its VM: it is not sent twice"),
+            "{errors}"
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_exists_is_left_alone() {
+    let folder = scratch("exists");
+    let file = folder.join("demo.vm");
+    fs::write(&file, "mine").unwrap();
+    let (status, _, errors) =
+        flexctl(&["receive", file.to_str().unwrap(), "--listen", "127.0.0.1:0", "--insecure"]);
+    assert_eq!(status, 2);
+    assert!(errors.contains("demo.vm: it exists"), "{errors}");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn cut_and_altered_files_are_refused_with_the_place() {
+    let folder = scratch("altered");
+    let file = stored(&folder, &["--insecure"]);
+    let whole = fs::read(&file).unwrap();
+    let refused = |bytes: &[u8], why: &str| {
+        fs::write(&file, bytes).unwrap();
+        let (status, out, errors) = inspect(&file);
+        assert_eq!((status, out.as_str()), (2, ""), "{why}");
+        assert!(errors.contains(why), "{why} in {errors}");
+        // Port 9 is never asked.
+        let (status, out, again) = send(&file, 9, &["--insecure"], &[]);
+        assert_eq!((status, out.as_str()), (2, ""), "{why}");
+        assert_eq!(again, errors);
+    };
+    refused(&whole[..whole.len() - 1], "cut short: ");
+    refused(&whole[..100_000], "cut short: 100000 bytes are there, ");
+    let mut bytes = whole.clone();
+    let at = whole.len().div_euclid(2) & !0xfff;
+    bytes[at + 17] ^= 1;
+    refused(&bytes, "altered: page of frame 0x");
+    fs::write(&file, &bytes).unwrap();
+    assert!(inspect(&file).2.contains(&format!("at offset {at:#x}")));
+    let uart = whole.windows(64).rposition(|bytes| bytes == [7; 64]).unwrap();
+    let mut bytes = whole;
+    bytes[uart] ^= 1;
+    refused(&bytes, "altered: state record uart 1 at offset 0x");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_failed_send_leaves_the_vm_with_the_file() {
+    let folder = scratch("failed");
+    let keys = &["--key", KEY];
+    let file = stored(&folder, keys);
+    // The host refuses.
+    let (port, arrived) = arrive(keys, true);
+    let (status, out, _) = send(&file, port, keys, &[]);
+    assert_eq!(status, 1, "{out}");
+    assert!(out.contains("failed: peer refuses: no room here") && out.contains("the file is owner"), "{out}");
+    assert!(matches!(arrived.join().unwrap().1, TargetOutcome::Refused(_)));
+    // Another pool.
+    let (port, arrived) = arrive(keys, false);
+    let other = KEY.replace("00", "01");
+    let (status, _, errors) = send(&file, port, &["--key", &other], &[]);
+    assert_eq!(status, 2);
+    assert!(errors.contains("127.0.0.1"), "{errors}");
+    assert!(inspect(&file).1.contains("\nstate      owner\n"));
+    let (status, out, errors) = send(&file, port, keys, &[]);
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(arrived.join().unwrap().0 == Model::full());
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_lost_migration_leaves_no_file() {
+    let folder = scratch("lost");
+    let file = folder.join("demo.vm");
+    let receiver = Receiver::start(&file, &["--insecure"]);
+    model::leave_and_vanish(&Model::full(), receiver.port, &["--insecure"]);
+    let (status, out, errors) = receiver.end();
+    assert_eq!(status, 1, "{errors}");
+    assert!(out.contains("failed: "), "{out}");
+    assert!(!file.exists());
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn links_have_a_key_or_say_insecure() {
+    for keys in [&[][..], &["--insecure", "--key", KEY], &["--key", "00"]] {
+        let (status, _, _) = flexctl(&[&["receive", "never.vm", "--listen", "127.0.0.1:0"], keys].concat());
+        assert_eq!(status, 2, "{keys:?}");
+    }
+}
