@@ -44,11 +44,11 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), String> {
 }
 
 impl Storage for Disk {
-    fn size(&mut self) -> Result<u64, String> {
+    fn size(&self) -> Result<u64, String> {
         self.0.metadata().map(|data| data.len()).map_err(|error| error.to_string())
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
         self.0.read_exact_at(buf, offset).map_err(|error| error.to_string())
     }
 

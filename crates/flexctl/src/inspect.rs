@@ -12,7 +12,7 @@ use crate::{Answer, object};
 
 pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
     let file = path.display().to_string();
-    let mut image = Image::open(Disk::open(path, false)?).with_context(|| file.clone())?;
+    let image = Image::open(Disk::open(path, false)?).with_context(|| file.clone())?;
     image.verify().with_context(|| file.clone())?;
     let meta = image.meta();
     let level = match GuestPolicy::decode(&meta.policy) {

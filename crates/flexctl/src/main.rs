@@ -14,6 +14,7 @@ mod keygen;
 mod levels;
 mod peer;
 mod receive;
+mod resolve;
 mod send;
 mod settle;
 mod subject;
@@ -112,6 +113,19 @@ enum Command {
         #[command(flatten)]
         keys: Keys,
     },
+    /// Decide who owns the VM of a file that is held or given: its hand-over was lost.
+    Resolve {
+        /// What `receive` wrote.
+        file: PathBuf,
+        /// What is to be.
+        #[arg(value_enum)]
+        verdict: resolve::Verdict,
+        /// What `discard` printed at the other end.
+        receipt: Option<String>,
+        /// Without a receipt: the VM does not run at the other end and never will.
+        #[arg(long)]
+        force: bool,
+    },
     /// Check a file of a VM, and say what it holds.
     Inspect {
         /// What `receive` wrote.
@@ -154,6 +168,9 @@ fn main() -> ExitCode {
         Command::Levels { hosts } => levels::run(hosts, json),
         Command::Receive { file, listen, keys } => receive::run(file, *listen, keys, json),
         Command::Send { file, host, wait, keys } => send::run(file, host, *wait, keys, json),
+        Command::Resolve { file, verdict, receipt, force } => {
+            resolve::run(file, *verdict, receipt.as_deref(), *force, json)
+        }
         Command::Inspect { file } => inspect::run(file, json),
     };
     match answer {

@@ -304,6 +304,15 @@ impl TargetMemory for Storing {
         self.put(gfn, written)
     }
 
+    fn read_page(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        let read = match (&self.writer, &self.image) {
+            (Some(writer), _) => writer.read(gfn, page).ok(),
+            (None, Some(image)) => image.page(gfn, page).ok(),
+            (None, None) => None,
+        };
+        read.ok_or(MemoryError { gpa: Gpa(gfn.saturating_mul(4096)), len: PAGE_BYTES })
+    }
+
     fn fill_page(&mut self, gfn: u64, word: u64) -> Result<(), MemoryError> {
         let written = self.writer.as_mut().map(|writer| writer.fill(gfn, word));
         self.put(gfn, written)
@@ -380,6 +389,10 @@ struct Busy;
 
 impl TargetMemory for Busy {
     fn write_page(&mut self, gfn: u64, _: &[u8; PAGE_BYTES]) -> Result<(), MemoryError> {
+        Err(MemoryError { gpa: Gpa(gfn.saturating_mul(4096)), len: PAGE_BYTES })
+    }
+
+    fn read_page(&self, gfn: u64, _: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
         Err(MemoryError { gpa: Gpa(gfn.saturating_mul(4096)), len: PAGE_BYTES })
     }
 

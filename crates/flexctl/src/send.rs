@@ -19,7 +19,7 @@ use crate::{Answer, Keys, object};
 pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -> Result<Answer> {
     let security = keys.security()?;
     let file = path.display().to_string();
-    let mut image = Image::open(Disk::open(path, true)?).with_context(|| file.clone())?;
+    let image = Image::open(Disk::open(path, true)?).with_context(|| file.clone())?;
     let action = match image.state() {
         State::Owner => None,
         State::Used => Some("a host runs its VM: it is not sent twice"),

@@ -6,6 +6,7 @@ mod model;
 use std::fs;
 use std::path::Path;
 
+use migrate::handover::Word;
 use migrate::{SourceOutcome, TargetOutcome};
 use model::{KEY, Model, Receiver, arrive, flexctl, leave, scratch};
 
@@ -146,6 +147,60 @@ fn a_lost_migration_leaves_no_file() {
     assert_eq!(status, 1, "{errors}");
     assert!(out.contains("failed: "), "{out}");
     assert!(!file.exists());
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_lost_commit_is_asked_for() {
+    let folder = scratch("asked");
+    let file = folder.join("demo.vm");
+    let keys = &["--key", KEY];
+    let mut receiver = Receiver::start(&file, keys);
+    let deal = model::leave_until_given(&Model::full(), receiver.port, keys);
+    receiver.wait_for("held: ");
+    assert!(inspect(&file).1.contains("\nstate      held\n"));
+    assert_eq!(model::question(&deal, receiver.port, keys), Word::Runs);
+    let (status, out, errors) = receiver.end();
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(inspect(&file).1.contains("\nstate      owner\n"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_held_file_wants_a_receipt() {
+    let folder = scratch("held");
+    let file = folder.join("demo.vm");
+    let mut receiver = Receiver::start(&file, &["--insecure"]);
+    let deal = model::leave_until_given(&Model::full(), receiver.port, &["--insecure"]);
+    receiver.wait_for("held: ");
+    receiver.kill();
+    let (status, _, errors) = send(&file, 9, &["--insecure"], &[]);
+    assert!(status == 2 && errors.contains("the file is held; its source may run the VM"), "{errors}");
+    let resolve = |more: &[&str]| flexctl(&[&["resolve", file.to_str().unwrap(), "run-here"], more].concat());
+    assert!(resolve(&[]).2.contains("the VM may run on the source: give the receipt"));
+    assert!(resolve(&[&"0".repeat(64)]).2.contains("no receipt of the source"));
+    let (status, out, errors) = resolve(&[&deal.receipt().to_string()]);
+    assert_eq!(status, 0, "{errors}");
+    assert!(out.contains("the file is owner"), "{out}");
+    assert!(resolve(&["--force"]).2.contains("nothing to resolve"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_given_file_never_sends_again() {
+    let folder = scratch("given");
+    let keys = &["--insecure"];
+    let file = stored(&folder, keys);
+    let (port, host) = model::vanish(keys);
+    let (status, out, _) = send(&file, port, keys, &["--wait", "2"]);
+    assert_eq!(status, 1, "{out}");
+    assert!(out.contains("unknown: the host does not answer") && out.contains("the file is given"), "{out}");
+    let (status, _, errors) = send(&file, port, keys, &[]);
+    assert!(status == 2 && errors.contains("the file is given; a host may run its VM"), "{errors}");
+    let (status, out, _) = flexctl(&["resolve", file.to_str().unwrap(), "discard"]);
+    assert!(status == 0 && out.contains("the file is used"), "{out}");
+    let receipt = out.trim_end().rsplit("receipt=").next().unwrap();
+    assert!(host.join().unwrap().takes(receipt), "{out}");
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -33,13 +33,13 @@ pub trait Storage {
     ///
     /// # Errors
     /// In words.
-    fn size(&mut self) -> Result<u64, String>;
+    fn size(&self) -> Result<u64, String>;
 
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
     /// In words; also where fewer bytes are there.
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), String>;
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String>;
 
     /// Writes all of `data` at `offset`; what lies between the end and `offset` reads as zero.
     ///

@@ -73,7 +73,7 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     /// The first part that is altered.
-    pub fn verify(&mut self) -> Result<(), FileError> {
+    pub fn verify(&self) -> Result<(), FileError> {
         let meta_end = self.header.meta_end().max(META_AT);
         let mut gap = [0; PAGE_BYTES];
         let len = usize::try_from(self.header.pages_at.saturating_sub(meta_end)).unwrap_or(usize::MAX);
@@ -95,7 +95,7 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     /// [`FileError::Altered`] with its frame; [`FileError::NoRam`]; [`FileError::Storage`].
-    pub fn page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
+    pub fn page(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
         if !self.header.meta.shape.covers(gfn, 1) {
             return Err(FileError::NoRam(gfn));
         }

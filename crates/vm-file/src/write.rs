@@ -71,7 +71,7 @@ impl<S: Storage> Writer<S> {
     ///
     /// # Errors
     /// [`FileError::NoRam`], [`FileError::Storage`].
-    pub fn read(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
+    pub fn read(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
         self.ram(gfn)?;
         match self.pages.get(&gfn) {
             None => page.fill(0),

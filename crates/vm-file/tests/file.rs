@@ -12,11 +12,11 @@ use vm_types::StateRecord;
 struct Bytes(Vec<u8>);
 
 impl Storage for Bytes {
-    fn size(&mut self) -> Result<u64, String> {
+    fn size(&self) -> Result<u64, String> {
         Ok(self.0.len() as u64)
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
         let from = self.0.get(offset as usize..).and_then(|rest| rest.get(..buf.len())).ok_or("short")?;
         buf.copy_from_slice(from);
         Ok(())

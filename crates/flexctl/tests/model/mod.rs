@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use cpu_policy::{Dump, GuestPolicy, Level};
 use entropy::Generator;
+use migrate::handover::{Answer, Deal, Question, Word};
 use migrate::{
     Hello, Link, Offer, PAGE_BYTES, PageRange, Shape, Source, SourceEvent, SourceOutcome, SourceParams,
     SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
@@ -67,6 +68,21 @@ impl Receiver {
         let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.unwrap_or_else(|| panic!("{line}"));
         Self { child, errors, port }
+    }
+
+    /// Ends the process as a loss of power would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for a line on standard error.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(self.errors.read_line(&mut line).unwrap(), 0, "no {text}");
+        }
     }
 
     pub(crate) fn end(mut self) -> (i32, String, String) {
@@ -201,6 +217,11 @@ struct Coming {
 impl TargetMemory for Coming {
     fn write_page(&mut self, gfn: u64, page: &Page) -> Result<(), MemoryError> {
         *self.model.pages.get_mut(&gfn).ok_or(no_ram(gfn))? = *page;
+        Ok(())
+    }
+
+    fn read_page(&self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
+        *page = *self.model.pages.get(&gfn).ok_or(no_ram(gfn))?;
         Ok(())
     }
 
@@ -388,6 +409,83 @@ pub(crate) fn leave_and_vanish(model: &Model, port: u16, keys: &[&str]) {
         let event = source.poll(now(began), &mut link, &mut vm);
         assert!(!matches!(event, SourceEvent::Finished(_)), "{event:?}");
     }
+}
+
+/// Drops the connection when COMMIT is queued, before it leaves.
+pub(crate) fn leave_until_given(model: &Model, port: u16, keys: &[&str]) -> Deal {
+    let mut link = dial(port, keys);
+    let mut vm = Leaving { model, dirty: Cell::new(0), freed: false };
+    let (mut source, began) = (source(model), Instant::now());
+    let mut muted = Muted(&mut link, false);
+    loop {
+        // READY has not been read yet when STATE_END leaves; COMMIT answers it in the poll that reads it.
+        muted.1 = source.doing() == "sending state" && source.totals().state_records == 2;
+        let event = source.poll(now(began), &mut muted, &mut vm);
+        assert!(!matches!(event, SourceEvent::Finished(_)), "{event:?}");
+        if event == SourceEvent::Given {
+            return source.deal().unwrap();
+        }
+    }
+}
+
+/// Lets nothing out where it is so.
+struct Muted<'a>(&'a mut End, bool);
+
+impl Link for Muted<'_> {
+    fn recv(&mut self, buf: &mut [u8]) -> usize {
+        self.0.recv(buf)
+    }
+
+    fn send(&mut self, data: &[u8]) -> usize {
+        // What STATE_END leaves over is longer than COMMIT.
+        if self.1 && data.len() < 100 { 0 } else { self.0.send(data) }
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+}
+
+/// Asks a port of this machine, and says that the VM is given.
+pub(crate) fn question(deal: &Deal, port: u16, keys: &[&str]) -> Word {
+    let mut link = dial(port, keys);
+    let began = Instant::now();
+    let mut question = Question::new(&deal.say(Word::Commit, 1), Tuning::default(), HZ, 0);
+    loop {
+        match question.poll(now(began), &mut link) {
+            Answer::Heard(fate) => {
+                link.1.close(&mut link.0);
+                return deal.hear(&fate).unwrap();
+            }
+            Answer::Waiting => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A host that vanishes when it is READY.
+pub(crate) fn vanish(keys: &[&str]) -> (u16, JoinHandle<Deal>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert_eq!(keys, ["--insecure"]);
+    let host = move || {
+        let mut tcp = tcp(listener.accept().unwrap().0);
+        let mut responder = Responder::new(Security::Insecure, generator(), LIMIT, 0);
+        let session = loop {
+            if let Poll::Ready(session) = responder.poll(0, &mut tcp, &mut Open) {
+                break session.unwrap();
+            }
+        };
+        let mut link = End(tcp, session);
+        let mut vm = Coming { model: Model::default(), refuses: false, runs: false };
+        let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
+        let began = Instant::now();
+        while target.poll(now(began), &mut link, &mut vm) != TargetEvent::Ready {}
+        // COMMIT comes and is not read.
+        std::thread::sleep(Duration::from_millis(300));
+        target.deal().unwrap()
+    };
+    (port, std::thread::spawn(host))
 }
 
 /// A host that takes one VM; connections that do not become links are none.
