@@ -225,7 +225,7 @@ proptest! {
             prop_assert!(page == *model.get(&gfn).unwrap_or(&zero));
         }
         let bytes = writer.finish(records(), State::Held, None).unwrap().into_storage();
-        let mut image = Image::open(bytes).unwrap();
+        let image = Image::open(bytes).unwrap();
         image.verify().unwrap();
         for gfn in (0..16).chain(0x100..0x110) {
             image.page(gfn, &mut page).unwrap();
