@@ -15,6 +15,7 @@ mod operator;
 mod policy;
 mod pool_link;
 mod vcpu;
+mod vm_file;
 pub use memory::Ram;
 pub mod replay;
 
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("pool_link", pool_link::link),
     ("shell_line", operator::shell_line),
     ("vcpu_state", vcpu::state),
+    ("vm_file", vm_file::open),
     ("x86_decode", guest::instruction),
 ];
 
@@ -78,6 +80,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     seeds.extend([("link_initiator", "whole", as_initiator), ("link_responder", "whole", to_responder)]);
     seeds.extend(policy::made_seeds());
     seeds.push(("vcpu_state", "long_mode", vcpu::seed()));
+    seeds.extend([("vm_file", "sealed", vm_file::seed(1)), ("vm_file", "whole", vm_file::seed(0))]);
     seeds.push(("pool_link", "joins", pool_link::record()));
     seeds
 }

@@ -184,6 +184,8 @@ pub(crate) struct Header {
     pub(crate) meta: Meta,
     /// Over it all; seeds the other seals, so that parts of two files do not mix.
     pub(crate) seal: u64,
+    /// Where the CBOR ends.
+    pub(crate) meta_end: u64,
     /// Where the pages begin.
     pub(crate) pages_at: u64,
 }
@@ -206,7 +208,8 @@ impl Header {
         }
         at(0, storage.write_at(0, &sector))?;
         at(META_AT, storage.write_at(META_AT, &cbor))?;
-        Ok(Self { meta: meta.clone(), seal, pages_at: pages_at(cbor.len()) })
+        let meta_end = META_AT + cbor.len() as u64;
+        Ok(Self { meta: meta.clone(), seal, meta_end, pages_at: pages_at(cbor.len()) })
     }
 
     /// Reads and checks a header. `size` of the file.
@@ -259,12 +262,7 @@ impl Header {
             offset: META_AT,
             why: error.to_string(),
         })?;
-        Ok(Self { meta, seal, pages_at })
-    }
-
-    /// Where the CBOR ends.
-    pub(crate) fn meta_end(&self) -> u64 {
-        META_AT + migrate::body::encode(&self.meta).len() as u64
+        Ok(Self { meta, seal, meta_end: META_AT + len as u64, pages_at })
     }
 }
 

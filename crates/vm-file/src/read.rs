@@ -7,7 +7,7 @@ use migrate::handover::Deal;
 use vm_types::StateRecord;
 
 use crate::error::{FileError, at};
-use crate::layout::{Header, META_AT, Meta, Slot, State};
+use crate::layout::{Header, Meta, Slot, State};
 use crate::tail::{self, Tail};
 use crate::{Held, Storage, page_seal};
 
@@ -74,7 +74,7 @@ impl<S: Storage> Image<S> {
     /// # Errors
     /// The first part that is altered.
     pub fn verify(&self) -> Result<(), FileError> {
-        let meta_end = self.header.meta_end().max(META_AT);
+        let meta_end = self.header.meta_end;
         let mut gap = [0; PAGE_BYTES];
         let len = usize::try_from(self.header.pages_at.saturating_sub(meta_end)).unwrap_or(usize::MAX);
         let gap = gap.get_mut(..len).unwrap_or_default();
