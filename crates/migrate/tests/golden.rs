@@ -10,10 +10,14 @@ use common::*;
 use migrate::body;
 use migrate::memory::{Content, Runs};
 use migrate::wire::{RecordType, StreamHeader};
-use migrate::{SourceEvent, SourceOutcome, TargetEvent, TargetOutcome};
+use migrate::{Compression, SourceEvent, SourceOutcome, TargetEvent, TargetOutcome};
 
 const V1: &[u8] = include_bytes!("golden/v1.bin");
 const V1_REPLY: &[u8] = include_bytes!("golden/v1-reply.bin");
+const V2: &[u8] = include_bytes!("golden/v2.bin");
+const V2_REPLY: &[u8] = include_bytes!("golden/v2-reply.bin");
+/// FNV-1a over the memory that `v2.bin` carries.
+const V2_MEMORY: u64 = 0x292eeabd7546099f;
 /// FNV-1a over the memory that `v1.bin` carries.
 const V1_MEMORY: u64 = 0xc1a1_4482_adb8_d294;
 
@@ -41,7 +45,10 @@ fn fnv(pages: &[Page]) -> u64 {
 #[test]
 #[ignore = "writes the files of a new version"]
 fn write() {
-    let mut world = World::new(golden_guest());
+    let mut params = source_params(&golden_guest());
+    params.tuning.compression = Compression::Auto;
+    params.tuning.verify = true;
+    let mut world = World::with(golden_guest(), params);
     world.finish();
     world.assert_moved();
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/");
@@ -73,6 +80,22 @@ fn v1_loads() {
     assert_eq!(fed.vm.states[0].body, [0xa1, 0x00, 0x18, 0x2a]);
     assert!(matches!(fed.events.last(), Some(TargetEvent::Running { downtime_ns }) if *downtime_ns > 0));
     assert!(fed.events.iter().any(|e| matches!(e, TargetEvent::Round { round: 1, pages: 304, .. })));
+}
+
+#[test]
+fn v2_loads() {
+    let mut fed = FedTarget::new();
+    for piece in pieces(&records(V2)) {
+        fed.feed(&piece);
+    }
+    assert_eq!(fed.outcome, Some(TargetOutcome::Runs));
+    assert_eq!(fnv(&fed.vm.pages), V2_MEMORY);
+    // It is of version 2: the ends can ask each other, and pages are packed.
+    assert!(fed.target.deal().is_some());
+    assert!(V2.len() < V1.len());
+    let replies: Vec<_> = records(V2_REPLY).iter().map(|(kind, _)| *kind).collect();
+    let kinds = [RecordType::HelloAck, RecordType::Verdict, RecordType::Ready, RecordType::Running];
+    assert_eq!(replies, kinds.map(|kind| kind as u16));
 }
 
 #[test]

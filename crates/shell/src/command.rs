@@ -267,7 +267,7 @@ pub enum Compress {
     Lz4,
     /// Against what was sent before.
     Delta,
-    /// Whatever is faster than the link, by measurement.
+    /// Against what was sent before where that is smaller, else each by itself.
     Auto,
 }
 

@@ -43,6 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("vectors_avx512_and_back", LIMIT, |context| vectors(context, SKYLAKE, SKYLAKE, "skylake-server", 64));
     add("vectors_pool_and_back", LIMIT, |context| vectors(context, SKYLAKE, HASWELL, "", 32));
     add("vectors_sse_and_back", LIMIT, |context| vectors(context, LYNNFIELD, SKYLAKE, "nehalem", 16));
+    add("packed_and_verified_and_back", LIMIT, packed_and_verified);
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
@@ -224,6 +225,19 @@ fn vectors(context: &Context, from: &str, to: &str, level: &str, bytes: u32) -> 
 /// What the link's cipher uses on a host.
 fn cipher_of(model: &str) -> &'static str {
     if model == LYNNFIELD { "SSSE3" } else { "AVX2" }
+}
+
+/// Pages travel packed where that is smaller, and the whole RAM is compared before the hand-over.
+fn packed_and_verified(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    let mut pair = start(context, &plan)?;
+    for (host, options) in [(SOURCE, "verify=full compress=lz4"), (TARGET, "verify=full compress=delta")] {
+        pair.order(host, options, &mut Silent)?;
+        let outcome = pair.follow(host, &plan, &mut Silent)?;
+        ensure!(matches!(outcome, Outcome::Done(_)), "{options}: {outcome:?}");
+        goes_on(&mut pair, 1 - host, 5)?;
+    }
+    Ok(())
 }
 
 /// Haswell cannot scale the TSC: a guest that was promised another frequency does not go there.
