@@ -59,7 +59,9 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
                 // Given away only by COMMIT; freed only when the target runs it; else it runs here.
                 match &outcome {
                     SourceOutcome::Done(_) => assert!(vm.given && vm.freed),
-                    SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => assert!(vm.given && !vm.freed && vm.paused),
+                    SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => {
+                        assert!(vm.given && !vm.freed && vm.paused)
+                    }
                     SourceOutcome::Checked | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
                 }
                 return outcome;

@@ -84,7 +84,10 @@ pub fn drive(name: &str, executions: u64, seed: u64) -> bool {
         .is_err();
         runs += done;
         if panicked {
-            return failed(name, &format!("panicked after {runs} runs, input kept in {}", keep(name, &input)));
+            return failed(
+                name,
+                &format!("panicked after {runs} runs, input kept in {}", keep(name, &input)),
+            );
         }
         if told.elapsed() > MINUTE {
             told = Instant::now();
