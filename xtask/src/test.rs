@@ -70,7 +70,11 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     }
     let started = Instant::now();
     let mut totals = match (&args.only, &area) {
-        (None, None) => crate_tests(&[], &[])?,
+        (None, None) => {
+            let mut totals = crate_tests(&[], &[])?;
+            totals.add(fuzz_smoke()?);
+            totals
+        }
         // Everything that the simulated hosts can meet, and what it came to.
         (None, Some(_)) if args.faults => {
             let which =
@@ -87,8 +91,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
             args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(2);
         println!("{} cases, {jobs} at a time, logs in {}", cases.len(), logs.display());
         let ran = suite::run(cases, jobs, &logs);
-        totals.passed += ran.passed;
-        totals.failed += ran.failed;
+        totals.add(ran);
     }
     println!("{:.0} s in all", started.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed);
@@ -135,6 +138,30 @@ fn crate_tests(which: &[&str], environment: &[(&str, &str)]) -> Result<Totals> {
         }
     }
     if !child.wait()?.success() && totals.failed == 0 {
+        totals.failed = 1;
+    }
+    Ok(totals)
+}
+
+/// Runs every fuzz target over its seeds and a second's worth of mutations; each counts as a test.
+fn fuzz_smoke() -> Result<Totals> {
+    eprintln!("+ fuzz/replay --seconds 1");
+    let output = Command::new(paths::root().join("fuzz/replay"))
+        .args(["--seconds", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start fuzz/replay")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut totals = Totals::default();
+    for line in text.lines() {
+        let (passed, failed) = (line.contains(": ok, "), line.contains(": FAILED: "));
+        if passed || failed {
+            println!("{line}");
+        }
+        totals.passed += usize::from(passed);
+        totals.failed += usize::from(failed);
+    }
+    if !output.status.success() && totals.failed == 0 {
         totals.failed = 1;
     }
     Ok(totals)

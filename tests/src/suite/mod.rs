@@ -116,6 +116,14 @@ pub struct Totals {
     pub failed: usize,
 }
 
+impl Totals {
+    /// Counts those of another part of the run too.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
 /// Runs cases side by side, at most `jobs` processors' worth at a time, and prints a line for each.
 pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Totals {
     let free = Free { count: Mutex::new(jobs), changed: Condvar::new() };
