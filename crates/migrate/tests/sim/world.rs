@@ -75,8 +75,8 @@ pub struct World {
     writes: u64,
     pages: u64,
     armed: Option<(usize, Fault)>,
-    /// The fault that came.
-    pub came: Option<Fault>,
+    /// The faults that came.
+    pub came: Vec<Fault>,
     mend_at: Option<u64>,
     up_at: [Option<u64>; 2],
     /// Source of the move that is under way.
@@ -114,7 +114,7 @@ impl World {
             writes,
             pages,
             armed: None,
-            came: None,
+            came: Vec::new(),
             mend_at: None,
             up_at: [None; 2],
             from: 0,
@@ -134,8 +134,10 @@ impl World {
     /// Orders a move away from host `from`.
     pub fn order(&mut self, from: usize) {
         self.from = from;
-        self.came = None;
+        self.came.clear();
         self.machine(from).asks = self.asks;
+        // Of the last move to it.
+        self.machine(1 - from).was_ready = false;
         self.machine(from).migrate();
     }
 
@@ -158,7 +160,7 @@ impl World {
     }
 
     pub fn strike(&mut self, fault: Fault) {
-        self.came = Some(fault);
+        self.came.push(fault);
         let weather = &mut self.cable.weather;
         match fault {
             Fault::Cut => weather.cut = [true; 2],
@@ -281,11 +283,11 @@ impl World {
     }
 
     fn crashed(&self, side: usize) -> bool {
-        match self.came {
-            Some(Fault::Crash(of, _)) => of == side,
-            Some(Fault::CrashBoth) => true,
+        self.came.iter().any(|fault| match *fault {
+            Fault::Crash(of, _) => of == side,
+            Fault::CrashBoth => true,
             _ => false,
-        }
+        })
     }
 
     /// What comes of the move, once everything is mended and the operator has done what the documents say.
