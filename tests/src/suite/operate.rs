@@ -77,8 +77,9 @@ fn watch_cancel_and_retry(context: &Context) -> Result<()> {
     let slow = format!("migrate {VM} {target} downtime=0 timeout=600 on-timeout=cancel");
     let begun = pair.hosts[SOURCE].command(&format!("{slow} --detach"), PATIENCE)?;
     ensure!(begun.error.is_none(), "{begun:?}");
-    let active = status_becomes(&mut pair, &["\"status\":\"active\"", "\"page-size\":4096"])?;
-    ensure!(active.contains("\"expected-downtime\"") && !active.contains("error-desc"), "{active}");
+    // The first round has to be over for that.
+    let active = status_becomes(&mut pair, &["\"status\":\"active\"", "\"expected-downtime\""])?;
+    ensure!(active.contains("\"page-size\":4096") && !active.contains("error-desc"), "{active}");
     let twice = pair.hosts[SOURCE].command(&slow, PATIENCE)?;
     ensure!(twice.error.as_deref().is_some_and(|e| e.starts_with("busy ")), "{twice:?}");
     let other = pair.hosts[SOURCE].command("migrate cancel other", PATIENCE)?;
