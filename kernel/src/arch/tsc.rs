@@ -45,6 +45,11 @@ pub(crate) fn ticks(micros: u64) -> u64 {
     (u128::from(hz()) * u128::from(micros) / 1_000_000) as u64
 }
 
+/// Ticks as nanoseconds.
+pub(crate) fn ns(ticks: u64) -> u64 {
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(hz())).unwrap_or(u64::MAX)
+}
+
 /// Spins for `micros` microseconds.
 pub(crate) fn delay(micros: u64) {
     let (start, ticks) = (read(), ticks(micros));

@@ -107,8 +107,7 @@ impl Doubt {
     }
 
     fn say(&self) -> Option<Fate> {
-        let passed = u128::from(tsc::read().saturating_sub(self.since)) * 1_000_000_000;
-        let ns = u64::try_from(passed / u128::from(tsc::hz())).unwrap_or(u64::MAX);
+        let ns = tsc::ns(tsc::read().saturating_sub(self.since));
         self.deal.as_ref().map(|deal| deal.say(self.word(), ns))
     }
 
@@ -170,9 +169,7 @@ impl Doubt {
         let name = &self.vm.name;
         match action {
             TargetAction::Run => {
-                let elapsed = u128::from(elapsed_ns) * u128::from(self.vm.clock.hz()) / 1_000_000_000;
-                let tsc = self.guest_tsc.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
-                self.vm.clock.set(tsc);
+                self.vm.clock.set_after(self.guest_tsc, elapsed_ns);
                 self.vm.let_run();
                 log::info!(target: "migrate", "migrate {name}: runs here");
             }
@@ -255,7 +252,6 @@ impl Doubt {
 
     fn failed(&mut self, why: &str) {
         self.hang_up();
-        self.asking = Asking::Not;
         let (name, again) = (&self.vm.name, ASK_AGAIN_US << self.tries.min(DOUBLINGS));
         if self.tries <= 1 {
             log::warn!(
@@ -379,11 +375,10 @@ impl Handovers {
                 return Err(Failure::new(Code::Force, text));
             }
         }
-        let held =
-            u128::from(tsc::read().saturating_sub(doubt.since)) * 1_000_000_000 / u128::from(tsc::hz());
+        let held_ns = tsc::ns(tsc::read().saturating_sub(doubt.since));
         match doubt.owner {
             Owner::Source(_) => doubt.source(SourceInput::RunHere),
-            Owner::Target(_) => doubt.target(TargetInput::RunHere, u64::try_from(held).unwrap_or(u64::MAX)),
+            Owner::Target(_) => doubt.target(TargetInput::RunHere, held_ns),
         }
         Ok(None)
     }

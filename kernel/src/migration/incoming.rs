@@ -232,10 +232,8 @@ impl TargetVm for Arriving {
 
     fn run(&mut self, elapsed_ns: u64) {
         let Some(vm) = &self.vm else { return };
-        let since_read = tsc::read().saturating_sub(self.read_at);
-        let here_ns = u128::from(since_read) * 1_000_000_000 / u128::from(tsc::hz());
-        let elapsed = (u128::from(elapsed_ns) + here_ns) * u128::from(vm.clock.hz()) / 1_000_000_000;
-        vm.clock.set(self.tsc.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)));
+        let here_ns = tsc::ns(tsc::read().saturating_sub(self.read_at));
+        vm.clock.set_after(self.tsc, elapsed_ns.saturating_add(here_ns));
         vm.let_run();
     }
 

@@ -262,8 +262,7 @@ impl Outgoing {
     pub(super) fn word_on(&self, asked: &Fate) -> Option<Fate> {
         let Stage::Moving { source, .. } = &self.stage else { return None };
         let deal = source.deal().filter(|deal| deal.hear(asked).is_ok())?;
-        let passed = u128::from(tsc::read().saturating_sub(source.exported_at())) * 1_000_000_000;
-        let ns = u64::try_from(passed / u128::from(tsc::hz())).unwrap_or(u64::MAX);
+        let ns = tsc::ns(tsc::read().saturating_sub(source.exported_at()));
         Some(deal.say(source.owner().word(), ns))
     }
 

@@ -78,6 +78,12 @@ impl Clock {
         self.offset.store(tsc.wrapping_sub(self.scaled(tsc::read())), Ordering::Relaxed);
     }
 
+    /// Makes the clock show what it shows `ns` nanoseconds after `tsc`; as [`Clock::set`].
+    pub(crate) fn set_after(&self, tsc: u64, ns: u64) {
+        let ticks = u128::from(ns) * u128::from(self.hz) / 1_000_000_000;
+        self.set(tsc.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)));
+    }
+
     /// The guest's instant.
     #[inline]
     pub(crate) fn now(&self) -> Now {
