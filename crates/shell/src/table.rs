@@ -72,7 +72,7 @@ pub struct Arg {
 }
 
 /// One command: everything that parser, help and docs know about it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// The words that select it.
     pub words: &'static [&'static str],

@@ -1,0 +1,37 @@
+//! Arguments that rows share.
+
+use crate::table::{Arg, Kind, Setting};
+
+pub(super) const VM: Arg = Arg { name: "VM", kind: Kind::Vm, required: true };
+pub(super) const HOST: Arg = Arg { name: "HOST[:PORT]", kind: Kind::Host, required: true };
+pub(super) const LEVEL: Arg = Arg { name: "LEVEL", kind: Kind::Level, required: true };
+pub(super) const METHOD: Arg = Arg { name: "METHOD", kind: Kind::Method, required: false };
+pub(super) const TOPIC: Arg = Arg { name: "COMMAND", kind: Kind::Topic, required: false };
+pub(super) const OPTIONAL_VM: Arg = Arg { required: false, ..VM };
+pub(super) const SUBJECT: Arg = Arg { name: "LEVEL|VM|HOST", kind: Kind::Subject, required: false };
+pub(super) const A: Arg = Arg { name: "A", kind: Kind::Subject, required: true };
+pub(super) const B: Arg = Arg { name: "B", ..A };
+pub(super) const MEMBER: Arg = Arg { name: "HOST", ..A };
+pub(super) const OPTIONAL_MEMBER: Arg = Arg { required: false, ..MEMBER };
+pub(super) const ACTION: Arg = Arg { name: "ACTION", kind: Kind::Action, required: true };
+pub(super) const KEY: Arg = Arg { name: "KEY", kind: Kind::Secret, required: true };
+pub(super) const JSON: Arg = Arg { name: "--json", kind: Kind::Flag, required: false };
+pub(super) const FORCE: Arg = Arg { name: "--force", kind: Kind::Flag, required: false };
+pub(super) const DOWNTIME: Arg =
+    Arg { name: "downtime=MS", kind: Kind::Setting(Setting::Downtime), required: false };
+pub(super) const TIMEOUT: Arg =
+    Arg { name: "timeout=S", kind: Kind::Setting(Setting::Timeout), required: false };
+pub(super) const ON_TIMEOUT: Arg = Arg {
+    name: "on-timeout=cancel|throttle|force",
+    kind: Kind::Setting(Setting::OnTimeout),
+    required: false,
+};
+pub(super) const VERIFY: Arg =
+    Arg { name: "verify=full|seals", kind: Kind::Setting(Setting::Verify), required: false };
+pub(super) const COMPRESS: Arg =
+    Arg { name: "compress=none|lz4|delta|auto", kind: Kind::Setting(Setting::Compress), required: false };
+pub(super) const DETACH: Arg = Arg { name: "--detach", kind: Kind::Flag, required: false };
+pub(super) const LIVE: Arg = Arg { name: "--live", kind: Kind::Flag, required: false };
+pub(super) const VERDICT: Arg = Arg { name: "VERDICT", kind: Kind::Verdict, required: true };
+pub(super) const RECEIPT: Arg =
+    Arg { name: "receipt=RECEIPT", kind: Kind::Setting(Setting::Receipt), required: false };
