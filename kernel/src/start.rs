@@ -7,7 +7,7 @@ use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
-use crate::console::{Console, Job};
+use crate::console::{Console, Work};
 use crate::migration::Migrations;
 use crate::mm::{Hpa, frame, module_bytes};
 use crate::vm::sched::{Scheduler, Turn};
@@ -130,10 +130,10 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut p
         busy |= link::poll();
         audit::poll();
         if let Some(ended) = migrations.poll() {
-            console.ended(Job::Migration { live: false }, ended);
+            console.ended(Work::Migration, &ended);
         }
         if let Some(ended) = pool::poll() {
-            console.ended(Job::Pool, ended);
+            console.ended(Work::Pool, &ended);
         }
         pending.make(boot);
         busy |= migrations.busy();

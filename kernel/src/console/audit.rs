@@ -4,10 +4,15 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{AuditAction, Code, Failure, Output};
 
-use super::Out;
+use super::session::Out;
 use crate::vm::Vm;
 
-pub(super) fn execute(vm: &Arc<Vm>, action: AuditAction, output: Output) -> Result<(), Failure> {
+pub(super) fn execute(
+    vm: &Arc<Vm>,
+    action: AuditAction,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     match action {
         AuditAction::Start => vm.start_audit().map_err(|why| Failure::new(Code::State, why)),
         AuditAction::Stop if vm.stop_audit() => Ok(()),
@@ -18,7 +23,6 @@ pub(super) fn execute(vm: &Arc<Vm>, action: AuditAction, output: Output) -> Resu
             // Printed from a copy: a slow serial port must not keep the vCPU waiting.
             let (findings, running) = vm.audited(|findings, heading| (findings.clone(), heading.running));
             let heading = isa_audit::Heading { vm: &vm.name, level: vm.policy.level_name(), running };
-            let out = &mut Out;
             let _ = match output {
                 Output::Text => findings.text(&heading, out),
                 Output::Json => findings.json(&heading, out).and_then(|()| out.write_char('\n')),

@@ -6,7 +6,8 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{Align, Code, Command, Failure, Size, Table};
 
-use super::{Console, Job, Out, audit, cpu, dirty, migrate, pool};
+use super::session::{Attachment, Job, Out};
+use super::{audit, cpu, dirty, migrate, pool};
 use crate::arch::power;
 use crate::log as host_log;
 use crate::migration::Migrations;
@@ -18,10 +19,10 @@ use crate::vm::{State, Vm, registry};
 pub(super) enum Done {
     /// It is over.
     Now,
-    /// It ends later, by [`Console::ended`].
+    /// It ends later.
     Later(Job),
-    /// The terminal is a guest's now.
-    Attached,
+    /// The terminal is to be a guest's.
+    Attach(Attachment),
 }
 
 pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
@@ -32,54 +33,56 @@ fn state_error(text: String) -> Failure {
     Failure::new(Code::State, text)
 }
 
-impl Console {
-    pub(super) fn execute(
-        &mut self,
-        command: Command<'_>,
-        migrations: &mut Migrations,
-    ) -> Result<Done, Failure> {
-        match command {
-            Command::Empty => {}
-            Command::Help(topic) => {
-                let _ = shell::write_help(topic, &mut Out);
-            }
-            Command::Version => host_log::raw(format_args!("{}\n", start::version())),
-            Command::VmList => list(),
-            Command::VmShow(name) => show(find(name)?.as_ref()),
-            Command::VmStart(name) => find(name)?.resume().map_err(state_error)?,
-            Command::VmResume(vm) => resume(find(vm)?.as_ref())?,
-            Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
-            Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
-            Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations)?,
-            Command::DirtyHarvest(vm) => dirty::harvest(&find(vm)?, migrations)?,
-            Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
-            Command::Console(name) => {
-                self.attach(find(name)?);
-                return Ok(Done::Attached);
-            }
-            Command::Cpu => cpu::summary(),
-            Command::CpuAbout(about, output) => cpu::about(about, output)?,
-            Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output)?,
-            Command::Pool(command, output) => return pool::execute(command, output),
-            Command::Migrate(command) => return migrate::execute(command, migrations),
-            Command::Log(None) => host_log::raw(format_args!("{}", host_log::recent())),
-            Command::Log(Some(level)) => host_log::set_level(convert(level)),
-            Command::Net => crate::net::show(&mut Out),
-            Command::Mem => {
-                let stats = frame::stats();
-                let (used, size) = heap_usage();
-                host_log::raw(format_args!(
-                    "total {}, free {}, heap {} of {} used\n",
-                    Size(stats.total),
-                    Size(stats.free),
-                    Size(used as u64),
-                    Size(size as u64)
-                ));
-            }
-            Command::Reboot { force } => reboot(force)?,
+pub(super) fn execute(
+    command: Command<'_>,
+    migrations: &mut Migrations,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
+    match command {
+        Command::Empty => {}
+        Command::Help(topic) => {
+            let _ = shell::write_help(topic, out);
         }
-        Ok(Done::Now)
+        Command::Version => {
+            let _ = writeln!(out, "{}", start::version());
+        }
+        Command::VmList => list(out),
+        Command::VmShow(name) => show(find(name)?.as_ref(), out),
+        Command::VmStart(name) => find(name)?.resume().map_err(state_error)?,
+        Command::VmResume(vm) => resume(find(vm)?.as_ref())?,
+        Command::VmPause(name) => find(name)?.pause().map_err(state_error)?,
+        Command::VmDestroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
+        Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations, out)?,
+        Command::DirtyHarvest(vm) => dirty::harvest(&find(vm)?, migrations, out)?,
+        Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
+        Command::Console(name) => {
+            return Ok(Done::Attach(Attachment { vm: find(name)? }));
+        }
+        Command::Cpu => cpu::summary(out),
+        Command::CpuAbout(about, output) => cpu::about(about, output, out)?,
+        Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output, out)?,
+        Command::Pool(command, output) => return pool::execute(command, output, out),
+        Command::Migrate(command) => return migrate::execute(command, migrations, out),
+        Command::Log(None) => {
+            let _ = out.write_str(&host_log::recent());
+        }
+        Command::Log(Some(level)) => host_log::set_level(convert(level)),
+        Command::Net => crate::net::show(out),
+        Command::Mem => {
+            let stats = frame::stats();
+            let (used, size) = heap_usage();
+            let _ = writeln!(
+                out,
+                "total {}, free {}, heap {} of {} used",
+                Size(stats.total),
+                Size(stats.free),
+                Size(used as u64),
+                Size(size as u64)
+            );
+        }
+        Command::Reboot { force } => reboot(force)?,
     }
+    Ok(Done::Now)
 }
 
 const fn convert(level: shell::LogLevel) -> cmdline::LogLevel {
@@ -135,7 +138,7 @@ fn reboot(force: bool) -> Result<(), Failure> {
     power::reboot()
 }
 
-fn list() {
+fn list(out: &mut Out<'_>) {
     let mut table = Table::new([
         ("NAME", Align::Left),
         ("STATE", Align::Left),
@@ -155,7 +158,7 @@ fn list() {
             exits(&vm),
         ]);
     }
-    host_log::raw(format_args!("{table}"));
+    let _ = write!(out, "{table}");
 }
 
 /// VM exits so far; a vCPU that runs on another CPU at this moment keeps its count to itself.
@@ -170,8 +173,7 @@ fn exits(vm: &Vm) -> String {
     sum.to_string()
 }
 
-fn show(vm: &Vm) {
-    let out = &mut Out;
+fn show(vm: &Vm, out: &mut Out<'_>) {
     let uuid = vm.uuid.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

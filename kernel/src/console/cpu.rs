@@ -7,7 +7,8 @@ use cpu_policy::{Dump, HostPolicy, Level, LevelList, Sense, Subject, diff};
 use shell::{Code, CpuAbout, Failure, Output};
 
 use super::commands::find;
-use super::{Out, flex, ledger, mitigations};
+use super::session::Out;
+use super::{flex, ledger, mitigations};
 use crate::arch::{cpu, tsc};
 use crate::vm::{Vm, registry};
 use crate::vmx::host;
@@ -16,24 +17,23 @@ use crate::{policy, pool};
 /// What this host is called among the names of levels, VMs and members.
 const HERE: &str = "here";
 
-pub(super) fn about(about: CpuAbout<'_>, output: Output) -> Result<(), Failure> {
+pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     match about {
-        CpuAbout::Levels => levels(output),
-        CpuAbout::Show(subject) => show(subject.unwrap_or(HERE), output),
-        CpuAbout::Diff(one, other) => compare(one, other, output),
-        CpuAbout::Check { vm, host } => check(find(vm)?.as_ref(), host, output),
-        CpuAbout::Dump(host) => dump(host.unwrap_or(HERE)),
-        CpuAbout::Ledger(vm) => ledger::show(find(vm)?.as_ref(), output),
-        CpuAbout::Flex => flex::show(output),
+        CpuAbout::Levels => levels(output, out),
+        CpuAbout::Show(subject) => show(subject.unwrap_or(HERE), output, out),
+        CpuAbout::Diff(one, other) => compare(one, other, output, out),
+        CpuAbout::Check { vm, host } => check(find(vm)?.as_ref(), host, output, out),
+        CpuAbout::Dump(host) => dump(host.unwrap_or(HERE), out),
+        CpuAbout::Ledger(vm) => ledger::show(find(vm)?.as_ref(), output, out),
+        CpuAbout::Flex => flex::show(output, out),
         CpuAbout::Mitigations(vm) => {
             let vm = vm.map(find).transpose()?;
-            mitigations::show(vm.as_deref(), output)
+            mitigations::show(vm.as_deref(), output, out)
         }
     }
 }
 
-pub(super) fn summary() {
-    let out = &mut Out;
+pub(super) fn summary(out: &mut Out<'_>) {
     let brand = raw_cpuid::CpuId::new().get_processor_brand_string();
     let _ = writeln!(out, "model     {}", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()));
     let _ = writeln!(out, "cpus      {}\ntsc       {} Hz", cpu::count(), tsc::hz());
@@ -45,14 +45,14 @@ pub(super) fn summary() {
 }
 
 /// Prints an answer; the console cannot fail.
-fn print(write: impl FnOnce(&mut Out) -> fmt::Result) -> Result<(), Failure> {
-    let _ = write(&mut Out);
+fn print<'a>(out: &mut Out<'a>, write: impl FnOnce(&mut Out<'a>) -> fmt::Result) -> Result<(), Failure> {
+    let _ = write(out);
     Ok(())
 }
 
-fn levels(output: Output) -> Result<(), Failure> {
+fn levels(output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let list = LevelList(Some(policy::host()));
-    print(|out| match output {
+    print(out, |out| match output {
         Output::Text => write!(out, "{list}"),
         Output::Json => {
             json::array(out, |a| list.json(a))?;
@@ -82,12 +82,12 @@ fn subject(name: &str) -> Result<Subject, Failure> {
     Ok(Subject::host(name, &host, Sense::Host))
 }
 
-fn show(name: &str, output: Output) -> Result<(), Failure> {
+fn show(name: &str, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let subjects: Vec<Subject> = match host_named(name) {
         Some(host) => Sense::ALL.map(|sense| Subject::host(name, &host, sense)).into(),
         None => [subject(name)?].into(),
     };
-    print(|out| match output {
+    print(out, |out| match output {
         Output::Text => subjects.iter().try_for_each(|subject| write!(out, "{subject}")),
         Output::Json => {
             json::array(out, |a| subjects.iter().try_for_each(|s| a.object(|o| s.json(o))))?;
@@ -96,9 +96,9 @@ fn show(name: &str, output: Output) -> Result<(), Failure> {
     })
 }
 
-fn compare(one: &str, other: &str, output: Output) -> Result<(), Failure> {
+fn compare(one: &str, other: &str, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let found = diff(&subject(one)?, &subject(other)?);
-    print(|out| match output {
+    print(out, |out| match output {
         Output::Text if found.is_empty() => writeln!(out, "no difference"),
         Output::Text => found.iter().try_for_each(|difference| writeln!(out, "{difference}")),
         Output::Json => {
@@ -108,11 +108,11 @@ fn compare(one: &str, other: &str, output: Output) -> Result<(), Failure> {
     })
 }
 
-fn check(vm: &Vm, name: &str, output: Output) -> Result<(), Failure> {
+fn check(vm: &Vm, name: &str, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let target = host_named(name).ok_or_else(|| no_such("host", name))?;
     let verdict = vm.policy.round_trip(policy::host(), &target);
     let clocks = pool::tsc_means(name, vm.clock.hz());
-    print(|out| match output {
+    print(out, |out| match output {
         Output::Text => {
             write!(out, "{verdict}")?;
             clocks.map_or(Ok(()), |[there, back]| {
@@ -130,7 +130,7 @@ fn check(vm: &Vm, name: &str, output: Output) -> Result<(), Failure> {
     })
 }
 
-fn dump(name: &str) -> Result<(), Failure> {
+fn dump(name: &str, out: &mut Out<'_>) -> Result<(), Failure> {
     let host = host_named(name).ok_or_else(|| no_such("host", name))?;
-    print(|out| write!(out, "{}", Dump::of(name, &host)))
+    print(out, |out| write!(out, "{}", Dump::of(name, &host)))
 }

@@ -3,10 +3,11 @@
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use core::fmt::Write;
 use shell::{Code, Failure};
 
+use super::session::Out;
 use crate::arch::tsc;
-use crate::log as host_log;
 use crate::migration::Migrations;
 use crate::vm::mmu::DirtyMethod;
 use crate::vm::{State, Vm};
@@ -33,6 +34,7 @@ pub(super) fn start(
     vm: &Arc<Vm>,
     method: Option<shell::DirtyMethod>,
     migrations: &Migrations,
+    out: &mut Out<'_>,
 ) -> Result<(), Failure> {
     not_in_a_migration(vm, migrations)?;
     if let Some(method) = vm.tracking() {
@@ -56,18 +58,18 @@ pub(super) fn start(
         return Err(Failure::new(Code::Unsupported, format!("this host's CPU lacks {lacking}")));
     }
     vm.start_tracking(method).map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-    host_log::raw(format_args!("dirty: counted by {}\n", method.name()));
+    let _ = writeln!(out, "dirty: counted by {}", method.name());
     Ok(())
 }
 
-pub(super) fn harvest(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
+pub(super) fn harvest(vm: &Arc<Vm>, migrations: &Migrations, out: &mut Out<'_>) -> Result<(), Failure> {
     metered(vm, migrations)?;
     let before = tsc::read();
     vm.harvest();
     let ticks = tsc::read() - before;
     let pages = vm.to_send.count();
     vm.to_send.clear();
-    host_log::raw(format_args!("dirty: {pages} pages, {ticks} ticks\n"));
+    let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks");
     Ok(())
 }
 

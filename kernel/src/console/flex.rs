@@ -2,10 +2,10 @@
 
 use shell::{Failure, Output};
 
-use super::Out;
+use super::session::Out;
 use crate::policy::flex;
 
-pub(super) fn show(output: Output) -> Result<(), Failure> {
-    let _ = flex::report(&mut Out, output == Output::Json);
+pub(super) fn show(output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
+    let _ = flex::report(out, output == Output::Json);
     Ok(())
 }

@@ -3,15 +3,14 @@
 use core::fmt::Write;
 use shell::{Failure, Output};
 
-use super::Out;
+use super::session::Out;
 use crate::policy::ledger;
 use crate::vm::Vm;
 
 /// The ledger of a VM on this host, and what changed for it when it came here.
-pub(super) fn show(vm: &Vm, output: Output) -> Result<(), Failure> {
+pub(super) fn show(vm: &Vm, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let here = ledger::of(vm);
     let there = vm.companion.ledger.as_ref();
-    let out = &mut Out;
     let _ = match output {
         Output::Text => {
             let _ = writeln!(out, "vm {}: {}", vm.name, here);

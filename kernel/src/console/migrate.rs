@@ -6,10 +6,14 @@ use migrate::{Compression, Goal, Mebibytes, Tuning};
 use shell::{Failure, MigrateCommand, MigrateOptions, Output};
 
 use super::commands::{Done, find};
-use super::{Job, Out};
+use super::session::{Job, Out};
 use crate::migration::{Migrations, Report, tuning};
 
-pub(super) fn execute(command: MigrateCommand<'_>, migrations: &mut Migrations) -> Result<Done, Failure> {
+pub(super) fn execute(
+    command: MigrateCommand<'_>,
+    migrations: &mut Migrations,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
     match command {
         MigrateCommand::Check { vm, host } => {
             migrations.start(vm, host, tuning(), true)?;
@@ -24,7 +28,7 @@ pub(super) fn execute(command: MigrateCommand<'_>, migrations: &mut Migrations) 
             Ok(begun(options))
         }
         MigrateCommand::Status(output) => {
-            status(migrations.report(), output);
+            status(migrations.report(), output, out);
             Ok(Done::Now)
         }
         MigrateCommand::Cancel(vm) => {
@@ -34,7 +38,7 @@ pub(super) fn execute(command: MigrateCommand<'_>, migrations: &mut Migrations) 
         }
         MigrateCommand::Resolve { vm, verdict, receipt, force } => {
             if let Some(receipt) = migrations.resolve(vm, verdict, receipt, force)? {
-                let _ = writeln!(Out, "receipt={receipt}");
+                let _ = writeln!(out, "receipt={receipt}");
             }
             Ok(Done::Now)
         }
@@ -66,56 +70,56 @@ fn tuned(options: MigrateOptions) -> Tuning {
     Tuning { goal, compression, verify: options.verify, ..tuning() }
 }
 
-fn status(report: Option<Report>, output: Output) {
+fn status(report: Option<Report>, output: Output, out: &mut Out<'_>) {
     // The console cannot fail.
     let _ = match (report, output) {
-        (None, Output::Text) => Out.write_str("no migration since this host started\n"),
-        (None, Output::Json) => Out.write_str("{\"status\":\"none\"}\n"),
-        (Some(report), Output::Text) => text(&report),
-        (Some(report), Output::Json) => json::object(&mut Out, |o| {
+        (None, Output::Text) => out.write_str("no migration since this host started\n"),
+        (None, Output::Json) => out.write_str("{\"status\":\"none\"}\n"),
+        (Some(report), Output::Text) => text(&report, out),
+        (Some(report), Output::Json) => json::object(out, |o| {
             o.field("vm", report.vm.as_str())?;
             o.field("to", json::Shown(report.to))?;
             report.progress.json(o)?;
             report.error.as_deref().map_or(Ok(()), |error| o.field("error-desc", error))
         })
-        .and_then(|()| Out.write_char('\n')),
+        .and_then(|()| out.write_char('\n')),
     };
 }
 
-fn text(report: &Report) -> core::fmt::Result {
+fn text(report: &Report, out: &mut Out<'_>) -> core::fmt::Result {
     let Report { vm, to, progress, error } = report;
     let p = progress;
-    writeln!(Out, "vm        {vm}\nto        {to}\nstatus    {}", p.status.name())?;
+    writeln!(out, "vm        {vm}\nto        {to}\nstatus    {}", p.status.name())?;
     if let Some(error) = error {
-        writeln!(Out, "error     {error}")?;
+        writeln!(out, "error     {error}")?;
     }
-    writeln!(Out, "round     {}\nguest     {} % of its CPU", p.round, p.share)?;
+    writeln!(out, "round     {}\nguest     {} % of its CPU", p.round, p.share)?;
     writeln!(
-        Out,
+        out,
         "ram       {}, {} left, {} sent",
         Mebibytes(p.total),
         Mebibytes(p.remaining),
         Mebibytes(p.transferred)
     )?;
     writeln!(
-        Out,
+        out,
         "pages     {} normal, {} duplicate, {} dirty a second",
         p.normal, p.duplicate, p.dirty_pages_rate
     )?;
-    write!(Out, "time      {} ms, {} ms of it setup", p.total_ms, p.setup_ms)?;
+    write!(out, "time      {} ms, {} ms of it setup", p.total_ms, p.setup_ms)?;
     match (p.downtime_ms, p.expected_downtime_ms) {
-        (Some(ms), _) => writeln!(Out, ", downtime {ms} ms"),
-        (None, Some(ms)) => writeln!(Out, ", downtime {ms} ms expected"),
-        (None, None) => writeln!(Out),
+        (Some(ms), _) => writeln!(out, ", downtime {ms} ms"),
+        (None, Some(ms)) => writeln!(out, ", downtime {ms} ms expected"),
+        (None, None) => writeln!(out),
     }
 }
 
 /// One line that is rewritten in place: it ends where it began, so that whatever is printed next replaces it.
-pub(super) fn live(report: &Report) {
+pub(super) fn live(report: &Report, out: &mut Out<'_>) {
     const COLUMNS: usize = 79;
     let mut line = String::new();
     let Report { vm, progress, .. } = report;
     let _ = write!(line, "migrate {vm}: {} {}: {progress}", progress.status.name(), progress.round);
     let shown: String = line.chars().take(COLUMNS).collect();
-    let _ = write!(Out, "{shown:COLUMNS$}\r");
+    let _ = write!(out, "{shown:COLUMNS$}\r");
 }

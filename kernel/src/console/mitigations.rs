@@ -5,13 +5,13 @@ use core::fmt::Write;
 use mitigations::{claims, guest_json, guest_text, host_json, host_text};
 use shell::{Failure, Output};
 
-use super::Out;
+use super::session::Out;
 use crate::policy::mitigations as policy;
 use crate::vm::Vm;
 use crate::vmx::slots;
 
-pub(super) fn show(vm: Option<&Vm>, output: Output) -> Result<(), Failure> {
-    let (out, host) = (&mut Out, policy::host());
+pub(super) fn show(vm: Option<&Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
+    let host = policy::host();
     let claims = vm.map(|vm| (vm, claims(&policy::told(&vm.policy), host)));
     let _ = match (&claims, output) {
         (None, Output::Text) => host_text(out, host, slots::plan()),

@@ -10,47 +10,32 @@ mod migrate;
 mod mitigations;
 mod pool;
 mod port;
+mod session;
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::{HostOptions, SerialUse};
-use shell::{Attach, AttachEvent, Command, ESCAPE, Event, Failure, LineEditor, PROMPT};
+use shell::{Attach, AttachEvent, Code, ESCAPE, Event, Failure, LineEditor, PROMPT};
 
-use crate::arch::tsc;
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
 use crate::vm::Vm;
 use port::GuestPort;
+pub(crate) use session::Work;
+use session::{Attachment, Out, Session, Step, finish};
 
 /// The console; CPU 0's management loop owns it.
 pub(crate) struct Console {
     editor: LineEditor,
+    session: Session,
     attached: Option<(Arc<Vm>, Attach)>,
-    /// What a command began and the prompt waits for.
-    foreground: Option<Job>,
-    /// Typed while it waits.
+    /// Typed while a command has not ended.
     ahead: VecDeque<u8>,
-    /// When the live line was printed last, in host TSC ticks.
-    shown: u64,
     ports: Vec<GuestPort>,
 }
 
-/// What goes on behind a command that has not ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Job {
-    /// One or more migrations from this host; `live`: with a line that is rewritten in place.
-    Migration {
-        /// Whether there is such a line.
-        live: bool,
-    },
-    /// A question to the pool.
-    Pool,
-}
-
-/// How often the live line is rewritten, in microseconds.
-const LIVE_US: u64 = 500_000;
 /// Bytes typed ahead that are kept.
 const MAX_AHEAD: usize = 4 * shell::MAX_LINE;
 /// Ctrl-C.
@@ -58,9 +43,9 @@ const INTERRUPT: u8 = 3;
 const BELL: &str = "\x07";
 
 /// Text to the console's serial port, as it is.
-struct Out;
+struct Port;
 
-impl core::fmt::Write for Out {
+impl core::fmt::Write for Port {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         host_log::raw(format_args!("{text}"));
         Ok(())
@@ -93,17 +78,16 @@ impl Console {
         }
         Self {
             editor: LineEditor::new(PROMPT),
+            session: Session::default(),
             attached: None,
-            foreground: None,
             ahead: VecDeque::new(),
-            shown: 0,
             ports,
         }
     }
 
     /// The first prompt.
     pub(crate) fn start(&self) {
-        self.editor.prompt(&mut Out);
+        self.prompt();
     }
 
     /// Takes what was typed, shows what guests printed. True where something happened.
@@ -113,10 +97,8 @@ impl Console {
             busy |= port.poll();
         }
         busy |= self.show_guest();
-        if let Some(job) = self.foreground {
-            busy |= self.wait(job, migrations);
-        }
-        while self.foreground.is_none()
+        busy |= self.wait(migrations);
+        while !self.session.waits()
             && let Some(byte) = self.ahead.pop_front().or_else(host_log::read_byte)
         {
             busy = true;
@@ -128,79 +110,62 @@ impl Console {
         busy | host_log::pump()
     }
 
-    /// Keeps what is typed until the job is over; Ctrl-C ends a migration.
-    fn wait(&mut self, job: Job, migrations: &mut Migrations) -> bool {
+    /// Goes on with what a command began, and keeps what is typed until that is over; Ctrl-C ends it.
+    fn wait(&mut self, migrations: &mut Migrations) -> bool {
         let mut any = false;
-        while let Some(byte) = host_log::read_byte() {
+        while self.session.waits()
+            && let Some(byte) = host_log::read_byte()
+        {
             any = true;
-            match (byte, job) {
-                (INTERRUPT, Job::Migration { .. }) => {
-                    self.ahead.clear();
-                    if let Err(why) = migrations.cancel(None) {
-                        host_log::raw(format_args!("{}\n", why.text));
-                    }
-                }
-                _ if self.ahead.len() < MAX_AHEAD => self.ahead.push_back(byte),
-                _ => host_log::raw(format_args!("{BELL}")),
+            if byte == INTERRUPT && self.session.can_interrupt() {
+                self.ahead.clear();
+                self.session.interrupt(migrations, &mut Out::new(&mut Port));
+            } else if self.ahead.len() < MAX_AHEAD {
+                self.ahead.push_back(byte);
+            } else {
+                host_log::raw(format_args!("{BELL}"));
             }
         }
-        let now = tsc::read();
-        if job == (Job::Migration { live: true })
-            && now.saturating_sub(self.shown) >= tsc::ticks(LIVE_US)
-            && let Some(report) = migrations.report()
-        {
-            self.shown = now;
-            migrate::live(&report);
+        if self.session.poll(migrations, &mut Out::new(&mut Port)) {
+            self.prompt();
         }
         any
     }
 
     /// What a command may have begun is over.
-    pub(crate) fn ended(&mut self, job: Job, ended: Ended) {
-        // One that goes on behind the prompt says in the log how it ended.
-        let waits = |own: &mut Job| core::mem::discriminant(own) == core::mem::discriminant(&job);
-        if self.foreground.take_if(waits).is_some() {
-            self.finish(match ended {
-                Ended::Done => Ok(()),
-                Ended::Refused(why) => Err(Failure::new(shell::Code::Refused, why)),
-                Ended::Failed(why) => Err(Failure::new(shell::Code::Failed, why)),
-            });
+    pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
+        if self.session.ended(work, ended, &mut Out::new(&mut Port)) {
+            self.prompt();
         }
+    }
+
+    fn prompt(&self) {
+        self.editor.prompt(&mut Port);
     }
 
     fn edit(&mut self, byte: u8, migrations: &mut Migrations) {
-        let line = match self.editor.input(byte, &mut Out) {
+        let mut port = Port;
+        let out = &mut Out::new(&mut port);
+        let step = match self.editor.input(byte, &mut Port) {
             None => return,
-            Some(Event::Interrupt) => return self.editor.prompt(&mut Out),
+            Some(Event::Interrupt) => Step::Nothing,
             Some(Event::TooLong(by)) => {
                 let text = alloc::format!("the line is {by} bytes too long");
-                return self.finish(Err(Failure::new(shell::Code::Usage, text)));
+                finish(Err(Failure::new(Code::Usage, text)), out);
+                Step::Answered
             }
-            Some(Event::Line(line)) => String::from(line),
+            Some(Event::Line(line)) => self.session.run(line, migrations, out),
         };
-        match shell::parse(&line) {
-            Ok(Command::Empty) => self.editor.prompt(&mut Out),
-            Ok(command) => match self.execute(command, migrations) {
-                Ok(commands::Done::Now) => self.finish(Ok(())),
-                Ok(commands::Done::Later(job)) => self.foreground = Some(job),
-                Ok(commands::Done::Attached) => {}
-                Err(failure) => self.finish(Err(failure)),
-            },
-            Err(error) => self.finish(Err(error.into())),
+        match step {
+            Step::Nothing | Step::Answered => self.prompt(),
+            Step::Waits => {}
+            Step::Attach(attachment) => self.attach(attachment),
         }
     }
 
-    fn finish(&self, result: Result<(), Failure>) {
-        match result {
-            Ok(()) => host_log::raw(format_args!("ok\n")),
-            Err(failure) => host_log::raw(format_args!("{failure}\n")),
-        }
-        self.editor.prompt(&mut Out);
-    }
-
-    fn attach(&mut self, vm: Arc<Vm>) {
+    fn attach(&mut self, Attachment { vm }: Attachment) {
         let attach = Attach::new(ESCAPE);
-        let _ = attach.write_help(&vm.name, &mut Out);
+        let _ = attach.write_help(&vm.name, &mut Port);
         let console = vm.console.lock();
         let (old, new) = console.ring.replay();
         print_guest(old);
@@ -217,7 +182,7 @@ impl Console {
             AttachEvent::Byte(byte) => vm.type_in(&[byte]),
             AttachEvent::Pair(first, second) => vm.type_in(&[first, second]),
             AttachEvent::Help => {
-                let _ = attach.write_help(&vm.name, &mut Out);
+                let _ = attach.write_help(&vm.name, &mut Port);
             }
             AttachEvent::Detach => self.detach(),
         }
@@ -226,7 +191,8 @@ impl Console {
     fn detach(&mut self) {
         self.attached = None;
         host_log::raw(format_args!("\n"));
-        self.finish(Ok(()));
+        self.session.detached(&mut Out::new(&mut Port));
+        self.prompt();
     }
 
     /// Prints what the attached guest printed; a guest that is gone detaches by itself.

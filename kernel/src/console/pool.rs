@@ -7,16 +7,16 @@ use core::fmt::{self, Write};
 use shell::{Align, Code, Failure, Output, PoolCommand, Table};
 
 use super::commands::Done;
-use super::{Job, Out};
+use super::session::{Job, Out};
 use crate::{link, pool};
 
-pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, Failure> {
+pub(super) fn execute(command: PoolCommand<'_>, output: Output, out: &mut Out<'_>) -> Result<Done, Failure> {
     let state = |why: String| Failure::new(Code::State, why);
     match command {
         PoolCommand::Show => {
             let shown = pool::with(|pool| match output {
-                Output::Text => pool.write_text(&mut Out),
-                Output::Json => pool.write_json(&mut Out).and_then(|()| Out.write_char('\n')),
+                Output::Text => pool.write_text(out),
+                Output::Json => pool.write_json(out).and_then(|()| out.write_char('\n')),
             });
             // The console cannot fail.
             shown.map(|_| Done::Now).map_err(state)
@@ -35,7 +35,7 @@ pub(super) fn execute(command: PoolCommand<'_>, output: Output) -> Result<Done, 
             link::set_key(&key).map(|()| Done::Now).map_err(state)
         }
         PoolCommand::Keys => {
-            let _ = keys(output, &mut Out);
+            let _ = keys(output, out);
             Ok(Done::Now)
         }
         PoolCommand::Forget(host) if link::forget(*host.ip()) => Ok(Done::Now),

@@ -17,7 +17,6 @@ use spin::Mutex;
 
 use crate::arch::tsc;
 use crate::link::{self as links, Service};
-use crate::log as host_log;
 use crate::migration::Ended;
 use crate::policy;
 use status::Watch;
@@ -40,6 +39,8 @@ struct Membership {
     next_tick: u64,
     /// How the console wants the answer, and whether it shows the pool at the end.
     errand: Option<(Output, bool)>,
+    /// What it has brought, not printed yet.
+    answer: String,
 }
 
 static SERVICE: Mutex<Option<Membership>> = Mutex::new(None);
@@ -61,7 +62,14 @@ pub(crate) fn init(options: &HostOptions) {
             } else if !options.peers.is_empty() {
                 log::warn!(target: "pool", "peers= without pool=: ignored");
             }
-            let service = Membership { pool, watch, wires: Vec::new(), next_tick: now, errand: None };
+            let service = Membership {
+                pool,
+                watch,
+                wires: Vec::new(),
+                next_tick: now,
+                errand: None,
+                answer: String::new(),
+            };
             *SERVICE.lock() = Some(service);
         }
     }
@@ -126,9 +134,15 @@ pub(crate) fn ask(to: SocketAddrV4, join: bool, output: Output) -> Result<(), St
             service.pool.preview(to, now)?;
         }
         service.errand = Some((output, join));
+        service.answer.clear();
         service.next_tick = now;
         Ok(())
     })
+}
+
+/// What there is to print for whoever asked, so far.
+pub(crate) fn take_answer() -> String {
+    with_service(|service| Ok(core::mem::take(&mut service.answer))).unwrap_or_default()
 }
 
 /// Leaves the pool.
@@ -247,22 +261,18 @@ impl Membership {
     fn tell(&mut self, event: Event) -> Option<Ended> {
         match event {
             Event::Preview(preview) => {
-                let mut text = String::new();
+                let text = &mut self.answer;
                 // Writing to a String cannot fail.
                 let _ = match self.errand {
-                    Some((Output::Json, _)) => {
-                        preview.write_json(&mut text).and_then(|()| text.write_char('\n'))
-                    }
-                    _ => preview.write_text(&mut text),
+                    Some((Output::Json, _)) => preview.write_json(text).and_then(|()| text.write_char('\n')),
+                    _ => preview.write_text(text),
                 };
-                host_log::raw(format_args!("{text}"));
                 return None;
             }
             Event::ErrandDone => {
                 if let Some((_, true)) = self.errand.take() {
-                    let mut text = String::new();
-                    let _ = self.pool.write_text(&mut text);
-                    host_log::raw(format_args!("{text}"));
+                    // Writing to a String cannot fail.
+                    let _ = self.pool.write_text(&mut self.answer);
                 }
                 return Some(Ended::Done);
             }

@@ -1,0 +1,200 @@
+//! One operator's conversation with the host: command lines in, answers out. It knows nothing of the transport, so
+//! that a serial port and a link run the same commands.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt::{self, Write};
+use core::task::Poll;
+use shell::{Code, Command, Failure};
+
+use super::{commands, migrate};
+use crate::arch::tsc;
+use crate::migration::{Ended, Migrations};
+use crate::pool;
+use crate::vm::Vm;
+
+/// How often the live line is rewritten, in microseconds.
+const LIVE_US: u64 = 500_000;
+
+/// Where the answer to a command goes. It cannot fail: a transport that is gone swallows it.
+pub(crate) struct Out<'a>(&'a mut dyn Write);
+
+impl<'a> Out<'a> {
+    pub(crate) fn new(transport: &'a mut dyn Write) -> Self {
+        Self(transport)
+    }
+}
+
+impl Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(text)
+    }
+}
+
+/// What goes on behind a command that has not ended.
+pub(crate) enum Job {
+    /// One or more migrations from this host; `live`: with a line that is rewritten in place.
+    Migration {
+        /// Whether there is such a line.
+        live: bool,
+    },
+    /// A question to the pool.
+    Pool,
+    /// Work that is done step by step.
+    #[allow(dead_code, reason = "no command takes this way yet")]
+    Task(Box<dyn Task>),
+}
+
+/// Work of one command that takes its time: it is polled by the management loop, and never blocks it.
+pub(crate) trait Task {
+    /// Goes on for a bounded time; what is printed goes to `out`.
+    fn poll(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>>;
+
+    /// The operator said Ctrl-C. The next poll is the last one where it ends by that.
+    fn interrupt(&mut self);
+}
+
+/// Who says that a [`Job`] has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// [`Migrations::poll`].
+    Migration,
+    /// [`crate::pool::poll`].
+    Pool,
+}
+
+/// How a line was taken.
+pub(crate) enum Step {
+    /// It was blank: no answer.
+    Nothing,
+    /// It was answered, with `ok` or `error: CODE text` in the end.
+    Answered,
+    /// Its end follows, by [`Session::poll`] or [`Session::ended`].
+    Waits,
+    /// The transport is a guest's now, until it says [`Session::detached`].
+    Attach(Attachment),
+}
+
+/// A guest's console that was asked for.
+pub(crate) struct Attachment {
+    /// The VM.
+    pub(crate) vm: Arc<Vm>,
+}
+
+/// The state of one conversation.
+#[derive(Default)]
+pub(crate) struct Session {
+    /// What a command began and the prompt waits for.
+    job: Option<Job>,
+    /// When the live line was printed last, in host TSC ticks.
+    shown: u64,
+}
+
+impl Session {
+    /// Whether a command has not ended: another one must wait.
+    pub(crate) fn waits(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Runs one line. The answer goes to `out`.
+    pub(crate) fn run(&mut self, line: &str, migrations: &mut Migrations, out: &mut Out<'_>) -> Step {
+        let done = match shell::parse(line) {
+            Ok(Command::Empty) => return Step::Nothing,
+            Ok(command) => commands::execute(command, migrations, out),
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(commands::Done::Now) => finish(Ok(()), out),
+            Ok(commands::Done::Later(job)) => {
+                self.job = Some(job);
+                return Step::Waits;
+            }
+            Ok(commands::Done::Attach(attachment)) => return Step::Attach(attachment),
+            Err(failure) => finish(Err(failure), out),
+        }
+        Step::Answered
+    }
+
+    /// Goes on with what a command began. True where that ended it.
+    pub(crate) fn poll(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) -> bool {
+        match &mut self.job {
+            Some(Job::Task(task)) => {
+                let Poll::Ready(result) = task.poll(migrations, out) else { return false };
+                self.job = None;
+                finish(result, out);
+                true
+            }
+            Some(Job::Migration { live: true }) => {
+                let now = tsc::read();
+                if now.saturating_sub(self.shown) >= tsc::ticks(LIVE_US)
+                    && let Some(report) = migrations.report()
+                {
+                    self.shown = now;
+                    migrate::live(&report, out);
+                }
+                false
+            }
+            Some(Job::Pool) => {
+                let _ = out.write_str(&pool::take_answer());
+                false
+            }
+            Some(Job::Migration { live: false }) | None => false,
+        }
+    }
+
+    /// Ctrl-C: ends what a command began, where it can be ended.
+    pub(crate) fn interrupt(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) {
+        match &mut self.job {
+            Some(Job::Migration { .. }) => {
+                if let Err(why) = migrations.cancel(None) {
+                    let _ = writeln!(out, "{}", why.text);
+                }
+            }
+            Some(Job::Task(task)) => task.interrupt(),
+            Some(Job::Pool) | None => {}
+        }
+    }
+
+    /// Whether Ctrl-C means something to what is going on.
+    pub(crate) fn can_interrupt(&self) -> bool {
+        matches!(self.job, Some(Job::Migration { .. } | Job::Task(_)))
+    }
+
+    /// What a command may have begun is over. True where it was this session's.
+    pub(crate) fn ended(&mut self, work: Work, ended: &Ended, out: &mut Out<'_>) -> bool {
+        // One that goes on behind the prompt says in the log how it ended.
+        let own = |job: &mut Job| match job {
+            Job::Migration { .. } => work == Work::Migration,
+            Job::Pool => work == Work::Pool,
+            Job::Task(_) => false,
+        };
+        if self.job.take_if(own).is_none() {
+            return false;
+        }
+        if work == Work::Pool {
+            let _ = out.write_str(&pool::take_answer());
+        }
+        finish(
+            match ended {
+                Ended::Done => Ok(()),
+                Ended::Refused(why) => Err(Failure::new(Code::Refused, why.as_str())),
+                Ended::Failed(why) => Err(Failure::new(Code::Failed, why.as_str())),
+            },
+            out,
+        );
+        true
+    }
+
+    /// The transport is the operator's again.
+    pub(crate) fn detached(&self, out: &mut Out<'_>) {
+        finish(Ok(()), out);
+    }
+}
+
+/// The line that ends each command.
+pub(crate) fn finish(result: Result<(), Failure>, out: &mut Out<'_>) {
+    let _ = match result {
+        Ok(()) => out.write_str("ok\n"),
+        Err(failure) => writeln!(out, "{failure}"),
+    };
+}
