@@ -74,7 +74,7 @@ fn console_name(boot: &Boot) -> String {
     }
 }
 
-fn enable_vmx() -> Result<(), crate::vmx::caps::NoVmx> {
+fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {
     let cpu = host::enable()?;
     log::info!(target: "vmx", "{}", cpu.caps);
     log::info!(target: "cpu", "levels: {}", policy::levels_of_this_host());

@@ -86,24 +86,34 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// `qemu-kvm`, `qemu-tcg`, or the name of a Bochs model; an error names what there is.
+    /// `qemu-kvm`, `qemu-kvm:MODEL`, `qemu-tcg`, or the name of a Bochs model; an error names what there is.
     pub fn parse(name: &str) -> Result<Self, String> {
+        if let Some(model) = name.strip_prefix("qemu-kvm") {
+            return Self::kvm(model.strip_prefix(':').unwrap_or(if model.is_empty() {
+                "host"
+            } else {
+                model
+            }));
+        }
         match name {
-            "qemu-kvm" if qemu::kvm_has_vmx() => Ok(Self::Qemu(Accel::Kvm)),
-            "qemu-kvm" => {
-                Err("this machine's KVM lends no VMX: needs an Intel CPU, kvm_intel.nested=1, /dev/kvm"
-                    .into())
-            }
             "qemu-tcg" => Ok(Self::Qemu(Accel::Tcg)),
             _ if MODELS_WITH_EPT.contains(&name) || MODELS_REFUSED.contains(&name) => {
                 Ok(Self::Bochs(Cpu::model(name)))
             }
             _ => Err(format!(
-                "no such CPU model; there are {}, {} (both without what Flexvisor needs), qemu-kvm and qemu-tcg",
+                "no such CPU model; there are {}, {} (both without what Flexvisor needs), qemu-kvm, \
+                 qemu-kvm:MODEL and qemu-tcg",
                 MODELS_WITH_EPT.join(", "),
                 MODELS_REFUSED.join(", ")
             )),
         }
+    }
+
+    fn kvm(model: &str) -> Result<Self, String> {
+        let Some(model) = qemu::KVM_MODELS.iter().chain(&["host"]).find(|known| **known == model) else {
+            return Err(format!("no such model of QEMU's; there are host, {}", qemu::KVM_MODELS.join(", ")));
+        };
+        qemu::kvm_vmx().map(|()| Self::Qemu(Accel::Kvm(model)))
     }
 }
 

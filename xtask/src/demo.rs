@@ -1,6 +1,6 @@
 //! `demo`: a running Linux moves between two Xeons of different generations, told for a person who watches.
 
-use crate::run::{file, model};
+use crate::run::{Backend, file, model};
 use crate::tools;
 use anyhow::Result;
 use std::io::{IsTerminal, Write};
@@ -17,12 +17,15 @@ use testbench::scenario::{Observer, Pair, Plan, VM};
     after_help = "Exit status: 0 every proof held, 1 one failed (it is named, and the logs), 2 usage, 3 missing tool."
 )]
 pub(crate) struct Args {
-    /// CPU model of the source.
-    #[arg(long, default_value = "corei7_skylake_x", value_name = "MODEL", value_parser = model)]
-    from: String,
-    /// CPU model of the target.
-    #[arg(long, default_value = "corei7_haswell_4770", value_name = "MODEL", value_parser = model)]
-    to: String,
+    /// What plays the hosts.
+    #[arg(long, default_value = "bochs")]
+    backend: Backend,
+    /// CPU model of the source: one of Bochs' Intel models, qemu-kvm, or qemu-kvm:MODEL [default: the backend's newer one].
+    #[arg(long, value_name = "MODEL", value_parser = model)]
+    from: Option<String>,
+    /// CPU model of the target [default: the backend's older one].
+    #[arg(long, value_name = "MODEL", value_parser = model)]
+    to: Option<String>,
     /// CPU level of the guest; without it, the hosts form a pool and the guest gets its level.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     level: String,
@@ -56,17 +59,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
+    let [newer, older] = args.backend.models();
+    let [from, to] = [args.from.as_deref().unwrap_or(newer), args.to.as_deref().unwrap_or(older)];
+    let platform = |model| Platform::parse(model).map_err(anyhow::Error::msg);
+    let platforms = [platform(from)?, platform(to)?];
     let mut narrator = Narrator::new();
     narrator.step("building");
     tools::build()?;
-    let plan = plan(args)?;
+    let plan = plan(args, from, to)?;
     let dir = paths::log_dir(&args.keep_logs)?;
     let mut hosts = plan.hosts();
-    for (host, model) in hosts.iter_mut().zip([&args.from, &args.to]) {
-        host.platform = Platform::parse(model).map_err(anyhow::Error::msg)?;
+    for (host, platform) in hosts.iter_mut().zip(platforms) {
+        host.platform = platform;
     }
-    narrator
-        .step(&format!("booting source ({}) and target ({}), {} CPU(s) each", args.from, args.to, args.cpus));
+    narrator.step(&format!("booting source ({from}) and target ({to}), {} CPU(s) each", args.cpus));
     narrator.step(&format!(
         "guest: {} MiB, {}; logs in {}",
         plan.vm.mem_mib,
@@ -97,8 +103,8 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     Ok(u8::from(!report.held()))
 }
 
-fn plan(args: &Args) -> Result<Plan> {
-    let mut plan = Plan::linux(&args.from, &args.to, &args.level)?;
+fn plan(args: &Args, from: &str, to: &str) -> Result<Plan> {
+    let mut plan = Plan::linux(from, to, &args.level)?;
     plan.cpus = args.cpus;
     plan.vm.mem_mib = args.mem;
     plan.patience = Duration::from_secs(args.timeout);

@@ -30,9 +30,12 @@ const VM: &str = "guest";
     4 reset or triple fault, 5 another `debug exit` (printed last: `guest exit CODE`), 124 time-out, 130 left by Ctrl-]."
 )]
 pub(crate) struct Args {
-    /// CPU model of the host: one of Bochs' Intel models, or qemu-kvm.
-    #[arg(long, default_value = "corei7_skylake_x", value_name = "MODEL", value_parser = model)]
-    host: String,
+    /// What plays the host.
+    #[arg(long, default_value = "bochs")]
+    backend: Backend,
+    /// CPU model of the host: one of Bochs' Intel models, qemu-kvm, or qemu-kvm:MODEL [default: the backend's first].
+    #[arg(long, value_name = "MODEL", value_parser = model)]
+    host: Option<String>,
     /// Number of host CPUs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     cpus: u32,
@@ -68,6 +71,23 @@ pub(crate) struct Args {
     keep_logs: PathBuf,
 }
 
+/// What plays a host where no CPU model is named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Backend {
+    Bochs,
+    QemuKvm,
+}
+
+impl Backend {
+    /// A newer model and an older one.
+    pub(crate) fn models(self) -> [&'static str; 2] {
+        match self {
+            Self::Bochs => ["corei7_skylake_x", "corei7_haswell_4770"],
+            Self::QemuKvm => ["qemu-kvm:Skylake-Server-noTSX-IBRS", "qemu-kvm:Haswell-noTSX"],
+        }
+    }
+}
+
 /// A CPU model by name, for clap.
 pub(crate) fn model(name: &str) -> Result<String, String> {
     Platform::parse(name).map(|_| name.to_string())
@@ -80,6 +100,8 @@ pub(crate) fn file(name: &str) -> Result<PathBuf, String> {
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
+    let model = args.host.as_deref().unwrap_or(args.backend.models()[0]);
+    let platform = Platform::parse(model).map_err(anyhow::Error::msg)?;
     tools::build()?;
     let dir = paths::log_dir(&args.keep_logs)?;
     let mut vm = VmSpec::new(VM, &args.kernel);
@@ -90,13 +112,13 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     if args.debug_exit {
         vm.options.push("debug-exit".to_string());
     }
-    let mut spec = HostSpec::new("host", &args.host).with_vm(vm);
-    spec.platform = Platform::parse(&args.host).map_err(anyhow::Error::msg)?;
+    let mut spec = HostSpec::new("host", model).with_vm(vm);
+    spec.platform = platform;
     spec.cpus = args.cpus;
     spec.options.extend(args.host_option.iter().cloned());
     let mut host = spec.start(&dir, None)?;
     let log = host.console()?.log().display().to_string();
-    eprintln!("host {} boots, its log: {log}", args.host);
+    eprintln!("host {model} boots, its log: {log}");
     if args.host_console {
         offer(host.console()?)?;
     }

@@ -6,7 +6,9 @@
 
 extern crate alloc;
 
+pub mod capability;
 pub mod control;
+pub mod controls;
 pub mod event;
 pub mod exit;
 pub mod field;

@@ -71,10 +71,7 @@ impl Vcpu {
         if vm.clock.scaling().is_some() {
             proc2 |= ProcBased2::USE_TSC_SCALING;
         }
-        self.proc = controls.proc
-            | ProcBased::from_bits_retain(choice.primary & caps.proc.may)
-            | ProcBased::CR8_LOAD_EXITING
-            | ProcBased::CR8_STORE_EXITING;
+        self.proc = controls.proc | ProcBased::from_bits_retain(choice.primary & caps.proc.may);
         let tertiary = choice.tertiary & caps.proc3;
         if tertiary != 0 {
             self.proc |= ProcBased::TERTIARY_CONTROLS;

@@ -1,193 +1,27 @@
-//! What VMX of this CPU can do, read once per CPU (SDM appendix A).
+//! What VMX of this CPU can do, read once per CPU.
 
-use core::fmt;
-use vmx_types::control::{Allowed, ProcBased, ProcBased2};
+use vmx_types::capability::{Caps, NoVmx};
 
 use crate::arch::msr;
 
 const IA32_FEATURE_CONTROL: u32 = 0x3a;
-const IA32_VMX_BASIC: u32 = 0x480;
-const IA32_VMX_MISC: u32 = 0x485;
-const IA32_VMX_CR0_FIXED0: u32 = 0x486;
-const IA32_VMX_CR0_FIXED1: u32 = 0x487;
-const IA32_VMX_CR4_FIXED0: u32 = 0x488;
-const IA32_VMX_CR4_FIXED1: u32 = 0x489;
-const IA32_VMX_PROCBASED_CTLS2: u32 = 0x48b;
-const IA32_VMX_EPT_VPID_CAP: u32 = 0x48c;
-
-const IA32_VMX_PROCBASED_CTLS3: u32 = 0x492;
-
 const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
 const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 
-/// Why this CPU cannot host guests; the text names the cure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NoVmx {
-    /// Another vendor's CPU.
-    Vendor,
-    /// CPUID shows no VMX.
-    Absent,
-    /// The firmware locked VMX off.
-    LockedOff(u64),
-    /// No EPT.
-    NoEpt,
-    /// EPT lacks what is named.
-    Ept(&'static str),
-    /// A control that Flexvisor needs is missing.
-    Control(vmx_types::control::MissingControls),
-}
-
-impl fmt::Display for NoVmx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vendor => f.write_str("VMX is missing: not an Intel CPU; Flexvisor needs an Intel Xeon with VT-x and EPT"),
-            Self::Absent => f.write_str("VMX is missing: CPUID.1:ECX[5] is 0; use a CPU with VT-x, or enable nested VMX where this is a VM"),
-            Self::LockedOff(value) => write!(
-                f,
-                "VMX is locked off by firmware: enable VT-x in BIOS set-up (IA32_FEATURE_CONTROL={value:#x})"
-            ),
-            Self::NoEpt => f.write_str("EPT is missing: this CPU is older than Nehalem; use a Xeon 5500 or later"),
-            Self::Ept(what) => write!(f, "EPT lacks {what}; use a Xeon 5500 or later"),
-            Self::Control(missing) => write!(f, "VMX lacks a control that Flexvisor needs: {missing}"),
-        }
+/// Reads this CPU's capabilities. Sets and locks IA32_FEATURE_CONTROL where the firmware left it open.
+///
+/// # Errors
+/// [`NoVmx`] says what is missing and the cure.
+pub(super) fn read() -> Result<Caps, NoVmx> {
+    let cpuid = raw_cpuid::CpuId::new();
+    if cpuid.get_vendor_info().is_none_or(|v| v.as_str() != "GenuineIntel") {
+        return Err(NoVmx::Vendor);
     }
-}
-
-/// The capabilities of one CPU.
-#[derive(Clone, Debug)]
-pub(crate) struct Caps {
-    /// VMCS revision identifier.
-    pub(crate) revision: u32,
-    /// Pin-based controls.
-    pub(crate) pin: Allowed,
-    /// Primary processor-based controls.
-    pub(crate) proc: Allowed,
-    /// Secondary processor-based controls.
-    pub(crate) proc2: Allowed,
-    /// Tertiary processor-based controls that may be 1.
-    pub(crate) proc3: u64,
-    /// Exit controls.
-    pub(crate) exit: Allowed,
-    /// Entry controls.
-    pub(crate) entry: Allowed,
-    /// IA32_VMX_EPT_VPID_CAP.
-    ept_vpid: u64,
-    /// The preemption timer counts at TSC rate shifted right by this.
-    pub(crate) preemption_shift: u8,
-    /// CR0 bits that must be 1.
-    pub(crate) cr0_fixed0: u64,
-    /// CR0 bits that may be 1.
-    pub(crate) cr0_fixed1: u64,
-    /// CR4 bits that must be 1.
-    pub(crate) cr4_fixed0: u64,
-    /// CR4 bits that may be 1.
-    pub(crate) cr4_fixed1: u64,
-}
-
-impl Caps {
-    /// Reads this CPU's capabilities. Sets and locks IA32_FEATURE_CONTROL where the firmware left it open.
-    ///
-    /// # Errors
-    /// [`NoVmx`] says what is missing and the cure.
-    pub(crate) fn read() -> Result<Self, NoVmx> {
-        let cpuid = raw_cpuid::CpuId::new();
-        if cpuid.get_vendor_info().is_none_or(|v| v.as_str() != "GenuineIntel") {
-            return Err(NoVmx::Vendor);
-        }
-        if !cpuid.get_feature_info().is_some_and(|f| f.has_vmx()) {
-            return Err(NoVmx::Absent);
-        }
-        unlock_feature_control()?;
-        let read = |number| msr::read(number);
-        let basic = read(IA32_VMX_BASIC);
-        // bit 55: the TRUE capability MSRs exist at 0x48d to 0x490 (SDM A.2)
-        let offset = if basic & 1 << 55 != 0 { 0x48d - 0x481 } else { 0 };
-        let word = |number: u32| Allowed::from_msr(read(number + offset));
-        let proc = word(0x482);
-        let proc2 = if proc.has(ProcBased::SECONDARY_CONTROLS.bits()) {
-            Allowed::from_msr(read(IA32_VMX_PROCBASED_CTLS2))
-        } else {
-            Allowed::default()
-        };
-        let ept_or_vpid = ProcBased2::ENABLE_EPT.bits() | ProcBased2::ENABLE_VPID.bits();
-        let caps = Self {
-            revision: basic as u32 & 0x7fff_ffff,
-            pin: word(0x481),
-            proc,
-            proc2,
-            proc3: if proc.has(ProcBased::TERTIARY_CONTROLS.bits()) {
-                read(IA32_VMX_PROCBASED_CTLS3)
-            } else {
-                0
-            },
-            exit: word(0x483),
-            entry: word(0x484),
-            ept_vpid: if proc2.may & ept_or_vpid != 0 { read(IA32_VMX_EPT_VPID_CAP) } else { 0 },
-            preemption_shift: read(IA32_VMX_MISC) as u8 & 0x1f,
-            cr0_fixed0: read(IA32_VMX_CR0_FIXED0),
-            cr0_fixed1: read(IA32_VMX_CR0_FIXED1),
-            cr4_fixed0: read(IA32_VMX_CR4_FIXED0),
-            cr4_fixed1: read(IA32_VMX_CR4_FIXED1),
-        };
-        if !caps.has2(ProcBased2::ENABLE_EPT) {
-            return Err(NoVmx::NoEpt);
-        }
-        for (bit, what) in [
-            (6, "4-level page walks"),
-            (14, "write-back paging structures"),
-            (16, "2 MiB pages"),
-            (20, "INVEPT"),
-            (26, "all-context INVEPT"),
-        ] {
-            if caps.ept_vpid & 1 << bit == 0 {
-                return Err(NoVmx::Ept(what));
-            }
-        }
-        Ok(caps)
+    if !cpuid.get_feature_info().is_some_and(|f| f.has_vmx()) {
+        return Err(NoVmx::Absent);
     }
-
-    /// True where all of these secondary controls may be set.
-    #[must_use]
-    pub(crate) const fn has2(&self, controls: ProcBased2) -> bool {
-        self.proc2.has(controls.bits())
-    }
-
-    /// EPT pages of 1 GiB.
-    #[must_use]
-    pub(crate) const fn ept_1g(&self) -> bool {
-        self.ept_vpid & 1 << 17 != 0
-    }
-
-    /// EPT accessed and dirty flags.
-    #[must_use]
-    pub(crate) const fn ept_access_dirty(&self) -> bool {
-        self.ept_vpid & 1 << 21 != 0
-    }
-
-    /// Page-modification logging; it needs the dirty flags.
-    #[must_use]
-    pub(crate) const fn pml(&self) -> bool {
-        self.has2(ProcBased2::ENABLE_PML) && self.ept_access_dirty()
-    }
-
-    /// VPID with the INVVPID types Flexvisor uses.
-    #[must_use]
-    pub(crate) const fn vpid(&self) -> bool {
-        let invvpid_single_and_all = 1 << 32 | 1 << 41 | 1 << 42;
-        self.has2(ProcBased2::ENABLE_VPID) && self.ept_vpid & invvpid_single_and_all == invvpid_single_and_all
-    }
-
-    /// Unrestricted guest.
-    #[must_use]
-    pub(crate) const fn unrestricted(&self) -> bool {
-        self.has2(ProcBased2::UNRESTRICTED_GUEST)
-    }
-
-    /// TSC scaling.
-    #[must_use]
-    pub(crate) const fn tsc_scaling(&self) -> bool {
-        self.has2(ProcBased2::USE_TSC_SCALING)
-    }
+    unlock_feature_control()?;
+    Caps::new(msr::read)
 }
 
 fn unlock_feature_control() -> Result<(), NoVmx> {
@@ -199,23 +33,5 @@ fn unlock_feature_control() -> Result<(), NoVmx> {
     match msr::read_safe(IA32_FEATURE_CONTROL) {
         Some(value) if value & FEATURE_CONTROL_VMX == 0 => Err(NoVmx::LockedOff(value)),
         _ => Ok(()),
-    }
-}
-
-impl fmt::Display for Caps {
-    /// The line of the boot log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let yes_no = |flag| if flag { "+" } else { "-" };
-        write!(
-            f,
-            "EPT (1G{} A/D{}) VPID{} unrestricted{} PML{} TSC-scaling{} preemption-timer{}",
-            yes_no(self.ept_1g()),
-            yes_no(self.ept_access_dirty()),
-            yes_no(self.vpid()),
-            yes_no(self.unrestricted()),
-            yes_no(self.pml()),
-            yes_no(self.tsc_scaling()),
-            yes_no(self.pin.has(vmx_types::control::PinBased::PREEMPTION_TIMER.bits())),
-        )
     }
 }

@@ -6,9 +6,9 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Gpa, PageSet};
+use vmx_types::capability::Caps;
 use vmx_types::qualification::EptViolation;
 
-use super::caps::Caps;
 use crate::mm::{Hpa, frame};
 use crate::vm::mmu::{DirtyMethod, Fault, Mmu, OutOfMemory};
 

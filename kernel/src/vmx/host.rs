@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use spin::Once;
+use vmx_types::capability::{Caps, NoVmx};
+use vmx_types::controls::Controls;
 use vmx_types::field;
 
-use super::caps::{Caps, NoVmx};
-use super::controls::Controls;
+use super::caps;
 use super::entry::vmx_exit;
 use super::insn::{self, Scope};
 use super::slots;
@@ -44,7 +45,7 @@ pub(crate) fn init(count: usize) {
 /// # Errors
 /// [`NoVmx`] names what is missing and the cure; the CPU is unchanged then.
 pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
-    let caps = Caps::read()?;
+    let caps = caps::read()?;
     let controls = Controls::new(&caps).map_err(NoVmx::Control)?;
     let region = frame::alloc_page().expect("a page for VMXON");
     // SAFETY: the page is ours; a VMXON region starts with the revision (SDM 24.11.5). The bits of CR0 and

@@ -1,8 +1,7 @@
 //! Intel VMX: the instructions, the capabilities of this CPU, the VMCS, entry to the guest, EPT.
 
 pub(crate) mod bitmap;
-pub(crate) mod caps;
-pub(crate) mod controls;
+mod caps;
 mod dump;
 pub(crate) mod entry;
 pub(crate) mod ept;

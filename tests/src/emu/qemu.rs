@@ -12,9 +12,22 @@ use std::path::Path;
 pub enum Accel {
     /// Software; no VMX.
     Tcg,
-    /// `-accel kvm -cpu host,+vmx`.
-    Kvm,
+    /// KVM, with the machine's own CPU (`host`) or one of [`KVM_MODELS`], VMX on.
+    Kvm(&'static str),
 }
+
+/// QEMU's CPU models that KVM can lend VMX with what Flexvisor needs (docs/nested.md), oldest first.
+pub const KVM_MODELS: [&str; 9] = [
+    "Nehalem",
+    "Westmere",
+    "SandyBridge",
+    "IvyBridge",
+    "Haswell-noTSX",
+    "Broadwell-noTSX",
+    "Skylake-Server-noTSX-IBRS",
+    "Cascadelake-Server-noTSX",
+    "Icelake-Server-noTSX",
+];
 
 /// One emulated machine.
 #[derive(Clone, Debug)]
@@ -46,7 +59,8 @@ impl Config {
         let mut push = |list: &[&str]| args.extend(list.iter().map(ToString::to_string));
         match self.accel {
             Accel::Tcg => push(&["-accel", "tcg", "-cpu", "max"]),
-            Accel::Kvm => push(&["-accel", "kvm", "-cpu", "host,+vmx"]),
+            // a model that this machine cannot give is refused by QEMU, by feature
+            Accel::Kvm(model) => push(&["-accel", "kvm", "-cpu", &format!("{model},+vmx,enforce")]),
         }
         push(&["-machine", "pc", "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"]);
         push(&["-m", &self.mem_mib.to_string(), "-smp", &self.cpus.to_string()]);
@@ -82,12 +96,36 @@ impl Config {
     }
 }
 
-/// Real VMX can be lent to a guest here: an Intel CPU, nesting on, and `/dev/kvm` opens.
-pub fn kvm_has_vmx() -> bool {
+/// Asks whether this machine can lend real VMX to a guest; an error names what is missing and the cure.
+pub fn kvm_vmx() -> Result<(), String> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let nested = fs::read_to_string("/sys/module/kvm_intel/parameters/nested").unwrap_or_default();
-    flags.split_whitespace().any(|flag| flag == "vmx")
-        && matches!(nested.trim(), "Y" | "1")
-        && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    if !flags.split_whitespace().any(|flag| flag == "vmx") {
+        return Err("this machine has no VMX to lend: /proc/cpuinfo shows no flag vmx (an Intel CPU with VT-x is wanted)".into());
+    }
+    let parameter = "/sys/module/kvm_intel/parameters/nested";
+    let nested = fs::read_to_string(parameter).unwrap_or_default();
+    if !matches!(nested.trim(), "Y" | "1") {
+        return Err(format!(
+            "this machine's KVM lends no VMX: {parameter} is `{}`; load kvm_intel with nested=1",
+            nested.trim()
+        ));
+    }
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Ok(()),
+        Err(e) => Err(format!("/dev/kvm does not open: {e}; be in the group kvm")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_those_whose_capabilities_are_recorded() {
+        let recorded = include_str!("../../../crates/vmx-types/tests/qemu-models.txt");
+        for model in KVM_MODELS {
+            assert!(recorded.contains(&format!("\n{model}:")), "{model}");
+        }
+    }
 }

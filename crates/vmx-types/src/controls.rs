@@ -1,22 +1,21 @@
 //! The controls of every VMCS, clamped once per CPU to what it has.
 
-use vmx_types::control::{EntryControls, ExitControls, MissingControls, PinBased, ProcBased, ProcBased2};
-
-use super::caps::Caps;
+use crate::capability::Caps;
+use crate::control::{EntryControls, ExitControls, MissingControls, PinBased, ProcBased, ProcBased2};
 
 /// The five control words before a VM's own choices.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Controls {
+pub struct Controls {
     /// Pin-based.
-    pub(crate) pin: PinBased,
+    pub pin: PinBased,
     /// Primary processor-based.
-    pub(crate) proc: ProcBased,
+    pub proc: ProcBased,
     /// Secondary processor-based: what a VM's level decides is left out.
-    pub(crate) proc2: ProcBased2,
+    pub proc2: ProcBased2,
     /// Exit.
-    pub(crate) exit: ExitControls,
+    pub exit: ExitControls,
     /// Entry.
-    pub(crate) entry: EntryControls,
+    pub entry: EntryControls,
 }
 
 impl Controls {
@@ -24,7 +23,7 @@ impl Controls {
     ///
     /// # Errors
     /// [`MissingControls`] names what the CPU lacks.
-    pub(crate) fn new(caps: &Caps) -> Result<Self, MissingControls> {
+    pub fn new(caps: &Caps) -> Result<Self, MissingControls> {
         let pin = PinBased::EXTERNAL_INTERRUPT_EXITING
             | PinBased::NMI_EXITING
             | PinBased::VIRTUAL_NMIS
@@ -34,6 +33,8 @@ impl Controls {
             | ProcBased::MWAIT_EXITING
             | ProcBased::MONITOR_EXITING
             | ProcBased::RDPMC_EXITING
+            | ProcBased::CR8_LOAD_EXITING
+            | ProcBased::CR8_STORE_EXITING
             | ProcBased::USE_MSR_BITMAPS
             | ProcBased::UNCONDITIONAL_IO_EXITING
             | ProcBased::SECONDARY_CONTROLS;
