@@ -138,7 +138,7 @@ pub fn random_hex() -> Result<String> {
 }
 
 /// The pool key of all hosts that this process starts.
-fn pool_key() -> Result<String> {
+pub fn pool_key() -> Result<String> {
     static KEY: OnceLock<String> = OnceLock::new();
     if let Some(key) = KEY.get() {
         return Ok(key.clone());

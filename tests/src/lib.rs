@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod emu;
+pub mod flexctl;
 pub mod guest;
 pub mod host;
 pub mod hub;

@@ -5,6 +5,7 @@ pub mod dhcp;
 mod frame;
 mod pcap;
 pub mod peer;
+pub mod station;
 pub mod stream;
 
 pub use frame::{BROADCAST, Frame, Segment};

@@ -20,6 +20,7 @@ mod pool;
 mod refuse;
 pub mod soak;
 mod speculation;
+mod store;
 mod tracking;
 
 use crate::host::{Host, HostSpec};
@@ -104,6 +105,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(handover::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
+    cases.extend(store::cases());
     cases
 }
 
