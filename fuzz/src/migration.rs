@@ -64,7 +64,7 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
                     SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => {
                         assert!(vm.given && !vm.freed && vm.paused)
                     }
-                    SourceOutcome::Checked | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
+                    SourceOutcome::Checked | SourceOutcome::Copied(_) | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
                 }
                 return outcome;
             }
@@ -102,6 +102,7 @@ fn params() -> SourceParams {
         vm_name: "demo".into(),
         check_only: false,
         secret: Some([5; 32]),
+        purpose: None,
         port: Some(4444),
     };
     let ranges = vec![PageRange { first: 0, pages: PAGES }];

@@ -100,13 +100,19 @@ enum Command {
         #[command(flatten)]
         keys: Keys,
     },
-    /// Migrate the VM in a file to a host; the file never starts it again.
+    /// Migrate the VM in a file to a host, and the file never starts it again; or start a clone of it there.
     Send {
         /// What `receive` wrote.
         file: PathBuf,
         /// The host; its port is 4444 unless given.
         #[arg(value_name = "HOST[:PORT]")]
         host: String,
+        /// Start another VM that begins as this one was: with a new uuid, as often as wanted. A checkpoint starts so only.
+        #[arg(long)]
+        clone: bool,
+        /// Name of the clone; `NAME-clone` unless given.
+        #[arg(long, requires = "clone", value_name = "NAME")]
+        name: Option<String>,
         /// For how long to ask a host that was lost during the hand-over.
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         wait: u64,
@@ -167,7 +173,10 @@ fn main() -> ExitCode {
         Command::Check { guest, hosts } => check::run(guest, hosts, json),
         Command::Levels { hosts } => levels::run(hosts, json),
         Command::Receive { file, listen, keys } => receive::run(file, *listen, keys, json),
-        Command::Send { file, host, wait, keys } => send::run(file, host, *wait, keys, json),
+        Command::Send { file, host, clone, name, wait, keys } => {
+            let what = if *clone { send::What::Clone(name.as_deref()) } else { send::What::Vm };
+            send::run(file, host, what, *wait, keys, json)
+        }
         Command::Resolve { file, verdict, receipt, force } => {
             resolve::run(file, *verdict, receipt.as_deref(), *force, json)
         }

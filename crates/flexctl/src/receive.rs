@@ -46,6 +46,9 @@ pub(crate) fn run(path: &Path, listen: SocketAddr, keys: &Keys, json: bool) -> R
                     return Ok(peer.ended(State::Owner, "the VM is the file's", json));
                 }
                 Taken::Held(from) => peer.hold(&listener, &security, from),
+                Taken::Copied => {
+                    (State::Checkpoint, "a copy is the file's; the VM runs on at its source".into())
+                }
                 Taken::Failed(why) => (State::Incomplete, why),
             };
             return Ok(peer.ended(name, &text, json));
@@ -60,6 +63,8 @@ enum Taken {
     },
     /// The source is lost, and where to ask it.
     Held(Option<SocketAddr>),
+    /// A copy is here; the VM is the source's.
+    Copied,
     Failed(String),
 }
 
@@ -71,6 +76,8 @@ struct Storing {
     writer: Option<Writer<Disk>>,
     image: Option<Image<Disk>>,
     deal: Option<Deal>,
+    /// The VM stays at its source.
+    copy: bool,
     owner: TargetOwner,
     bar: Bar,
     /// What the file system said, where it failed.
@@ -86,6 +93,7 @@ impl Storing {
             writer: None,
             image: None,
             deal: None,
+            copy: false,
             owner: TargetOwner::Filling,
             bar: Bar::default(),
             fault: None,
@@ -128,6 +136,7 @@ impl Storing {
                     return match outcome {
                         TargetOutcome::Runs if self.bar.is_shut() => Some(Taken::Held(None)),
                         TargetOutcome::Runs => Some(Taken::Owns { confirmed }),
+                        TargetOutcome::Copied => Some(Taken::Copied),
                         TargetOutcome::Checked => {
                             eprintln!("{}: checked, it fits", self.name);
                             None
@@ -278,7 +287,7 @@ impl Storing {
     }
 
     fn ended(&self, state: State, text: &str, json: bool) -> Answer {
-        let yes = state == State::Owner;
+        let yes = matches!(state, State::Owner | State::Checkpoint);
         let file = self.path.display().to_string();
         let text = if json {
             object(|o| {
@@ -334,6 +343,10 @@ impl Storing {
 }
 
 impl TargetVm for Storing {
+    fn stores(&self) -> bool {
+        true
+    }
+
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
         if self.path.exists() {
@@ -343,6 +356,7 @@ impl TargetVm for Storing {
     }
 
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        self.copy = offer.hello.is_copy();
         let meta = Meta {
             name: offer.hello.vm_name.clone(),
             uuid: offer.hello.vm_uuid,
@@ -358,7 +372,9 @@ impl TargetVm for Storing {
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
         let error = |why: String| StateError { kind: "file".into(), why };
         let Some(writer) = self.writer.take() else { return Err(error("it is not made".into())) };
-        let image = writer.finish(records.to_vec(), State::Held, self.deal.clone());
+        let (state, deal) =
+            if self.copy { (State::Checkpoint, None) } else { (State::Held, self.deal.clone()) };
+        let image = writer.finish(records.to_vec(), state, deal);
         self.image = Some(image.map_err(|why| error(why.to_string()))?);
         sync_folder(&self.path).map_err(error)
     }

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use anyhow::{Context, Result};
 use migrate::handover::{Deal, SourceAction, SourceInput, SourceOwner};
+use migrate::wire::RecordType;
 use migrate::{Hello, PAGE_BYTES, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm, Tuning};
 use secure_link::Security;
 use vm_file::{FileError, Image, State};
@@ -16,27 +17,47 @@ use crate::peer::{Bar, Clock, HZ, Link, pause, random, resolve};
 use crate::settle::{Pace, ask};
 use crate::{Answer, Keys, object};
 
-pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -> Result<Answer> {
+/// What is sent of a file: its VM, or another one that begins as that VM was.
+#[derive(Clone, Copy)]
+pub(crate) enum What<'a> {
+    Vm,
+    /// With this name.
+    Clone(Option<&'a str>),
+}
+
+pub(crate) fn run(
+    path: &Path,
+    host: &str,
+    what: What<'_>,
+    wait: u64,
+    keys: &Keys,
+    json: bool,
+) -> Result<Answer> {
     let security = keys.security()?;
     let file = path.display().to_string();
     let image = Image::open(Disk::open(path, true)?).with_context(|| file.clone())?;
-    let action = match image.state() {
-        State::Owner => None,
-        State::Used => Some("a host runs its VM: it is not sent twice"),
-        State::Given => Some("a host may run its VM: it is not sent twice"),
-        State::Held | State::Incomplete => Some("its source may run the VM"),
+    let action = match (image.state(), what) {
+        (State::Owner, What::Vm) | (State::Owner | State::Checkpoint, What::Clone(_)) => None,
+        (State::Checkpoint, What::Vm) => {
+            Some("its VM ran on elsewhere; it starts only as another one: say --clone")
+        }
+        (State::Used, _) => Some("a host runs its VM: it is not sent twice"),
+        (State::Given, _) => Some("a host may run its VM: it is not sent twice"),
+        (State::Held | State::Incomplete, _) => Some("its source may run the VM"),
     };
     if let Some(action) = action {
         return Err(FileError::State { is: image.state(), action }).context(file);
     }
     image.verify().with_context(|| file.clone())?;
     let to = resolve(host)?;
-    let name = image.meta().name.clone();
+    let hello = hello(&image, what)?;
+    let name = hello.vm_name.clone();
     let bar = Bar::default();
     let mut link = Link::dial(to, &security, bar.clone()).map_err(anyhow::Error::msg).context(to)?;
-    let mut vm = Stored { image, deal: None, bar, fault: None };
+    let is_clone = matches!(what, What::Clone(_));
+    let mut vm = Stored { image, is_clone, deal: None, bar, fault: None };
     let clock = Clock::start();
-    let mut source = Source::new(params(&vm.image)?, clock.now());
+    let mut source = Source::new(params(&vm.image, hello), clock.now());
     let outcome = loop {
         let event = source.poll(clock.now(), &mut link, &mut vm);
         vm.deal = source.deal();
@@ -49,6 +70,7 @@ pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -
             SourceEvent::Round(round) => {
                 eprintln!("{name}: round {}: {} pages, {} bytes", round.round, round.pages, round.bytes);
             }
+            SourceEvent::Given if is_clone => eprintln!("{name}: COMMIT"),
             SourceEvent::Given => eprintln!("{name}: the file is marked, COMMIT"),
             SourceEvent::Finished(outcome) => break outcome,
         }
@@ -56,7 +78,7 @@ pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -
     let fault = link.fault();
     link.close();
     let (yes, text) = match outcome {
-        SourceOutcome::Done(summary) => (true, summary.to_string()),
+        SourceOutcome::Done(summary) | SourceOutcome::Copied(summary) => (true, summary.to_string()),
         SourceOutcome::Checked => (true, "fits".into()),
         SourceOutcome::Failed(reason) => (false, format!("failed: {reason}{fault}; the VM is the file's")),
         SourceOutcome::Unknown(reason) => {
@@ -82,30 +104,44 @@ pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -
     Ok(Answer { text, yes })
 }
 
-fn params(image: &Image<Disk>) -> Result<SourceParams> {
+/// A clone is another VM: its uuid is new, so that no host takes it for the first one.
+fn hello(image: &Image<Disk>, what: What<'_>) -> Result<Hello> {
     let meta = image.meta();
-    let hello = Hello {
+    let (vm_uuid, vm_name) = match what {
+        What::Vm => (meta.uuid, meta.name.clone()),
+        What::Clone(Some(name)) => (random()?, name.to_string()),
+        What::Clone(None) => (random()?, format!("{}-clone", meta.name)),
+    };
+    migrate::body::check_name(RecordType::Hello, "name of the clone", &vm_name)?;
+    Ok(Hello {
         migration: random()?,
-        vm_uuid: meta.uuid,
+        vm_uuid,
         boot: random()?,
-        vm_name: meta.name.clone(),
+        vm_name,
         check_only: false,
         secret: Some(random()?),
+        purpose: None,
         port: None,
-    };
-    Ok(SourceParams {
+    })
+}
+
+fn params(image: &Image<Disk>, hello: Hello) -> SourceParams {
+    let meta = image.meta();
+    SourceParams {
         hello,
         policy: meta.policy.clone(),
         companion: meta.companion.clone(),
         shape: meta.shape.clone(),
         tuning: Tuning { pages_per_poll: 256, ..Tuning::default() },
         hz: HZ,
-    })
+    }
 }
 
 /// The VM that leaves its file: it runs nowhere, so nothing of it becomes dirty.
 struct Stored {
     image: Image<Disk>,
+    /// Of a clone the file is not told: it can start another one.
+    is_clone: bool,
     deal: Option<Deal>,
     bar: Bar,
     /// What the file said, where it failed.
@@ -114,6 +150,9 @@ struct Stored {
 
 impl Stored {
     fn mark(&mut self, state: State) -> bool {
+        if self.is_clone {
+            return true;
+        }
         let done = self.image.set_state(state, self.deal.clone());
         if let Err(why) = &done {
             self.fault.get_or_insert(why.to_string());
@@ -201,7 +240,7 @@ impl SourceVm for Stored {
 
     /// Also after COMMIT, where the host has destroyed its copy.
     fn resume(&mut self) {
-        if self.image.state() != State::Owner {
+        if self.image.state() == State::Given {
             self.mark(State::Owner);
         }
     }

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use migrate::handover::Word;
-use migrate::{SourceOutcome, TargetOutcome};
-use model::{KEY, Model, Receiver, arrive, flexctl, leave, scratch};
+use migrate::{Purpose, SourceOutcome, TargetOutcome};
+use model::{KEY, Model, Receiver, arrive, flexctl, leave, leave_for, scratch};
 
 fn inspect(file: &Path) -> (i32, String, String) {
     flexctl(&["inspect", file.to_str().unwrap()])
@@ -68,6 +68,64 @@ fn to_a_file_and_back() {
         );
         fs::remove_dir_all(folder).unwrap();
     }
+}
+
+/// The VM runs on at its source, so only another VM may begin from the file; as often as wanted.
+#[test]
+fn a_checkpoint_starts_clones_only() {
+    let keys = &["--insecure"][..];
+    let folder = scratch("checkpoint");
+    let file = folder.join("demo.vm");
+    let receiver = Receiver::start(&file, keys);
+    let outcome = leave_for(&Model::full(), Some(Purpose::Copy), receiver.port, keys);
+    assert!(matches!(outcome, SourceOutcome::Copied(_)), "{outcome:?}");
+    let (status, out, errors) = receiver.end();
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(out.contains("demo: a copy is the file's; the VM runs on at its source"), "{out}");
+    assert!(inspect(&file).1.contains("\nstate      checkpoint\n"));
+
+    let (status, _, errors) = send(&file, 1, keys, &[]);
+    assert_eq!(status, 2);
+    assert!(
+        errors.contains(
+            "the file is checkpoint; its VM ran on elsewhere; it starts only as another one: say --clone"
+        ),
+        "{errors}"
+    );
+
+    let mut uuids = vec![Model::full().uuid];
+    for (more, name) in [(&["--clone"][..], "demo-clone"), (&["--clone", "--name", "second"], "second")] {
+        let (port, arrived) = arrive(keys, false);
+        let (status, out, errors) = send(&file, port, keys, more);
+        assert_eq!(status, 0, "{out}{errors}");
+        assert!(out.contains(&format!("{name}: done: ")) && out.contains("the file is checkpoint"), "{out}");
+        let (model, outcome) = arrived.join().unwrap();
+        assert_eq!(outcome, TargetOutcome::Runs);
+        assert_eq!(model.name, name);
+        assert!(!uuids.contains(&model.uuid), "{:?}", model.uuid);
+        uuids.push(model.uuid);
+        let mut same = model;
+        (same.name, same.uuid) = ("demo".into(), Model::full().uuid);
+        assert!(same == Model::full(), "the clone is not what the VM was");
+    }
+    let (status, _, errors) = send(&file, 1, keys, &["--clone", "--name", "two words"]);
+    assert_eq!(status, 2, "{errors}");
+    assert!(errors.contains("name of the clone"), "{errors}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A suspended VM can be a template too, and stays what it is.
+#[test]
+fn a_clone_of_a_suspended_vm_leaves_it_to_the_file() {
+    let keys = &["--insecure"][..];
+    let folder = scratch("template");
+    let file = stored(&folder, keys);
+    let (port, arrived) = arrive(keys, false);
+    let (status, out, errors) = send(&file, port, keys, &["--clone"]);
+    assert_eq!(status, 0, "{out}{errors}");
+    assert_eq!(arrived.join().unwrap().1, TargetOutcome::Runs);
+    assert!(inspect(&file).1.contains("\nstate      owner\n"));
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

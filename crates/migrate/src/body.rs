@@ -13,6 +13,18 @@ use crate::wire::{RecordType, WireError};
 /// A VM's uuid, a migration's id, a host's boot id.
 pub type Id = [u8; 16];
 
+/// What becomes of the VM at its source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Purpose {
+    /// It is the target's afterwards.
+    #[n(0)]
+    Move,
+    /// It stays; the target keeps a copy that never runs as this VM. Only a target that stores takes one.
+    #[n(1)]
+    Copy,
+}
+
 /// HELLO: who speaks, and for which VM.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -35,9 +47,20 @@ pub struct Hello {
     /// Keys what both ends say when they ask each other later. A source of version 1 has none.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub secret: Option<Secret>,
+    /// Absent is [`Purpose::Move`].
+    #[n(6)]
+    pub purpose: Option<Purpose>,
     /// TCP port on which the source listens for migrations, so that the target can ask it.
     #[n(7)]
     pub port: Option<u16>,
+}
+
+impl Hello {
+    /// Whether the VM stays at its source.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.purpose == Some(Purpose::Copy)
+    }
 }
 
 /// Bytes in a [`Secret`].
@@ -203,6 +226,9 @@ pub struct Verdict {
     /// What the operator should know before the VM comes; it is taken all the same.
     #[n(1)]
     pub warning: Option<String>,
+    /// That of HELLO where it is not [`Purpose::Move`]: without it the target has not understood, and would take the VM.
+    #[n(2)]
+    pub purpose: Option<Purpose>,
 }
 
 /// ROUND_END.

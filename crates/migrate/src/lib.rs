@@ -41,7 +41,7 @@ mod vm;
 pub mod wire;
 
 pub use accept::Room;
-pub use body::{Hello, Id, PageRange, Shape};
+pub use body::{Hello, Id, PageRange, Purpose, Shape};
 pub use convergence::{Goal, OnTimeout, Rate, Stall};
 pub use link::Link;
 pub use page::{PAGE_BYTES, PageKind, scan};

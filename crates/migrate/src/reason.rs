@@ -58,6 +58,9 @@ pub enum Reason {
     /// The guest dirties its memory faster than it can be sent, and the operator said to leave it then.
     #[error("{0}")]
     NoConvergence(Stall),
+    /// It would keep the VM for its own.
+    #[error("peer takes no copies: it would run the VM")]
+    TakesNoCopy,
     /// The operator, or the host, ended it.
     #[error("cancelled: {0}")]
     Cancelled(String),

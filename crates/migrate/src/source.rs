@@ -48,6 +48,8 @@ pub struct SourceParams {
 pub enum SourceOutcome {
     /// The target runs the VM; it is freed here.
     Done(Summary),
+    /// The target holds a copy; the VM runs on here.
+    Copied(Summary),
     /// The target would take the VM.
     Checked,
     /// The VM runs here.
@@ -389,6 +391,9 @@ impl Source {
                 if let Some(text) = verdict.refused {
                     return Err(Reason::Refused(printable(&text, limits::MAX_TEXT)));
                 }
+                if self.params.hello.is_copy() && verdict.purpose != self.params.hello.purpose {
+                    return Err(Reason::TakesNoCopy);
+                }
                 self.warning = verdict.warning.map(|text| printable(&text, limits::MAX_TEXT));
                 if self.params.hello.check_only {
                     self.close(SourceOutcome::Checked, now);
@@ -402,7 +407,12 @@ impl Source {
                 self.same_migration(kind, held.migration)?;
                 differs(&self.totals.holding(self.params.hello.migration), &held)?;
                 self.ready_at = now;
-                self.enter(Phase::Commit, now);
+                if self.params.hello.is_copy() {
+                    // At once: the target has said all it will, and may be gone.
+                    self.act(SourceInput::Copied, Reason::LinkLost, now, vm);
+                } else {
+                    self.enter(Phase::Commit, now);
+                }
             }
             (RecordType::Running, Phase::AwaitRunning) => {
                 let running: Running = body::decode(kind, body)?;
@@ -548,27 +558,14 @@ impl Source {
             }
             SourceAction::Free => {
                 vm.free();
-                self.summary.ram = self.ram();
-                self.summary.hz = self.params.hz;
-                self.summary.ticks = now.saturating_sub(self.began);
-                self.summary.bytes = self.outbox.queued();
-                self.summary.pages_ticks =
-                    self.last_page_at.saturating_sub(self.paused_at.unwrap_or(self.last_page_at));
-                self.summary.state_ticks = self.ready_at.saturating_sub(self.last_page_at);
-                self.summary.resume_ticks = now.saturating_sub(self.ready_at);
-                self.close(SourceOutcome::Done(self.summary), now);
+                self.close(SourceOutcome::Done(self.summed(now)), now);
+            }
+            SourceAction::Keep => {
+                self.run_on(vm);
+                self.close(SourceOutcome::Copied(self.summed(now)), now);
             }
             SourceAction::Resume => {
-                if self.tracking {
-                    vm.give_back();
-                    vm.stop_tracking();
-                }
-                if self.convergence.share() != 100 {
-                    vm.throttle(100);
-                }
-                if self.pausing {
-                    vm.resume();
-                }
+                self.run_on(vm);
                 self.tell(&reason);
                 self.close(SourceOutcome::Failed(reason), now);
             }
@@ -582,6 +579,34 @@ impl Source {
                 vm.mark_unknown();
                 self.close(SourceOutcome::Unknown(reason), now);
             }
+        }
+    }
+
+    /// Everything that was done to the VM is undone: it runs here as before.
+    fn run_on(&mut self, vm: &mut impl SourceVm) {
+        if self.tracking {
+            vm.give_back();
+            vm.stop_tracking();
+        }
+        if self.convergence.share() != 100 {
+            vm.throttle(100);
+        }
+        if self.pausing {
+            vm.resume();
+        }
+    }
+
+    fn summed(&self, now: u64) -> Summary {
+        let paused_at = self.paused_at.unwrap_or(self.last_page_at);
+        Summary {
+            ram: self.ram(),
+            hz: self.params.hz,
+            ticks: now.saturating_sub(self.began),
+            bytes: self.outbox.queued(),
+            pages_ticks: self.last_page_at.saturating_sub(paused_at),
+            state_ticks: self.ready_at.saturating_sub(self.last_page_at),
+            resume_ticks: now.saturating_sub(self.ready_at),
+            ..self.summary
         }
     }
 
@@ -642,6 +667,7 @@ impl core::fmt::Display for SourceOutcome {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Done(summary) => write!(f, "{summary}"),
+            Self::Copied(summary) => write!(f, "{summary}; a copy, the VM runs on here"),
             Self::Checked => f.write_str("fits"),
             Self::Failed(reason) => write!(f, "failed: {reason} (running here)"),
             Self::Asking(reason) | Self::Unknown(reason) => write!(f, "unknown: paused here ({reason})"),

@@ -40,6 +40,8 @@ pub struct TargetParams {
 pub enum TargetOutcome {
     /// The VM runs here.
     Runs,
+    /// A copy of the VM is here, whole; the VM runs on at its source.
+    Copied,
     /// The source only asked; the answer was yes.
     Checked,
     /// The VM does not fit, and why.
@@ -417,6 +419,13 @@ impl Target {
     /// The verdict, or the part of it that needs no memory.
     fn check(&mut self, now: u64, vm: &mut impl TargetVm) {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
+        if hello.is_copy() && !vm.stores() {
+            return self.refuse(
+                "this host runs VMs and keeps no copies: a copy goes to a peer that stores",
+                now,
+                vm,
+            );
+        }
         let verdict = vm.check(&Offer { hello, policy: &self.policy, companion: &self.companion, shape });
         match verdict {
             Err(why) => self.refuse(&why, now, vm),
@@ -456,12 +465,13 @@ impl Target {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
         let offer = Offer { hello, policy: &self.policy, companion: &self.companion, shape };
         let warning = vm.warning(&offer).map(|text| printable(&text, limits::MAX_TEXT));
-        self.outbox.put(RecordType::Verdict, &Verdict { refused: None, warning });
+        self.outbox.put(RecordType::Verdict, &Verdict { refused: None, warning, purpose: hello.purpose });
     }
 
     fn refuse(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) {
         let why = printable(why, limits::MAX_TEXT);
-        self.outbox.put(RecordType::Verdict, &Verdict { refused: Some(why.clone()), warning: None });
+        self.outbox
+            .put(RecordType::Verdict, &Verdict { refused: Some(why.clone()), warning: None, purpose: None });
         self.act(TargetInput::Stop, Reason::Refused(why.clone()), now, vm);
         self.close(TargetOutcome::Refused(why), now);
     }

@@ -115,6 +115,11 @@ pub trait TargetVm: TargetMemory {
     /// The exact leaf, bit, MSR, device or size that does not fit.
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String>;
 
+    /// Whether it keeps copies of VMs that run on elsewhere ([`crate::body::Purpose::Copy`]), and never runs them.
+    fn stores(&self) -> bool {
+        false
+    }
+
     /// What the operator should know of a VM that this host can run. Changes nothing.
     fn warning(&mut self, _offer: &Offer<'_>) -> Option<String> {
         None

@@ -84,7 +84,9 @@ fn settle(world: &mut World) {
         }
         SourceOutcome::Asking(_) if there => assert!(world.leaving.pages == world.coming.pages),
         SourceOutcome::Asking(_) => {}
-        SourceOutcome::Unknown(_) | SourceOutcome::Checked => panic!("{outcome:?}"),
+        SourceOutcome::Unknown(_) | SourceOutcome::Checked | SourceOutcome::Copied(_) => {
+            panic!("{outcome:?}")
+        }
     }
     assert!(here ^ there, "{outcome:?}");
 }

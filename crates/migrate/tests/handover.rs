@@ -34,6 +34,8 @@ struct State {
     said: BTreeSet<Msg>,
     /// The target may have executed an instruction, crashed since or not.
     ran: bool,
+    /// The VM is to be copied, not moved: that is said in HELLO and agreed on with the verdict.
+    copy: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +63,11 @@ impl State {
         match action {
             SourceAction::Commit => drop(next.said.insert(Msg::Commit)),
             SourceAction::Resume => drop(next.said.insert(Msg::AbortToTarget)),
-            SourceAction::Nothing | SourceAction::Free | SourceAction::Ask | SourceAction::MarkUnknown => {}
+            SourceAction::Nothing
+            | SourceAction::Keep
+            | SourceAction::Free
+            | SourceAction::Ask
+            | SourceAction::MarkUnknown => {}
         }
         next
     }
@@ -88,6 +94,7 @@ impl State {
 
     fn delivered(&self, machines: Machines, msg: Msg) -> Option<Self> {
         Some(match msg {
+            Msg::Ready if self.copy => self.source(machines, SourceInput::Copied),
             Msg::Ready => self.source(machines, SourceInput::Ready),
             Msg::Running => self.source(machines, SourceInput::Running),
             Msg::AbortToSource => self.source(machines, SourceInput::Aborted),
@@ -114,7 +121,8 @@ impl State {
         for input in [SourceInput::Lost, SourceInput::Stop] {
             add(Kind::Automatic, self.source(machines, input));
         }
-        for input in [TargetInput::Verified, TargetInput::Lost, TargetInput::Stop] {
+        let verified = if self.copy { TargetInput::Copied } else { TargetInput::Verified };
+        for input in [verified, TargetInput::Lost, TargetInput::Stop] {
             add(Kind::Automatic, self.target(machines, input));
         }
         // Either asks or answers, whenever it likes. Who started anew can only say so.
@@ -166,6 +174,9 @@ impl State {
             // Both copies were discarded.
             (Some(SourceOwner::Freed), Some(TargetOwner::Gone)) => self.discarded(),
             (None, None) => true,
+            // A copy changes nothing for the VM.
+            (Some(SourceOwner::Kept) | None, Some(TargetOwner::Copied)) => true,
+            (None, Some(TargetOwner::Filling)) if self.copy => true,
             _ => false,
         }
     }
@@ -174,11 +185,16 @@ impl State {
 type Graph = HashMap<State, Vec<(Kind, State)>>;
 
 fn explore(machines: Machines) -> Graph {
+    explore_as(machines, false)
+}
+
+fn explore_as(machines: Machines, copy: bool) -> Graph {
     let start = State {
         source: Some(SourceOwner::Owns),
         target: Some(TargetOwner::Filling),
         said: BTreeSet::new(),
         ran: false,
+        copy,
     };
     let mut graph = HashMap::new();
     let mut todo = VecDeque::from([start]);
@@ -280,6 +296,34 @@ fn each_state_can_be_reached() {
     let sources: HashSet<_> = graph.keys().filter_map(|state| state.source).collect();
     let targets: HashSet<_> = graph.keys().filter_map(|state| state.target).collect();
     assert_eq!((sources.len(), targets.len()), (5, 5), "{sources:?} {targets:?}");
+}
+
+/// A copy never runs, never ends the VM at its source, and stays whatever is said afterwards.
+#[test]
+fn a_copy_moves_nothing() {
+    let graph = explore_as(REAL, true);
+    println!("copy: {} states, all checked", graph.len());
+    for (state, next) in &graph {
+        assert!(!state.ran && !state.said.contains(&Msg::Commit), "{state:?}");
+        assert!(state.source.is_none_or(SourceOwner::may_run), "{state:?}");
+        for (kind, after) in next {
+            let kept = after.target == Some(TargetOwner::Copied) || *kind == Kind::Crash;
+            assert!(state.target != Some(TargetOwner::Copied) || kept, "{state:?} -> {after:?}");
+        }
+    }
+    assert!(graph.keys().any(|state| state.target == Some(TargetOwner::Copied)));
+    assert_eq!(stuck(&graph), None);
+    // The rule that the verdict has to agree is what this hangs on.
+    let misunderstood = Machines {
+        target: |owner, input| match input {
+            TargetInput::Copied => owner.step(TargetInput::Verified),
+            _ => owner.step(input),
+        },
+        ..REAL
+    };
+    let graph = explore_as(misunderstood, true);
+    assert!(graph.keys().any(|state| state.target == Some(TargetOwner::Ready)));
+    assert_eq!(unsafe_state(&graph), None, "and even so nothing runs twice");
 }
 
 /// A checker that finds nothing wrong in a wrong machine checks nothing.

@@ -53,7 +53,7 @@ fn into_source(pieces: &[Vec<u8>]) -> (SourceOutcome, Leaving) {
                         assert!(vm.unknown && vm.given && !vm.freed);
                     }
                     SourceOutcome::Failed(_) => assert!(vm.runs() && !vm.tracking),
-                    SourceOutcome::Checked => panic!("not asked for"),
+                    SourceOutcome::Checked | SourceOutcome::Copied(_) => panic!("not asked for"),
                 }
                 return (outcome, vm);
             }

@@ -213,6 +213,8 @@ pub struct MigrateOptions {
     pub verify: bool,
     /// How pages are made smaller; the host's default where not given.
     pub compress: Option<Compress>,
+    /// Give a copy away, and let the VM run on here.
+    pub copy: bool,
     /// Give the prompt back at once.
     pub detach: bool,
     /// Rewrite one line in place.
@@ -227,6 +229,7 @@ impl MigrateOptions {
         on_timeout: OnTimeout::Force,
         verify: false,
         compress: None,
+        copy: false,
         detach: false,
         live: false,
     };

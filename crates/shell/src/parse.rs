@@ -131,6 +131,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
     if flags.clone().any(|f| f == word) {
         match word {
             "--json" => values.output = Output::Json,
+            "--copy" => values.migrate.copy = true,
             "--detach" => values.migrate.detach = true,
             "--live" => values.migrate.live = true,
             _ => values.force = true,

@@ -89,6 +89,7 @@ fn commands() {
                     on_timeout: OnTimeout::Throttle,
                     verify: true,
                     compress: Some(Compress::Lz4),
+                    copy: false,
                     detach: true,
                     live: false,
                 },

@@ -64,6 +64,8 @@ pub enum State {
     Given = 4,
     /// A host runs the VM: the file starts it never again.
     Used = 5,
+    /// A copy of a VM that ran on elsewhere: the file starts clones of it, never that VM.
+    Checkpoint = 6,
 }
 
 impl State {
@@ -76,11 +78,12 @@ impl State {
             Self::Owner => "owner",
             Self::Given => "given",
             Self::Used => "used",
+            Self::Checkpoint => "checkpoint",
         }
     }
 
     fn from_number(number: u32) -> Option<Self> {
-        [Self::Incomplete, Self::Held, Self::Owner, Self::Given, Self::Used]
+        [Self::Incomplete, Self::Held, Self::Owner, Self::Given, Self::Used, Self::Checkpoint]
             .into_iter()
             .find(|state| *state as u32 == number)
     }

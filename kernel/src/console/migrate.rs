@@ -7,7 +7,7 @@ use shell::{Failure, MigrateCommand, MigrateOptions, Output};
 
 use super::commands::{Done, find};
 use super::session::{Job, Out};
-use crate::migration::{Migrations, Report, tuning};
+use crate::migration::{Aim, Migrations, Report, tuning};
 
 pub(super) fn execute(
     command: MigrateCommand<'_>,
@@ -16,11 +16,12 @@ pub(super) fn execute(
 ) -> Result<Done, Failure> {
     match command {
         MigrateCommand::Check { vm, host } => {
-            migrations.start(vm, host, tuning(), true)?;
+            migrations.start(vm, host, tuning(), Aim::Check)?;
             Ok(Done::Later(Job::Migration { live: false }))
         }
         MigrateCommand::Move { vm, host, options } => {
-            migrations.start(vm, host, tuned(options), false)?;
+            let aim = if options.copy { Aim::Copy } else { Aim::Move };
+            migrations.start(vm, host, tuned(options), aim)?;
             Ok(begun(options))
         }
         MigrateCommand::All { host, options } => {

@@ -157,7 +157,7 @@ impl Doubt {
                     self.advice()
                 );
             }
-            SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask => {}
+            SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask | SourceAction::Keep => {}
         }
     }
 

@@ -116,7 +116,8 @@ impl Incoming {
                 let deal = target.deal();
                 let word = target.owner().word();
                 match outcome {
-                    TargetOutcome::Runs => {}
+                    // No copy is taken here.
+                    TargetOutcome::Runs | TargetOutcome::Copied => {}
                     TargetOutcome::Answered => {
                         log::debug!(target: "migrate", "{peer}: asked, answered");
                     }

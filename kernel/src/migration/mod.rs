@@ -21,6 +21,7 @@ use crate::{entropy, vm::Vm};
 use evacuation::Evacuation;
 use handover::Handovers;
 use incoming::Incoming;
+pub(crate) use outgoing::Aim;
 use outgoing::Outgoing;
 
 /// Migrations that come in at the same time, at most.
@@ -88,21 +89,21 @@ impl Migrations {
         name: &str,
         to: SocketAddrV4,
         tuning: Tuning,
-        check_only: bool,
+        aim: Aim,
     ) -> Result<(), Failure> {
         self.idle()?;
         let vm = registry::find(name)
             .ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))?;
         let state = vm.state();
-        if !check_only && state != State::Running {
+        if aim != Aim::Check && state != State::Running {
             return Err(failure(format!("vm {name} is {}, not running", state.name())));
         }
-        if !check_only && vm.tracking().is_some() {
+        if aim != Aim::Check && vm.tracking().is_some() {
             let text = format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first");
             return Err(Failure::new(Code::Busy, text));
         }
         let dial = links::dial(Service::Migrate, to).map_err(failure)?;
-        self.outgoing = Some(Outgoing::new(vm, dial, tuning, check_only));
+        self.outgoing = Some(Outgoing::new(vm, dial, tuning, aim));
         Ok(())
     }
 
@@ -184,7 +185,7 @@ impl Migrations {
         }
         let mut evacuation = self.evacuation.take()?;
         while let Some(name) = evacuation.next() {
-            match self.start(&name, evacuation.to(), evacuation.tuning(), false) {
+            match self.start(&name, evacuation.to(), evacuation.tuning(), Aim::Move) {
                 Ok(()) => {
                     self.evacuation = Some(evacuation);
                     return None;

@@ -10,8 +10,8 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 use migrate::body::Fate;
 use migrate::{
-    Cost, Hello, PAGE_BYTES, Progress, Reason, Slowed, Source, SourceEvent, SourceOutcome, SourceParams,
-    SourceVm, Status, Tuning,
+    Cost, Hello, PAGE_BYTES, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
+    SourceParams, SourceVm, Status, Tuning,
 };
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
@@ -28,13 +28,24 @@ use crate::vm::{State, Vm, registry, sched};
 /// How often the log says how far a round is, in microseconds.
 const TELL_US: u64 = 5_000_000;
 
+/// What a migration is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Aim {
+    /// To learn whether the target would take the VM.
+    Check,
+    /// The VM is the target's afterwards.
+    Move,
+    /// The target stores a copy, the VM runs on here.
+    Copy,
+}
+
 /// A migration from this host.
 pub(super) struct Outgoing {
     to: SocketAddrV4,
     stage: Stage,
     vm: Leaving,
     tuning: Tuning,
-    check_only: bool,
+    aim: Aim,
     /// How it stood when it ended.
     last: Option<Report>,
     /// When the log last said how far it is, in host TSC ticks.
@@ -68,7 +79,7 @@ struct Leaving {
 }
 
 impl Outgoing {
-    pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, check_only: bool) -> Self {
+    pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, aim: Aim) -> Self {
         let to = dial.to();
         let vm = Leaving { vm, to, stopped: false, marks: Stopped::default() };
         let stage = Stage::Dialling(dial);
@@ -77,7 +88,7 @@ impl Outgoing {
             stage,
             vm,
             tuning,
-            check_only,
+            aim,
             last: None,
             told: tsc::read(),
             work_ticks: 0,
@@ -94,8 +105,9 @@ impl Outgoing {
             vm_uuid: vm.uuid,
             boot: boot_id(),
             vm_name: vm.name.clone(),
-            check_only: self.check_only,
+            check_only: self.aim == Aim::Check,
             secret: Some(entropy::secret()),
+            purpose: (self.aim == Aim::Copy).then_some(Purpose::Copy),
             port: links::port(),
         };
         let params = SourceParams {
@@ -118,7 +130,7 @@ impl Outgoing {
     }
 
     pub(super) fn check_only(&self) -> bool {
-        self.check_only
+        self.aim == Aim::Check
     }
 
     /// How far it is.
@@ -231,7 +243,7 @@ impl Outgoing {
                     link.close();
                     self.close_deal(&source, &outcome, handovers);
                 }
-                if let SourceOutcome::Done(summary) = &outcome {
+                if let SourceOutcome::Done(summary) | SourceOutcome::Copied(summary) = &outcome {
                     let network = network::busy_ticks() - self.network_ticks;
                     let data = summary.pages - summary.zero - summary.fill;
                     log::info!(
@@ -275,7 +287,7 @@ impl Outgoing {
                 handovers.open(Doubt::left(vm, deal, self.to, source.exported_at()));
             }
             SourceOutcome::Checked => {}
-            SourceOutcome::Done(_) | SourceOutcome::Failed(_) => {
+            SourceOutcome::Done(_) | SourceOutcome::Copied(_) | SourceOutcome::Failed(_) => {
                 if let Some(deal) = deal {
                     handovers.remember(deal, source.owner().word());
                 }
@@ -290,6 +302,10 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
         SourceOutcome::Done(summary) => {
             log::info!(target: "migrate", "migrate {name}: {}", Cost(&summary));
             log::info!(target: "migrate", "migrate {name}: {summary}");
+            Ended::Done
+        }
+        SourceOutcome::Copied(summary) => {
+            log::info!(target: "migrate", "migrate {name}: {summary}; a copy, the VM runs on here");
             Ended::Done
         }
         SourceOutcome::Checked => {

@@ -15,8 +15,8 @@ use cpu_policy::{Dump, GuestPolicy, Level};
 use entropy::Generator;
 use migrate::handover::{Answer, Deal, Question, Word};
 use migrate::{
-    Hello, Link, Offer, PAGE_BYTES, PageRange, Shape, Source, SourceEvent, SourceOutcome, SourceParams,
-    SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+    Hello, Link, Offer, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent, SourceOutcome,
+    SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
 };
 use secure_link::{
     Alert, ByteStream, Gate, HostKey, Initiator, Limit, PoolKey, PublicKey, Responder, Security, Service,
@@ -101,8 +101,8 @@ pub(crate) struct Model {
     policy: Vec<u8>,
     companion: Vec<u8>,
     shape: Option<Shape>,
-    name: String,
-    uuid: [u8; 16],
+    pub(crate) name: String,
+    pub(crate) uuid: [u8; 16],
 }
 
 fn policy() -> Vec<u8> {
@@ -366,6 +366,10 @@ fn dial(port: u16, keys: &[&str]) -> End {
 }
 
 fn source(model: &Model) -> Source {
+    source_for(model, None)
+}
+
+fn source_for(model: &Model, purpose: Option<Purpose>) -> Source {
     let hello = Hello {
         migration: [1; 16],
         vm_uuid: model.uuid,
@@ -373,6 +377,7 @@ fn source(model: &Model) -> Source {
         vm_name: model.name.clone(),
         check_only: false,
         secret: Some([5; 32]),
+        purpose,
         port: None,
     };
     let params = SourceParams {
@@ -388,9 +393,14 @@ fn source(model: &Model) -> Source {
 
 /// Migrates the model to a port of this machine.
 pub(crate) fn leave(model: &Model, port: u16, keys: &[&str]) -> SourceOutcome {
+    leave_for(model, None, port, keys)
+}
+
+/// The same for another purpose than a move.
+pub(crate) fn leave_for(model: &Model, purpose: Option<Purpose>, port: u16, keys: &[&str]) -> SourceOutcome {
     let mut link = dial(port, keys);
     let mut vm = Leaving { model, dirty: Cell::new(0), freed: false };
-    let (mut source, began) = (source(model), Instant::now());
+    let (mut source, began) = (source_for(model, purpose), Instant::now());
     loop {
         if let SourceEvent::Finished(outcome) = source.poll(now(began), &mut link, &mut vm) {
             link.1.close(&mut link.0);

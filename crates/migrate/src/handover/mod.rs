@@ -30,6 +30,8 @@ pub enum SourceOwner {
 pub enum SourceInput {
     /// READY was read and fits what was sent.
     Ready,
+    /// READY was read and fits what was sent, and a copy is all that was asked for.
+    Copied,
     /// Asked, the target says that it holds the VM and waits for COMMIT.
     Holds,
     /// RUNNING was read, or the target said so when asked.
@@ -52,8 +54,9 @@ pub enum SourceInput {
 
 impl SourceInput {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
+        Self::Copied,
         Self::Holds,
         Self::Running,
         Self::Aborted,
@@ -89,6 +92,8 @@ pub enum SourceAction {
     Free,
     /// Lets the VM run here; tells the target where that can hear it.
     Resume,
+    /// Lets the VM run on here: its copy is complete, and nobody's but the operator's.
+    Keep,
     /// Keeps the VM paused and asks the target over another connection, until it knows.
     Ask,
     /// Keeps the VM paused and says so.
@@ -103,6 +108,7 @@ impl SourceOwner {
         use SourceInput as I;
         match (self, input) {
             (Self::Owns, I::Ready) => (Self::Given, A::Commit),
+            (Self::Owns, I::Copied) => (Self::Kept, A::Keep),
             (Self::Owns, I::Running | I::Aborted | I::Lost | I::Cut | I::Stranger | I::Stop) => {
                 (Self::Kept, A::Resume)
             }
@@ -112,7 +118,7 @@ impl SourceOwner {
             (Self::Given | Self::Unknown, I::Running | I::Discard) => (Self::Freed, A::Free),
             (Self::Given | Self::Unknown, I::Aborted | I::RunHere) => (Self::Kept, A::Resume),
             // No timer and no cancel acts once COMMIT is queued.
-            (Self::Given, I::Ready | I::Stop) => (self, A::Nothing),
+            (Self::Given, I::Ready | I::Copied | I::Stop) => (self, A::Nothing),
             (Self::Owns, I::Holds | I::RunHere | I::Discard) => (self, A::Nothing),
             (Self::Unknown | Self::Freed | Self::Kept, _) => (self, A::Nothing),
         }
@@ -148,6 +154,8 @@ pub enum TargetOwner {
     Runs,
     /// The copy is destroyed, or was never made.
     Gone,
+    /// A copy is complete here, and the VM is another's: it never runs from this one.
+    Copied,
 }
 
 /// What happens to a target.
@@ -155,6 +163,8 @@ pub enum TargetOwner {
 pub enum TargetInput {
     /// Memory and state are complete and loaded.
     Verified,
+    /// The same, of a copy.
+    Copied,
     /// COMMIT of this migration was read, after READY was sent; or the source said so when asked.
     Commit,
     /// ABORT was read, or the source said when asked that it kept the VM.
@@ -175,8 +185,9 @@ pub enum TargetInput {
 
 impl TargetInput {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Verified,
+        Self::Copied,
         Self::Commit,
         Self::Aborted,
         Self::Lost,
@@ -222,9 +233,10 @@ impl TargetOwner {
         use TargetInput as I;
         match (self, input) {
             (Self::Filling, I::Verified) => (Self::Ready, A::SendReady),
+            (Self::Filling, I::Copied) => (Self::Copied, A::SendReady),
             (Self::Ready | Self::Held, I::Commit) => (Self::Runs, A::Run),
             // It may be the only whole copy by now: nothing but the source's word or an operator's destroys it.
-            (Self::Ready, I::Lost | I::Stop | I::Stranger | I::Verified) => (Self::Held, A::Hold),
+            (Self::Ready, I::Lost | I::Stop | I::Stranger | I::Verified | I::Copied) => (Self::Held, A::Hold),
             (Self::Ready | Self::Held, I::Aborted) | (Self::Ready, I::Cut) => (Self::Gone, A::Destroy),
             (Self::Held, I::RunHere) => (Self::Runs, A::Run),
             (Self::Held, I::Discard) => (Self::Gone, A::Destroy),
@@ -232,7 +244,7 @@ impl TargetOwner {
                 (Self::Gone, A::Destroy)
             }
             (Self::Filling | Self::Ready, I::RunHere | I::Discard) => (self, A::Nothing),
-            (Self::Held | Self::Runs | Self::Gone, _) => (self, A::Nothing),
+            (Self::Held | Self::Runs | Self::Gone | Self::Copied, _) => (self, A::Nothing),
         }
     }
 
@@ -249,7 +261,8 @@ impl TargetOwner {
             Self::Filling => Word::Wait,
             Self::Ready | Self::Held => Word::Holds,
             Self::Runs => Word::Runs,
-            Self::Gone => Word::Destroyed,
+            // Of this migration nothing runs there, ever.
+            Self::Gone | Self::Copied => Word::Destroyed,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Status {
     #[must_use]
     pub const fn of(outcome: &SourceOutcome) -> Self {
         match outcome {
-            SourceOutcome::Done(_) | SourceOutcome::Checked => Self::Completed,
+            SourceOutcome::Done(_) | SourceOutcome::Copied(_) | SourceOutcome::Checked => Self::Completed,
             SourceOutcome::Failed(Reason::Cancelled(_)) => Self::Cancelled,
             SourceOutcome::Failed(_) => Self::Failed,
             SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => Self::Unknown,

@@ -3,8 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::{Target, TargetEvent, TargetInput};
-use crate::body::{self, Holding, RoundEnd, State};
+use super::{Target, TargetEvent, TargetInput, TargetOutcome};
+use crate::body::{self, Hello, Holding, RoundEnd, State};
 use crate::limits;
 use crate::memory::{Content, Run, apply};
 use crate::reason::Reason;
@@ -121,7 +121,12 @@ impl Target {
         if self.ram_digest.take().is_some() {
             self.inbox.release();
         }
-        self.act(TargetInput::Verified, Reason::LinkLost, now, vm);
+        if self.hello().is_some_and(Hello::is_copy) {
+            self.act(TargetInput::Copied, Reason::LinkLost, now, vm);
+            self.close(TargetOutcome::Copied, now);
+        } else {
+            self.act(TargetInput::Verified, Reason::LinkLost, now, vm);
+        }
         Ok(TargetEvent::Ready)
     }
 

@@ -230,6 +230,7 @@ pub struct Coming {
     pub made: bool,
     pub create_delay: u32,
     pub refuse: Option<String>,
+    pub stores: bool,
     pub no_memory: bool,
     pub bad_state: Option<String>,
     pub policy: Vec<u8>,
@@ -264,6 +265,10 @@ impl TargetMemory for Coming {
 }
 
 impl TargetVm for Coming {
+    fn stores(&self) -> bool {
+        self.stores
+    }
+
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         self.policy = offer.policy.to_vec();
         self.companion = offer.companion.to_vec();
@@ -455,6 +460,7 @@ pub fn source_params(vm: &Leaving) -> SourceParams {
             vm_name: "demo".into(),
             check_only: false,
             secret: Some([5; 32]),
+            purpose: None,
             port: Some(4444),
         },
         policy: b"policy of demo".to_vec(),
@@ -744,7 +750,7 @@ impl<'a> Settling<'a> {
                 SourceAction::Free => self.world.leaving.free(),
                 SourceAction::Resume => self.world.leaving.resume(),
                 SourceAction::MarkUnknown => self.world.leaving.mark_unknown(),
-                SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask => {}
+                SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask | SourceAction::Keep => {}
             }
         } else {
             let Some(input) = TargetInput::from_peer(word) else { return };

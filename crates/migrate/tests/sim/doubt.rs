@@ -101,7 +101,11 @@ impl Doubt {
         match action {
             SourceAction::Free => self.store.free(),
             SourceAction::Resume => self.store.set(Status::Running),
-            SourceAction::MarkUnknown | SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask => {}
+            SourceAction::MarkUnknown
+            | SourceAction::Nothing
+            | SourceAction::Commit
+            | SourceAction::Ask
+            | SourceAction::Keep => {}
         }
     }
 

@@ -151,6 +151,7 @@ impl Machine {
             vm_name: "demo".into(),
             check_only: false,
             secret: self.asks.then_some([self.ids as u8; 32]),
+            purpose: None,
             port: Some(PORT),
         };
         let shape = migrate::Shape {

@@ -30,6 +30,7 @@ pub(super) const VERIFY: Arg =
     Arg { name: "verify=full|seals", kind: Kind::Setting(Setting::Verify), required: false };
 pub(super) const COMPRESS: Arg =
     Arg { name: "compress=none|lz4|delta|auto", kind: Kind::Setting(Setting::Compress), required: false };
+pub(super) const COPY: Arg = Arg { name: "--copy", kind: Kind::Flag, required: false };
 pub(super) const DETACH: Arg = Arg { name: "--detach", kind: Kind::Flag, required: false };
 pub(super) const LIVE: Arg = Arg { name: "--live", kind: Kind::Flag, required: false };
 pub(super) const VERDICT: Arg = Arg { name: "VERDICT", kind: Kind::Verdict, required: true };

@@ -1,7 +1,8 @@
 //! Live migration.
 
 use super::args::{
-    COMPRESS, DETACH, DOWNTIME, FORCE, HOST, JSON, LIVE, ON_TIMEOUT, RECEIPT, TIMEOUT, VERDICT, VERIFY, VM,
+    COMPRESS, COPY, DETACH, DOWNTIME, FORCE, HOST, JSON, LIVE, ON_TIMEOUT, RECEIPT, TIMEOUT, VERDICT, VERIFY,
+    VM,
 };
 use crate::command::{Command, MigrateCommand};
 use crate::table::Spec;
@@ -18,14 +19,15 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["migrate"],
-        args: &[VM, HOST, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, DETACH, LIVE],
+        args: &[VM, HOST, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, COPY, DETACH, LIVE],
         summary: "Move a running VM to another host.",
         details: "The other host must have been booted with `migrate=listen`; the port is 4444 unless given. The guest is stopped \
                   once its last pages are expected to take `downtime` (100 ms). Where it writes faster than the link sends, \
                   `on-timeout` says what follows after `timeout`, or once the rounds do not get shorter: `cancel` leaves it here, \
                   `throttle` slows it down step by step, `force` (the default) stops it for as long as it takes. `verify=full` \
                   compares a digest of the whole RAM before the hand-over. Ctrl-C cancels; `--detach` gives the prompt back at once; \
-                  `--live` rewrites one line in place. On any failure before the hand-over the VM goes on here.",
+                  `--live` rewrites one line in place. `--copy` leaves the VM running here and gives a copy to a peer that stores \
+                  (`flexctl receive`), which can start clones of it. On any failure before the hand-over the VM goes on here.",
         dangerous: false,
         build: |v| Command::Migrate(MigrateCommand::Move { vm: v.vm(), host: v.host, options: v.migrate }),
     },
