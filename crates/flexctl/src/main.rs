@@ -4,6 +4,7 @@
 //! The same crate computes it as in the hypervisor, so the answers are those of `cpu` and `pool` on its console.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod baseline;
 mod check;
 mod diff;
@@ -119,6 +120,19 @@ enum Command {
         #[command(flatten)]
         keys: Keys,
     },
+    /// Ask the other end of a file's last hand-over who owns the VM, and tell it what the file knows.
+    Ask {
+        /// What `receive` wrote.
+        file: PathBuf,
+        /// The host that it came from or went to; its port is 4444 unless given.
+        #[arg(value_name = "HOST[:PORT]")]
+        host: String,
+        /// For how long to ask.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u64,
+        #[command(flatten)]
+        keys: Keys,
+    },
     /// Decide who owns the VM of a file that is held or given: its hand-over was lost.
     Resolve {
         /// What `receive` wrote.
@@ -177,6 +191,7 @@ fn main() -> ExitCode {
             let what = if *clone { send::What::Clone(name.as_deref()) } else { send::What::Vm };
             send::run(file, host, what, *wait, keys, json)
         }
+        Command::Ask { file, host, wait, keys } => ask::run(file, host, *wait, keys, json),
         Command::Resolve { file, verdict, receipt, force } => {
             resolve::run(file, *verdict, receipt.as_deref(), *force, json)
         }

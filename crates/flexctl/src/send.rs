@@ -5,7 +5,7 @@ use std::path::Path;
 use std::task::Poll;
 
 use anyhow::{Context, Result};
-use migrate::handover::{Deal, SourceAction, SourceInput, SourceOwner};
+use migrate::handover::{Deal, SourceOwner};
 use migrate::wire::RecordType;
 use migrate::{Hello, PAGE_BYTES, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm, Tuning};
 use secure_link::Security;
@@ -14,7 +14,7 @@ use vm_types::{Gpa, MemoryError, StateRecord};
 
 use crate::disk::Disk;
 use crate::peer::{Bar, Clock, HZ, Link, pause, random, resolve};
-use crate::settle::{Pace, ask};
+use crate::settle::{Side, settle};
 use crate::{Answer, Keys, object};
 
 /// What is sent of a file: its VM, or another one that begins as that VM was.
@@ -86,7 +86,8 @@ pub(crate) fn run(
         }
         SourceOutcome::Asking(reason) => {
             eprintln!("{name}: {reason}{fault}; asking {to}");
-            vm.settle(to, &security, wait, &clock, source.exported_at())
+            let (yes, text) = vm.settle(to, &security, wait, &clock, source.exported_at());
+            (yes, text.into())
         }
     };
     let text = vm.fault.as_ref().map_or(text.clone(), |why| format!("{text} ({why})"));
@@ -168,47 +169,16 @@ impl Stored {
         wait: u64,
         clock: &Clock,
         exported_at: u64,
-    ) -> (bool, String) {
+    ) -> (bool, &'static str) {
         if self.bar.is_shut() {
-            return (false, "failed: the file could not be marked, so nothing was handed over".into());
+            return (false, "failed: the file could not be marked, so nothing was handed over");
         }
-        let unknown = |why: &str| (false, format!("unknown: {why}; the host may run the VM"));
-        let Some(deal) = self.deal.clone() else { return unknown("the host cannot be asked") };
-        let (bar, mut owner, mut pace) = (Bar::default(), SourceOwner::Given, Pace::new(wait));
-        while !pace.is_over() {
-            if !pace.due() {
-                pause();
-                continue;
-            }
-            // The bar of the first connection stays as it is; this one opens anew.
-            let first = deal.say(owner.word(), clock.now().saturating_sub(exported_at));
-            let asked = ask(to, security, &bar, &deal, &first, &mut |word, _| {
-                if let Some(input) = SourceInput::from_peer(word) {
-                    let (next, action) = owner.step(input);
-                    let marked = match action {
-                        SourceAction::Free => self.mark(State::Used),
-                        SourceAction::Resume => self.mark(State::Owner),
-                        _ => true,
-                    };
-                    if marked {
-                        owner = next;
-                    }
-                }
-                None
-            });
-            if let Err(why) = asked {
-                eprintln!("{to}: {why}");
-            }
-            match owner {
-                SourceOwner::Freed => return (true, "done: the host runs the VM".into()),
-                SourceOwner::Kept => {
-                    return (false, "failed: the host has no copy; the VM is the file's".into());
-                }
-                SourceOwner::Unknown => return unknown("the host has started anew and knows nothing of it"),
-                SourceOwner::Owns | SourceOwner::Given => {}
-            }
-        }
-        unknown("the host does not answer")
+        let Some(deal) = self.deal.clone() else {
+            return (false, "unknown: the host cannot be asked; the host may run the VM");
+        };
+        let exported_ns = || clock.now().saturating_sub(exported_at);
+        let side = Side::Source(SourceOwner::Given);
+        settle(side, &deal, (to, security), wait, &exported_ns, &mut |state| self.mark(state))
     }
 }
 

@@ -262,6 +262,106 @@ fn a_given_file_never_sends_again() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+fn ask(file: &Path, port: u16, more: &[&str]) -> (i32, String, String) {
+    let host = format!("127.0.0.1:{port}");
+    flexctl(&[&["ask", file.to_str().unwrap(), &host, "--insecure"], more].concat())
+}
+
+/// A file whose source was lost with COMMIT queued, and the deal of that source.
+fn held(folder: &Path) -> (std::path::PathBuf, migrate::handover::Deal) {
+    let file = folder.join("demo.vm");
+    let mut receiver = Receiver::start(&file, &["--insecure"]);
+    let deal = model::leave_until_given(&Model::full(), receiver.port, &["--insecure"]);
+    receiver.wait_for("held: ");
+    receiver.kill();
+    (file, deal)
+}
+
+#[test]
+fn the_source_of_a_held_file_is_asked_by_command() {
+    let keys = &["--insecure"];
+    let folder = scratch("ask-held");
+    let (file, deal) = held(&folder);
+    // Nobody is there.
+    let (status, out, _) = ask(&file, 9, &["--wait", "1"]);
+    assert_eq!(status, 1);
+    assert!(out.contains("unknown: the source does not say") && out.contains("the file is held"), "{out}");
+    // It has started anew.
+    let (port, source) = model::asked(deal.clone(), None, Word::Holds, keys);
+    let (status, out, errors) = ask(&file, port, &[]);
+    assert_eq!(status, 1, "{out}{errors}");
+    assert!(out.contains("unknown: ") && out.contains("the file is held"), "{out}");
+    source.join().unwrap();
+    // It gave the VM up, and frees its copy when it hears of this one.
+    let (port, source) = model::asked(deal.clone(), Some(Word::Commit), Word::Runs, keys);
+    let (status, out, errors) = ask(&file, port, &[]);
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(out.contains("demo: done: the VM is the file's; the file is owner"), "{out}");
+    assert_eq!(source.join().unwrap(), [Word::Holds, Word::Runs]);
+    // It can be told again, and a source that runs the VM all the same is not passed over.
+    let (port, source) = model::asked(deal.clone(), Some(Word::Commit), Word::Runs, keys);
+    assert_eq!(ask(&file, port, &[]).0, 0);
+    assert_eq!(source.join().unwrap(), [Word::Runs]);
+    let (port, source) = model::asked(deal, Some(Word::Kept), Word::Runs, keys);
+    let (status, out, _) = ask(&file, port, &[]);
+    assert!(status == 1 && out.contains("there are two of it"), "{out}");
+    source.join().unwrap();
+    let (status, out, _) = ask(&file, 9, &["--wait", "1"]);
+    assert!(status == 1 && out.contains("was not told"), "{out}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_source_that_keeps_the_vm_removes_the_held_file() {
+    let folder = scratch("ask-kept");
+    let (file, deal) = held(&folder);
+    let whole = fs::read(&file).unwrap();
+    // One that is not whole takes nothing over.
+    fs::write(
+        &file,
+        [&whole[..whole.len() / 2], &[!whole[whole.len() / 2]], &whole[whole.len() / 2 + 1..]].concat(),
+    )
+    .unwrap();
+    let (status, _, errors) = ask(&file, 9, &[]);
+    assert!(status == 2 && errors.contains("altered: "), "{errors}");
+    fs::write(&file, whole).unwrap();
+    let (port, source) = model::asked(deal, Some(Word::Kept), Word::Destroyed, &["--insecure"]);
+    let (status, out, errors) = ask(&file, port, &[]);
+    assert_eq!(status, 1, "{out}{errors}");
+    assert!(out.contains("failed: the source keeps the VM") && out.contains("the file is removed"), "{out}");
+    assert!(!file.exists());
+    assert_eq!(source.join().unwrap(), [Word::Holds, Word::Destroyed]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_host_of_a_given_file_is_asked_by_command() {
+    let keys = &["--insecure"];
+    let folder = scratch("ask-given");
+    let file = stored(&folder, keys);
+    let given = |file: &Path| {
+        let (port, host) = model::vanish(keys);
+        let (status, out, _) = send(file, port, keys, &["--wait", "1"]);
+        assert!(status == 1 && out.contains("the file is given"), "{out}");
+        host.join().unwrap()
+    };
+    // The host has destroyed its copy: it can be sent anew.
+    let deal = given(&file);
+    let (port, host) = model::asked(deal, Some(Word::Destroyed), Word::Commit, keys);
+    let (status, out, errors) = ask(&file, port, &[]);
+    assert_eq!(status, 1, "{out}{errors}");
+    assert!(out.contains("failed: the host has no copy") && out.contains("the file is owner"), "{out}");
+    host.join().unwrap();
+    // It runs the VM.
+    let deal = given(&file);
+    let (port, host) = model::asked(deal, Some(Word::Runs), Word::Commit, keys);
+    let (status, out, errors) = ask(&file, port, &["--json"]);
+    assert_eq!(status, 0, "{out}{errors}");
+    assert!(out.contains(r#""state":"used","outcome":"done: the host runs the VM"}"#), "{out}");
+    assert_eq!(host.join().unwrap(), [Word::Commit]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn links_have_a_key_or_say_insecure() {
     for keys in [&[][..], &["--insecure", "--key", KEY], &["--key", "00"]] {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cpu_policy::{Dump, GuestPolicy, Level};
 use entropy::Generator;
-use migrate::handover::{Answer, Deal, Question, Word};
+use migrate::handover::{Answer, Deal, Question, Word, stranger};
 use migrate::{
     Hello, Link, Offer, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
@@ -471,6 +471,50 @@ pub(crate) fn question(deal: &Deal, port: u16, keys: &[&str]) -> Word {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The other end of a deal, asked until it is told `last`; what it was told is given back. It answers `word`, or as a
+/// stranger if there is none.
+pub(crate) fn asked(
+    deal: Deal,
+    word: Option<Word>,
+    last: Word,
+    keys: &[&str],
+) -> (u16, JoinHandle<Vec<Word>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let security = security(keys);
+    let end = move || {
+        let mut told = Vec::new();
+        while told.last() != Some(&last) {
+            let mut tcp = tcp(listener.accept().unwrap().0);
+            let began = Instant::now();
+            let mut responder = Responder::new(security.clone(), generator(), LIMIT, 0);
+            let session = loop {
+                if let Poll::Ready(session) = responder.poll(now(began), &mut tcp, &mut Open) {
+                    break session.unwrap();
+                }
+            };
+            let mut link = End(tcp, session);
+            let mut vm = Coming { model: Model::default(), refuses: true, runs: false };
+            let params = TargetParams { boot: [8; 16], tuning: Tuning::default(), hz: HZ };
+            let mut target = Target::new(params, 0);
+            loop {
+                match target.poll(now(began), &mut link, &mut vm) {
+                    TargetEvent::Asked(fate) => {
+                        told.push(deal.hear(&fate).unwrap());
+                        target
+                            .answer(&word.map_or_else(|| stranger([8; 16], &fate), |word| deal.say(word, 0)));
+                    }
+                    TargetEvent::Finished(_) => break,
+                    _ => {}
+                }
+            }
+            link.1.close(&mut link.0);
+        }
+        told
+    };
+    (port, std::thread::spawn(end))
 }
 
 /// A host that vanishes when it is READY.
