@@ -305,6 +305,7 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
             Ended::Done
         }
         SourceOutcome::Copied(summary) => {
+            log::info!(target: "migrate", "migrate {name}: {}", Cost(&summary));
             log::info!(target: "migrate", "migrate {name}: {summary}; a copy, the VM runs on here");
             Ended::Done
         }
