@@ -20,6 +20,7 @@ mod pool;
 mod refuse;
 pub mod soak;
 mod speculation;
+mod state;
 mod store;
 mod tracking;
 
@@ -105,6 +106,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(handover::cases());
     cases.extend(pool::cases());
     cases.extend(speculation::cases());
+    cases.extend(state::cases());
     cases.extend(store::cases());
     cases
 }
