@@ -18,6 +18,18 @@ pub(crate) struct Boot {
 
 static BOOT: Once<Boot> = Once::new();
 
+impl Boot {
+    /// Where options come from, the strongest first: what each is called, and its text.
+    pub(crate) fn sources(&self) -> [(&'static str, &str); 1] {
+        [("boot line", &self.info.command_line)]
+    }
+}
+
+/// What [`set`] kept.
+pub(crate) fn get() -> Option<&'static Boot> {
+    BOOT.get()
+}
+
 /// Keeps `boot`.
 pub(crate) fn set(boot: Boot) -> &'static Boot {
     BOOT.call_once(|| boot)

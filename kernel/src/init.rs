@@ -7,7 +7,7 @@ use cmdline::{COM1_PORT, Console, HostOptions, Warning, redacted};
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
 use crate::mm::{self, Hpa, PAGE, frame, map};
-use crate::{log as host_log, panic, policy};
+use crate::{log as host_log, panic, policy, stages as stage, start};
 
 const MIB: u64 = 1 << 20;
 
@@ -17,11 +17,14 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     arch::init_boot_cpu();
     policy::flex::unlock_leaves();
     let clock = tsc::calibrate();
+    stage::done("clock");
     let parsed = BootInfo::parse(magic, info.into(), &mm::boot_view);
     let line = parsed.as_ref().map_or("", |info| &info.command_line);
     let (options, warnings) = HostOptions::parse(line);
     let console = open_console(options.console);
-    host_log::set_level(options.log_level);
+    for target in [host_log::Target::Console, host_log::Target::Ring] {
+        host_log::set_level(target, options.log_level);
+    }
     panic::set_action(options.panic);
     banner(&parsed);
     let info = match parsed {
@@ -34,14 +37,18 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     }
     report_boot(&info, &warnings);
     report_cpu(clock);
+    stage::done("hand-over");
 
     let acpi = acpi(&info);
+    stage::done("acpi");
     let (functions, armed) = pci::quiesce();
     log::info!(target: "pci", "{functions} functions, bus mastering taken from {armed}");
+    stage::done("pci");
 
     frame::init(&info);
     let map = map::init(&info);
     let heap = mm::init_heap(frame::stats().total);
+    host_log::keep();
     let [small, large, huge] = map.pages;
     log::info!(
         target: "mm",
@@ -50,8 +57,10 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         heap / MIB,
         if map.no_execute { "none writable and executable" } else { "no-execute is missing" },
     );
+    stage::done("memory");
     let boot = boot::set(Boot { info, options, acpi });
     start_cpus(boot);
+    stage::done("cpus");
     boot
 }
 
@@ -65,13 +74,10 @@ fn open_console(named: Console) -> bool {
 }
 
 fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("FLEXVISOR_COMMIT"));
+    let version = start::version();
     match info {
-        Ok(info) => {
-            host_log::raw(format_args!("Flexvisor {version} ({commit}, {profile}) via {}\n", info.via));
-        }
-        Err(_) => host_log::raw(format_args!("Flexvisor {version} ({commit}, {profile})\n")),
+        Ok(info) => host_log::plain(format_args!("{version} via {}\n", info.via)),
+        Err(_) => host_log::plain(format_args!("{version}\n")),
     }
 }
 
@@ -126,6 +132,9 @@ fn acpi(info: &BootInfo) -> Acpi {
     }
     if let Some((register, value)) = acpi.fadt.and_then(|fadt| fadt.reset) {
         power::set_reset(register, value);
+    }
+    if let (Some(fadt), Some(types)) = (&acpi.fadt, acpi.s5) {
+        power::set_soft_off(fadt, types);
     }
     let (cpus, io_apics) = acpi
         .madt

@@ -1,22 +1,32 @@
-//! The host log: `[    1.234567] subsystem: text` on the serial console and in a ring, behind the `log` facade.
+//! The host log: `[    1.234567] subsystem: text` behind the `log` facade. Each line goes to the serial console and to a
+//! ring in memory, as far as the level of either lets it; the ring's memory outlives a warm reboot where the machine
+//! lets it.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use cmdline::{Console, LogLevel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use spin::{Mutex, MutexGuard};
+use log_ring::LogRing;
+use spin::{Mutex, MutexGuard, Once};
 
 use crate::arch::serial::Serial;
 use crate::arch::tsc;
-use crate::meter;
+use crate::{meter, mm};
 
-/// Bytes of log that are kept.
+/// Bytes that may wait for the serial port.
 const SIZE: usize = 64 << 10;
+/// Words of the ring until memory is known.
+const EARLY: usize = 2 << 10;
 
 struct Sink {
     serial: Option<Serial>,
+    /// The log's last lines; none only before [`init`].
+    ring: Option<LogRing<'static>>,
     /// Bytes written since the start.
     written: usize,
     /// Bytes of them that the serial port has taken.
@@ -27,23 +37,29 @@ struct Sink {
     deferred: bool,
 }
 
-/// The last bytes written; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
-static RING: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
+/// What waits for the port; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
+static QUEUE: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
+static EARLY_RING: [AtomicU64; EARLY] = [const { AtomicU64::new(0) }; EARLY];
 
 static SINK: Mutex<Sink> =
-    Mutex::new(Sink { serial: None, written: 0, sent: 0, line_feed_due: false, deferred: false });
+    Mutex::new(Sink { serial: None, ring: None, written: 0, sent: 0, line_feed_due: false, deferred: false });
+/// The least urgent levels that console and ring take.
+static LEVELS: [AtomicU8; 2] =
+    [AtomicU8::new(LevelFilter::Info as u8), AtomicU8::new(LevelFilter::Info as u8)];
+/// What the boot before left in the ring.
+static PREVIOUS: Once<Option<String>> = Once::new();
 /// A panic found the log locked for good.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
 /// The place of the `n`th byte since the start.
 fn slot(n: usize) -> &'static AtomicU8 {
-    &RING[n % SIZE]
+    &QUEUE[n % SIZE]
 }
 
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            // The ring is also the queue to the port: what it has not sent must not be overwritten.
+            // What has not been sent must not be overwritten.
             if self.written - self.sent == SIZE {
                 self.flush();
             }
@@ -94,6 +110,33 @@ impl Sink {
     }
 }
 
+/// Where a line goes besides the console.
+struct Tee<'a> {
+    sink: &'a mut Sink,
+    console: bool,
+    ring: bool,
+}
+
+impl Write for Tee<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.ring
+            && let Some(ring) = &mut self.sink.ring
+        {
+            ring.push(text.as_bytes());
+        }
+        if self.console { self.sink.write_str(text) } else { Ok(()) }
+    }
+}
+
+/// Which of the two a line is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// The console's serial port.
+    Console = 0,
+    /// The ring in memory.
+    Ring = 1,
+}
+
 struct Logger;
 
 static LOGGER: Logger = Logger;
@@ -105,8 +148,10 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let mut sink = SINK.lock();
-            let _ = line(&mut *sink, record);
+            let takes =
+                |target: Target| record.level() as u8 <= LEVELS[target as usize].load(Ordering::Relaxed);
+            let (console, ring) = (takes(Target::Console), takes(Target::Ring));
+            let _ = line(&mut Tee { sink: &mut SINK.lock(), console, ring }, record);
         }
     }
 
@@ -132,6 +177,7 @@ fn subsystem(target: &str) -> &str {
 
 /// Puts the log behind the facade; the ring takes it until [`open`].
 pub(crate) fn init() {
+    SINK.lock().ring = LogRing::new(&EARLY_RING);
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(LevelFilter::Info);
 }
@@ -142,6 +188,28 @@ pub(crate) fn open(console: Console) -> bool {
     let found = serial.is_some();
     SINK.lock().serial = serial;
     found
+}
+
+/// Takes what the boot before left in the ring, and goes on in the ring's own memory. The heap is there.
+pub(crate) fn keep() {
+    let kept = mm::keep::words();
+    PREVIOUS.call_once(|| kept.and_then(log_ring::recover));
+    let words: &'static [AtomicU64] = match kept {
+        Some(words) => words,
+        None => {
+            let words: Vec<AtomicU64> =
+                (0..mm::keep::BYTES as usize / 8).map(|_| AtomicU64::new(0)).collect();
+            Box::leak(words.into_boxed_slice())
+        }
+    };
+    if let Some(ring) = &mut SINK.lock().ring {
+        ring.move_to(words);
+    }
+}
+
+/// The log of the boot before; none where memory did not keep it.
+pub(crate) fn previous() -> Option<&'static str> {
+    PREVIOUS.get()?.as_deref()
 }
 
 /// From now on writing does not wait for the serial port: a character takes it 87 us at 115200 baud. Whoever calls
@@ -176,18 +244,37 @@ fn patiently() -> Option<MutexGuard<'static, Sink>> {
     None
 }
 
-/// Sets the least urgent level that is logged.
-pub(crate) fn set_level(level: LogLevel) {
-    log::set_max_level(match level {
+const fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::Error,
         LogLevel::Warn => LevelFilter::Warn,
         LogLevel::Info => LevelFilter::Info,
         LogLevel::Debug => LevelFilter::Debug,
         LogLevel::Trace => LevelFilter::Trace,
-    });
+    }
 }
 
-/// Prints as it is, without a time stamp.
+/// Sets the least urgent level that a target takes.
+pub(crate) fn set_level(target: Target, level: LogLevel) {
+    LEVELS[target as usize].store(filter(level) as u8, Ordering::Relaxed);
+    let most = LEVELS[0].load(Ordering::Relaxed).max(LEVELS[1].load(Ordering::Relaxed));
+    let all = [LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info, LevelFilter::Debug];
+    log::set_max_level(all.into_iter().find(|f| *f as u8 == most).unwrap_or(LevelFilter::Trace));
+}
+
+/// The least urgent level that a target takes.
+pub(crate) fn level(target: Target) -> LogLevel {
+    let number = LEVELS[target as usize].load(Ordering::Relaxed);
+    let all = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+    all.into_iter().find(|level| filter(*level) as u8 == number).unwrap_or(LogLevel::Trace)
+}
+
+/// A line of the log without a time stamp: banner, last words.
+pub(crate) fn plain(args: fmt::Arguments<'_>) {
+    let _ = Tee { sink: &mut SINK.lock(), console: true, ring: true }.write_fmt(args);
+}
+
+/// Prints on the console as it is; the ring does not take it.
 pub(crate) fn raw(args: fmt::Arguments<'_>) {
     let _ = SINK.lock().write_fmt(args);
 }
@@ -199,13 +286,7 @@ pub(crate) fn read_byte() -> Option<u8> {
 
 /// What the ring holds, oldest first, from the first whole line.
 pub(crate) fn recent() -> String {
-    let sink = SINK.lock();
-    let start = sink.written.saturating_sub(SIZE);
-    let bytes: alloc::vec::Vec<u8> = (start..sink.written).map(|i| slot(i).load(Ordering::Relaxed)).collect();
-    drop(sink);
-    let text = String::from_utf8_lossy(&bytes);
-    let cut = if start == 0 { 0 } else { text.find('\n').map_or(0, |i| i + 1) };
-    String::from(&text[cut..])
+    SINK.lock().ring.as_ref().map_or_else(String::new, LogRing::text)
 }
 
 /// Prints at once although the log may be in the middle of a line on this or another CPU: for a panic, once the other
@@ -216,7 +297,7 @@ pub(crate) fn emergency(args: fmt::Arguments<'_>) {
             sink.serial = Serial::open_default();
         }
         sink.deferred = false;
-        let _ = sink.write_fmt(args);
+        let _ = Tee { sink: &mut sink, console: true, ring: true }.write_fmt(args);
         return;
     }
     STUCK.store(true, Ordering::Relaxed);

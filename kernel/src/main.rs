@@ -22,6 +22,7 @@ mod net;
 mod panic;
 mod policy;
 mod pool;
+mod stages;
 mod start;
 mod vcpu;
 mod vm;

@@ -1,6 +1,7 @@
 //! What each CPU does once the stages of [`crate::init`] are over: VMX on, VMs made, then the loop.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
@@ -9,11 +10,13 @@ use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
 use crate::console::{Console, Work};
 use crate::migration::Migrations;
-use crate::mm::{Hpa, frame, module_bytes};
+use crate::mm::held::Held;
+use crate::mm::{Hpa, module_bytes};
+use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, link, log as host_log, meter, net, policy, pool};
+use crate::{entropy, link, log as host_log, meter, net, policy, pool, stages};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -22,9 +25,16 @@ const MIGRATION_SLICE_US: u64 = 250;
 /// Where the host has nothing to do for the management loop on a CPU.
 const GUEST_CPU_SLICE_US: u64 = 10_000;
 
+/// The version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that it was built from, with `+` where it was changed.
+pub(crate) const COMMIT: &str = env!("FLEXVISOR_COMMIT");
+/// How it was built.
+pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
+
 /// The version as the banner has it.
 pub(crate) fn version() -> String {
-    alloc::format!("Flexvisor {} ({})", env!("CARGO_PKG_VERSION"), env!("FLEXVISOR_COMMIT"))
+    alloc::format!("Flexvisor {VERSION} ({COMMIT}, {PROFILE})")
 }
 
 /// The bootstrap CPU.
@@ -34,7 +44,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     policy::ledger::set_aesni(boot.options.aesni);
     if let Err(missing) = enable_vmx() {
         log::error!(target: "vmx", "{missing}");
-        host_log::raw(format_args!("halted: no guest can run on this host\n"));
+        host_log::plain(format_args!("halted: no guest can run on this host\n"));
         host_log::flush();
         arch::halt()
     }
@@ -46,6 +56,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
     }
     wake_others();
+    stages::done("vmx");
     let network = net::init(&boot.options);
     let key =
         boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
@@ -55,9 +66,12 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     if network {
         pool::init(&boot.options);
     }
+    stages::done("network");
     let mut console = Console::new(&boot.options);
     let mut pending = Pending::new(boot);
     pending.make(boot);
+    stages::done("vms");
+    log::info!(target: "boot", "{}", stages::Summary);
     let vms = registry::all().len();
     let plural = if vms == 1 { "vm" } else { "vms" };
     log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
@@ -169,6 +183,8 @@ fn idle(wake: u64) {
 /// host is to be in one. One that is refused leaves the others alone.
 struct Pending {
     roles: Vec<Option<ModuleRole>>,
+    /// The modules' memory, one for each.
+    held: Vec<Arc<Held>>,
     /// Modules whose VM is not made yet.
     left: Vec<usize>,
     /// Until when VMs wait for the pool, in microseconds; none while nothing waits.
@@ -207,7 +223,9 @@ impl Pending {
                 _ => {}
             }
         }
-        Self { roles, left, until: None, over: false }
+        let held =
+            modules.iter().map(|module| Arc::new(Held::new(Hpa(module.start), module.end - module.start)));
+        Self { roles, held: held.collect(), left, until: None, over: false }
     }
 
     /// True while VMs wait.
@@ -215,7 +233,7 @@ impl Pending {
         !self.over
     }
 
-    /// Makes those that can be made now; the modules' memory is free once all are.
+    /// Makes those that can be made now; the memory of modules that no VM was made from is free once all are.
     fn make(&mut self, boot: &Boot) {
         if self.over {
             return;
@@ -226,13 +244,9 @@ impl Pending {
         let waits = |options: &VmOptions| {
             forming && options.level.is_none() && self.until.is_none_or(|until| now < until)
         };
-        let modules = &boot.info.modules;
         let mut later = Vec::new();
         for at in core::mem::take(&mut self.left) {
-            let (Some(module), Some(Some(ModuleRole::Vm(options)))) = (modules.get(at), self.roles.get(at))
-            else {
-                continue;
-            };
+            let Some(Some(ModuleRole::Vm(options))) = self.roles.get(at) else { continue };
             if waits(options) && limit > 0 {
                 if self.until.is_none() {
                     log::info!(target: "vm", "vm {}: waits for the pool, at most {} s", options.name, boot.options.pool_wait_s);
@@ -243,31 +257,31 @@ impl Pending {
             if forming && options.level.is_none() {
                 log::warn!(target: "vm", "vm {}: the pool is not formed: starts at what is known of it", options.name);
             }
-            make_vm(boot, options, module, &self.roles);
+            make_vm(options, at, &self.roles, &self.held);
         }
         self.left = later;
         if self.left.is_empty() {
             self.over = true;
-            for module in modules {
-                frame::free(Hpa(module.start), module.end - module.start);
-            }
+            self.held.clear(); // those of VMs stay for as long as these
         } else {
             self.until = Some(self.until.unwrap_or(now + limit));
         }
     }
 }
 
-fn make_vm(boot: &Boot, options: &VmOptions, kernel: &bootinfo::Module, roles: &[Option<ModuleRole>]) {
-    let mut attached = Vec::new();
-    for (module, role) in boot.info.modules.iter().zip(roles) {
+fn make_vm(options: &VmOptions, at: usize, roles: &[Option<ModuleRole>], held: &[Arc<Held>]) {
+    let mut modules = Vec::new();
+    for (module, role) in held.iter().zip(roles) {
         if let Some(ModuleRole::For { name, rest }) = role
             && *name == options.name
         {
-            attached.push(guest_load::Module { bytes: module_bytes(module), string: rest });
+            modules.push((Arc::clone(module), rest.clone()));
         }
     }
-    let made = create::from_modules(options, module_bytes(kernel), &attached).and_then(|vm| {
-        registry::insert(alloc::sync::Arc::clone(&vm))?;
+    let Some(kernel) = held.get(at).map(Arc::clone) else { return };
+    let source = Source { options: options.clone(), kernel, modules };
+    let made = create::from_source(source).and_then(|vm| {
+        registry::insert(Arc::clone(&vm))?;
         Ok(vm)
     });
     match made {

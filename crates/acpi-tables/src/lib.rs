@@ -14,6 +14,7 @@ mod fadt;
 mod madt;
 mod mcfg;
 mod root;
+mod s5;
 mod spcr;
 
 use alloc::vec::Vec;
@@ -72,6 +73,8 @@ pub struct Acpi {
     pub fadt: Option<Fadt>,
     /// PCI Express configuration space.
     pub mcfg: Vec<EcamSegment>,
+    /// SLP_TYPa and SLP_TYPb of `\_S5`, where the DSDT names them plainly.
+    pub s5: Option<[u8; 2]>,
     /// The firmware's serial console.
     pub spcr: Option<Spcr>,
     /// DMA remapping.
@@ -113,6 +116,8 @@ impl Acpi {
                 _ => {}
             }
         }
+        let dsdt = out.fadt.and_then(|fadt| fadt.dsdt).and_then(|at| root::table(at, memory));
+        out.s5 = dsdt.and_then(|(_, table)| s5::find(table));
         Ok(out)
     }
 }

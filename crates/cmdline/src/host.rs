@@ -150,6 +150,17 @@ impl Default for HostOptions {
     }
 }
 
+/// An option as it is in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InForce {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, `yes` for a flag that is set, empty where there is none. Secrets are not shown.
+    pub value: String,
+    /// What it comes from: a source, or `default`.
+    pub from: &'static str,
+}
+
 /// Most addresses that `peers=` takes.
 const MAX_PEERS: usize = 16;
 
@@ -315,6 +326,23 @@ impl HostOptions {
             }
         }
         (options, warnings)
+    }
+
+    /// Every option with the value in force. `sources` are lines with what each is called, the strongest first.
+    #[must_use]
+    pub fn in_force(sources: &[(&'static str, &str)]) -> Vec<InForce> {
+        let given: Vec<_> = sources.iter().map(|(from, line)| (*from, table::given(TABLE, line))).collect();
+        let value = |spec: &Spec<Self>| {
+            let by = |(from, words): &(&'static str, Vec<(&'static str, String)>)| {
+                words.iter().find(|(name, _)| *name == spec.name).map(|(_, value)| (*from, value.clone()))
+            };
+            given.iter().find_map(by)
+        };
+        let row = |spec: &'static Spec<Self>| {
+            let (from, value) = value(spec).unwrap_or(("default", spec.default.into()));
+            InForce { name: spec.name, value, from }
+        };
+        TABLE.iter().map(row).collect()
     }
 
     /// The rows of the boot line's table.

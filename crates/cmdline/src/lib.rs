@@ -20,7 +20,7 @@ mod words;
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
 pub use host::{
-    COM1_PORT, COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, PanicAction, SerialUse,
+    COM1_PORT, COM2_PORT, Console, HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, SerialUse,
 };
 pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
 pub use secret::{Secret, redacted};

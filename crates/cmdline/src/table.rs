@@ -60,6 +60,20 @@ pub(crate) fn apply<'a, T>(
     words.rest()
 }
 
+/// The options of `line` that are in force by it, with their values as they may be shown.
+pub(crate) fn given<T: Default>(table: &'static [Spec<T>], line: &str) -> Vec<(&'static str, String)> {
+    let mut scratch = T::default();
+    let mut given: Vec<(&'static str, String)> = Vec::new();
+    for word in Words::new(line).filter(|word| !word.open) {
+        let seen: Vec<&'static str> = given.iter().map(|(name, _)| *name).collect();
+        if let Ok(name) = apply_word(table, &word, &mut scratch, &seen) {
+            let shown = word.split().1.map(|value| secret::value(name, None, value));
+            given.push((name, shown.unwrap_or_else(|| "yes".into())));
+        }
+    }
+    given
+}
+
 fn apply_word<T>(
     table: &'static [Spec<T>],
     word: &Word,

@@ -1,5 +1,11 @@
 //! What a line means once it has been parsed.
 
+mod host;
+mod vm;
+
+pub use host::{HostCommand, LogSink};
+pub use vm::{DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
+
 use core::fmt;
 use core::net::SocketAddrV4;
 
@@ -13,25 +19,8 @@ pub enum Command<'a> {
     Empty,
     /// Print help, on one command or group where named (its words, as typed).
     Help(Option<&'a str>),
-    /// Print the version line.
-    Version,
-    /// List all VMs.
-    VmList,
-    /// Show one VM.
-    VmShow(&'a str),
-    /// Start a VM that was described but never ran, or was stopped.
-    VmStart(&'a str),
-    /// Stop a VM's vCPUs at an instruction boundary.
-    VmPause(&'a str),
-    /// Let a paused VM go on.
-    VmResume(&'a str),
-    /// Stop a VM at once and free what it holds.
-    VmDestroy {
-        /// The VM.
-        vm: &'a str,
-        /// Wanted while it holds a guest.
-        force: bool,
-    },
+    /// VMs.
+    Vm(VmCommand<'a>),
     /// Begin to count the pages that a VM writes, by a method or by the host's best.
     DirtyStart {
         /// The VM.
@@ -46,7 +35,7 @@ pub enum Command<'a> {
     /// Attach this terminal to a VM's serial console.
     Console(&'a str),
     /// Show the host CPU, what VMX offers, and the levels it can give.
-    Cpu,
+    Cpu(Output),
     /// What is known of CPU policies, enforcement and speculation.
     CpuAbout(CpuAbout<'a>, Output),
     /// Look for instructions that a VM executes and its policy hides.
@@ -62,17 +51,8 @@ pub enum Command<'a> {
     Pool(PoolCommand<'a>, Output),
     /// Live migration.
     Migrate(MigrateCommand<'a>),
-    /// Print the log's ring, or set the console's log level.
-    Log(Option<LogLevel>),
-    /// Show the network interface.
-    Net,
-    /// Show the host's memory.
-    Mem,
-    /// Leave VMX operation on every CPU and reset the machine.
-    Reboot {
-        /// Wanted while a VM runs.
-        force: bool,
-    },
+    /// The host itself.
+    Host(HostCommand),
 }
 
 /// How an answer is printed.

@@ -27,8 +27,9 @@ mod table;
 
 pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
-    AuditAction, Command, Compress, CpuAbout, DEFAULT_PORT, DirtyMethod, LogLevel, MigrateCommand,
-    MigrateOptions, OnTimeout, Output, PoolCommand, Verdict,
+    AuditAction, Command, Compress, CpuAbout, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S, DirtyMethod,
+    HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output,
+    PoolCommand, Verdict, VmCommand,
 };
 pub use error::{Code, Failure, ParseError};
 pub use format::{Align, Size, Table};
@@ -39,7 +40,7 @@ pub use markdown::write_markdown;
 pub use nearest::nearest;
 pub use parse::parse;
 pub use ring::ConsoleRing;
-pub use table::{Arg, COMMANDS, Kind, Setting, Spec};
+pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, Setting, Spec};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "flexvisor> ";

@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use core::fmt::{self, Write};
 
 use crate::error::Code;
-use crate::table::COMMANDS;
+use crate::table::{COMMANDS, JSON_KEYS, JsonKeys};
 
 const INTRO: &str = "\
 # The console
@@ -71,10 +71,32 @@ pub fn write_markdown(out: &mut impl Write) -> fmt::Result {
         if spec.dangerous {
             out.write_str("\nIt can lose a guest's work.\n")?;
         }
+        let words = spec.to_string();
+        if let Some(keys) = JSON_KEYS.iter().find(|keys| keys.command == words) {
+            write_keys(keys, out)?;
+        }
     }
     out.write_str(KEYS)?;
     for (code, meaning) in Code::ALL {
         writeln!(out, "| `{code}` | {meaning} |")?;
     }
     Ok(())
+}
+
+/// What `--json` prints. Keys without a meaning of their own go with the one before.
+fn write_keys(keys: &JsonKeys, out: &mut impl Write) -> fmt::Result {
+    let what = if keys.list { "a list; each element has" } else { "an object with" };
+    write!(out, "\n`--json` prints {what} ")?;
+    for (at, (path, meaning)) in keys.keys.iter().enumerate() {
+        let gap = match (at, meaning.is_empty()) {
+            (0, _) => "",
+            (_, true) => ", ",
+            (_, false) => "; ",
+        };
+        write!(out, "{gap}`{path}`")?;
+        if !meaning.is_empty() {
+            write!(out, " ({meaning})")?;
+        }
+    }
+    out.write_str(".\n")
 }

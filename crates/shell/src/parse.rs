@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use crate::command::{
-    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, OnTimeout, Output, Verdict,
+    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, MAX_DUMP, OnTimeout, Output, Verdict,
 };
 use crate::error::ParseError;
 use crate::nearest::nearest;
@@ -39,6 +39,15 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         match arg.kind {
             Kind::Vm => values.vm = Some(vm_name(word).map_err(bad)?),
             Kind::Host => values.host = host(word).map_err(bad)?,
+            Kind::NewName => values.name = vm_name(word).map_err(bad)?,
+            Kind::Address => values.host = address(word).map_err(bad)?,
+            Kind::Number => {
+                let number = quantity(word, arg).map_err(bad)?;
+                if let Some(free) = values.numbers.iter_mut().find(|n| n.is_none()) {
+                    *free = Some(number);
+                }
+            }
+            Kind::Switch => values.switch = Some(switch(word).map_err(bad)?),
             Kind::Level => values.level = Some(level(word).map_err(bad)?),
             Kind::Method => values.method = Some(method(word).map_err(bad)?),
             Kind::Subject => {
@@ -134,6 +143,9 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--copy" => values.migrate.copy = true,
             "--detach" => values.migrate.detach = true,
             "--live" => values.migrate.live = true,
+            "--virtual" => values.linear = true,
+            "--previous" => values.previous = true,
+            "--once" => values.once = true,
             _ => values.force = true,
         }
         return Ok(());
@@ -252,6 +264,39 @@ fn host(word: &str) -> Result<SocketAddrV4, &'static str> {
         return Err("is not the address of one host");
     }
     Ok(SocketAddrV4::new(ip, port))
+}
+
+fn address(word: &str) -> Result<SocketAddrV4, &'static str> {
+    if word.contains(':') {
+        return Err("is no IPv4 address like 10.0.0.2");
+    }
+    host(word).map_err(|why| if why.contains("port") { "is no IPv4 address like 10.0.0.2" } else { why })
+}
+
+/// A number within what its argument can be.
+fn quantity(word: &str, arg: &Arg) -> Result<u64, &'static str> {
+    let (most, why) = match arg.name {
+        "LENGTH" => (MAX_DUMP, "is no number of bytes from 1 to 4096"),
+        "MSR" => (u64::from(u32::MAX), "is no MSR: decimal, or 0x and up to 8 hexadecimal digits"),
+        _ => (u64::MAX, "is no number: decimal, or 0x and up to 16 hexadecimal digits"),
+    };
+    let least = u64::from(arg.name == "LENGTH");
+    let found = match word.strip_prefix("0x") {
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16).ok()
+        }
+        Some(_) => None,
+        None => number(word, u64::MAX),
+    };
+    found.filter(|n| (least..=most).contains(n)).ok_or(why)
+}
+
+fn switch(word: &str) -> Result<bool, &'static str> {
+    match word {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is neither on nor off"),
+    }
 }
 
 fn level(word: &str) -> Result<LogLevel, &'static str> {

@@ -5,8 +5,10 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::command::{AuditAction, Command, DirtyMethod, LogLevel, MigrateOptions, Output, Verdict};
 
+mod json;
 mod rows;
 
+pub use json::{JSON_KEYS, JsonKeys};
 pub use rows::COMMANDS;
 
 /// What an argument must look like.
@@ -16,6 +18,14 @@ pub enum Kind {
     Vm,
     /// An IPv4 address with an optional port.
     Host,
+    /// A name for a VM that it does not have yet.
+    NewName,
+    /// An IPv4 address.
+    Address,
+    /// A number, decimal or hexadecimal behind `0x`.
+    Number,
+    /// `on` or `off`.
+    Switch,
     /// A log level.
     Level,
     /// A method of dirty tracking.
@@ -101,6 +111,12 @@ pub(crate) struct Values<'a> {
     pub(crate) migrate: MigrateOptions,
     pub(crate) verdict: Verdict,
     pub(crate) receipt: Option<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) numbers: [Option<u64>; 2],
+    pub(crate) switch: Option<bool>,
+    pub(crate) linear: bool,
+    pub(crate) previous: bool,
+    pub(crate) once: bool,
     pub(crate) force: bool,
     pub(crate) output: Output,
 }
@@ -109,6 +125,16 @@ impl<'a> Values<'a> {
     /// A required VM.
     fn vm(&self) -> &'a str {
         self.vm.unwrap_or_default()
+    }
+
+    /// A required number.
+    fn number(&self, at: usize) -> u64 {
+        self.numbers.get(at).copied().flatten().unwrap_or_default()
+    }
+
+    /// A required MSR; the parser has let no larger number pass.
+    fn msr(&self) -> u32 {
+        u32::try_from(self.number(0)).unwrap_or(u32::MAX)
     }
 
     /// A required subject.
@@ -130,6 +156,12 @@ impl Values<'_> {
         migrate: MigrateOptions::DEFAULT,
         verdict: Verdict::Discard,
         receipt: None,
+        name: "",
+        numbers: [None; 2],
+        switch: None,
+        linear: false,
+        previous: false,
+        once: false,
         force: false,
         output: Output::Text,
     };

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use shell::{
-    AuditAction, COMMANDS, Command, Compress, CpuAbout, DirtyMethod, Failure, Kind, LogLevel, MigrateCommand,
-    MigrateOptions, OnTimeout, Output, PoolCommand, Setting, Verdict, parse, write_help,
+    AuditAction, COMMANDS, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure, HostCommand,
+    Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output, PoolCommand,
+    Setting, Verdict, VmCommand, parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -13,6 +14,14 @@ fn error(line: &str) -> String {
         Ok(command) => panic!("'{line}' is {command:?}"),
         Err(error) => Failure::from(error).to_string(),
     }
+}
+
+const fn vm(command: VmCommand<'_>) -> Command<'_> {
+    Command::Vm(command)
+}
+
+const fn host(command: HostCommand) -> Command<'static> {
+    Command::Host(command)
 }
 
 #[test]
@@ -25,15 +34,44 @@ fn commands() {
         ("help vm", Command::Help(Some("vm"))),
         ("help  migrate   check ", Command::Help(Some("migrate   check"))),
         ("help vm destroy demo --force", Command::Help(Some("vm destroy"))),
-        ("version", Command::Version),
-        ("vm list", Command::VmList),
-        ("vm\tshow demo", Command::VmShow("demo")),
-        ("vm start demo", Command::VmStart("demo")),
-        ("vm pause demo", Command::VmPause("demo")),
-        (" vm  resume  a-b_c.1 ", Command::VmResume("a-b_c.1")),
-        ("vm destroy demo", Command::VmDestroy { vm: "demo", force: false }),
-        ("vm destroy --force demo", Command::VmDestroy { vm: "demo", force: true }),
-        ("vm destroy demo --force", Command::VmDestroy { vm: "demo", force: true }),
+        ("version", host(HostCommand::Version(Output::Text))),
+        ("vm list", vm(VmCommand::List(Output::Text))),
+        ("vm list --json", vm(VmCommand::List(Output::Json))),
+        ("vm\tshow demo", vm(VmCommand::Show("demo", Output::Text))),
+        ("vm start demo", vm(VmCommand::Start("demo"))),
+        ("vm pause demo", vm(VmCommand::Pause("demo"))),
+        (" vm  resume  a-b_c.1 ", vm(VmCommand::Resume("a-b_c.1"))),
+        ("vm stop demo", vm(VmCommand::Stop { vm: "demo", timeout_s: None })),
+        ("vm stop timeout=5 demo", vm(VmCommand::Stop { vm: "demo", timeout_s: Some(5) })),
+        ("vm reset demo --force", vm(VmCommand::Reset { vm: "demo", force: true })),
+        ("vm rename demo other", vm(VmCommand::Rename { vm: "demo", to: "other" })),
+        ("vm destroy demo", vm(VmCommand::Destroy { vm: "demo", force: false })),
+        ("vm destroy --force demo", vm(VmCommand::Destroy { vm: "demo", force: true })),
+        ("vm destroy demo --force", vm(VmCommand::Destroy { vm: "demo", force: true })),
+        ("vm exits demo", vm(VmCommand::Exits { vm: "demo", timed: None, output: Output::Text })),
+        ("vm exits demo on", vm(VmCommand::Exits { vm: "demo", timed: Some(true), output: Output::Text })),
+        ("vm exits demo --json", vm(VmCommand::Exits { vm: "demo", timed: None, output: Output::Json })),
+        ("vm regs demo --json", vm(VmCommand::Regs("demo", Output::Json))),
+        (
+            "vm mem demo 0x1000",
+            vm(VmCommand::Memory {
+                vm: "demo",
+                at: MemoryAt::Physical(0x1000),
+                length: DEFAULT_DUMP,
+                output: Output::Text,
+            }),
+        ),
+        (
+            "vm mem demo --virtual 0xffffffff81000000 16",
+            vm(VmCommand::Memory {
+                vm: "demo",
+                at: MemoryAt::Virtual(0xffff_ffff_8100_0000),
+                length: 16,
+                output: Output::Text,
+            }),
+        ),
+        ("vm stack demo", vm(VmCommand::Stack("demo", Output::Text))),
+        ("vm log demo", vm(VmCommand::Log("demo"))),
         ("vm dirty start demo", Command::DirtyStart { vm: "demo", method: None }),
         (
             "vm dirty start demo wp",
@@ -42,7 +80,7 @@ fn commands() {
         ("vm dirty harvest demo", Command::DirtyHarvest("demo")),
         ("vm dirty stop demo", Command::DirtyStop("demo")),
         ("console demo", Command::Console("demo")),
-        ("cpu", Command::Cpu),
+        ("cpu", Command::Cpu(Output::Text)),
         ("cpu levels", Command::CpuAbout(CpuAbout::Levels, Output::Text)),
         ("cpu show --json", Command::CpuAbout(CpuAbout::Show(None), Output::Json)),
         ("cpu show haswell-v1", Command::CpuAbout(CpuAbout::Show(Some("haswell-v1")), Output::Text)),
@@ -113,12 +151,28 @@ fn commands() {
                 force: true,
             }),
         ),
-        ("log", Command::Log(None)),
-        ("log level debug", Command::Log(Some(LogLevel::Debug))),
-        ("net", Command::Net),
-        ("mem", Command::Mem),
-        ("reboot", Command::Reboot { force: false }),
-        ("reboot --force", Command::Reboot { force: true }),
+        ("log", host(HostCommand::LogLevels(Output::Text))),
+        ("log debug", host(HostCommand::Log(None, LogLevel::Debug))),
+        ("log console warn", host(HostCommand::Log(Some(LogSink::Console), LogLevel::Warn))),
+        ("log ring trace", host(HostCommand::Log(Some(LogSink::Ring), LogLevel::Trace))),
+        ("dmesg", host(HostCommand::Dmesg { previous: false, output: Output::Text })),
+        ("dmesg --previous --json", host(HostCommand::Dmesg { previous: true, output: Output::Json })),
+        ("config show", host(HostCommand::Config(Output::Text))),
+        ("boot --json", host(HostCommand::Boot(Output::Json))),
+        ("net show", host(HostCommand::NetShow(Output::Text))),
+        ("net stats --json", host(HostCommand::NetStats(Output::Json))),
+        ("net ping 10.0.0.2", host(HostCommand::NetPing(Ipv4Addr::new(10, 0, 0, 2)))),
+        ("mem", host(HostCommand::Mem(Output::Text))),
+        ("top", host(HostCommand::Top { once: false, output: Output::Text })),
+        ("top --once", host(HostCommand::Top { once: true, output: Output::Text })),
+        ("msr read 0x10", host(HostCommand::MsrRead { number: 16, output: Output::Text })),
+        (
+            "msr write 407 0x3ff --force",
+            host(HostCommand::MsrWrite { number: 407, value: 0x3ff, force: true }),
+        ),
+        ("reboot", host(HostCommand::Reboot { force: false })),
+        ("reboot --force", host(HostCommand::Reboot { force: true })),
+        ("poweroff", host(HostCommand::Poweroff { force: false })),
     ] {
         assert_eq!(parse(line).unwrap(), command, "{line}");
     }
@@ -131,18 +185,27 @@ fn typos_are_explained() {
         ("Help", "unknown command 'Help': did you mean 'help'?"),
         ("list", "unknown command 'list': did you mean 'vm list'?"),
         ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
-        ("vm", "'vm' is not a whole command: one of list, show, start, pause, resume, destroy, dirty"),
+        (
+            "vm",
+            "'vm' is not a whole command: one of list, show, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+        ),
         ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
-        ("vm demo", "unknown 'vm' command 'demo': one of list, show, start, pause, resume, destroy, dirty"),
+        (
+            "vm guests",
+            "unknown 'vm' command 'guests': one of list, show, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+        ),
         ("vm dirty demo", "unknown 'vm dirty' command 'demo': one of start, harvest, stop"),
         (
             "vm dirty start demo fast",
             "METHOD 'fast' is none of pml, ad, wp: usage: vm dirty start VM [METHOD]",
         ),
-        ("vm list demo", "unexpected 'demo': usage: vm list"),
-        ("vm show", "VM is missing: usage: vm show VM"),
-        ("vm show a/b", "VM 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm show VM"),
-        ("vm show demo --force", "unknown option '--force': usage: vm show VM"),
+        ("vm list demo", "unexpected 'demo': usage: vm list [--json]"),
+        ("vm show", "VM is missing: usage: vm show VM [--json]"),
+        (
+            "vm show a/b",
+            "VM 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm show VM [--json]",
+        ),
+        ("vm show demo --force", "unknown option '--force': usage: vm show VM [--json]"),
         ("vm destroy demo --froce", "unknown option '--froce' of 'vm destroy': did you mean '--force'?"),
         ("vm destroy demo other", "unexpected 'other': usage: vm destroy VM [--force]"),
         ("migrate check demo", "HOST[:PORT] is missing: usage: migrate check VM HOST[:PORT]"),
@@ -161,8 +224,31 @@ fn typos_are_explained() {
             "migrate resolve demo keep",
             "VERDICT 'keep' is neither run-here nor discard: usage: migrate resolve VM VERDICT [receipt=RECEIPT] [--force]",
         ),
-        ("log debug", "unexpected 'debug': usage: log, or log level LEVEL"),
-        ("log level loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log level LEVEL"),
+        ("log loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log [LEVEL] [--json]"),
+        (
+            "log console loud",
+            "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log console LEVEL",
+        ),
+        ("vm exits demo maybe", "on|off 'maybe' is neither on nor off: usage: vm exits VM [on|off] [--json]"),
+        (
+            "vm mem demo ten",
+            "ADDRESS 'ten' is no number: decimal, or 0x and up to 16 hexadecimal digits: usage: vm mem VM ADDRESS [LENGTH] \
+             [--virtual] [--json]",
+        ),
+        (
+            "vm mem demo 0 4097",
+            "LENGTH '4097' is no number of bytes from 1 to 4096: usage: vm mem VM ADDRESS [LENGTH] [--virtual] [--json]",
+        ),
+        (
+            "msr read 0x100000000",
+            "MSR '0x100000000' is no MSR: decimal, or 0x and up to 8 hexadecimal digits: usage: msr read MSR [--json]",
+        ),
+        ("net ping 10.0.0.2:1", "HOST '10.0.0.2:1' is no IPv4 address like 10.0.0.2: usage: net ping HOST"),
+        (
+            "vm rename demo a/b",
+            "NAME 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm rename VM NAME",
+        ),
+        ("msr write 1 -1", "unknown option '-1': usage: msr write MSR VALUE [--force]"),
         ("help vn", "unknown command 'vn': did you mean 'vm'?"),
         ("help vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         ("\u{1b}x", "unknown command '\\u{1b}x': 'help' lists the commands"),
@@ -210,6 +296,10 @@ fn valid_line(spec: &shell::Spec) -> String {
         line.push_str(match arg.kind {
             Kind::Vm => "demo",
             Kind::Host => "10.0.0.2:4444",
+            Kind::NewName => "other",
+            Kind::Address => "10.0.0.2",
+            Kind::Number => "0x20",
+            Kind::Switch => "on",
             Kind::Level => "warn",
             Kind::Method => "pml",
             Kind::Subject => "haswell",

@@ -15,6 +15,18 @@ pub(crate) fn outb(port: u16, value: u8) {
     unsafe { Port::<u8>::new(port).write(value) }
 }
 
+/// Reads 16 bits from `port`.
+pub(crate) fn inw(port: u16) -> u16 {
+    // SAFETY: see the module's comment.
+    unsafe { Port::<u16>::new(port).read() }
+}
+
+/// Writes 16 bits to `port`.
+pub(crate) fn outw(port: u16, value: u16) {
+    // SAFETY: see the module's comment.
+    unsafe { Port::<u16>::new(port).write(value) }
+}
+
 /// Reads 32 bits from `port`.
 pub(crate) fn inl(port: u16) -> u32 {
     // SAFETY: see the module's comment.

@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 use cpu_policy::{Dump, HostPolicy, Level, LevelList, Sense, Subject, diff};
 use shell::{Code, CpuAbout, Failure, Output};
 
-use super::commands::find;
+use super::commands::{find, json_line};
 use super::session::Out;
 use super::{flex, ledger, mitigations};
 use crate::arch::{cpu, tsc};
@@ -33,8 +33,18 @@ pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> R
     }
 }
 
-pub(super) fn summary(out: &mut Out<'_>) {
+pub(super) fn summary(output: Output, out: &mut Out<'_>) {
     let brand = raw_cpuid::CpuId::new().get_processor_brand_string();
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("model", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()))?;
+            o.field("cpus", cpu::count() as u64)?;
+            o.field("tsc_hz", tsc::hz())?;
+            o.field("vmx", host::boot_cpu().map(|host| json::Shown(&host.caps)))?;
+            o.field("tracking", Vm::best_method().name())?;
+            o.array("levels", |a| a.items(policy::host().levels().map(|level| level.name)))
+        });
+    }
     let _ = writeln!(out, "model     {}", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()));
     let _ = writeln!(out, "cpus      {}\ntsc       {} Hz", cpu::count(), tsc::hz());
     if let Some(host) = host::boot_cpu() {

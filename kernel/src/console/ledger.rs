@@ -26,7 +26,7 @@ pub(super) fn show(vm: &Vm, output: Output, out: &mut Out<'_>) -> Result<(), Fai
             }
         }
         Output::Json => json::object(out, |object| {
-            object.field("vm", vm.name.as_str())?;
+            object.field("vm", &*vm.name.get())?;
             object.object("here", |object| here.json(object))?;
             if let Some(there) = there {
                 object.object("came-from", |object| there.json(object))?;

@@ -18,7 +18,7 @@ pub(super) fn show(vm: Option<&Vm>, output: Output, out: &mut Out<'_>) -> Result
         (None, Output::Json) => host_json(out, host, slots::plan()).and_then(|()| out.write_char('\n')),
         (Some((_, claims)), Output::Text) => guest_text(out, claims),
         (Some((vm, claims)), Output::Json) => {
-            guest_json(out, &vm.name, claims).and_then(|()| out.write_char('\n'))
+            guest_json(out, &vm.name.get(), claims).and_then(|()| out.write_char('\n'))
         }
     };
     Ok(())

@@ -4,13 +4,20 @@ mod audit;
 mod commands;
 mod cpu;
 mod dirty;
+mod exits;
 mod flex;
+mod host;
+mod inspect;
 mod ledger;
 mod migrate;
 mod mitigations;
+mod msr;
+mod net;
 mod pool;
 mod port;
 mod session;
+mod top;
+mod vm;
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -120,6 +127,7 @@ impl Console {
             if byte == INTERRUPT && self.session.can_interrupt() {
                 self.ahead.clear();
                 self.session.interrupt(migrations, &mut Out::new(&mut Port));
+            } else if self.session.key(byte) {
             } else if self.ahead.len() < MAX_AHEAD {
                 self.ahead.push_back(byte);
             } else {
@@ -165,7 +173,7 @@ impl Console {
 
     fn attach(&mut self, Attachment { vm }: Attachment) {
         let attach = Attach::new(ESCAPE);
-        let _ = attach.write_help(&vm.name, &mut Port);
+        let _ = attach.write_help(&vm.name.get(), &mut Port);
         let console = vm.console.lock();
         let (old, new) = console.ring.replay();
         print_guest(old);
@@ -182,7 +190,7 @@ impl Console {
             AttachEvent::Byte(byte) => vm.type_in(&[byte]),
             AttachEvent::Pair(first, second) => vm.type_in(&[first, second]),
             AttachEvent::Help => {
-                let _ = attach.write_help(&vm.name, &mut Port);
+                let _ = attach.write_help(&vm.name.get(), &mut Port);
             }
             AttachEvent::Detach => self.detach(),
         }
@@ -206,7 +214,7 @@ impl Console {
         print_guest(two);
         console.waiting.clear();
         drop(console);
-        if crate::vm::registry::find(&vm.name).is_none() {
+        if crate::vm::registry::find(&vm.name.get()).is_none() {
             host_log::raw(format_args!("\nvm {} is not on this host any more\n", vm.name));
             self.detach();
         }

@@ -41,7 +41,6 @@ pub(crate) enum Job {
     /// A question to the pool.
     Pool,
     /// Work that is done step by step.
-    #[allow(dead_code, reason = "no command takes this way yet")]
     Task(Box<dyn Task>),
 }
 
@@ -52,6 +51,11 @@ pub(crate) trait Task {
 
     /// The operator said Ctrl-C. The next poll is the last one where it ends by that.
     fn interrupt(&mut self);
+
+    /// A byte that was typed meanwhile. False where it means nothing to the task: it is kept for the prompt.
+    fn key(&mut self, _byte: u8) -> bool {
+        false
+    }
 }
 
 /// Who says that a [`Job`] has ended.
@@ -152,6 +156,14 @@ impl Session {
             }
             Some(Job::Task(task)) => task.interrupt(),
             Some(Job::Pool) | None => {}
+        }
+    }
+
+    /// A byte that was typed meanwhile; false where it is to be kept.
+    pub(crate) fn key(&mut self, byte: u8) -> bool {
+        match &mut self.job {
+            Some(Job::Task(task)) => task.key(byte),
+            _ => false,
         }
     }
 

@@ -88,7 +88,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::Vmcall | Exit::Undefined(_) => UNDEFINED,
         Exit::TripleFault => stop(StopReason::TripleFault),
         Exit::EntryFailure { reason, qualification } => {
-            vmx::dump(&vm.name);
+            vmx::dump(&vm.name.get());
             fatal(format!("{}, qualification {qualification:#x}", reason.text()))
         }
         Exit::EptMisconfiguration(gpa) => fatal(format!("EPT misconfiguration at gpa {gpa:#x}")),

@@ -32,8 +32,8 @@ impl Evacuation {
         let (mut left, mut stayed) = (VecDeque::new(), Vec::new());
         for vm in vms {
             match vm.state() {
-                State::Running => left.push_back(vm.name.clone()),
-                other => stayed.push((vm.name.clone(), format!("it is {}, not running", other.name()))),
+                State::Running => left.push_back(vm.name.owned()),
+                other => stayed.push((vm.name.owned(), format!("it is {}, not running", other.name()))),
             }
         }
         Ok(Self { to, tuning, left, moved: 0, stayed })

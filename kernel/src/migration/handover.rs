@@ -339,7 +339,7 @@ impl Handovers {
         receipt: Option<&str>,
         force: bool,
     ) -> Result<Option<String>, Failure> {
-        let doubt = self.open.iter_mut().find(|doubt| doubt.vm.name == name && !doubt.is_settled());
+        let doubt = self.open.iter_mut().find(|doubt| doubt.vm.name.is(name) && !doubt.is_settled());
         let Some(doubt) = doubt else {
             let state = registry::find(name)
                 .ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))?

@@ -204,7 +204,7 @@ impl TargetVm for Arriving {
             return Err(format!("device {device} is not known here"));
         }
         for vm in registry::all() {
-            if vm.name == offer.hello.vm_name || vm.uuid == offer.hello.vm_uuid {
+            if vm.name.is(&offer.hello.vm_name) || vm.uuid == offer.hello.vm_uuid {
                 return Err(format!("vm {} is on this host already ({})", vm.name, vm.state().name()));
             }
         }
@@ -265,6 +265,7 @@ impl Arriving {
             companion,
             vcpus: offer.shape.vcpus,
             hz: offer.shape.tsc_hz,
+            source: None,
         })?;
         policy::ledger::tell_changes(&vm);
         vm.set_state(State::Incoming);

@@ -136,7 +136,7 @@ impl Migrations {
         let Some(outgoing) = &mut self.outgoing else {
             return Err(failure("no VM is on its way".into()));
         };
-        if let Some(name) = name.filter(|name| *name != outgoing.vm().name) {
+        if let Some(name) = name.filter(|name| !outgoing.vm().name.is(name)) {
             return Err(failure(format!("vm {name} is not on its way, vm {} is", outgoing.vm().name)));
         }
         outgoing.cancel().map_err(failure)?;
@@ -176,7 +176,7 @@ impl Migrations {
             if !outgoing.check_only() {
                 self.last = Some(outgoing.report());
             }
-            let name = outgoing.vm().name.clone();
+            let name = outgoing.vm().name.owned();
             self.outgoing = None;
             match &mut self.evacuation {
                 None => return Some(ended),

@@ -104,7 +104,7 @@ impl Outgoing {
             migration: entropy::uuid(),
             vm_uuid: vm.uuid,
             boot: boot_id(),
-            vm_name: vm.name.clone(),
+            vm_name: vm.name.owned(),
             check_only: self.aim == Aim::Check,
             secret: Some(entropy::secret()),
             purpose: (self.aim == Aim::Copy).then_some(Purpose::Copy),
@@ -139,7 +139,7 @@ impl Outgoing {
             Stage::Moving { source, .. } => source.progress(tsc::read()),
             Stage::Dialling(_) | Stage::Over => Progress::default(),
         };
-        let now = || Report { vm: self.vm().name.clone(), to: self.to, progress, error: None };
+        let now = || Report { vm: self.vm().name.owned(), to: self.to, progress, error: None };
         self.last.clone().unwrap_or_else(now)
     }
 
@@ -202,13 +202,13 @@ impl Outgoing {
         self.stage = Stage::Over;
         log::error!(target: "migrate", "migrate {name}: failed: {why} (running here)");
         let progress = Progress { status, ..Progress::default() };
-        self.last = Some(Report { vm: name.clone(), to: self.to, progress, error: Some(why.into()) });
+        self.last = Some(Report { vm: name.owned(), to: self.to, progress, error: Some(why.into()) });
         Ended::Failed(format!("{why} (running here)"))
     }
 
     /// Logs what happened; how it ended, if it did.
     fn tell(&mut self, event: SourceEvent, fault: &str, handovers: &mut Handovers) -> Option<Ended> {
-        let name = self.vm.vm.name.clone();
+        let name = self.vm.vm.name.owned();
         match event {
             SourceEvent::Waiting | SourceEvent::Working => {
                 let now = tsc::read();
@@ -406,7 +406,7 @@ impl SourceVm for Leaving {
     }
 
     fn free(&mut self) {
-        self.marks.log(&self.vm.name);
+        self.marks.log(&self.vm.name.get());
         registry::remove(&self.vm);
         log::info!(target: "migrate", "vm {}: freed", self.vm.name);
     }

@@ -7,7 +7,7 @@
 use bootinfo::{BootInfo, RangeSet};
 use spin::Mutex;
 
-use super::{Hpa, PAGE, image};
+use super::{Hpa, PAGE, image, keep};
 
 struct Frames {
     /// Everything that may ever be free.
@@ -23,18 +23,21 @@ static FRAMES: Mutex<Frames> =
 /// How much memory there is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stats {
-    /// RAM above 1 MiB less the image.
+    /// RAM above 1 MiB less the image and the log.
     pub(crate) total: u64,
     /// Free now.
     pub(crate) free: u64,
 }
 
-/// Takes over the machine's RAM, less the image and the boot modules.
+/// Takes over the machine's RAM, less the image, the log and the boot modules.
 pub(crate) fn init(info: &BootInfo) {
     let image = image();
     let mut ram = info.usable(PAGE);
     ram.remove(0, 1 << 20);
     ram.remove(image.start, image.end);
+    if let Some(Hpa(kept)) = keep::choose(info) {
+        ram.remove(kept, kept + keep::BYTES);
+    }
     let mut free = ram.clone();
     for module in &info.modules {
         free.remove(module.start & !(PAGE - 1), module.end.next_multiple_of(PAGE));
@@ -63,6 +66,18 @@ pub(super) fn take(bytes: u64, align: u64) -> Option<Hpa> {
     let start = frames.free.take_high(bytes, align)?;
     frames.clean.remove(start, start + bytes);
     Some(Hpa(start))
+}
+
+/// The same at that place, if it is free.
+pub(super) fn take_at(at: Hpa, bytes: u64) -> bool {
+    let (start, end) = (at.0, at.0 + bytes);
+    let mut frames = FRAMES.lock();
+    let free = frames.free.contains(start, end);
+    if free {
+        frames.free.remove(start, end);
+        frames.clean.remove(start, end);
+    }
+    free
 }
 
 /// Clears what is not clean yet; that can take long, so the lock goes first.

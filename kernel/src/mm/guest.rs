@@ -105,6 +105,15 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Fills all of it with zeros. The guest does not run.
+    pub(crate) fn clear(&self) {
+        for chunk in &self.chunks {
+            // SAFETY: memory of our chunk, which no Rust reference points into.
+            unsafe { ptr::write_bytes(chunk.hpa.0 as *mut u8, 0, chunk.len as usize) };
+            self.logged.insert_range(chunk.gpa.gfn(), chunk.len / PAGE_SIZE);
+        }
+    }
+
     /// Overwrites a whole page; the migration target's way in.
     pub(crate) fn fill_page(&self, gfn: u64, word: u64) -> Result<(), MemoryError> {
         self.access(Gpa(gfn * PAGE_SIZE), PAGE_SIZE as usize, |hpa, len, _| {

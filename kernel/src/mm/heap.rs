@@ -7,9 +7,11 @@ use core::ptr::{self, NonNull};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
-use super::{Hpa, frame};
+use super::{Hpa, frame, keep};
 
 const EARLY: usize = 512 << 10;
+/// What guests get memory by.
+const LARGE_PAGE: u64 = 2 << 20;
 
 #[repr(align(4096))]
 struct Early(UnsafeCell<[u8; EARLY]>);
@@ -58,8 +60,16 @@ unsafe impl GlobalAlloc for Allocator {
 /// Makes the main heap of a 64th of `ram` bytes. Returns its size.
 pub(crate) fn init(ram: u64) -> u64 {
     let mut size = (ram / 64).clamp(8 << 20, 1 << 30) & !0xfff;
-    // A small machine may not have 8 MiB in one piece.
+    // Behind the log, so that the two cut up free memory once. A small machine may not have 8 MiB in one piece.
+    let behind = keep::behind().and_then(|Hpa(start)| {
+        let end = (start + size).next_multiple_of(LARGE_PAGE);
+        frame::take_at(Hpa(start), end - start).then_some((Hpa(start), end - start))
+    });
     let at = loop {
+        if let Some((at, bytes)) = behind {
+            size = bytes;
+            break at;
+        }
         match frame::take(size, super::PAGE) {
             Some(at) => break at,
             None => size /= 2,

@@ -6,6 +6,8 @@ pub(crate) mod dma;
 pub(crate) mod frame;
 pub(crate) mod guest;
 mod heap;
+pub(crate) mod held;
+pub(crate) mod keep;
 pub(crate) mod map;
 
 use core::fmt;

@@ -2,7 +2,9 @@
 
 mod nic;
 
-use core::fmt::{self, Write};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
 
 use cmdline::{HostOptions, IpConfig};
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
@@ -128,35 +130,6 @@ impl Network {
             None => {}
         }
     }
-
-    fn show(&mut self, out: &mut impl Write) -> fmt::Result {
-        let host = &mut self.host;
-        let link = host.nic().link();
-        writeln!(out, "card     {} mac {}, {link}", Place(self.function), host.nic().mac())?;
-        match host.stack().address() {
-            Some(address) => writeln!(out, "address  {address}")?,
-            None => writeln!(out, "address  none yet (dhcp)")?,
-        }
-        let card = host.nic().counters();
-        let (uplink, port) = host.ports();
-        let refused = host.stack().refused();
-        let (wire, stack) = (host.switch().counters(uplink), host.switch().counters(port));
-        writeln!(
-            out,
-            "received {} frames, {} bytes; {} damaged, {} unfit, {} dropped",
-            card.rx_frames,
-            card.rx_bytes,
-            card.rx_bad,
-            wire.in_bad + refused,
-            stack.out_dropped
-        )?;
-        writeln!(
-            out,
-            "sent     {} frames, {} bytes; {} dropped",
-            card.tx_frames, card.tx_bytes, wire.out_dropped
-        )?;
-        writeln!(out, "tcp      {} of {MAX_SOCKETS} connections", host.stack().connections())
-    }
 }
 
 /// A card's ids and place.
@@ -169,11 +142,86 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Writes card, address and counters: the console's `net`.
-pub(crate) fn show(out: &mut impl Write) {
+/// What the console shows of the card.
+pub(crate) struct CardInfo {
+    /// PCI ids and address.
+    pub(crate) place: String,
+    /// Its Ethernet address.
+    pub(crate) mac: String,
+    /// The link is up.
+    pub(crate) up: bool,
+    /// The link in words.
+    pub(crate) link: String,
+    /// IP address with prefix and gateway, while there is one.
+    pub(crate) address: Option<String>,
+}
+
+/// The card as it is now; none without a network.
+pub(crate) fn card() -> Option<CardInfo> {
     let mut guard = NETWORK.lock();
-    let _ = match guard.as_mut() {
-        Some(network) => network.show(out),
-        None => writeln!(out, "no network"),
-    };
+    let network = guard.as_mut()?;
+    let link = network.host.nic().link();
+    Some(CardInfo {
+        place: Place(network.function).to_string(),
+        mac: network.host.nic().mac().to_string(),
+        up: matches!(link, Link::Up(_)),
+        link: link.to_string(),
+        address: network.host.stack().address().map(|address| address.to_string()),
+    })
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counters {
+    pub(crate) rx_frames: u64,
+    pub(crate) rx_bytes: u64,
+    rx_damaged: u64,
+    rx_unfit: u64,
+    rx_dropped: u64,
+    pub(crate) tx_frames: u64,
+    pub(crate) tx_bytes: u64,
+    tx_dropped: u64,
+    tcp_connections: u64,
+    busy_ticks: u64,
+}
+
+impl Counters {
+    /// Each with its name.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, u64)> {
+        Vec::from([
+            ("rx_frames", self.rx_frames),
+            ("rx_bytes", self.rx_bytes),
+            ("rx_damaged", self.rx_damaged),
+            ("rx_unfit", self.rx_unfit),
+            ("rx_dropped", self.rx_dropped),
+            ("tx_frames", self.tx_frames),
+            ("tx_bytes", self.tx_bytes),
+            ("tx_dropped", self.tx_dropped),
+            ("tcp_connections", self.tcp_connections),
+            ("tcp_most", MAX_SOCKETS as u64),
+            ("busy_ticks", self.busy_ticks),
+        ])
+    }
+}
+
+/// The counters as they are now; none without a network.
+pub(crate) fn counters() -> Option<Counters> {
+    let mut guard = NETWORK.lock();
+    let network = guard.as_mut()?;
+    let (card, host) = (network.host.nic().counters(), &mut network.host);
+    let (uplink, port) = host.ports();
+    let refused = host.stack().refused();
+    let (wire, stack) = (host.switch().counters(uplink), host.switch().counters(port));
+    Some(Counters {
+        rx_frames: card.rx_frames,
+        rx_bytes: card.rx_bytes,
+        rx_damaged: card.rx_bad,
+        rx_unfit: wire.in_bad + refused,
+        rx_dropped: stack.out_dropped,
+        tx_frames: card.tx_frames,
+        tx_bytes: card.tx_bytes,
+        tx_dropped: wire.out_dropped,
+        tcp_connections: host.stack().connections() as u64,
+        busy_ticks: network.busy_ticks,
+    })
 }

@@ -51,12 +51,12 @@ impl Watch {
     pub(super) fn read(&mut self) -> Status {
         let running = running();
         let address = self.address();
-        self.last = Some((address, running.iter().map(|vm| vm.name.clone()).collect()));
+        self.last = Some((address, running.iter().map(|vm| vm.name.owned()).collect()));
         Status {
             address,
             accepts: self.port.is_some(),
             free_mib: frame::stats().free >> 20,
-            vms: running.iter().map(|vm| (vm.name.clone(), vm.policy.encode())).collect(),
+            vms: running.iter().map(|vm| (vm.name.owned(), vm.policy.encode())).collect(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Watch {
     pub(super) fn changed(&mut self) -> Option<Status> {
         let running = running();
         let same = self.last.as_ref().is_some_and(|(address, names)| {
-            *address == self.address() && running.iter().map(|vm| &vm.name).eq(names)
+            *address == self.address() && running.iter().map(|vm| vm.name.owned()).eq(names.iter().cloned())
         });
         if same { None } else { Some(self.read()) }
     }

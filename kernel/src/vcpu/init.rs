@@ -55,7 +55,6 @@ impl Vcpu {
             deadline: 0,
             launched: false,
             loaded_on: None,
-            exits: 0,
         })
     }
 

@@ -96,6 +96,4 @@ pub(crate) struct Vcpu {
     launched: bool,
     /// The host CPU on which the VMCS is active and the live registers are loaded.
     loaded_on: Option<usize>,
-    /// VM exits so far.
-    pub(crate) exits: u64,
 }

@@ -119,8 +119,9 @@ impl Vm {
     /// Hands findings and heading to `f`.
     pub(crate) fn audited<T>(&self, f: impl FnOnce(&Findings, &Heading<'_>) -> T) -> T {
         let audit = self.audit.lock();
+        let name = self.name.get();
         let heading =
-            Heading { vm: &self.name, level: self.policy.level_name(), running: audit.running.is_some() };
+            Heading { vm: &name, level: self.policy.level_name(), running: audit.running.is_some() };
         f(&audit.findings, &heading)
     }
 

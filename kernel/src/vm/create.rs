@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::acpi::AcpiShape;
@@ -18,8 +17,10 @@ use vmx_types::state::{SegmentState, TableState, VcpuState};
 
 use super::clock::Clock;
 use super::console::GuestConsole;
+use super::exits::Exits;
 use super::mmu::{Mmu, OutOfMemory};
-use super::{IDENTITY_PAGE, State, VcpuSlot, Vm, registry};
+use super::reset::Source;
+use super::{IDENTITY_PAGE, Name, State, VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
 use crate::mm::frame;
 use crate::mm::guest::{GuestRam, layout};
@@ -56,6 +57,8 @@ pub(crate) struct Spec {
     pub(crate) vcpus: u32,
     /// TSC rate in ticks a second.
     pub(crate) hz: u64,
+    /// What it can be made from anew.
+    pub(crate) source: Option<Source>,
 }
 
 /// Makes a VM that waits for memory content and vCPU state. It is not in the registry.
@@ -95,6 +98,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
             paused: AtomicU32::new(1),
             cpu: home_cpu(),
             wake: AtomicU64::new(0),
+            exits: Exits::new(),
+            ran: AtomicU64::new(0),
             share: AtomicU32::new(100),
             held_until: AtomicU64::new(0),
         });
@@ -111,7 +116,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
     clock.set(0);
     Ok(Arc::new(Vm {
-        name: spec.name,
+        name: Name::new(&spec.name),
         uuid: spec.uuid,
         id: registry::next_id(),
         came: spec.came,
@@ -129,6 +134,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         vcpus,
         state: Mutex::new(State::Paused),
         console: Mutex::new(GuestConsole::new()),
+        source: spec.source,
         identity,
     }))
 }
@@ -171,16 +177,13 @@ fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, 
     Ok(Some(page))
 }
 
-/// Makes a VM from its boot modules, loaded and ready to run.
+/// Makes a VM from kernel and modules, loaded and ready to run. It keeps them.
 ///
 /// # Errors
 /// Why it is refused, by option or field and value.
-pub(crate) fn from_modules(
-    options: &VmOptions,
-    kernel: &[u8],
-    modules: &[Module<'_>],
-) -> Result<Arc<Vm>, String> {
+pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
     let hz = tsc::hz();
+    let options = &source.options;
     let vm = empty(Spec {
         name: options.name.clone(),
         uuid: entropy::uuid(),
@@ -191,19 +194,35 @@ pub(crate) fn from_modules(
         companion: Companion::default(),
         vcpus: options.vcpus,
         hz,
+        source: Some(source),
     })?;
+    if let Some(source) = &vm.source {
+        load(&vm, source)?;
+    }
+    Ok(vm)
+}
+
+/// Loads kernel and modules into a VM that does not run and whose memory holds zeros, and sets its first vCPU to the
+/// kernel's entry.
+///
+/// # Errors
+/// Why the kernel cannot be loaded.
+pub(super) fn load(vm: &Vm, source: &Source) -> Result<(), String> {
+    let Source { options, kernel, modules } = source;
+    let modules: Vec<Module<'_>> =
+        modules.iter().map(|(held, string)| Module { bytes: held.bytes(), string }).collect();
     let shape = AcpiShape { vcpus: options.vcpus as u16, base: devices::acpi::DEFAULT_BASE };
     let tables = devices::acpi::build(&shape);
     for (gpa, bytes) in &tables.pieces {
         vm.memory.write(*gpa, bytes).map_err(|error| format!("ACPI tables: {error}"))?;
     }
-    let entry = guest_load::load(&vm.memory, kernel, &options.args, modules, Some(tables.rsdp))
+    let entry = guest_load::load(&vm.memory, kernel.bytes(), &options.args, &modules, Some(tables.rsdp))
         .map_err(|error| error.to_string())?;
     let mut vcpu = vm.vcpus[0].vcpu.lock();
-    vcpu.import(&vm, &initial_state(&entry)).map_err(|error| error.to_string())?;
+    vcpu.import(vm, &initial_state(&entry)).map_err(|error| error.to_string())?;
     drop(vcpu);
     vm.memory.logged.clear();
-    Ok(vm)
+    Ok(())
 }
 
 /// The first vCPU at the guest's first instruction.

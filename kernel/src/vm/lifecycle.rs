@@ -41,6 +41,24 @@ impl Vm {
     /// Puts the vCPUs back to their CPUs, whatever state the VM was in.
     pub(crate) fn let_run(&self) {
         self.set_state(State::Running);
+        self.start_vcpus();
+    }
+
+    /// Does something while no vCPU is on a CPU; a VM that ran goes on behind it. Not for a VM in a migration, which
+    /// stops vCPUs by itself.
+    pub(crate) fn held<R>(&self, f: impl FnOnce() -> R) -> R {
+        if self.state() == State::Running {
+            self.stop_vcpus();
+        }
+        let result = f();
+        // It may have ended by itself meanwhile.
+        if self.state() == State::Running {
+            self.start_vcpus();
+        }
+        result
+    }
+
+    fn start_vcpus(&self) {
         for slot in &self.vcpus {
             slot.wake.store(0, Ordering::Relaxed);
             slot.requests.fetch_or(Request::Clock as u32, Ordering::Relaxed);
@@ -116,6 +134,12 @@ impl Vm {
             flush::serve();
             hint::spin_loop();
         }
+    }
+
+    /// Presses the guest's power button: the fixed-feature event of ACPI (4.8.3.1), by an interrupt to the guest.
+    pub(crate) fn press_power_button(&self) {
+        self.platform.lock().press_power_button();
+        self.interrupt();
     }
 
     /// A device line changed from outside: console input, say.

@@ -4,20 +4,23 @@ pub(crate) mod audit;
 pub(crate) mod clock;
 mod console;
 pub(crate) mod create;
+pub(crate) mod exits;
 mod lifecycle;
 pub(crate) mod mmu;
 pub(crate) mod registry;
+pub(crate) mod reset;
 pub(crate) mod sched;
 mod tracking;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{Platform, PlatformConfig};
-use spin::Mutex;
+use spin::{Mutex, RwLock};
 use vm_types::{Gpa, PageSet};
 
 use crate::mm::Hpa;
@@ -123,16 +126,54 @@ pub(crate) struct VcpuSlot {
     pub(crate) cpu: usize,
     /// Host TSC before which it need not be scheduled: it is halted.
     pub(crate) wake: AtomicU64,
+    /// Its VM exits.
+    pub(crate) exits: exits::Exits,
+    /// Ticks of the host's TSC for which a CPU was its.
+    pub(crate) ran: AtomicU64,
     /// Share of a CPU that it may use, in percent: less than 100 while a migration slows it down.
     pub(crate) share: AtomicU32,
     /// Host TSC before which it does not run again where its share is less.
     pub(crate) held_until: AtomicU64,
 }
 
+/// The name of a VM, which the operator may change.
+pub(crate) struct Name(RwLock<Arc<str>>);
+
+impl Name {
+    fn new(name: &str) -> Self {
+        Self(RwLock::new(name.into()))
+    }
+
+    /// As it is now.
+    pub(crate) fn get(&self) -> Arc<str> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// As it is now, for an owner.
+    pub(crate) fn owned(&self) -> String {
+        String::from(&*self.get())
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        &**self.0.read() == name
+    }
+
+    fn set(&self, name: &str) {
+        *self.0.write() = name.into();
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.get())
+    }
+}
+
 /// A virtual machine.
 pub(crate) struct Vm {
     /// Unique on this host.
-    pub(crate) name: String,
+    pub(crate) name: Name,
     /// Unique anywhere; it keeps it when it moves.
     pub(crate) uuid: [u8; 16],
     /// Number on this host, from 1; never reused.
@@ -165,6 +206,8 @@ pub(crate) struct Vm {
     state: Mutex<State>,
     /// What the guest printed on COM1.
     pub(crate) console: Mutex<GuestConsole>,
+    /// What it was made from, where that is on this host.
+    pub(crate) source: Option<reset::Source>,
     /// The page behind [`IDENTITY_PAGE`].
     identity: Option<Hpa>,
 }

@@ -33,7 +33,7 @@ pub(crate) fn generation() -> u16 {
 /// A VM of that name or uuid is there already, or too many are.
 pub(crate) fn insert(vm: Arc<Vm>) -> Result<(), String> {
     let mut vms = VMS.lock();
-    if vms.iter().any(|other| other.name == vm.name) {
+    if vms.iter().any(|other| other.name.is(&vm.name.get())) {
         return Err(alloc::format!("a VM named {} is on this host already", vm.name));
     }
     if vms.iter().any(|other| other.uuid == vm.uuid) {
@@ -57,9 +57,22 @@ pub(crate) fn remove(vm: &Arc<Vm>) {
     }
 }
 
+/// Gives a VM another name.
+///
+/// # Errors
+/// It is another VM's.
+pub(crate) fn rename(vm: &Arc<Vm>, to: &str) -> Result<(), String> {
+    let vms = VMS.lock();
+    if vms.iter().any(|other| other.name.is(to)) {
+        return Err(alloc::format!("a VM named {to} is on this host already"));
+    }
+    vm.name.set(to);
+    Ok(())
+}
+
 /// The VM of this name.
 pub(crate) fn find(name: &str) -> Option<Arc<Vm>> {
-    VMS.lock().iter().find(|vm| vm.name == name).cloned()
+    VMS.lock().iter().find(|vm| vm.name.is(name)).cloned()
 }
 
 /// All VMs.

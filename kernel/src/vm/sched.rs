@@ -52,6 +52,7 @@ impl Scheduler {
             self.switch_to(&vm, index);
             run(&vm, index, now.saturating_add(slice));
             let end = tsc::read();
+            vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
             let until = end.saturating_add((end - now) * (100 - share) / share);
             vm.vcpus[index].held_until.store(until, Ordering::Relaxed);
             return Turn::Ran;

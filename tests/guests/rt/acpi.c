@@ -60,6 +60,8 @@ struct acpi acpi_find(void)
 	if (!fadt)
 		return a;
 	a.pm_timer = get32(fadt + 76);
+	a.pm1a_event = get32(fadt + 56);
+	a.sci = fadt[46] | fadt[47] << 8;
 	a.pm1a_control = get32(fadt + 64);
 	if (get32(fadt + 112) & 1 << 10 && fadt[116] == 1) { /* RESET_REG_SUP, system I/O space */
 		a.reset_port = get32(fadt + 120);

@@ -94,7 +94,7 @@ static inline void write32(u64 at, u32 v) { asm volatile("movl %0, (%1)" : : "r"
 
 /* What the FADT says; a port is 0 where there are no tables. */
 struct acpi {
-	u16 pm_timer, pm1a_control;
+	u16 pm_timer, pm1a_event, pm1a_control, sci;
 	u16 reset_port;
 	u8 reset_value;
 	int s5_type; /* SLP_TYP of \_S5, -1 where unknown */

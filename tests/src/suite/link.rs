@@ -104,7 +104,7 @@ fn wrong_key(context: &Context) -> Result<()> {
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     pair.hosts[TARGET].guest()?.expect("tick *errors", PATIENCE)?;
     for (index, key) in keys.iter().enumerate() {
-        let answer = pair.hosts[index].command("log", PATIENCE)?;
+        let answer = pair.hosts[index].command("dmesg", PATIENCE)?;
         ensure!(answer.lines.iter().any(|line| line.contains("key=... seed=...")), "no boot line in the log");
         ensure!(!answer.lines.iter().any(|line| line.contains(key.as_str())), "the log shows the key");
     }

@@ -23,6 +23,7 @@ mod speculation;
 mod state;
 mod store;
 mod tracking;
+mod verbs;
 
 use crate::host::{Host, HostSpec};
 use anyhow::Result;
@@ -108,6 +109,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(speculation::cases());
     cases.extend(state::cases());
     cases.extend(store::cases());
+    cases.extend(verbs::cases());
     cases
 }
 

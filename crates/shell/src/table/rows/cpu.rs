@@ -7,11 +7,11 @@ use crate::table::Spec;
 pub(super) const ROWS: &[Spec] = &[
     Spec {
         words: &["cpu"],
-        args: &[],
+        args: &[JSON],
         summary: "Show CPUs, what VMX offers, possible CPU levels.",
         details: "For a level that this host cannot give, the features that are missing are named.",
         dangerous: false,
-        build: |_| Command::Cpu,
+        build: |v| Command::Cpu(v.output),
     },
     Spec {
         words: &["cpu", "levels"],

@@ -1,7 +1,7 @@
 //! Help, version.
 
-use super::args::TOPIC;
-use crate::command::Command;
+use super::args::{JSON, TOPIC};
+use crate::command::{Command, HostCommand};
 use crate::table::Spec;
 
 pub(super) const ROWS: &[Spec] = &[
@@ -15,10 +15,10 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["version"],
-        args: &[],
-        summary: "Show version, commit and boot protocol.",
-        details: "The line that opens the boot log.",
+        args: &[JSON],
+        summary: "Show version and commit.",
+        details: "As the line that opens the boot log has them.",
         dangerous: false,
-        build: |_| Command::Version,
+        build: |v| Command::Host(HostCommand::Version(v.output)),
     },
 ];

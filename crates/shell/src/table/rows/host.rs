@@ -1,41 +1,123 @@
-//! The host: log, network, memory, reset.
+//! The host: log, network, memory, registers, the end.
 
-use super::args::{FORCE, LEVEL};
-use crate::command::Command;
+use super::args::{FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
+use crate::command::{Command, HostCommand, LogLevel, LogSink};
 use crate::table::Spec;
 
 pub(super) const ROWS: &[Spec] = &[
     Spec {
         words: &["log"],
-        args: &[],
-        summary: "Print the most recent log lines.",
-        details: "They come from a ring in memory, whatever level the console shows.",
+        args: &[OPTIONAL_LEVEL, JSON],
+        summary: "Show or set which log lines are taken.",
+        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows. Sets console and ring alike; without a level both are shown.",
         dangerous: false,
-        build: |_| Command::Log(None),
+        build: |v| {
+            Command::Host(
+                v.level.map_or(HostCommand::LogLevels(v.output), |level| HostCommand::Log(None, level)),
+            )
+        },
     },
     Spec {
-        words: &["log", "level"],
+        words: &["log", "console"],
         args: &[LEVEL],
         summary: "Set which log lines the console shows.",
-        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows.",
+        details: "The ring is not changed.",
         dangerous: false,
-        build: |v| Command::Log(v.level),
+        build: |v| Command::Host(HostCommand::Log(Some(LogSink::Console), v.level.unwrap_or(LogLevel::Info))),
     },
     Spec {
-        words: &["net"],
-        args: &[],
-        summary: "Show network card, address and counters.",
-        details: "Driver, MAC, link, IP address (static or by DHCP), gateway, frames and bytes each way, drops.",
+        words: &["log", "ring"],
+        args: &[LEVEL],
+        summary: "Set which log lines the ring keeps.",
+        details: "`dmesg` prints them. The console is not changed.",
         dangerous: false,
-        build: |_| Command::Net,
+        build: |v| Command::Host(HostCommand::Log(Some(LogSink::Ring), v.level.unwrap_or(LogLevel::Info))),
+    },
+    Spec {
+        words: &["dmesg"],
+        args: &[PREVIOUS, JSON],
+        summary: "Print the log since the start.",
+        details: "The last 64 KiB, from a ring in memory, whatever the console shows. `--previous` prints what the boot before left there, a panic included: memory keeps it over a warm reset on most machines. Where it did not, the answer is `none`.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Dmesg { previous: v.previous, output: v.output }),
+    },
+    Spec {
+        words: &["config", "show"],
+        args: &[JSON],
+        summary: "Show the boot options in force.",
+        details: "Each with its value and where it came from: the boot line, the configuration file, or the default. Keys are not shown.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Config(v.output)),
+    },
+    Spec {
+        words: &["boot"],
+        args: &[JSON],
+        summary: "Show how the host was booted, and how fast.",
+        details: "Boot protocol, loader, and the milliseconds that each stage took.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Boot(v.output)),
+    },
+    Spec {
+        words: &["net", "show"],
+        args: &[JSON],
+        summary: "Show network card, link and address.",
+        details: "Driver, MAC, link, IP address (static or by DHCP), gateway.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::NetShow(v.output)),
+    },
+    Spec {
+        words: &["net", "stats"],
+        args: &[JSON],
+        summary: "Show counters of the network.",
+        details: "Frames and bytes each way, those dropped or damaged, TCP connections.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::NetStats(v.output)),
+    },
+    Spec {
+        words: &["net", "ping"],
+        args: &[PINGED],
+        summary: "Send ICMP echo requests to a host.",
+        details: "Four, a second apart. Ctrl-C ends it.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::NetPing(*v.host.ip())),
     },
     Spec {
         words: &["mem"],
-        args: &[],
+        args: &[JSON],
         summary: "Show the host's memory: used by whom, free.",
-        details: "",
+        details: "Guests, heap, page tables and the rest, in bytes.",
         dangerous: false,
-        build: |_| Command::Mem,
+        build: |v| Command::Host(HostCommand::Mem(v.output)),
+    },
+    Spec {
+        words: &["top"],
+        args: &[ONCE, JSON],
+        summary: "Show what the host is doing, live.",
+        details: "CPUs, VMs with exits a second and pages written a second where they are counted, network. Every second until `q` or Ctrl-C; `--once` prints it once, over the second that follows.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Top { once: v.once, output: v.output }),
+    },
+    Spec {
+        words: &["msr", "read"],
+        args: &[MSR, JSON],
+        summary: "Read a model-specific register of CPU 0.",
+        details: "MSR is its number, decimal or hexadecimal behind `0x`. One that the CPU does not have is refused by it, and nothing happens.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::MsrRead { number: v.msr(), output: v.output }),
+    },
+    Spec {
+        words: &["msr", "write"],
+        args: &[MSR, VALUE, FORCE],
+        summary: "Write a model-specific register of CPU 0.",
+        details: "For experiments: `--force` is always wanted. A fault is caught and reported. Registers that the host itself or a guest lives by are refused.",
+        dangerous: true,
+        build: |v| {
+            Command::Host(HostCommand::MsrWrite {
+                number: v.msr(),
+                value: v.numbers[1].unwrap_or_default(),
+                force: v.force,
+            })
+        },
     },
     Spec {
         words: &["reboot"],
@@ -43,6 +125,14 @@ pub(super) const ROWS: &[Spec] = &[
         summary: "Leave VMX operation and reset the machine.",
         details: "Every CPU executes VMXOFF first. Refused while a VM runs, unless `--force` is given: its guest loses what it has not written out.",
         dangerous: true,
-        build: |v| Command::Reboot { force: v.force },
+        build: |v| Command::Host(HostCommand::Reboot { force: v.force }),
+    },
+    Spec {
+        words: &["poweroff"],
+        args: &[FORCE],
+        summary: "Leave VMX operation, switch the machine off.",
+        details: "By ACPI S5. Refused while a VM runs, unless `--force` is given: its guest loses what it has not written out.",
+        dangerous: true,
+        build: |v| Command::Host(HostCommand::Poweroff { force: v.force }),
     },
 ];

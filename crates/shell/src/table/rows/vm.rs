@@ -1,33 +1,33 @@
 //! VMs and their consoles.
 
-use super::args::{FORCE, METHOD, VM};
-use crate::command::Command;
+use super::args::{ADDRESS, FORCE, JSON, LENGTH, METHOD, NEW_NAME, SWITCH, TIMEOUT, VIRTUAL, VM};
+use crate::command::{Command, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
 
 pub(super) const ROWS: &[Spec] = &[
     Spec {
         words: &["vm", "list"],
-        args: &[],
+        args: &[JSON],
         summary: "List the VMs with state, memory and CPU level.",
-        details: "VMs that were refused at boot are listed with the reason.",
+        details: "VMs that were refused at boot are named in the log with the reason.",
         dangerous: false,
-        build: |_| Command::VmList,
+        build: |v| Command::Vm(VmCommand::List(v.output)),
     },
     Spec {
         words: &["vm", "show"],
-        args: &[VM],
+        args: &[VM, JSON],
         summary: "Show everything about one VM.",
-        details: "State, vCPUs, memory, CPU level, guest kind, command line and where its console is.",
+        details: "State, vCPUs, memory, CPU level, clock, dirty tracking, VM exits.",
         dangerous: false,
-        build: |v| Command::VmShow(v.vm()),
+        build: |v| Command::Vm(VmCommand::Show(v.vm(), v.output)),
     },
     Spec {
         words: &["vm", "start"],
         args: &[VM],
-        summary: "Start a VM that has not run yet.",
-        details: "For VMs described with `paused`, and for those that were stopped. A paused VM goes on with `vm resume`.",
+        summary: "Start a VM that has not run, or boot one anew.",
+        details: "For VMs described with `paused`, and for those that are over: these boot anew, as by `vm reset`. A paused VM goes on with `vm resume`.",
         dangerous: false,
-        build: |v| Command::VmStart(v.vm()),
+        build: |v| Command::Vm(VmCommand::Start(v.vm())),
     },
     Spec {
         words: &["vm", "pause"],
@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Spec] = &[
         summary: "Stop a VM's vCPUs; the rest stays as it is.",
         details: "The VM stops at an instruction boundary. `vm resume` lets it go on.",
         dangerous: false,
-        build: |v| Command::VmPause(v.vm()),
+        build: |v| Command::Vm(VmCommand::Pause(v.vm())),
     },
     Spec {
         words: &["vm", "resume"],
@@ -43,16 +43,87 @@ pub(super) const ROWS: &[Spec] = &[
         summary: "Let a paused VM go on.",
         details: "For one that a migration left as `unknown: paused here` there is `migrate resolve`.",
         dangerous: false,
-        build: |v| Command::VmResume(v.vm()),
+        build: |v| Command::Vm(VmCommand::Resume(v.vm())),
+    },
+    Spec {
+        words: &["vm", "stop"],
+        args: &[VM, TIMEOUT],
+        summary: "Press the power button; wait for the guest.",
+        details: "The guest gets the ACPI power button and is given `timeout` seconds (60) to power itself off. One that does not listen runs on, and the answer says so: `vm destroy VM --force` is what is left. Ctrl-C ends the wait, not the guest.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Stop { vm: v.vm(), timeout_s: v.migrate.timeout_s }),
+    },
+    Spec {
+        words: &["vm", "reset"],
+        args: &[VM, FORCE],
+        summary: "Boot a VM anew, as its reset button would.",
+        details: "Its memory is cleared, kernel and modules are loaded again, devices and vCPUs start anew; name, uuid and time line stay. `--force` is wanted unless the guest is over. Not for a VM that came from another host: its kernel is not here.",
+        dangerous: true,
+        build: |v| Command::Vm(VmCommand::Reset { vm: v.vm(), force: v.force }),
+    },
+    Spec {
+        words: &["vm", "rename"],
+        args: &[VM, NEW_NAME],
+        summary: "Give a VM another name.",
+        details: "The guest does not notice. Not while it is in a migration; the uuid stays.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Rename { vm: v.vm(), to: v.name }),
     },
     Spec {
         words: &["vm", "destroy"],
         args: &[VM, FORCE],
         summary: "Stop a VM at once and free its memory.",
-        details: "Like pulling the power cord: what the guest has not written out is lost. \
-                  `--force` is wanted unless the VM has stopped by itself.",
+        details: "Like pulling the power cord: what the guest has not written out is lost. `--force` is wanted unless the VM has stopped by itself.",
         dangerous: true,
-        build: |v| Command::VmDestroy { vm: v.vm(), force: v.force },
+        build: |v| Command::Vm(VmCommand::Destroy { vm: v.vm(), force: v.force }),
+    },
+    Spec {
+        words: &["vm", "exits"],
+        args: &[VM, SWITCH, JSON],
+        summary: "Count VM exits by reason.",
+        details: "Since the VM came to this host. With `on` the ticks that each reason takes on the host are measured from now on, a few dozen for each exit; `off` ends that.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Exits { vm: v.vm(), timed: v.switch, output: v.output }),
+    },
+    Spec {
+        words: &["vm", "regs"],
+        args: &[VM, JSON],
+        summary: "Print the registers of a VM's vCPUs.",
+        details: "A running VM is held for the moment that it takes to read them.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Regs(v.vm(), v.output)),
+    },
+    Spec {
+        words: &["vm", "mem"],
+        args: &[VM, ADDRESS, LENGTH, VIRTUAL, JSON],
+        summary: "Dump a VM's memory.",
+        details: "ADDRESS is guest-physical or, with `--virtual`, goes through the page tables of the first vCPU as they are now; LENGTH is 64 unless given, at most 4096. Both are decimal, or hexadecimal behind `0x`. Nothing is ever written.",
+        dangerous: false,
+        build: |v| {
+            let at = v.number(0);
+            Command::Vm(VmCommand::Memory {
+                vm: v.vm(),
+                at: if v.linear { MemoryAt::Virtual(at) } else { MemoryAt::Physical(at) },
+                length: v.numbers[1].unwrap_or(DEFAULT_DUMP),
+                output: v.output,
+            })
+        },
+    },
+    Spec {
+        words: &["vm", "stack"],
+        args: &[VM, JSON],
+        summary: "Walk the frame pointers of a VM's vCPUs.",
+        details: "Return addresses, the innermost first. Best effort: code that is compiled without frame pointers, as most kernels are, gives few or wrong ones.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Stack(v.vm(), v.output)),
+    },
+    Spec {
+        words: &["vm", "log"],
+        args: &[VM],
+        summary: "Print the log lines that name a VM.",
+        details: "Those that the ring still holds.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Log(v.vm())),
     },
     Spec {
         words: &["vm", "dirty", "start"],

@@ -1,0 +1,88 @@
+//! `vm`.
+
+use super::Output;
+
+/// What `vm` does. A `&str` is the VM's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VmCommand<'a> {
+    /// List all VMs.
+    List(Output),
+    /// Show one VM.
+    Show(&'a str, Output),
+    /// Start a VM that was described but never ran, or boot one anew that is over.
+    Start(&'a str),
+    /// Stop a VM's vCPUs at an instruction boundary.
+    Pause(&'a str),
+    /// Let a paused VM go on.
+    Resume(&'a str),
+    /// Press the VM's power button and wait for the guest to power off.
+    Stop {
+        /// The VM.
+        vm: &'a str,
+        /// Seconds to wait; [`DEFAULT_STOP_S`] where not given.
+        timeout_s: Option<u64>,
+    },
+    /// Boot a VM anew, as its reset button would.
+    Reset {
+        /// The VM.
+        vm: &'a str,
+        /// Wanted while its guest is not over.
+        force: bool,
+    },
+    /// Give a VM another name.
+    Rename {
+        /// The VM.
+        vm: &'a str,
+        /// Its name from now on.
+        to: &'a str,
+    },
+    /// Stop a VM at once and free what it holds.
+    Destroy {
+        /// The VM.
+        vm: &'a str,
+        /// Wanted while it holds a guest.
+        force: bool,
+    },
+    /// Count VM exits by reason.
+    Exits {
+        /// The VM.
+        vm: &'a str,
+        /// Turn the measurement of ticks on or off; none prints the counts.
+        timed: Option<bool>,
+        /// How to print them.
+        output: Output,
+    },
+    /// Print the registers of its vCPUs.
+    Regs(&'a str, Output),
+    /// Dump its memory.
+    Memory {
+        /// The VM.
+        vm: &'a str,
+        /// Where.
+        at: MemoryAt,
+        /// Bytes, 1 to [`MAX_DUMP`].
+        length: u64,
+        /// How to print them.
+        output: Output,
+    },
+    /// Walk the frame pointers of its vCPUs.
+    Stack(&'a str, Output),
+    /// Print the lines of the log that name it.
+    Log(&'a str),
+}
+
+/// Seconds that `vm stop` waits.
+pub const DEFAULT_STOP_S: u64 = 60;
+/// Most bytes that `vm mem` prints at a time.
+pub const MAX_DUMP: u64 = 4096;
+/// Bytes that it prints where no length is given.
+pub const DEFAULT_DUMP: u64 = 64;
+
+/// A place in a guest's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryAt {
+    /// Guest-physical.
+    Physical(u64),
+    /// Virtual, through the page tables of the first vCPU.
+    Virtual(u64),
+}

@@ -1,0 +1,72 @@
+//! `vm exits`.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use shell::{Align, Output, Table};
+
+use super::commands::json_line;
+use super::session::Out;
+use crate::vm::Vm;
+use crate::vm::exits::Counted;
+
+pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Out<'_>) {
+    if let Some(on) = timed {
+        vm.vcpus.iter().for_each(|slot| slot.exits.set_timed(on));
+        return;
+    }
+    let reasons = by_reason(vm);
+    let total: u64 = reasons.iter().map(|counted| counted.count).sum();
+    let timing = vm.vcpus.iter().any(|slot| slot.exits.is_timed());
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("vm", &*vm.name.get())?;
+            o.field("timed", timing)?;
+            o.field("total", total)?;
+            o.array("reasons", |a| {
+                reasons.iter().try_for_each(|counted| {
+                    a.object(|o| {
+                        o.field("number", u64::from(counted.number))?;
+                        o.field("reason", counted.text())?;
+                        o.field("count", counted.count)?;
+                        o.field("timed", counted.timed)?;
+                        o.field("ticks", counted.ticks)
+                    })
+                })
+            })
+        });
+    }
+    let mut table = Table::new([
+        ("REASON", Align::Left),
+        ("EXITS", Align::Right),
+        ("TIMED", Align::Right),
+        ("TICKS", Align::Right),
+        ("EACH", Align::Right),
+    ]);
+    for counted in &reasons {
+        let average = counted.ticks.checked_div(counted.timed);
+        let times = average.map(|each| [counted.timed, counted.ticks, each].map(|n| n.to_string()));
+        let [timed, ticks, each] = times.unwrap_or_default();
+        table.row([counted.text().into(), counted.count.to_string(), timed, ticks, each]);
+    }
+    let _ = write!(out, "{table}");
+    let hint = if timing { "" } else { "; `vm exits VM on` measures ticks" };
+    let _ = writeln!(out, "{total} exits{hint}");
+}
+
+/// Over all vCPUs, the most frequent first.
+fn by_reason(vm: &Vm) -> Vec<Counted> {
+    let mut reasons: Vec<Counted> = Vec::new();
+    for counted in vm.vcpus.iter().flat_map(|slot| slot.exits.all()) {
+        match reasons.iter_mut().find(|known| known.number == counted.number) {
+            Some(known) => {
+                known.count += counted.count;
+                known.timed += counted.timed;
+                known.ticks += counted.ticks;
+            }
+            None => reasons.push(counted),
+        }
+    }
+    reasons.sort_by_key(|counted| core::cmp::Reverse(counted.count));
+    reasons
+}

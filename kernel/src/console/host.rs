@@ -1,0 +1,241 @@
+//! The host itself: version, log, memory, options, the end.
+
+use alloc::boxed::Box;
+use alloc::format;
+use core::fmt::Write;
+use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Table};
+
+use super::commands::{Done, json_line};
+use super::session::{Job, Out};
+use super::top::Top;
+use super::{msr, net, vm};
+use crate::arch::power;
+use crate::log::{self as host_log, Target};
+use crate::mm::{frame, heap_usage};
+use crate::vm::{State, Vm, registry};
+use crate::{boot, stages, start};
+
+pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
+    match command {
+        HostCommand::Version(output) => version(output, out),
+        HostCommand::Boot(output) => booted(output, out),
+        HostCommand::Config(output) => config(output, out),
+        HostCommand::Dmesg { previous, output } => dmesg(previous, output, out),
+        HostCommand::LogLevels(output) => log_levels(output, out),
+        HostCommand::Log(sink, level) => set_level(sink, level),
+        HostCommand::NetShow(output) => net::show(output, out),
+        HostCommand::NetStats(output) => net::stats(output, out),
+        HostCommand::NetPing(to) => return net::ping(to),
+        HostCommand::Mem(output) => memory(output, out),
+        HostCommand::Top { once, output } => {
+            return Ok(Done::Later(Job::Task(Box::new(Top::new(once, output)))));
+        }
+        HostCommand::MsrRead { number, output } => msr::read(number, output, out)?,
+        HostCommand::MsrWrite { number, value, force } => msr::write(number, value, force)?,
+        HostCommand::Reboot { force } => {
+            leave("rebooting", force)?;
+            power::reboot()
+        }
+        HostCommand::Poweroff { force } => {
+            let off = power::soft_off().map_err(|why| Failure::new(Code::Unsupported, why))?;
+            leave("powering off", force)?;
+            off.go()
+        }
+    }
+    Ok(Done::Now)
+}
+
+/// Leaves VMX operation for good, if no guest is lost by it or the operator says so.
+fn leave(what: &str, force: bool) -> Result<(), Failure> {
+    let running = registry::all().iter().filter(|vm| !matches!(vm.state(), State::Stopped(_))).count();
+    if running != 0 && !force {
+        let vms = if running == 1 { "VM" } else { "VMs" };
+        return Err(Failure::new(Code::Force, format!("{running} {vms} would be lost: say --force")));
+    }
+    log::info!("{what}");
+    start::leave_vmx();
+    Ok(())
+}
+
+fn version(output: Output, out: &mut Out<'_>) {
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("version", start::VERSION)?;
+            o.field("commit", start::COMMIT)?;
+            o.field("profile", start::PROFILE)
+        });
+    }
+    let _ = writeln!(out, "{}", start::version());
+}
+
+fn booted(output: Output, out: &mut Out<'_>) {
+    let stages = stages::all();
+    let total: u64 = stages.iter().map(|(_, took)| took).sum();
+    let Some(boot) = boot::get() else { return };
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("via", json::Shown(boot.info.via))?;
+            o.field("loader", boot.info.loader.as_str())?;
+            o.field("line", cmdline::redacted(&boot.info.command_line).as_str())?;
+            o.field("modules", boot.info.modules.len() as u64)?;
+            o.field("us", total)?;
+            o.array("stages", |a| {
+                stages.iter().try_for_each(|(name, took)| {
+                    a.object(|o| {
+                        o.field("name", *name)?;
+                        o.field("us", *took)
+                    })
+                })
+            })
+        });
+    }
+    let loader = if boot.info.loader.is_empty() { "a nameless loader" } else { &boot.info.loader };
+    let _ = writeln!(out, "via       {}, by {loader}", boot.info.via);
+    let _ = writeln!(out, "line      {}", cmdline::redacted(&boot.info.command_line));
+    let _ = writeln!(out, "modules   {}", boot.info.modules.len());
+    for (name, took) in &stages {
+        let _ = writeln!(out, "{name:<10}{} ms", stages::Millis(*took));
+    }
+    let _ = writeln!(out, "in all    {} ms", stages::Millis(total));
+}
+
+fn config(output: Output, out: &mut Out<'_>) {
+    let Some(boot) = boot::get() else { return };
+    let options = cmdline::HostOptions::in_force(&boot.sources());
+    if output == Output::Json {
+        let _ = json::array(out, |a| {
+            options.iter().try_for_each(|option| {
+                a.object(|o| {
+                    o.field("option", option.name)?;
+                    o.field("value", option.value.as_str())?;
+                    o.field("from", option.from)
+                })
+            })
+        });
+        let _ = out.write_char('\n');
+        return;
+    }
+    let mut table = Table::new(["OPTION", "FROM", "VALUE"].map(|name| (name, Align::Left)));
+    for option in options {
+        table.row([option.name.into(), option.from.into(), option.value]);
+    }
+    let _ = write!(out, "{table}");
+}
+
+/// Where a line of the log begins: `[    1.234567] `.
+fn time_stamp(line: &str) -> Option<(u64, &str)> {
+    let (stamp, text) = line.strip_prefix('[')?.split_once("] ")?;
+    let (seconds, micros) = stamp.trim_start().split_once('.')?;
+    let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)?;
+    Some((micros, text))
+}
+
+fn dmesg(previous: bool, output: Output, out: &mut Out<'_>) {
+    let now = if previous { None } else { Some(host_log::recent()) };
+    let text = if previous { host_log::previous() } else { now.as_deref() };
+    if output == Output::Json {
+        let _ = json::array(out, |a| {
+            text.unwrap_or_default().lines().try_for_each(|line| {
+                a.object(|o| {
+                    let stamped = time_stamp(line);
+                    o.field("us", stamped.map(|(micros, _)| micros))?;
+                    o.field("text", stamped.map_or(line, |(_, text)| text))
+                })
+            })
+        });
+        let _ = out.write_char('\n');
+        return;
+    }
+    let _ = out.write_str(text.unwrap_or("none\n"));
+}
+
+/// The lines of the log that name a VM.
+pub(super) fn log_of(vm: &Vm, out: &mut Out<'_>) {
+    let name = vm.name.get();
+    let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    for line in host_log::recent().lines() {
+        let named = line.match_indices(&*name).any(|(at, found)| {
+            let before = line.get(..at).and_then(|text| text.chars().next_back());
+            let behind = line.get(at + found.len()..).and_then(|text| text.chars().next());
+            !before.is_some_and(in_word) && !behind.is_some_and(in_word)
+        });
+        if named {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+}
+
+const fn to_option(level: shell::LogLevel) -> cmdline::LogLevel {
+    match level {
+        shell::LogLevel::Error => cmdline::LogLevel::Error,
+        shell::LogLevel::Warn => cmdline::LogLevel::Warn,
+        shell::LogLevel::Info => cmdline::LogLevel::Info,
+        shell::LogLevel::Debug => cmdline::LogLevel::Debug,
+        shell::LogLevel::Trace => cmdline::LogLevel::Trace,
+    }
+}
+
+const fn name(level: cmdline::LogLevel) -> &'static str {
+    match level {
+        cmdline::LogLevel::Error => "error",
+        cmdline::LogLevel::Warn => "warn",
+        cmdline::LogLevel::Info => "info",
+        cmdline::LogLevel::Debug => "debug",
+        cmdline::LogLevel::Trace => "trace",
+    }
+}
+
+fn log_levels(output: Output, out: &mut Out<'_>) {
+    let [console, ring] = [Target::Console, Target::Ring].map(|target| name(host_log::level(target)));
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("console", console)?;
+            o.field("ring", ring)
+        });
+    }
+    let _ = writeln!(out, "console   {console}\nring      {ring}");
+}
+
+fn set_level(sink: Option<LogSink>, level: shell::LogLevel) {
+    let level = to_option(level);
+    if sink != Some(LogSink::Ring) {
+        host_log::set_level(Target::Console, level);
+    }
+    if sink != Some(LogSink::Console) {
+        host_log::set_level(Target::Ring, level);
+    }
+}
+
+fn memory(output: Output, out: &mut Out<'_>) {
+    let stats = frame::stats();
+    let (heap_used, heap) = heap_usage();
+    let vms = registry::all();
+    let guests: u64 = vms.iter().map(|vm| vm::bytes(vm)).sum();
+    let kernels: u64 =
+        vms.iter().filter_map(|vm| vm.source.as_ref()).map(crate::vm::reset::Source::bytes).sum();
+    let used = stats.total - stats.free;
+    // Page tables of host and guests, vCPUs, rings of the card.
+    let other = used.saturating_sub(guests + kernels + heap as u64);
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("total", stats.total)?;
+            o.field("free", stats.free)?;
+            o.field("guests", guests)?;
+            o.field("kernels", kernels)?;
+            o.field("heap", heap as u64)?;
+            o.field("heap_used", heap_used as u64)?;
+            o.field("other", other)
+        });
+    }
+    let _ = writeln!(
+        out,
+        "total {}, free {}, guests {}, their kernels {}, heap {} ({} used), tables and the rest {}",
+        Size(stats.total),
+        Size(stats.free),
+        Size(guests),
+        Size(kernels),
+        Size(heap as u64),
+        Size(heap_used as u64),
+        Size(other)
+    );
+}

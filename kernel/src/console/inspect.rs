@@ -1,0 +1,275 @@
+//! A look into a guest: registers, memory, return addresses. Nothing of it is changed.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use shell::{Code, Failure, MemoryAt, Output};
+use vm_types::{Gpa, GuestMemory, PAGE_SIZE};
+use vmx_types::state::{SegmentState, VcpuState};
+use x86_decode::{Access, AccessKind, PagingState};
+
+use super::commands::{json_line, state_error};
+use super::session::Out;
+use super::vm::not_in_a_migration;
+use crate::migration::Migrations;
+use crate::vm::{State, Vm};
+
+const GPRS: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
+const SEGMENTS: [&str; 8] = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
+const MSRS: [&str; 5] = ["star", "lstar", "cstar", "fmask", "kernel_gs_base"];
+const RBP: usize = 5;
+const CS: usize = 1;
+/// Access rights: the L bit of a code segment.
+const LONG: u32 = 1 << 13;
+const EFER_LMA: u64 = 1 << 10;
+/// Most return addresses of one vCPU.
+const MAX_FRAMES: usize = 64;
+
+/// The state of every vCPU at one instant.
+fn states(vm: &Arc<Vm>, migrations: &Migrations) -> Result<Vec<VcpuState>, Failure> {
+    not_in_a_migration(vm, migrations)?;
+    let state = vm.state();
+    if !matches!(state, State::Running | State::Paused | State::Stopped(_)) {
+        return Err(state_error(format!("vm {} is {}", vm.name, state.name())));
+    }
+    Ok(vm.held(|| vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect()))
+}
+
+pub(super) fn registers(
+    vm: &Arc<Vm>,
+    migrations: &Migrations,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let states = states(vm, migrations)?;
+    if output == Output::Json {
+        json_line(out, |o| {
+            o.field("vm", &*vm.name.get())?;
+            o.array("vcpus", |a| states.iter().try_for_each(|state| a.object(|o| json_registers(state, o))))
+        });
+        return Ok(());
+    }
+    for (index, state) in states.iter().enumerate() {
+        let _ = text_registers(index, state, out);
+    }
+    Ok(())
+}
+
+fn json_registers(state: &VcpuState, o: &mut json::Object<'_>) -> core::fmt::Result {
+    o.field("rip", state.rip)?;
+    o.field("rflags", state.rflags)?;
+    for (name, value) in GPRS.iter().zip(state.gprs) {
+        o.field(name, value)?;
+    }
+    for (name, value) in control(state) {
+        o.field(name, value)?;
+    }
+    for (name, segment) in SEGMENTS.iter().zip(&state.segments) {
+        o.object(name, |o| {
+            o.field("selector", u64::from(segment.selector))?;
+            o.field("base", segment.base)?;
+            o.field("limit", u64::from(segment.limit))?;
+            o.field("rights", u64::from(segment.rights))
+        })?;
+    }
+    for (name, table) in [("gdtr", state.gdtr), ("idtr", state.idtr)] {
+        o.object(name, |o| {
+            o.field("base", table.base)?;
+            o.field("limit", u64::from(table.limit))
+        })?;
+    }
+    for (name, value) in MSRS.iter().zip(state.msrs) {
+        o.field(name, value)?;
+    }
+    o.field("halted", state.halted)
+}
+
+fn control(state: &VcpuState) -> [(&'static str, u64); 6] {
+    [
+        ("cr0", state.cr0),
+        ("cr2", state.cr2),
+        ("cr3", state.cr3),
+        ("cr4", state.cr4),
+        ("efer", state.efer),
+        ("xcr0", state.xcr0),
+    ]
+}
+
+fn text_registers(index: usize, state: &VcpuState, out: &mut Out<'_>) -> core::fmt::Result {
+    let halted = if state.halted { ", halted" } else { "" };
+    writeln!(out, "vcpu {index}  rip {:016x}  rflags {:08x}{halted}", state.rip, state.rflags)?;
+    let plain = GPRS.iter().copied().zip(state.gprs);
+    four_a_line(&plain.collect::<Vec<_>>(), out)?;
+    four_a_line(&control(state), out)?;
+    for (name, SegmentState { selector, base, limit, rights }) in SEGMENTS.iter().zip(&state.segments) {
+        writeln!(
+            out,
+            "  {name:<4} {selector:04x}  base {base:016x}  limit {limit:08x}  rights {rights:05x}"
+        )?;
+    }
+    for (name, table) in [("gdtr", state.gdtr), ("idtr", state.idtr)] {
+        writeln!(out, "  {name:<4}       base {:016x}  limit {:08x}", table.base, table.limit)?;
+    }
+    let msrs = MSRS.iter().copied().zip(state.msrs);
+    four_a_line(&msrs.collect::<Vec<_>>(), out)
+}
+
+fn four_a_line(registers: &[(&str, u64)], out: &mut Out<'_>) -> core::fmt::Result {
+    // 80 columns hold three.
+    for line in registers.chunks(3) {
+        out.write_str(" ")?;
+        for (name, value) in line {
+            write!(out, " {name:<4} {value:016x}")?;
+        }
+        out.write_str("\n")?;
+    }
+    Ok(())
+}
+
+fn paging(vm: &Vm, state: &VcpuState) -> PagingState {
+    PagingState {
+        cr0: state.cr0,
+        cr3: state.cr3,
+        cr4: state.cr4,
+        efer: state.efer,
+        phys_bits: vm.policy.phys_bits(),
+    }
+}
+
+/// Reads as the guest's kernel would.
+fn read_virtual(vm: &Vm, paging: &PagingState, at: u64, to: &mut [u8]) -> Result<(), String> {
+    let access = Access { kind: AccessKind::Read, user: false, ac: true };
+    let mut done = 0;
+    while done < to.len() {
+        let linear = at.wrapping_add(done as u64);
+        let in_page = (PAGE_SIZE - linear % PAGE_SIZE) as usize;
+        let end = to.len().min(done + in_page);
+        let fault = |why: String| format!("virtual {linear:#x}: {why}");
+        let gpa = x86_decode::walk(&vm.memory, paging, linear, access)
+            .map_err(|error| fault(format!("{error}")))?;
+        let piece = to.get_mut(done..end).unwrap_or_default();
+        vm.memory.read(gpa, piece).map_err(|error| fault(format!("{error}")))?;
+        done = end;
+    }
+    Ok(())
+}
+
+pub(super) fn memory(
+    vm: &Arc<Vm>,
+    migrations: &Migrations,
+    at: MemoryAt,
+    length: u64,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let mut bytes = alloc::vec![0; usize::try_from(length).unwrap_or(0)];
+    let failed = |why: String| Failure::new(Code::Failed, why);
+    let start = match at {
+        MemoryAt::Physical(at) => {
+            vm.memory.read(Gpa(at), &mut bytes).map_err(|error| failed(format!("{error}")))?;
+            at
+        }
+        MemoryAt::Virtual(at) => {
+            let states = states(vm, migrations)?;
+            let first = states.first().map(|state| paging(vm, state));
+            let paging = first.ok_or_else(|| failed("it has no vCPU".into()))?;
+            read_virtual(vm, &paging, at, &mut bytes).map_err(failed)?;
+            at
+        }
+    };
+    if output == Output::Json {
+        let mut digits = String::new();
+        for byte in &bytes {
+            let _ = write!(digits, "{byte:02x}");
+        }
+        json_line(out, |o| {
+            o.field("address", start)?;
+            o.field("virtual", matches!(at, MemoryAt::Virtual(_)))?;
+            o.field("length", length)?;
+            o.field("bytes", digits.as_str())
+        });
+        return Ok(());
+    }
+    for (number, line) in bytes.chunks(16).enumerate() {
+        let _ = hex_line(start.wrapping_add(16 * number as u64), line, out);
+    }
+    Ok(())
+}
+
+fn hex_line(at: u64, bytes: &[u8], out: &mut Out<'_>) -> core::fmt::Result {
+    write!(out, "{at:016x} ")?;
+    for place in 0..16 {
+        let gap = if place == 8 { " " } else { "" };
+        match bytes.get(place) {
+            Some(byte) => write!(out, "{gap} {byte:02x}")?,
+            None => write!(out, "{gap}   ")?,
+        }
+    }
+    out.write_str("  ")?;
+    for byte in bytes {
+        out.write_char(if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })?;
+    }
+    out.write_str("\n")
+}
+
+pub(super) fn stack(
+    vm: &Arc<Vm>,
+    migrations: &Migrations,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let states = states(vm, migrations)?;
+    let stacks: Vec<Vec<u64>> = states.iter().map(|state| frames(vm, state)).collect();
+    if output == Output::Json {
+        json_line(out, |o| {
+            o.field("vm", &*vm.name.get())?;
+            o.array("vcpus", |a| {
+                stacks.iter().try_for_each(|addresses| {
+                    a.object(|o| o.array("addresses", |a| a.items(addresses.iter().copied())))
+                })
+            })
+        });
+        return Ok(());
+    }
+    for (index, addresses) in stacks.iter().enumerate() {
+        let _ = writeln!(out, "vcpu {index}, by frame pointers (best effort):");
+        for address in addresses {
+            let _ = writeln!(out, "  {address:016x}");
+        }
+    }
+    Ok(())
+}
+
+/// RIP, then the return address of each frame that RBP leads to, outwards: frames lie at ever higher addresses.
+fn frames(vm: &Vm, state: &VcpuState) -> Vec<u64> {
+    let mut found = Vec::from([state.rip]);
+    let long = state.efer & EFER_LMA != 0 && state.segments[CS].rights & LONG != 0;
+    let (paging, size) = (paging(vm, state), if long { 8 } else { 4 });
+    let mut frame = state.gprs[RBP];
+    while found.len() < MAX_FRAMES && frame != 0 {
+        let mut words = [0; 16];
+        if read_virtual(vm, &paging, frame, &mut words[..2 * size]).is_err() {
+            break;
+        }
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes[..size].copy_from_slice(&words[at * size..][..size]);
+            u64::from_le_bytes(bytes)
+        };
+        let (next, back) = (word(0), word(1));
+        if back == 0 {
+            break;
+        }
+        found.push(back);
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+    found
+}

@@ -1,0 +1,263 @@
+//! `top`: what the host does, each second anew.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Display, Write};
+use core::sync::atomic::Ordering;
+use core::task::Poll;
+use json::Object;
+use shell::{Align, Failure, Output, Size, Table};
+
+use super::commands::json_line;
+use super::session::{Out, Task};
+use super::vm::total_exits;
+use crate::arch::{cpu, tsc};
+use crate::migration::Migrations;
+use crate::mm::frame;
+use crate::vm::{Vm, registry};
+use crate::{meter, net};
+
+/// Between two pictures, in microseconds.
+const INTERVAL_US: u64 = 1_000_000;
+
+/// Counters at one instant.
+struct Sample {
+    at_us: u64,
+    tsc: u64,
+    /// Ticks that CPU 0 worked for the host.
+    host: u64,
+    net: net::Counters,
+    vms: Vec<Row>,
+}
+
+/// Those of a VM.
+struct Row {
+    vm: Arc<Vm>,
+    exits: u64,
+    ran: u64,
+}
+
+fn ran(vm: &Vm) -> u64 {
+    vm.vcpus.iter().map(|slot| slot.ran.load(Ordering::Relaxed)).sum()
+}
+
+impl Sample {
+    fn take() -> Self {
+        let vms = registry::all().into_iter();
+        Self {
+            at_us: tsc::micros(),
+            tsc: tsc::read(),
+            host: meter::before(),
+            net: net::counters().unwrap_or_default(),
+            vms: vms.map(|vm| Row { exits: total_exits(&vm), ran: ran(&vm), vm }).collect(),
+        }
+    }
+}
+
+/// The command.
+pub(super) struct Top {
+    once: bool,
+    output: Output,
+    before: Sample,
+    quit: bool,
+}
+
+impl Top {
+    pub(super) fn new(once: bool, output: Output) -> Self {
+        for vm in registry::all() {
+            // So that the first picture is of its own second.
+            harvest(&vm);
+        }
+        Self { once: once || output == Output::Json, output, before: Sample::take(), quit: false }
+    }
+}
+
+/// Pages written since the last time, where they are counted by `vm dirty`, which loses none of them by it.
+fn harvest(vm: &Vm) -> Option<u64> {
+    vm.tracking().is_some().then(|| vm.harvest())
+}
+
+impl Task for Top {
+    fn poll(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
+        if self.quit {
+            return Poll::Ready(Ok(()));
+        }
+        if tsc::micros() < self.before.at_us + INTERVAL_US {
+            return Poll::Pending;
+        }
+        let now = Sample::take();
+        let picture = Picture::new(&self.before, &now, migrations);
+        match self.output {
+            Output::Json => json_line(out, |o| picture.json(o)),
+            Output::Text => {
+                let _ = write!(out, "{picture}");
+            }
+        }
+        self.before = now;
+        if self.once {
+            return Poll::Ready(Ok(()));
+        }
+        let _ = out.write_str("\n");
+        Poll::Pending
+    }
+
+    fn interrupt(&mut self) {
+        self.quit = true;
+    }
+
+    fn key(&mut self, byte: u8) -> bool {
+        self.quit |= byte == b'q';
+        byte == b'q'
+    }
+}
+
+/// Tenths of a percent.
+#[derive(Clone, Copy)]
+struct Share(u64);
+
+impl Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} %", self.0 / 10, self.0 % 10)
+    }
+}
+
+struct CpuLine {
+    guests: Share,
+    host: Share,
+}
+
+struct VmLine {
+    name: String,
+    state: &'static str,
+    cpu: Share,
+    exits: u64,
+    dirty: Option<u64>,
+}
+
+/// What happened between two samples, each second of it.
+struct Picture {
+    up_us: u64,
+    free: u64,
+    total: u64,
+    cpus: Vec<CpuLine>,
+    vms: Vec<VmLine>,
+    /// Frames and bytes received, frames and bytes sent.
+    net: [u64; 4],
+}
+
+impl Picture {
+    fn new(before: &Sample, now: &Sample, migrations: &Migrations) -> Self {
+        let ticks = now.tsc.saturating_sub(before.tsc).max(1);
+        let micros = now.at_us.saturating_sub(before.at_us).max(1);
+        let share = |part: u64| Share((u128::from(part) * 1000 / u128::from(ticks)).min(1000) as u64);
+        let rate = |from: u64, to: u64| {
+            (u128::from(to.saturating_sub(from)) * 1_000_000 / u128::from(micros)) as u64
+        };
+        let mut guests = alloc::vec![0; cpu::count()];
+        let mut vms = Vec::new();
+        for row in &now.vms {
+            let old = before.vms.iter().find(|old| Arc::ptr_eq(&old.vm, &row.vm));
+            let (exits, ran) = old.map_or((row.exits, row.ran), |old| (old.exits, old.ran));
+            let busy = row.ran.saturating_sub(ran);
+            // All vCPUs of a VM are on the first one's CPU, or the VM has one.
+            if let Some(on) = row.vm.vcpus.first().and_then(|slot| guests.get_mut(slot.cpu)) {
+                *on += busy;
+            }
+            vms.push(VmLine {
+                name: row.vm.name.owned(),
+                state: row.vm.state().name(),
+                cpu: share(busy),
+                exits: rate(exits, row.exits),
+                dirty: dirty_rate(&row.vm, migrations).map(|pages| rate(0, pages)),
+            });
+        }
+        let host = now.host.saturating_sub(before.host);
+        let cpus = guests.iter().enumerate().map(|(index, guests)| CpuLine {
+            guests: share(*guests),
+            host: share(if index == 0 { host } else { 0 }),
+        });
+        let stats = frame::stats();
+        Self {
+            up_us: now.at_us,
+            free: stats.free,
+            total: stats.total,
+            cpus: cpus.collect(),
+            vms,
+            net: [
+                rate(before.net.rx_frames, now.net.rx_frames),
+                rate(before.net.rx_bytes, now.net.rx_bytes),
+                rate(before.net.tx_frames, now.net.tx_frames),
+                rate(before.net.tx_bytes, now.net.tx_bytes),
+            ],
+        }
+    }
+
+    fn json(&self, o: &mut Object<'_>) -> fmt::Result {
+        o.field("up_us", self.up_us)?;
+        o.field("total", self.total)?;
+        o.field("free", self.free)?;
+        o.array("cpus", |a| {
+            self.cpus.iter().try_for_each(|cpu| {
+                a.object(|o| {
+                    o.field("guests_permille", cpu.guests.0)?;
+                    o.field("host_permille", cpu.host.0)
+                })
+            })
+        })?;
+        o.array("vms", |a| {
+            self.vms.iter().try_for_each(|vm| {
+                a.object(|o| {
+                    o.field("name", vm.name.as_str())?;
+                    o.field("state", vm.state)?;
+                    o.field("cpu_permille", vm.cpu.0)?;
+                    o.field("exits_per_s", vm.exits)?;
+                    o.field("dirty_pages_per_s", vm.dirty)
+                })
+            })
+        })?;
+        let names = ["rx_frames_per_s", "rx_bytes_per_s", "tx_frames_per_s", "tx_bytes_per_s"];
+        o.object("net", |o| names.iter().zip(self.net).try_for_each(|(name, value)| o.field(name, value)))
+    }
+}
+
+/// Pages that the guest wrote in the last interval: by its migration's own measure, or by `vm dirty`.
+fn dirty_rate(vm: &Arc<Vm>, migrations: &Migrations) -> Option<u64> {
+    if migrations.uses(vm) {
+        let report = migrations.report().filter(|report| vm.name.is(&report.vm));
+        return report.map(|report| report.progress.dirty_pages_rate);
+    }
+    harvest(vm)
+}
+
+impl Display for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.up_us / 1_000_000;
+        writeln!(f, "up {seconds} s, {} free of {}", Size(self.free), Size(self.total))?;
+        let mut table = Table::new([("CPU", Align::Left), ("GUESTS", Align::Right), ("HOST", Align::Right)]);
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            table.row([index.to_string(), cpu.guests.to_string(), cpu.host.to_string()]);
+        }
+        write!(f, "{table}")?;
+        let mut table = Table::new([
+            ("VM", Align::Left),
+            ("STATE", Align::Left),
+            ("CPU", Align::Right),
+            ("EXITS/S", Align::Right),
+            ("WRITTEN/S", Align::Right),
+        ]);
+        for vm in &self.vms {
+            let dirty = vm.dirty.map(|pages| format!("{pages} pages")).unwrap_or_default();
+            table.row([vm.name.clone(), vm.state.into(), vm.cpu.to_string(), vm.exits.to_string(), dirty]);
+        }
+        write!(f, "{table}")?;
+        let [rx_frames, rx_bytes, tx_frames, tx_bytes] = self.net;
+        writeln!(
+            f,
+            "net  in {rx_frames} frames/s, {}/s; out {tx_frames} frames/s, {}/s",
+            Size(rx_bytes),
+            Size(tx_bytes)
+        )
+    }
+}

@@ -1,0 +1,284 @@
+//! `vm`: what a VM is and does.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt::Write;
+use core::task::Poll;
+use shell::{Align, Code, DEFAULT_STOP_S, Failure, Output, Size, Table, VmCommand};
+use vm_types::GuestMemory;
+
+use super::commands::{Done, find, json_line, state_error};
+use super::session::{Job, Out, Task};
+use super::{exits, host, inspect};
+use crate::arch::tsc;
+use crate::migration::Migrations;
+use crate::vm::{State, StopReason, Vm, registry};
+
+pub(super) fn execute(
+    command: VmCommand<'_>,
+    migrations: &mut Migrations,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
+    match command {
+        VmCommand::List(output) => list(output, out),
+        VmCommand::Show(vm, output) => show(find(vm)?.as_ref(), output, out),
+        VmCommand::Start(vm) => start(&find(vm)?, migrations)?,
+        VmCommand::Pause(vm) => find(vm)?.pause().map_err(state_error)?,
+        VmCommand::Resume(vm) => resume(find(vm)?.as_ref())?,
+        VmCommand::Stop { vm, timeout_s } => return stop(find(vm)?, timeout_s.unwrap_or(DEFAULT_STOP_S)),
+        VmCommand::Reset { vm, force } => reset(&find(vm)?, force, migrations)?,
+        VmCommand::Rename { vm, to } => rename(&find(vm)?, to, migrations)?,
+        VmCommand::Destroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
+        VmCommand::Exits { vm, timed, output } => exits::execute(find(vm)?.as_ref(), timed, output, out),
+        VmCommand::Regs(vm, output) => inspect::registers(&find(vm)?, migrations, output, out)?,
+        VmCommand::Memory { vm, at, length, output } => {
+            inspect::memory(&find(vm)?, migrations, at, length, output, out)?;
+        }
+        VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, migrations, output, out)?,
+        VmCommand::Log(vm) => host::log_of(find(vm)?.as_ref(), out),
+    }
+    Ok(Done::Now)
+}
+
+/// Refuses what would come between a VM and its migration.
+pub(super) fn not_in_a_migration(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
+    if migrations.uses(vm) {
+        return Err(Failure::new(Code::Busy, format!("vm {} is in a migration", vm.name)));
+    }
+    Ok(())
+}
+
+fn resume(vm: &Vm) -> Result<(), Failure> {
+    if vm.state() == State::Unknown {
+        return Err(in_doubt(vm));
+    }
+    vm.resume().map_err(state_error)
+}
+
+/// A VM that a migration left behind as unknown may run on the other host.
+fn in_doubt(vm: &Vm) -> Failure {
+    let name = &vm.name;
+    let text = format!(
+        "vm {name} is unknown: say `migrate resolve {name} run-here` or `migrate resolve {name} discard`"
+    );
+    Failure::new(Code::State, text)
+}
+
+fn start(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
+    if matches!(vm.state(), State::Stopped(_)) {
+        return boot_anew(vm, migrations);
+    }
+    vm.resume().map_err(state_error)
+}
+
+fn reset(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
+    if vm.state() == State::Unknown {
+        return Err(in_doubt(vm));
+    }
+    wants_force(vm, force)?;
+    boot_anew(vm, migrations)
+}
+
+fn boot_anew(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
+    not_in_a_migration(vm, migrations)?;
+    let busy = |what: &str| Failure::new(Code::Busy, format!("vm {}: {what} first", vm.name));
+    if vm.tracking().is_some() {
+        return Err(busy("end `vm dirty`"));
+    }
+    if vm.audited(|_, heading| heading.running) {
+        return Err(busy("end `cpu audit`"));
+    }
+    if vm.source.is_none() {
+        let text = format!("vm {} came from another host: its kernel is not here", vm.name);
+        return Err(Failure::new(Code::Unsupported, text));
+    }
+    vm.boot_anew().map_err(|why| Failure::new(Code::Failed, why))?;
+    log::info!(target: "vm", "vm {}: booted anew", vm.name);
+    Ok(())
+}
+
+fn rename(vm: &Arc<Vm>, to: &str, migrations: &Migrations) -> Result<(), Failure> {
+    not_in_a_migration(vm, migrations)?;
+    let from = vm.name.get();
+    registry::rename(vm, to).map_err(state_error)?;
+    log::info!(target: "vm", "vm {to}: named {from} until now");
+    Ok(())
+}
+
+/// What would lose a guest's work is said twice.
+fn wants_force(vm: &Vm, force: bool) -> Result<(), Failure> {
+    let state = vm.state();
+    if force || matches!(state, State::Stopped(_)) {
+        return Ok(());
+    }
+    let text = format!("vm {} is {}: say --force to lose it", vm.name, state.name());
+    Err(Failure::new(Code::Force, text))
+}
+
+fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
+    if vm.state() == State::Unknown {
+        return Err(in_doubt(vm));
+    }
+    not_in_a_migration(vm, migrations)?;
+    wants_force(vm, force)?;
+    vm.destroy();
+    log::info!(target: "vm", "vm {}: destroyed", vm.name);
+    Ok(())
+}
+
+fn stop(vm: Arc<Vm>, timeout_s: u64) -> Result<Done, Failure> {
+    let state = vm.state();
+    if state != State::Running {
+        return Err(state_error(format!("vm {} is {}, not running", vm.name, state.name())));
+    }
+    vm.press_power_button();
+    log::info!(target: "vm", "vm {}: power button pressed", vm.name);
+    let until_us = tsc::micros().saturating_add(timeout_s.saturating_mul(1_000_000));
+    Ok(Done::Later(Job::Task(Box::new(Stopping { vm, timeout_s, until_us, interrupted: false }))))
+}
+
+/// A guest that was told to power off.
+struct Stopping {
+    vm: Arc<Vm>,
+    timeout_s: u64,
+    until_us: u64,
+    interrupted: bool,
+}
+
+impl Task for Stopping {
+    fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
+        let name = self.vm.name.get();
+        match self.vm.state() {
+            State::Stopped(StopReason::PowerOff) => return Poll::Ready(Ok(())),
+            State::Stopped(reason) => {
+                let _ = writeln!(out, "vm {name} stopped: {reason}");
+                return Poll::Ready(Ok(()));
+            }
+            State::Running | State::Paused => {}
+            other => {
+                let text = format!("vm {name} is {} now", other.name());
+                return Poll::Ready(Err(Failure::new(Code::Failed, text)));
+            }
+        }
+        if !self.interrupted && tsc::micros() < self.until_us {
+            return Poll::Pending;
+        }
+        let text = if self.interrupted {
+            format!("not waited for: the power button of vm {name} is pressed, and it runs on")
+        } else {
+            format!(
+                "vm {name} did not power off within {} s and runs on: `vm destroy {name} --force` ends it",
+                self.timeout_s
+            )
+        };
+        Poll::Ready(Err(Failure::new(Code::Failed, text)))
+    }
+
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+}
+
+pub(super) fn bytes(vm: &Vm) -> u64 {
+    vm.memory.ranges().iter().map(|range| range.len).sum()
+}
+
+/// VM exits so far.
+pub(super) fn total_exits(vm: &Vm) -> u64 {
+    vm.vcpus.iter().map(|slot| slot.exits.total()).sum()
+}
+
+fn list(output: Output, out: &mut Out<'_>) {
+    if output == Output::Json {
+        let _ = json::array(out, |a| {
+            registry::all().iter().try_for_each(|vm| {
+                a.object(|o| {
+                    o.field("name", &*vm.name.get())?;
+                    o.field("state", vm.state().name())?;
+                    o.field("level", vm.policy.level_name())?;
+                    o.field("vcpus", vm.vcpus.len() as u64)?;
+                    o.field("memory", bytes(vm))?;
+                    o.field("exits", total_exits(vm))
+                })
+            })
+        });
+        let _ = out.write_char('\n');
+        return;
+    }
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("LEVEL", Align::Left),
+        ("VCPUS", Align::Right),
+        ("MEM", Align::Right),
+        ("EXITS", Align::Right),
+    ]);
+    for vm in registry::all() {
+        table.row([
+            vm.name.owned(),
+            vm.state().name().into(),
+            vm.policy.level_name().into(),
+            vm.vcpus.len().to_string(),
+            Size(bytes(&vm)).to_string(),
+            total_exits(&vm).to_string(),
+        ]);
+    }
+    let _ = write!(out, "{table}");
+}
+
+fn uuid(vm: &Vm) -> String {
+    vm.uuid.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
+    let state = vm.state();
+    let reason = match &state {
+        State::Stopped(reason) => Some(reason.to_string()),
+        _ => None,
+    };
+    let now = vm.clock.now();
+    let tracking = vm.tracking().map(|method| method.name());
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("name", &*vm.name.get())?;
+            o.field("uuid", uuid(vm).as_str())?;
+            o.field("state", state.name())?;
+            o.field("reason", reason.as_deref())?;
+            o.field("level", vm.policy.level_name())?;
+            o.field("came", vm.came)?;
+            o.array("vcpus", |a| {
+                vm.vcpus.iter().try_for_each(|slot| a.object(|o| o.field("cpu", slot.cpu as u64)))
+            })?;
+            o.array("memory", |a| {
+                vm.memory.ranges().iter().try_for_each(|range| {
+                    a.object(|o| {
+                        o.field("start", range.start.0)?;
+                        o.field("end", range.end())
+                    })
+                })
+            })?;
+            o.field("tsc", now.tsc)?;
+            o.field("tsc_hz", now.hz)?;
+            o.field("tsc_scaled", vm.clock.scaling().is_some())?;
+            o.field("tracking", tracking)?;
+            o.field("exits", total_exits(vm))
+        });
+    }
+    let shown = reason.map_or_else(|| String::from(state.name()), |reason| format!("stopped: {reason}"));
+    let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, uuid(vm));
+    let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy.level_name(), vm.vcpus.len());
+    for (index, slot) in vm.vcpus.iter().enumerate() {
+        let _ = writeln!(out, "vcpu {index}    on CPU {}", slot.cpu);
+    }
+    for range in vm.memory.ranges() {
+        let _ = writeln!(out, "memory    {:#x} to {:#x}", range.start.0, range.end());
+    }
+    let scaled = if vm.clock.scaling().is_some() { ", scaled" } else { "" };
+    let _ = writeln!(out, "tsc       {} at {} Hz{scaled}", now.tsc, now.hz);
+    let _ = writeln!(out, "tracking  {}\nexits     {}", tracking.unwrap_or("off"), total_exits(vm));
+}
