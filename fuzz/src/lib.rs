@@ -63,14 +63,17 @@ pub fn find(name: &str) -> fn(&[u8]) {
 /// Seeds that the crates themselves can make: target, file name, bytes.
 #[must_use]
 pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let [to_target, to_source] = migration::record();
+    let [to_target, to_source] = migration::record(false);
+    let [copy_to_target, copy_to_source] = migration::record(true);
     // The same, to be sealed again after a mutation.
-    let sealed = |stream: &[u8]| [&[1], &stream[1..]].concat();
+    let sealed = |stream: &[u8]| [&[stream[0] | 1], &stream[1..]].concat();
     let mut seeds = vec![
         ("isa_findings", "two", audit::seed()),
         ("devices_import", "fresh", devices::encode(&devices::platform().export())),
+        ("migrate_source", "copy", sealed(&copy_to_source)),
         ("migrate_source", "sealed", sealed(&to_source)),
         ("migrate_source", "whole", to_source),
+        ("migrate_target", "copy", sealed(&copy_to_target)),
         ("migrate_target", "sealed", sealed(&to_target)),
         ("migrate_target", "whole", to_target),
     ];

@@ -5,16 +5,18 @@ use std::task::Poll;
 
 use migrate::wire::{RECORD_HEADER, RecordHeader, STREAM_HEADER};
 use migrate::{
-    Hello, Link, Offer, PAGE_BYTES, PageRange, Shape, Source, SourceEvent, SourceOutcome, SourceParams,
-    SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+    Hello, Link, Offer, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent, SourceOutcome,
+    SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
 };
 use vm_types::{Gpa, MemoryError, StateError, StateRecord};
 
 const HZ: u64 = 1_000_000;
 const PAGES: u64 = 24;
+/// Flag: the target stores, the source asks for a copy.
+const COPY: u8 = 4;
 
 /// What the source says, to a target: a byte of flags (bit 0: put number and seal of each record right first, as a
-/// mutation never does), then the stream.
+/// mutation never does; bit 2: the target stores), then the stream.
 pub fn target(data: &[u8]) {
     run_target(data);
 }
@@ -22,7 +24,7 @@ pub fn target(data: &[u8]) {
 /// As [`target`]; gives the outcome.
 pub fn run_target(data: &[u8]) -> TargetOutcome {
     let mut link = Script::all(data);
-    let mut vm = Coming::default();
+    let mut vm = Coming { stores: is_copy(data), ..Coming::default() };
     let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
     for now in 0.. {
         match target.poll(now * 1000, &mut link, &mut vm) {
@@ -31,7 +33,9 @@ pub fn run_target(data: &[u8]) -> TargetOutcome {
                 assert_eq!(vm.runs, outcome == TargetOutcome::Runs, "{outcome:?}");
                 // A source that is lost after READY may have given the VM up: its copy is kept.
                 let held = matches!(outcome, TargetOutcome::Held(_));
-                assert!(vm.runs || held || !vm.made, "{outcome:?} leaves memory behind");
+                let copied = outcome == TargetOutcome::Copied;
+                assert!(vm.runs || held || copied || !vm.made, "{outcome:?} leaves memory behind");
+                assert!(!copied || vm.stores && vm.made, "{outcome:?} where none is kept");
                 return outcome;
             }
             _ => assert!(now < 1_000_000, "the target never ends"),
@@ -41,7 +45,7 @@ pub fn run_target(data: &[u8]) -> TargetOutcome {
 }
 
 /// What the target says, to a source; framed as for [`target`]. It says a record when the source waits for one, or
-/// all at once (bit 1 of the flags).
+/// all at once (bit 1 of the flags). With bit 2 the source asks for a copy.
 pub fn source(data: &[u8]) {
     run_source(data);
 }
@@ -50,7 +54,8 @@ pub fn source(data: &[u8]) {
 pub fn run_source(data: &[u8]) -> SourceOutcome {
     let mut link = Script::new(data);
     let mut vm = Leaving::new();
-    let mut source = Source::new(params(), 0);
+    let copy = is_copy(data);
+    let mut source = Source::new(params(copy), 0);
     for now in 0.. {
         let event = source.poll(now * 1000, &mut link, &mut vm);
         if event == SourceEvent::Waiting {
@@ -64,8 +69,12 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
                     SourceOutcome::Asking(_) | SourceOutcome::Unknown(_) => {
                         assert!(vm.given && !vm.freed && vm.paused)
                     }
-                    SourceOutcome::Checked | SourceOutcome::Copied(_) | SourceOutcome::Failed(_) => assert!(!vm.given && !vm.paused),
+                    SourceOutcome::Checked | SourceOutcome::Copied(_) | SourceOutcome::Failed(_) => {
+                        assert!(!vm.given && !vm.paused)
+                    }
                 }
+                assert!(!copy || !vm.given, "{outcome:?}: a copy takes nothing away");
+                assert!(copy || !matches!(outcome, SourceOutcome::Copied(_)), "nobody asked for {outcome:?}");
                 return outcome;
             }
             _ => assert!(now < 1_000_000, "the source never ends"),
@@ -74,27 +83,45 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
     unreachable!("the loop has no end")
 }
 
-/// A whole migration between the two: what the source said and what the target said, framed as inputs.
-pub fn record() -> [Vec<u8>; 2] {
-    let (mut to_target, mut to_source) = (Pipe::default(), Pipe::default());
-    let (mut leaving, mut coming) = (Leaving::new(), Coming::default());
-    let mut source = Source::new(params(), 0);
-    let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
-    let (mut done, mut runs) = (false, false);
-    for now in 0..10_000 {
-        let mut end = End { out: &mut to_target, into: &mut to_source };
-        done |=
-            matches!(source.poll(now, &mut end, &mut leaving), SourceEvent::Finished(SourceOutcome::Done(_)));
-        let mut end = End { out: &mut to_source, into: &mut to_target };
-        runs |= matches!(target.poll(now, &mut end, &mut coming), TargetEvent::Finished(TargetOutcome::Runs));
-        if done && runs {
-            return [to_target, to_source].map(|pipe| [vec![0], pipe.all].concat());
-        }
-    }
-    panic!("the migration to record did not end: source {done}, target {runs}")
+fn is_copy(data: &[u8]) -> bool {
+    data.first().is_some_and(|flags| flags & COPY != 0)
 }
 
-fn params() -> SourceParams {
+/// A whole migration between the two: what the source said and what the target said, framed as inputs.
+pub fn record(copy: bool) -> [Vec<u8>; 2] {
+    let (mut to_target, mut to_source) = (Pipe::default(), Pipe::default());
+    let (mut leaving, mut coming) = (Leaving::new(), Coming { stores: copy, ..Coming::default() });
+    let mut source = Source::new(params(copy), 0);
+    let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
+    let (mut left, mut came) = (None, None);
+    for now in 0..10_000 {
+        let mut end = End { out: &mut to_target, into: &mut to_source };
+        if left.is_none()
+            && let SourceEvent::Finished(outcome) = source.poll(now, &mut end, &mut leaving)
+        {
+            left = Some(outcome);
+        }
+        let mut end = End { out: &mut to_source, into: &mut to_target };
+        if came.is_none()
+            && let TargetEvent::Finished(outcome) = target.poll(now, &mut end, &mut coming)
+        {
+            came = Some(outcome);
+        }
+        if let (Some(left), Some(came)) = (&left, &came) {
+            let fits = match left {
+                SourceOutcome::Done(_) => !copy && *came == TargetOutcome::Runs,
+                SourceOutcome::Copied(_) => copy && *came == TargetOutcome::Copied,
+                _ => false,
+            };
+            assert!(fits, "the migration to record ended otherwise: source {left:?}, target {came:?}");
+            let flags = if copy { COPY } else { 0 };
+            return [to_target, to_source].map(|pipe| [vec![flags], pipe.all].concat());
+        }
+    }
+    panic!("the migration to record did not end: source {left:?}, target {came:?}")
+}
+
+fn params(copy: bool) -> SourceParams {
     let hello = Hello {
         migration: [1; 16],
         vm_uuid: [2; 16],
@@ -102,7 +129,7 @@ fn params() -> SourceParams {
         vm_name: "demo".into(),
         check_only: false,
         secret: Some([5; 32]),
-        purpose: None,
+        purpose: copy.then_some(Purpose::Copy),
         port: Some(4444),
     };
     let ranges = vec![PageRange { first: 0, pages: PAGES }];
@@ -292,6 +319,7 @@ impl SourceVm for Leaving {
 /// The VM on the host it comes to; its state goes into real devices.
 #[derive(Default)]
 struct Coming {
+    stores: bool,
     shape: Option<Shape>,
     made: bool,
     runs: bool,
@@ -316,6 +344,10 @@ impl TargetMemory for Coming {
 }
 
 impl TargetVm for Coming {
+    fn stores(&self) -> bool {
+        self.stores
+    }
+
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         if offer.policy == [0xA0] { Ok(()) } else { Err("another policy".into()) }
     }

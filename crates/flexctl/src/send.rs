@@ -80,6 +80,7 @@ pub(crate) fn run(
     let (yes, text) = match outcome {
         SourceOutcome::Done(summary) | SourceOutcome::Copied(summary) => (true, summary.to_string()),
         SourceOutcome::Checked => (true, "fits".into()),
+        SourceOutcome::Failed(reason) if is_clone => (false, format!("failed: {reason}{fault}; no clone began")),
         SourceOutcome::Failed(reason) => (false, format!("failed: {reason}{fault}; the VM is the file's")),
         SourceOutcome::Unknown(reason) => {
             (false, format!("unknown: {reason}{fault}; the host may run the VM"))
