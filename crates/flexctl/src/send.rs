@@ -35,7 +35,9 @@ pub(crate) fn run(
 ) -> Result<Answer> {
     let security = keys.security()?;
     let file = path.display().to_string();
-    let image = Image::open(Disk::open(path, true)?).with_context(|| file.clone())?;
+    // Clones only read: they may begin side by side.
+    let writes = matches!(what, What::Vm);
+    let image = Image::open(Disk::open(path, writes)?).with_context(|| file.clone())?;
     let action = match (image.state(), what) {
         (State::Owner, What::Vm) | (State::Owner | State::Checkpoint, What::Clone(_)) => None,
         (State::Checkpoint, What::Vm) => {
@@ -80,7 +82,9 @@ pub(crate) fn run(
     let (yes, text) = match outcome {
         SourceOutcome::Done(summary) | SourceOutcome::Copied(summary) => (true, summary.to_string()),
         SourceOutcome::Checked => (true, "fits".into()),
-        SourceOutcome::Failed(reason) if is_clone => (false, format!("failed: {reason}{fault}; no clone began")),
+        SourceOutcome::Failed(reason) if is_clone => {
+            (false, format!("failed: {reason}{fault}; no clone began"))
+        }
         SourceOutcome::Failed(reason) => (false, format!("failed: {reason}{fault}; the VM is the file's")),
         SourceOutcome::Unknown(reason) => {
             (false, format!("unknown: {reason}{fault}; the host may run the VM"))

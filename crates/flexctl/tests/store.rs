@@ -108,6 +108,8 @@ fn a_checkpoint_starts_clones_only() {
         (same.name, same.uuid) = ("demo".into(), Model::full().uuid);
         assert!(same == Model::full(), "the clone is not what the VM was");
     }
+    let (status, _, errors) = ask(&file, 9, &[]);
+    assert!(status == 2 && errors.contains("there is nobody to ask"), "{errors}");
     let (status, _, errors) = send(&file, 1, keys, &["--clone", "--name", "two words"]);
     assert_eq!(status, 2, "{errors}");
     assert!(errors.contains("name of the clone"), "{errors}");
@@ -120,10 +122,19 @@ fn a_clone_of_a_suspended_vm_leaves_it_to_the_file() {
     let keys = &["--insecure"][..];
     let folder = scratch("template");
     let file = stored(&folder, keys);
+    // Clones may begin side by side, while the VM itself is sent once.
+    let busy = fs::File::open(&file).unwrap();
+    busy.lock().unwrap();
+    let (status, _, errors) = send(&file, 1, keys, &[]);
+    assert!(status == 2 && errors.contains("another process uses it"), "{errors}");
     let (port, arrived) = arrive(keys, false);
     let (status, out, errors) = send(&file, port, keys, &["--clone"]);
     assert_eq!(status, 0, "{out}{errors}");
     assert_eq!(arrived.join().unwrap().1, TargetOutcome::Runs);
+    let (port, arrived) = arrive(keys, true);
+    let (status, out, _) = send(&file, port, keys, &["--clone"]);
+    assert!(status == 1 && out.contains("no room here; no clone began; the file is owner"), "{out}");
+    arrived.join().unwrap();
     assert!(inspect(&file).1.contains("\nstate      owner\n"));
     fs::remove_dir_all(folder).unwrap();
 }
