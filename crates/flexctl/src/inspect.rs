@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cpu_policy::GuestPolicy;
+use cpu_policy::{GuestPolicy, Subject};
 use vm_file::Image;
 
 use crate::disk::Disk;
@@ -15,10 +15,12 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
     let image = Image::open(Disk::open(path, false)?).with_context(|| file.clone())?;
     image.verify().with_context(|| file.clone())?;
     let meta = image.meta();
-    let level = match GuestPolicy::decode(&meta.policy) {
+    let policy = GuestPolicy::decode(&meta.policy);
+    let level = match &policy {
         Ok(policy) => format!("{}-v{}", policy.level_name(), policy.level_version()),
         Err(error) => format!("unknown ({error})"),
     };
+    let policy = policy.ok().map(|policy| Subject::guest(&meta.name, &policy));
     let (counts, shape) = (image.counts(), &meta.shape);
     let uuid = hex(&meta.uuid);
     let migration = hex(&meta.migration);
@@ -33,6 +35,9 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
             o.field("migration", migration.as_str())?;
             o.field("level", level.as_str())?;
             o.field("policy_bytes", meta.policy.len() as u64)?;
+            if let Some(policy) = &policy {
+                o.object("policy", |o| policy.json(o))?;
+            }
             o.field("vcpus", u64::from(shape.vcpus))?;
             o.field("tsc_hz", shape.tsc_hz)?;
             o.field("ram", bytes)?;
@@ -79,6 +84,11 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
         let _ = writeln!(text, "record     {} {} v{}: {} bytes", r.kind, r.instance, r.version, r.body.len());
     }
     let _ = writeln!(text, "file       {} bytes, digest {digest}", image.bytes());
+    if let Some(policy) = policy {
+        // What it is the policy of has been said.
+        let lines = policy.to_string();
+        let _ = writeln!(text, "policy\n{}", lines.split_once('\n').map_or("", |(_, rest)| rest.trim_end()));
+    }
     Ok(Answer::yes(text))
 }
 

@@ -78,7 +78,7 @@ enum Command {
     },
     /// Whether a guest can start on hosts, go to them, and come back.
     Check {
-        /// A SUBJECT, for a guest at that level; or a file with the policy of a VM.
+        /// A SUBJECT, for a guest at that level; or a file with a VM, or its policy.
         #[arg(value_name = "GUEST")]
         guest: String,
         /// Dumps of hosts.

@@ -1,10 +1,15 @@
 //! What arguments name: levels, dumps of hosts, pools of them, policies of VMs.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cpu_policy::{Baseline, Dump, GuestPolicy, HostPolicy, LEVELS, Level, MAX_DUMP, Sense, Subject};
+
+use vm_file::Image;
+
+use crate::disk::Disk;
 
 /// What a host calls itself on its own console while it has no other name.
 const HERE: &str = "here";
@@ -31,6 +36,19 @@ fn read(path: &str) -> Result<Vec<u8>> {
         bail!("{path}: {size} bytes, a dump has at most {MAX_DUMP}");
     }
     fs::read(path).context(path.to_string())
+}
+
+/// Name and policy of the VM in a file that `receive` wrote, if it is one.
+fn stored(path: &str) -> Result<Option<(String, GuestPolicy)>> {
+    let mut magic = [0; vm_file::MAGIC.len()];
+    let is_one = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    if is_one.is_err() || magic != vm_file::MAGIC {
+        return Ok(None);
+    }
+    let image = Image::open(Disk::open(Path::new(path), false)?).context(path.to_string())?;
+    let meta = image.meta();
+    let policy = GuestPolicy::decode(&meta.policy).with_context(|| format!("{path}: CPU policy"))?;
+    Ok(Some((meta.name.clone(), policy)))
 }
 
 /// The host of a dump.
@@ -106,6 +124,9 @@ pub(crate) fn named(text: &str) -> Result<Named> {
         return Ok(Named::Level(level));
     }
     if Path::new(text).exists() {
+        if let Some((name, guest)) = stored(text)? {
+            return Ok(Named::Guest(name, Box::new(guest)));
+        }
         let bytes = read(text)?;
         if let Ok(guest) = GuestPolicy::decode(&bytes) {
             return Ok(Named::Guest(text.into(), Box::new(guest)));

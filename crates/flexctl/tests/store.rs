@@ -49,6 +49,8 @@ fn to_a_file_and_back() {
         let (_, json, _) = flexctl(&["inspect", "--json", file.to_str().unwrap()]);
         assert!(json.contains(r#""state":"owner","name":"demo""#), "{json}");
         assert!(json.contains(r#""pages":{"zero":168,"fill":168,"data":336}"#), "{json}");
+        assert!(text.contains("\npolicy\n  vendor ") && text.contains("\n  CPUID.1:ECX "), "{text}");
+        assert!(json.contains(r#""policy":{"#), "{json}");
 
         let (port, arrived) = arrive(keys, false);
         let (status, out, errors) = send(&file, port, keys, &[]);
@@ -136,6 +138,32 @@ fn a_clone_of_a_suspended_vm_leaves_it_to_the_file() {
     assert!(status == 1 && out.contains("no room here; no clone began; the file is owner"), "{out}");
     arrived.join().unwrap();
     assert!(inspect(&file).1.contains("\nstate      owner\n"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Where the VM could go is known before a host is asked.
+#[test]
+fn a_file_is_a_subject_of_the_other_commands() {
+    let folder = scratch("subject");
+    let file = stored(&folder, &["--insecure"]);
+    let dumps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/dumps");
+    let host = |name: &str| dumps.join(name).to_str().unwrap().to_string();
+    let (haswell, sandy) = (host("corei7_haswell_4770.cpu"), host("corei7_sandy_bridge_2600k.cpu"));
+    let vm = file.to_str().unwrap();
+    let (status, out, errors) = flexctl(&["check", vm, &haswell]);
+    assert!(
+        status == 0 && out.contains("at haswell-v1\n  runs on        corei7_haswell_4770: yes"),
+        "{out}{errors}"
+    );
+    let (status, out, _) = flexctl(&["check", vm, &sandy]);
+    assert!(status == 1 && out.contains("AVX2"), "{out}");
+    assert!(flexctl(&["diff", vm, "haswell"]).1.contains("are the same"));
+    let (status, out, _) = flexctl(&["explain", vm]);
+    assert!(status == 0 && out.starts_with("demo "), "{out}");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let (status, _, errors) = flexctl(&["check", vm, &haswell]);
+    assert!(status == 2 && errors.contains("cut short: "), "{errors}");
     fs::remove_dir_all(folder).unwrap();
 }
 

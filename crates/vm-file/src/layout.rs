@@ -12,8 +12,8 @@ use xxhash_rust::xxh64::xxh64;
 use crate::Storage;
 use crate::error::{FileError, at};
 
-/// The first eight bytes.
-pub(crate) const MAGIC: [u8; 8] = *b"FLEXVMF\x1a";
+/// The first eight bytes of a file of a VM.
+pub const MAGIC: [u8; 8] = *b"FLEXVMF\x1a";
 /// Version of the format that this crate writes and reads.
 pub const VERSION: u16 = 1;
 

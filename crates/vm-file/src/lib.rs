@@ -23,7 +23,7 @@ mod write;
 use alloc::string::String;
 
 pub use error::FileError;
-pub use layout::{Meta, State, VERSION};
+pub use layout::{MAGIC, Meta, State, VERSION};
 pub use read::{Counts, Image};
 pub use write::Writer;
 
