@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use cmdline::{Console, LogLevel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use log_ring::LogRing;
+use shell::TypeAhead;
 use spin::{Mutex, MutexGuard, Once};
 
 use crate::arch::serial::Serial;
@@ -35,14 +36,40 @@ struct Sink {
     line_feed_due: bool,
     /// Writing does not wait for the port; [`pump`] feeds it.
     deferred: bool,
+    /// What has been typed. Its memory is there once writing does not wait.
+    typed: TypeAhead,
+    /// When something was typed last, in host TSC ticks.
+    heard: u64,
+    /// The cursor stands behind a prompt: a line of the log begins a new row.
+    prompt: Prompt,
+}
+
+/// What stands on the cursor's row of the console.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Prompt {
+    /// Output of a command.
+    None,
+    /// A prompt, and what is being typed.
+    Shown,
+    /// The log has put it away: it must be shown again.
+    Gone,
 }
 
 /// What waits for the port; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
 static QUEUE: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
 static EARLY_RING: [AtomicU64; EARLY] = [const { AtomicU64::new(0) }; EARLY];
 
-static SINK: Mutex<Sink> =
-    Mutex::new(Sink { serial: None, ring: None, written: 0, sent: 0, line_feed_due: false, deferred: false });
+static SINK: Mutex<Sink> = Mutex::new(Sink {
+    serial: None,
+    ring: None,
+    written: 0,
+    sent: 0,
+    line_feed_due: false,
+    deferred: false,
+    typed: TypeAhead::closed(),
+    heard: 0,
+    prompt: Prompt::None,
+});
 /// The least urgent levels that console and ring take.
 static LEVELS: [AtomicU8; 2] =
     [AtomicU8::new(LevelFilter::Info as u8), AtomicU8::new(LevelFilter::Info as u8)];
@@ -58,14 +85,7 @@ fn slot(n: usize) -> &'static AtomicU8 {
 
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // What has not been sent must not be overwritten.
-            if self.written - self.sent == SIZE {
-                self.flush();
-            }
-            slot(self.written).store(byte, Ordering::Relaxed);
-            self.written += 1;
-        }
+        text.bytes().for_each(|byte| self.put(byte));
         if !self.deferred {
             self.flush();
         }
@@ -74,6 +94,15 @@ impl Write for Sink {
 }
 
 impl Sink {
+    fn put(&mut self, byte: u8) {
+        // The ring is also the queue to the port: what it has not sent must not be overwritten.
+        if self.written - self.sent == SIZE {
+            self.flush();
+        }
+        slot(self.written).store(byte, Ordering::Relaxed);
+        self.written += 1;
+    }
+
     /// Waits until the port has taken everything.
     fn flush(&mut self) {
         while self.step() {
@@ -81,8 +110,25 @@ impl Sink {
         }
     }
 
+    /// Takes what has arrived: the port holds 16 bytes, 1.4 ms of a paste at 115200 baud.
+    fn listen(&mut self) {
+        let Some(serial) = self.serial.as_mut().filter(|_| self.deferred) else { return };
+        let mut lost = false;
+        loop {
+            let (byte, overrun) = serial.receive();
+            lost |= overrun;
+            let Some(byte) = byte else { break };
+            self.typed.push(byte);
+            self.heard = tsc::read();
+        }
+        if lost {
+            self.typed.broken();
+        }
+    }
+
     /// Gives the port as much as it takes at once. False when nothing is left.
     fn step(&mut self) -> bool {
+        self.listen();
         let Some(serial) = &mut self.serial else {
             self.sent = self.written;
             return false;
@@ -137,6 +183,15 @@ pub(crate) enum Target {
     Ring = 1,
 }
 
+impl Sink {
+    fn put_prompt_away(&mut self) {
+        if self.prompt == Prompt::Shown {
+            self.prompt = Prompt::Gone;
+            let _ = self.write_str("\n");
+        }
+    }
+}
+
 struct Logger;
 
 static LOGGER: Logger = Logger;
@@ -151,7 +206,11 @@ impl Log for Logger {
             let takes =
                 |target: Target| record.level() as u8 <= LEVELS[target as usize].load(Ordering::Relaxed);
             let (console, ring) = (takes(Target::Console), takes(Target::Ring));
-            let _ = line(&mut Tee { sink: &mut SINK.lock(), console, ring }, record);
+            let mut sink = SINK.lock();
+            if console {
+                sink.put_prompt_away();
+            }
+            let _ = line(&mut Tee { sink: &mut sink, console, ring }, record);
         }
     }
 
@@ -215,7 +274,10 @@ pub(crate) fn previous() -> Option<&'static str> {
 /// From now on writing does not wait for the serial port: a character takes it 87 us at 115200 baud. Whoever calls
 /// this calls [`pump`] again and again.
 pub(crate) fn defer() {
-    SINK.lock().deferred = true;
+    let typed = TypeAhead::with_capacity(TypeAhead::CAPACITY);
+    let mut sink = SINK.lock();
+    sink.typed = typed;
+    sink.deferred = true;
 }
 
 /// Feeds the serial port without waiting. True while something is left to send.
@@ -279,9 +341,52 @@ pub(crate) fn raw(args: fmt::Arguments<'_>) {
     let _ = SINK.lock().write_fmt(args);
 }
 
-/// A byte that has arrived on the console.
-pub(crate) fn read_byte() -> Option<u8> {
-    SINK.lock().serial.as_mut()?.read_byte()
+/// What has been typed on the console and not been read; takes what has arrived before.
+pub(crate) fn typed<R>(look: impl FnOnce(&mut TypeAhead) -> R) -> R {
+    let mut sink = SINK.lock();
+    sink.listen();
+    look(&mut sink.typed)
+}
+
+/// Takes what has arrived on the console, for long work between two looks at it.
+pub(crate) fn listen() {
+    if let Some(mut sink) = SINK.try_lock() {
+        sink.listen();
+    }
+}
+
+/// When something was typed last, in host TSC ticks.
+pub(crate) fn heard() -> u64 {
+    SINK.lock().heard
+}
+
+/// Bytes that the port has not taken yet.
+pub(crate) fn waiting() -> usize {
+    let sink = SINK.lock();
+    sink.written - sink.sent
+}
+
+/// Prints bytes as they are, but for CR before LF, which the port gets anyway.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let mut sink = SINK.lock();
+    for (at, byte) in bytes.iter().enumerate() {
+        if *byte != b'\r' || bytes.get(at + 1) != Some(&b'\n') {
+            sink.put(*byte);
+        }
+    }
+    if !sink.deferred {
+        sink.flush();
+    }
+}
+
+/// Says whether a prompt stands on the cursor's row.
+pub(crate) fn set_prompt(shown: bool) {
+    SINK.lock().prompt = if shown { Prompt::Shown } else { Prompt::None };
+}
+
+/// Whether lines of the log have taken the prompt's place.
+pub(crate) fn prompt_is_gone() -> bool {
+    SINK.lock().prompt == Prompt::Gone
 }
 
 /// What the ring holds, oldest first, from the first whole line.

@@ -14,3 +14,4 @@ pub mod process;
 pub mod proof;
 pub mod scenario;
 pub mod suite;
+pub mod terminal;

@@ -13,6 +13,7 @@ pub const ESCAPE: u8 = 0x1C;
 pub struct Attach {
     escape: u8,
     escaped: bool,
+    read_only: bool,
 }
 
 /// What a byte from the terminal means.
@@ -28,25 +29,38 @@ pub enum AttachEvent {
     Detach,
     /// Print [`Attach::write_help`]; nothing goes to the guest.
     Help,
+    /// It would be for the guest, to which nothing goes.
+    Ignored,
 }
 
 impl Attach {
     /// Attached, with `escape` (a control character, usually [`ESCAPE`]) as the escape key.
     #[must_use]
     pub const fn new(escape: u8) -> Self {
-        Self { escape, escaped: false }
+        Self { escape, escaped: false, read_only: false }
+    }
+
+    /// Attached to look on: nothing goes to the guest.
+    #[must_use]
+    pub const fn read_only(escape: u8) -> Self {
+        Self { escape, escaped: false, read_only: true }
     }
 
     /// Takes one byte from the terminal.
     pub fn input(&mut self, byte: u8) -> AttachEvent {
         if !self.escaped {
             self.escaped = byte == self.escape;
-            return if self.escaped { AttachEvent::Wait } else { AttachEvent::Byte(byte) };
+            return match byte {
+                _ if self.escaped => AttachEvent::Wait,
+                _ if self.read_only => AttachEvent::Ignored,
+                byte => AttachEvent::Byte(byte),
+            };
         }
         self.escaped = false;
         match byte {
             b'.' => AttachEvent::Detach,
             b'?' => AttachEvent::Help,
+            _ if self.read_only => AttachEvent::Ignored,
             b if b == self.escape => AttachEvent::Byte(b),
             b => AttachEvent::Pair(self.escape, b),
         }
@@ -58,6 +72,9 @@ impl Attach {
     /// Only those of `out`.
     pub fn write_help(&self, vm: &str, out: &mut impl Write) -> fmt::Result {
         let key = char::from(self.escape ^ 0x40);
+        if self.read_only {
+            return write!(out, "console {vm}, read-only: Ctrl-{key} then . detaches\r\n");
+        }
         write!(out, "console {vm}: Ctrl-{key} then . detaches, Ctrl-{key} twice sends it\r\n")
     }
 }
@@ -83,6 +100,17 @@ mod tests {
         assert_eq!(events(b"\x1c?x"), [Help, Byte(b'x')]);
         assert_eq!(events(b"\x1c\x1c."), [Byte(0x1c), Byte(b'.')]);
         assert_eq!(events(b"\x1cx\x1c\x1c\x1c."), [Pair(0x1c, b'x'), Byte(0x1c), Detach]);
+    }
+
+    #[test]
+    fn nothing_is_typed_where_one_only_looks_on() {
+        let mut attach = Attach::read_only(ESCAPE);
+        let events: Vec<_> = b"a\x1c?\x1c\x1c\x1cx\x1c.".iter().map(|b| attach.input(*b)).collect();
+        use AttachEvent::{Detach, Help, Ignored, Wait};
+        assert_eq!(events, [Ignored, Wait, Help, Wait, Ignored, Wait, Ignored, Wait, Detach]);
+        let mut out = String::new();
+        assert!(attach.write_help("demo", &mut out).is_ok());
+        assert_eq!(out, "console demo, read-only: Ctrl-\\ then . detaches\r\n");
     }
 
     #[test]

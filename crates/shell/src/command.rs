@@ -9,6 +9,8 @@ pub use vm::{DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
 use core::fmt;
 use core::net::SocketAddrV4;
 
+use crate::edit::Term;
+
 /// TCP port of the migration service where the user names none.
 pub const DEFAULT_PORT: u16 = 4444;
 
@@ -33,7 +35,14 @@ pub enum Command<'a> {
     /// End the counting of written pages.
     DirtyStop(&'a str),
     /// Attach this terminal to a VM's serial console.
-    Console(&'a str),
+    Console {
+        /// The VM.
+        vm: &'a str,
+        /// What is typed does not go to the guest.
+        read_only: bool,
+    },
+    /// Show or say what the terminal is.
+    Term(TermSettings),
     /// Show the host CPU, what VMX offers, and the levels it can give.
     Cpu(Output),
     /// What is known of CPU policies, enforcement and speculation.
@@ -268,6 +277,20 @@ impl Compress {
             Self::Auto => "auto",
         }
     }
+}
+
+/// What is said of the terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TermSettings {
+    /// What it is.
+    pub term: Option<Term>,
+    /// Columns of a row.
+    pub columns: Option<u16>,
+}
+
+impl TermSettings {
+    /// Nothing: it is only shown.
+    pub const NONE: Self = Self { term: None, columns: None };
 }
 
 /// What becomes of a VM that may run on another host.

@@ -3,7 +3,9 @@
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
-use crate::table::{Arg, COMMANDS, Spec};
+use crate::complete::words_of;
+use crate::nearest::nearest;
+use crate::table::{Arg, COMMANDS, OptionName, Spec};
 
 /// The word behind `error:`; scripts match on it, so a code never changes its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +133,7 @@ pub enum ParseError<'a> {
         /// The word.
         word: &'a str,
         /// An option that is spelt nearly so.
-        near: Option<&'static str>,
+        near: Option<OptionName>,
     },
     /// An argument that is not of its kind.
     Value {
@@ -177,7 +179,11 @@ impl fmt::Display for ParseError<'_> {
             }
             Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, spec.usage()),
             Self::Extra { spec, word } => {
-                write!(f, "unexpected '{}': usage: ", Quoted(word))?;
+                write!(f, "unexpected '{}': ", Quoted(word))?;
+                if let Some(option) = spec.option_near(word) {
+                    return write!(f, "did you mean '{option}'?");
+                }
+                f.write_str("usage: ")?;
                 let same = || COMMANDS.iter().filter(|s| s.words.starts_with(spec.words));
                 if same().count() == 1 {
                     return write!(f, "{}", spec.usage());
@@ -194,7 +200,11 @@ impl fmt::Display for ParseError<'_> {
                 write!(f, "unknown option '{}': usage: {}", Quoted(word), spec.usage())
             }
             Self::Value { spec, arg, word, why } => {
-                write!(f, "{} '{}' {why}: usage: {}", arg.name, Quoted(word), spec.usage())
+                write!(f, "{} '{}' {why}: ", arg.name, Quoted(word))?;
+                match nearest(word, words_of(arg)) {
+                    Some(near) => write!(f, "did you mean '{near}'?"),
+                    None => write!(f, "usage: {}", spec.usage()),
+                }
             }
         }
     }

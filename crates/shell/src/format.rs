@@ -76,19 +76,34 @@ fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Columns that a character takes on a terminal: 2 for those of East Asian scripts and pictures, 0 for combining
-/// ones. Coarse (whole blocks of Unicode), and enough to rub out what was typed.
+/// Columns that a character takes on a terminal: 2 for those of East Asian scripts and pictures, 0 for marks that
+/// stand on the one before. Coarse (whole blocks of Unicode), and enough to rub out what was typed.
 pub(crate) const fn columns(c: char) -> usize {
     match c as u32 {
-        0x0300..=0x036F | 0x200B..=0x200F | 0xFE00..=0xFE0F => 0,
+        0x0300..=0x036F
+        | 0x0483..=0x0489
+        | 0x0591..=0x05BD
+        | 0x0610..=0x061A
+        | 0x064B..=0x065F
+        | 0x1AB0..=0x1AFF
+        | 0x1DC0..=0x1DFF
+        | 0x200B..=0x200F
+        | 0x2060..=0x2064
+        | 0x20D0..=0x20FF
+        | 0xFE00..=0xFE0F
+        | 0xFE20..=0xFE2F
+        | 0xFEFF
+        | 0xE0000..=0xE0FFF => 0,
         0x1100..=0x115F
-        | 0x2E80..=0xA4CF
+        | 0x2E80..=0x303E
+        | 0x3040..=0xA4CF
         | 0xAC00..=0xD7A3
         | 0xF900..=0xFAFF
         | 0xFE30..=0xFE6F
         | 0xFF00..=0xFF60
         | 0xFFE0..=0xFFE6
         | 0x1F300..=0x1F64F
+        | 0x1F680..=0x1F6FF
         | 0x1F900..=0x1F9FF
         | 0x20000..=0x3FFFD => 2,
         _ => 1,

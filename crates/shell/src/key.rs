@@ -25,6 +25,12 @@ pub enum Key {
     Home,
     /// End of line.
     End,
+    /// To the start of a word: Control and arrow left, or Alt-B.
+    WordLeft,
+    /// To the end of a word: Control and arrow right, or Alt-F.
+    WordRight,
+    /// Alt-D: rubs out to the end of a word.
+    KillWord,
     /// Control and a letter, given in upper case.
     Ctrl(u8),
 }
@@ -34,6 +40,8 @@ pub enum Key {
 pub struct KeyDecoder {
     state: State,
     after_cr: bool,
+    /// A key came as an ESC sequence.
+    sequence: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,8 +49,12 @@ enum State {
     #[default]
     Ground,
     Escape,
-    /// Behind `ESC [`, with the first parameter.
-    Csi(u8),
+    /// Behind `ESC [`, with the first parameter and the last one.
+    Csi {
+        first: u8,
+        last: u8,
+        more: bool,
+    },
     /// Behind `ESC O`.
     Ss3,
     Utf8 {
@@ -67,15 +79,38 @@ impl KeyDecoder {
             _ if byte < 0x20 => [self.ground(byte), None],
             State::Escape => {
                 match byte {
-                    b'[' => self.state = State::Csi(0),
+                    b'[' => self.state = State::Csi { first: 0, last: 0, more: false },
                     b'O' => self.state = State::Ss3,
+                    b'b' | b'B' => return [Some(Key::WordLeft), None],
+                    b'f' | b'F' => return [Some(Key::WordRight), None],
+                    b'd' | b'D' => return [Some(Key::KillWord), None],
+                    0x1B => self.state = State::Escape,
+                    0x08 | 0x7F => return [Some(Key::Ctrl(b'W')), None],
                     _ => {}
                 }
                 [None, None]
             }
-            State::Csi(first) => [self.csi(byte, first), None],
-            State::Ss3 => [letter(byte), None],
+            State::Csi { first, last, more } => {
+                let key = self.csi(byte, first, last, more);
+                self.sequence |= key.is_some();
+                [key, None]
+            }
+            State::Ss3 => {
+                // Control and arrow as rxvt sends them.
+                let key = match byte {
+                    b'c' => Some(Key::WordRight),
+                    b'd' => Some(Key::WordLeft),
+                    _ => letter(byte),
+                };
+                self.sequence |= key.is_some();
+                [key, None]
+            }
         }
+    }
+
+    /// Whether a key has come as an ESC sequence since the last call: the terminal knows them.
+    pub fn take_sequence(&mut self) -> bool {
+        core::mem::take(&mut self.sequence)
     }
 
     fn ground(&mut self, byte: u8) -> Option<Key> {
@@ -113,21 +148,30 @@ impl KeyDecoder {
             return [None, None];
         }
         let text = bytes.get(..need).and_then(|b| core::str::from_utf8(b).ok());
-        let c = text.and_then(|t| t.chars().next()).filter(|c| !c.is_control());
+        let c = text.and_then(|t| t.chars().next()).filter(|c| is_shown(*c));
         [c.map_or(BROKEN, |c| Some(Key::Char(c))), None]
     }
 
-    fn csi(&mut self, byte: u8, first: u8) -> Option<Key> {
+    fn csi(&mut self, byte: u8, first: u8, last: u8, more: bool) -> Option<Key> {
+        /// The parameter of a cursor key for Control, and that for Alt.
+        const WITH_CONTROL: [u8; 2] = [5, 3];
         match byte {
             b'0'..=b'9' => {
-                self.state = State::Csi(first.saturating_mul(10).saturating_add(byte - b'0'));
+                let last = last.saturating_mul(10).saturating_add(byte - b'0');
+                self.state = State::Csi { first: if more { first } else { last }, last, more };
                 None
             }
-            // Further parameters (modifiers) and intermediates change nothing for us.
+            b';' => {
+                self.state = State::Csi { first, last: 0, more: true };
+                None
+            }
+            // Intermediates change nothing for us.
             0x20..=0x3F => {
-                self.state = State::Csi(first);
+                self.state = State::Csi { first, last, more };
                 None
             }
+            b'C' if WITH_CONTROL.contains(&last) => Some(Key::WordRight),
+            b'D' if WITH_CONTROL.contains(&last) => Some(Key::WordLeft),
             b'~' => match first {
                 1 | 7 => Some(Key::Home),
                 3 => Some(Key::Delete),
@@ -137,6 +181,12 @@ impl KeyDecoder {
             _ => letter(byte),
         }
     }
+}
+
+/// Whether a character may be echoed: no control character, none that turns the direction of the text around.
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The final letter of a cursor key's sequence.
@@ -175,10 +225,39 @@ mod tests {
     fn escape_sequences() {
         assert_eq!(
             keys(b"\x1b[A\x1bOB\x1b[3~\x1b[1~\x1b[1;5C"),
-            [Key::Up, Key::Down, Key::Delete, Key::Home, Key::Right]
+            [Key::Up, Key::Down, Key::Delete, Key::Home, Key::WordRight]
         );
         assert_eq!(keys(b"\x1b[200~a\x1b[201~\x1bxb"), [Key::Char('a'), Key::Char('b')]);
         assert_eq!(keys(b"\x1b\r\x1b[99999\r"), [Key::Enter, Key::Enter]);
+    }
+
+    #[test]
+    fn words_with_control_or_alt() {
+        assert_eq!(
+            keys(b"\x1b[1;5D\x1b[5C\x1b[1;3C\x1bOd"),
+            [Key::WordLeft, Key::WordRight, Key::WordRight, Key::WordLeft]
+        );
+        assert_eq!(
+            keys(b"\x1bb\x1bf\x1bd\x1b\x7f"),
+            [Key::WordLeft, Key::WordRight, Key::KillWord, Key::Ctrl(b'W')]
+        );
+        assert_eq!(keys(b"\x1b\x1b[A"), [Key::Up]);
+    }
+
+    #[test]
+    fn a_sequence_is_noticed() {
+        let mut decoder = KeyDecoder::default();
+        let mut seen = |bytes: &[u8]| {
+            for byte in bytes {
+                decoder.feed(*byte);
+            }
+            decoder.take_sequence()
+        };
+        assert!(!seen(b"vm list\r\x1bb"));
+        assert!(!seen(b"\x1b[200~"));
+        assert!(seen(b"\x1b[A"));
+        assert!(!seen(b"a"));
+        assert!(seen(b"\x1bOH"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! - [`COMMANDS`] is the table; [`parse`] turns a line into a [`Command`], [`write_help`] and [`write_markdown`]
 //!   print what the table says.
-//! - [`LineEditor`] takes bytes from a serial line and gives lines; [`Attach`] stands in its place while a
+//! - [`LineEditor`] takes bytes from a serial line and gives lines, [`complete`] says what Tab may add;
+//!   [`TypeAhead`] keeps what is typed while a command runs; [`Attach`] stands in its place while a
 //!   guest's console is shown, and [`ConsoleRing`] keeps what a guest has printed.
 //! - [`Table`] and [`Size`] format the answers, [`Failure`] is the `error: CODE text` that ends one.
 //!
@@ -12,35 +13,39 @@
 
 extern crate alloc;
 
+mod ahead;
 mod attach;
 mod command;
+mod complete;
+mod edit;
 mod error;
 mod format;
 mod help;
 mod key;
-mod line;
 mod markdown;
 mod nearest;
 mod parse;
 mod ring;
 mod table;
 
+pub use ahead::{TypeAhead, Typed};
 pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
     AuditAction, Command, Compress, CpuAbout, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S, DirtyMethod,
     HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output,
-    PoolCommand, Verdict, VmCommand,
+    PoolCommand, TermSettings, Verdict, VmCommand,
 };
+pub use complete::{Completion, Named, Names, complete, secret_at};
+pub use edit::{Event, LineEditor, MAX_LINE, Term};
 pub use error::{Code, Failure, ParseError};
 pub use format::{Align, Size, Table};
 pub use help::write_help;
 pub use key::{Key, KeyDecoder};
-pub use line::{Event, LineEditor, MAX_LINE};
 pub use markdown::write_markdown;
 pub use nearest::nearest;
 pub use parse::parse;
 pub use ring::ConsoleRing;
-pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, Setting, Spec};
+pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "flexvisor> ";

@@ -12,7 +12,8 @@ const INTRO: &str = "\
 <!-- Generated from crates/shell by `cargo run -p shell --example console_md > docs/console.md`. -->
 
 The host's console is a serial line (boot option `console=`), 115200 8N1 unless told otherwise. Any terminal will do:
-nothing but BS, CR and LF is asked of it. The prompt is `flexvisor> `.
+nothing but BS, CR and LF is asked of it until it sends the ESC sequence of a key, and `term dumb` keeps it so. The
+prompt is `flexvisor> `.
 
 Each command ends with a line `ok` or `error: CODE text`, so that a script can wait for either. A line that is not a
 command changes nothing: the word at fault is named, and the nearest right one offered. Blank lines and lines that
@@ -26,17 +27,31 @@ const KEYS: &str = "
 | key | what it does |
 |---|---|
 | Enter (CR, LF or both) | run the line |
-| Backspace, Delete (BS, DEL) | rub out one character |
-| Ctrl-W, Ctrl-U | rub out a word, the whole line |
-| Ctrl-C | give the line up; cancel the migration in the foreground |
-| Ctrl-L, Ctrl-R | print the line again |
+| Left, Right; Ctrl-B, Ctrl-F | one character to the left, to the right |
+| Ctrl-Left, Ctrl-Right; Alt-B, Alt-F | one word |
+| Home, End; Ctrl-A, Ctrl-E | to the start, to the end of the line |
+| Backspace (BS or DEL) | rub out the character to the left |
+| Delete, Ctrl-D | rub out the character under the cursor |
+| Ctrl-W, Alt-D | rub out the word to the left, to the right |
+| Ctrl-U, Ctrl-K | rub out all to the left, to the right |
+| Up, Down; Ctrl-P, Ctrl-N | an older line, a newer one |
+| Ctrl-R | search the lines that were run; again: an older one; Enter runs it, Ctrl-G gives up, another key edits it |
+| Tab | complete commands, names of VMs, hosts and levels, options and their values; twice: list what there is |
+| Ctrl-C | give the line up; end the command that is under way, and drop what was typed ahead |
+| Ctrl-L | clear the screen, or print the line again |
 
-A line has at most 1024 bytes; a longer one is refused as a whole.
+The last 100 lines are kept, 16 KiB at most; keys (`pool key KEY`) are neither kept nor shown. A line has at most 1024
+bytes; a longer one is refused as a whole. One that is longer than the terminal's row is shown in part, with `<` and `>`
+where it goes on.
+
+What is typed or pasted while a command runs is kept, 16 KiB of it, and run after it. A line that does not fit any more
+is dropped as a whole, and that is said.
 
 ## A guest's console
 
-`console VM` attaches the terminal to a VM's first serial port and shows the last 64 KiB that the guest printed. How
-to leave is printed on entry:
+`console VM` attaches the terminal to a VM's first serial port and shows the last 64 KiB that the guest printed; they
+move with the VM from host to host. With `--read-only` nothing that is typed goes to the guest. How to leave is printed
+on entry:
 
 | keys | what they do |
 |---|---|

@@ -1,7 +1,7 @@
 //! Which known word a typo was meant to be.
 
 /// Longest word looked at, in bytes; nobody mistypes longer ones into a short command.
-const LONGEST: usize = 24;
+const LONGEST: usize = 32;
 
 /// The candidate that `word` most likely stands for: the one it is the beginning of, or the one with the fewest
 /// typing errors (wrong, missing, extra or swapped letters) if they are few for its length. Case does not count.

@@ -6,6 +6,8 @@ use core::str::FromStr;
 use crate::command::{
     AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, MAX_DUMP, OnTimeout, Output, Verdict,
 };
+use crate::complete::key_of;
+use crate::edit::Term;
 use crate::error::ParseError;
 use crate::nearest::nearest;
 use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values};
@@ -68,6 +70,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
                     .find(|v| v.name() == word)
                     .ok_or_else(|| bad("is neither run-here nor discard"))?;
             }
+            Kind::Term => values.term.term = Some(term(word).map_err(bad)?),
             Kind::Flag | Kind::Setting(_) => {}
         }
         rest.next();
@@ -136,8 +139,7 @@ fn offset(whole: &str, part: &str) -> usize {
 }
 
 fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> Result<(), ParseError<'a>> {
-    let flags = spec.args.iter().filter(|a| a.kind == Kind::Flag).map(|a| a.name);
-    if flags.clone().any(|f| f == word) {
+    if spec.args.iter().any(|a| a.kind == Kind::Flag && a.name == word) {
         match word {
             "--json" => values.output = Output::Json,
             "--copy" => values.migrate.copy = true,
@@ -146,11 +148,12 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--virtual" => values.linear = true,
             "--previous" => values.previous = true,
             "--once" => values.once = true,
+            "--read-only" => values.read_only = true,
             _ => values.force = true,
         }
         return Ok(());
     }
-    Err(ParseError::Option { spec, word, near: nearest(word, flags) })
+    Err(ParseError::Option { spec, word, near: spec.option_near(word) })
 }
 
 /// Takes `KEY=VALUE` where the command has settings; `false` where the word has another form.
@@ -163,9 +166,8 @@ fn set_setting<'a>(
     let Some((key, value)) = word.split_once('=').filter(|_| settings().next().is_some()) else {
         return Ok(false);
     };
-    let key_of = |arg: &'static Arg| arg.name.split('=').next().unwrap_or_default();
     let Some(arg) = settings().find(|arg| key_of(arg) == key) else {
-        return Err(ParseError::Option { spec, word, near: nearest(key, settings().map(key_of)) });
+        return Err(ParseError::Option { spec, word, near: spec.option_near(key) });
     };
     let bad = |why| ParseError::Value { spec, arg, word: value, why };
     let Kind::Setting(setting) = arg.kind else { return Ok(false) };
@@ -196,6 +198,10 @@ fn set_setting<'a>(
         Setting::Compress => {
             let found = Compress::ALL.into_iter().find(|c| c.name() == value);
             options.compress = Some(found.ok_or_else(|| bad("is none of none, lz4, delta, auto"))?);
+        }
+        Setting::Columns => {
+            let columns = number(value, 1000).and_then(|n| u16::try_from(n).ok()).filter(|n| *n >= 40);
+            values.term.columns = Some(columns.ok_or_else(|| bad("is no number from 40 to 1000"))?);
         }
         Setting::Receipt => values.receipt = Some(receipt(value).map_err(bad)?),
     }
@@ -305,4 +311,8 @@ fn level(word: &str) -> Result<LogLevel, &'static str> {
 
 fn method(word: &str) -> Result<DirtyMethod, &'static str> {
     DirtyMethod::ALL.into_iter().find(|m| m.name() == word).ok_or("is none of pml, ad, wp")
+}
+
+fn term(word: &str) -> Result<Term, &'static str> {
+    Term::ALL.into_iter().find(|t| t.name() == word).ok_or("is none of auto, dumb, ansi")
 }

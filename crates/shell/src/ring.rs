@@ -61,6 +61,19 @@ impl ConsoleRing {
         (older, newer)
     }
 
+    /// What was printed behind the first `seen` bytes, as [`Self::contents`]; and how many bytes of it are lost.
+    #[must_use]
+    pub fn since(&self, seen: u64) -> (u64, (&[u8], &[u8])) {
+        let (older, newer) = self.contents();
+        let oldest = self.total.saturating_sub(self.bytes.len() as u64);
+        let skip = usize::try_from(seen.saturating_sub(oldest)).unwrap_or(usize::MAX).min(self.bytes.len());
+        let rest = match older.get(skip..) {
+            Some(older) => (older, newer),
+            None => (newer.get(skip - older.len()..).unwrap_or_default(), &[][..]),
+        };
+        (oldest.saturating_sub(seen), rest)
+    }
+
     /// What to show on attach: as [`Self::contents`], but where output was lost it starts with a whole line.
     #[must_use]
     pub fn replay(&self) -> (&[u8], &[u8]) {

@@ -3,7 +3,12 @@
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::command::{AuditAction, Command, DirtyMethod, LogLevel, MigrateOptions, Output, Verdict};
+use crate::command::{
+    AuditAction, Command, DirtyMethod, LogLevel, MigrateOptions, Output, TermSettings, Verdict,
+};
+
+use crate::complete::key_of;
+use crate::nearest::nearest;
 
 mod json;
 mod rows;
@@ -40,6 +45,8 @@ pub enum Kind {
     Verdict,
     /// `KEY=VALUE`, anywhere behind the words; the argument's name shows the values.
     Setting(Setting),
+    /// What the terminal is.
+    Term,
     /// The words of a command.
     Topic,
     /// A switch, typed as the argument's name.
@@ -68,6 +75,8 @@ pub enum Setting {
     Compress,
     /// What the other host printed when it discarded its copy.
     Receipt,
+    /// Columns of a row of the terminal.
+    Columns,
 }
 
 /// One argument of a command.
@@ -117,6 +126,8 @@ pub(crate) struct Values<'a> {
     pub(crate) linear: bool,
     pub(crate) previous: bool,
     pub(crate) once: bool,
+    pub(crate) term: TermSettings,
+    pub(crate) read_only: bool,
     pub(crate) force: bool,
     pub(crate) output: Output,
 }
@@ -162,6 +173,8 @@ impl Values<'_> {
         linear: false,
         previous: false,
         once: false,
+        term: TermSettings::NONE,
+        read_only: false,
         force: false,
         output: Output::Text,
     };
@@ -185,9 +198,29 @@ impl Spec {
         Usage { spec: self, flags: true }
     }
 
+    /// The option or `KEY=` that a word is spelt nearly like, dashes and value aside.
+    pub(crate) fn option_near(&'static self, word: &str) -> Option<OptionName> {
+        let bare = |arg: &Arg| key_of(arg).trim_start_matches('-');
+        let named = || self.args.iter().filter(|arg| arg.kind.is_named());
+        let typed = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let near = nearest(typed, named().map(bare))?;
+        named().find(|arg| bare(arg) == near).map(OptionName)
+    }
+
     /// The usage line without flags.
     pub(crate) const fn brief(&self) -> impl fmt::Display + '_ {
         Usage { spec: self, flags: false }
+    }
+}
+
+/// How an option is typed: `--force`, `downtime=`.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionName(&'static Arg);
+
+impl fmt::Display for OptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(key_of(self.0))?;
+        if self.0.kind == Kind::Flag { Ok(()) } else { f.write_str("=") }
     }
 }
 

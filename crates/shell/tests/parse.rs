@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shell::{
     AuditAction, COMMANDS, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure, HostCommand,
     Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output, PoolCommand,
-    Setting, Verdict, VmCommand, parse, write_help,
+    Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -79,7 +79,10 @@ fn commands() {
         ),
         ("vm dirty harvest demo", Command::DirtyHarvest("demo")),
         ("vm dirty stop demo", Command::DirtyStop("demo")),
-        ("console demo", Command::Console("demo")),
+        ("console demo", Command::Console { vm: "demo", read_only: false }),
+        ("console --read-only demo", Command::Console { vm: "demo", read_only: true }),
+        ("term", Command::Term(TermSettings::NONE)),
+        ("term dumb columns=132", Command::Term(TermSettings { term: Some(Term::Dumb), columns: Some(132) })),
         ("cpu", Command::Cpu(Output::Text)),
         ("cpu levels", Command::CpuAbout(CpuAbout::Levels, Output::Text)),
         ("cpu show --json", Command::CpuAbout(CpuAbout::Show(None), Output::Json)),
@@ -214,7 +217,10 @@ fn typos_are_explained() {
             "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT], or migrate all HOST[:PORT], \
              or migrate status, or migrate cancel VM, or migrate resolve VM VERDICT",
         ),
-        ("migrate a 10.0.0.2 downtme=3", "unknown option 'downtme=3' of 'migrate': did you mean 'downtime'?"),
+        (
+            "migrate a 10.0.0.2 downtme=3",
+            "unknown option 'downtme=3' of 'migrate': did you mean 'downtime='?",
+        ),
         (
             "migrate all 10.0.0.2 downtime=-3",
             "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST[:PORT] [downtime=MS] [timeout=S] \
@@ -249,6 +255,25 @@ fn typos_are_explained() {
             "NAME 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm rename VM NAME",
         ),
         ("msr write 1 -1", "unknown option '-1': usage: msr write MSR VALUE [--force]"),
+        ("vm exits demo onn", "on|off 'onn' is neither on nor off: did you mean 'on'?"),
+        ("log inof", "LEVEL 'inof' is none of error, warn, info, debug, trace: did you mean 'info'?"),
+        ("vm dirty start demo plm", "METHOD 'plm' is none of pml, ad, wp: did you mean 'pml'?"),
+        ("cpu audit demo stpo", "ACTION 'stpo' is none of start, report, stop: did you mean 'stop'?"),
+        ("term asni", "auto|dumb|ansi 'asni' is none of auto, dumb, ansi: did you mean 'ansi'?"),
+        (
+            "term columns=9",
+            "columns=N '9' is no number from 40 to 1000: usage: term [auto|dumb|ansi] [columns=N]",
+        ),
+        (
+            "migrate a 10.0.0.2 verify=fulll",
+            "verify=full|seals 'fulll' is neither full nor seals: did you mean 'full'?",
+        ),
+        ("migrate a 10.0.0.2 detach", "unexpected 'detach': did you mean '--detach'?"),
+        (
+            "migrate a 10.0.0.2 --timeuot=3",
+            "unknown option '--timeuot=3' of 'migrate': did you mean 'timeout='?",
+        ),
+        ("vm destroy demo force", "unexpected 'force': did you mean '--force'?"),
         ("help vn", "unknown command 'vn': did you mean 'vm'?"),
         ("help vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         ("\u{1b}x", "unknown command '\\u{1b}x': 'help' lists the commands"),
@@ -305,6 +330,7 @@ fn valid_line(spec: &shell::Spec) -> String {
             Kind::Subject => "haswell",
             Kind::Action => "report",
             Kind::Secret => KEY,
+            Kind::Term => "ansi",
             Kind::Topic => "vm list",
             Kind::Verdict => "discard",
             Kind::Setting(setting) => match setting {
@@ -314,6 +340,7 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::Verify => "verify=full",
                 Setting::Compress => "compress=auto",
                 Setting::Receipt => "receipt=00ff",
+                Setting::Columns => "columns=100",
             },
             Kind::Flag => arg.name,
         });

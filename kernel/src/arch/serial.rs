@@ -64,7 +64,17 @@ impl Serial {
 
     /// A byte that has arrived.
     pub(crate) fn read_byte(&mut self) -> Option<u8> {
-        self.0.try_receive_byte().ok()
+        self.receive().0
+    }
+
+    /// A byte that has arrived, and whether others have been lost behind those that the FIFO holds.
+    pub(crate) fn receive(&mut self) -> (Option<u8>, bool) {
+        // Line status: data ready, overrun error; reading it clears the latter.
+        const READY: u8 = 1;
+        const OVERRUN: u8 = 2;
+        let base = self.0.backend().base();
+        let status = io::inb(base + 5);
+        ((status & READY != 0).then(|| io::inb(base)), status & OVERRUN != 0)
     }
 }
 

@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use json::Object;
-use shell::{Code, Command, Failure};
+use shell::{Code, Command, Failure, Named, TermSettings};
 
 use super::session::{Attachment, Job, Out};
-use super::{audit, cpu, dirty, host, migrate, pool, vm};
+use super::{audit, cpu, dirty, host, migrate, names, pool, vm};
 use crate::migration::Migrations;
 use crate::vm::{Vm, registry};
 
@@ -20,10 +20,15 @@ pub(super) enum Done {
     Later(Job),
     /// The terminal is to be a guest's.
     Attach(Attachment),
+    /// It is about the terminal.
+    Term(TermSettings),
 }
 
 pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
-    registry::find(name).ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))
+    registry::find(name).ok_or_else(|| {
+        let near = names::nearest(Named::Vms, name);
+        Failure::new(Code::NotFound, format!("no VM named {name}{near}"))
+    })
 }
 
 pub(super) fn state_error(text: String) -> Failure {
@@ -50,9 +55,10 @@ pub(super) fn execute(
         Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations, out)?,
         Command::DirtyHarvest(vm) => dirty::harvest(&find(vm)?, migrations, out)?,
         Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
-        Command::Console(name) => {
-            return Ok(Done::Attach(Attachment { vm: find(name)? }));
+        Command::Console { vm, read_only } => {
+            return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));
         }
+        Command::Term(settings) => return Ok(Done::Term(settings)),
         Command::Cpu(output) => cpu::summary(output, out),
         Command::CpuAbout(about, output) => cpu::about(about, output, out)?,
         Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output, out)?,

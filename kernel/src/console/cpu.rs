@@ -4,18 +4,18 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use cpu_policy::{Dump, HostPolicy, Level, LevelList, Sense, Subject, diff};
-use shell::{Code, CpuAbout, Failure, Output};
+use shell::{Code, CpuAbout, Failure, Named, Output};
 
 use super::commands::{find, json_line};
 use super::session::Out;
-use super::{flex, ledger, mitigations};
+use super::{flex, ledger, mitigations, names};
 use crate::arch::{cpu, tsc};
 use crate::vm::{Vm, registry};
 use crate::vmx::host;
 use crate::{policy, pool};
 
 /// What this host is called among the names of levels, VMs and members.
-const HERE: &str = "here";
+pub(super) const HERE: &str = "here";
 
 pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     match about {
@@ -76,8 +76,11 @@ fn host_named(name: &str) -> Option<HostPolicy> {
 }
 
 fn no_such(what: &str, name: &str) -> Failure {
-    let members = pool::other_names();
-    Failure::new(Code::NotFound, format!("{what} '{name}' is not known; members of the pool: {members}"))
+    let kinds =
+        if what == "host" { &[Named::Members][..] } else { &[Named::CpuLevels, Named::Vms, Named::Members] };
+    let near = kinds.iter().map(|kind| names::nearest(*kind, name)).find(|near| !near.is_empty());
+    let text = near.unwrap_or_else(|| format!("; members of the pool: {}", pool::other_names()));
+    Failure::new(Code::NotFound, format!("{what} '{name}' is not known{text}"))
 }
 
 /// A level, a VM or a host, in this order.

@@ -12,42 +12,34 @@ mod ledger;
 mod migrate;
 mod mitigations;
 mod msr;
+mod names;
 mod net;
 mod pool;
 mod port;
 mod session;
 mod top;
+mod viewer;
 mod vm;
 
-use alloc::collections::VecDeque;
-use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::{HostOptions, SerialUse};
-use shell::{Attach, AttachEvent, Code, ESCAPE, Event, Failure, LineEditor, PROMPT};
+use shell::{Code, Event, Failure, LineEditor, MAX_LINE, PROMPT, TermSettings, TypeAhead, Typed};
 
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
-use crate::vm::Vm;
+use names::Known;
 use port::GuestPort;
 pub(crate) use session::Work;
-use session::{Attachment, Out, Session, Step, finish};
+use session::{Out, Session, Step, finish};
+use viewer::Viewer;
 
 /// The console; CPU 0's management loop owns it.
 pub(crate) struct Console {
     editor: LineEditor,
     session: Session,
-    attached: Option<(Arc<Vm>, Attach)>,
-    /// Typed while a command has not ended.
-    ahead: VecDeque<u8>,
+    viewer: Option<Viewer>,
     ports: Vec<GuestPort>,
 }
-
-/// Bytes typed ahead that are kept.
-const MAX_AHEAD: usize = 4 * shell::MAX_LINE;
-/// Ctrl-C.
-const INTERRUPT: u8 = 3;
-const BELL: &str = "\x07";
 
 /// Text to the console's serial port, as it is.
 struct Port;
@@ -56,13 +48,6 @@ impl core::fmt::Write for Port {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         host_log::raw(format_args!("{text}"));
         Ok(())
-    }
-}
-
-/// Prints what a guest printed. The log ends lines with CR LF itself.
-fn print_guest(bytes: &[u8]) {
-    for part in String::from_utf8_lossy(bytes).split('\r') {
-        host_log::raw(format_args!("{part}"));
     }
 }
 
@@ -83,17 +68,11 @@ impl Console {
                 log::warn!(target: "console", "COM{number} does not answer: vm {name} has no port");
             }
         }
-        Self {
-            editor: LineEditor::new(PROMPT),
-            session: Session::default(),
-            attached: None,
-            ahead: VecDeque::new(),
-            ports,
-        }
+        Self { editor: LineEditor::new(PROMPT), session: Session::default(), viewer: None, ports }
     }
 
     /// The first prompt.
-    pub(crate) fn start(&self) {
+    pub(crate) fn start(&mut self) {
         self.prompt();
     }
 
@@ -104,40 +83,50 @@ impl Console {
             busy |= port.poll();
         }
         busy |= self.show_guest();
-        busy |= self.wait(migrations);
+        if self.session.waits() {
+            self.wait(migrations);
+        }
+        self.say_what_was_lost();
         while !self.session.waits()
-            && let Some(byte) = self.ahead.pop_front().or_else(host_log::read_byte)
+            && let Some(byte) = host_log::typed(TypeAhead::pop)
         {
             busy = true;
-            match &mut self.attached {
-                Some(_) => self.type_to_guest(byte),
-                None => self.edit(byte, migrations),
+            if self.viewer.is_some() {
+                self.type_to_guest(byte);
+            } else {
+                self.edit(byte, migrations);
             }
+        }
+        if host_log::prompt_is_gone() {
+            self.prompt();
         }
         busy | host_log::pump()
     }
 
-    /// Goes on with what a command began, and keeps what is typed until that is over; Ctrl-C ends it.
-    fn wait(&mut self, migrations: &mut Migrations) -> bool {
-        let mut any = false;
-        while self.session.waits()
-            && let Some(byte) = host_log::read_byte()
-        {
-            any = true;
-            if byte == INTERRUPT && self.session.can_interrupt() {
-                self.ahead.clear();
-                self.session.interrupt(migrations, &mut Out::new(&mut Port));
-            } else if self.session.key(byte) {
-            } else if self.ahead.len() < MAX_AHEAD {
-                self.ahead.push_back(byte);
-            } else {
-                host_log::raw(format_args!("{BELL}"));
-            }
+    /// Goes on with what a command began; what is typed is kept until that is over. Ctrl-C ends it.
+    fn wait(&mut self, migrations: &mut Migrations) {
+        let out = &mut Port;
+        let out = &mut Out::new(out);
+        if self.session.can_interrupt() && host_log::typed(TypeAhead::interrupt) {
+            self.session.interrupt(migrations, out);
         }
-        if self.session.poll(migrations, &mut Out::new(&mut Port)) {
+        // A task that reads keys has them before the prompt; the first one that is not for it stays, and all behind it.
+        while host_log::typed(|typed| {
+            typed.first().is_some_and(|byte| self.session.key(byte) && typed.pop().is_some())
+        }) {}
+        if self.session.poll(migrations, out) {
             self.prompt();
         }
-        any
+    }
+
+    /// A line of which a part is lost must not be run.
+    fn say_what_was_lost(&mut self) {
+        let Some(Typed { lines, bytes, begun }) = host_log::typed(TypeAhead::take_lost) else { return };
+        if begun && self.viewer.is_none() {
+            self.editor.give_up();
+        }
+        let plural = if lines == 1 { "line" } else { "lines" };
+        log::warn!(target: "console", "{lines} {plural} ({bytes} bytes) came faster than they were read: dropped");
     }
 
     /// What a command may have begun is over.
@@ -147,77 +136,79 @@ impl Console {
         }
     }
 
-    fn prompt(&self) {
+    fn prompt(&mut self) {
+        host_log::set_prompt(false);
         self.editor.prompt(&mut Port);
+        host_log::set_prompt(true);
     }
 
     fn edit(&mut self, byte: u8, migrations: &mut Migrations) {
+        if host_log::prompt_is_gone() {
+            self.prompt();
+        }
         let mut port = Port;
         let out = &mut Out::new(&mut port);
-        let step = match self.editor.input(byte, &mut Port) {
+        let step = match self.editor.input(byte, &Known, &mut Port) {
             None => return,
             Some(Event::Interrupt) => Step::Nothing,
             Some(Event::TooLong(by)) => {
-                let text = alloc::format!("the line is {by} bytes too long");
+                host_log::set_prompt(false);
+                let text =
+                    alloc::format!("the line is {by} bytes too long: at most {MAX_LINE}, nothing was done");
                 finish(Err(Failure::new(Code::Usage, text)), out);
                 Step::Answered
             }
-            Some(Event::Line(line)) => self.session.run(line, migrations, out),
+            Some(Event::Line(line)) => {
+                host_log::set_prompt(false);
+                self.session.run(line, migrations, out)
+            }
         };
         match step {
             Step::Nothing | Step::Answered => self.prompt(),
             Step::Waits => {}
-            Step::Attach(attachment) => self.attach(attachment),
+            Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment)),
+            Step::Term(settings) => self.term(settings),
         }
     }
 
-    fn attach(&mut self, Attachment { vm }: Attachment) {
-        let attach = Attach::new(ESCAPE);
-        let _ = attach.write_help(&vm.name.get(), &mut Port);
-        let console = vm.console.lock();
-        let (old, new) = console.ring.replay();
-        print_guest(old);
-        print_guest(new);
-        drop(console);
-        vm.console.lock().waiting.clear();
-        self.attached = Some((vm, attach));
+    fn term(&mut self, settings: TermSettings) {
+        if let Some(term) = settings.term {
+            self.editor.set_term(term);
+        }
+        if let Some(columns) = settings.columns {
+            self.editor.set_columns(columns.into());
+        }
+        if settings == TermSettings::NONE {
+            let (term, ansi) = self.editor.term();
+            let sequences = if ansi { "gets ESC sequences" } else { "gets no ESC sequences" };
+            let columns = self.editor.columns();
+            host_log::raw(format_args!("terminal {}, {sequences}, {columns} columns\n", term.name()));
+        }
+        finish(Ok(()), &mut Out::new(&mut Port));
+        self.prompt();
     }
 
     fn type_to_guest(&mut self, byte: u8) {
-        let Some((vm, attach)) = &mut self.attached else { return };
-        match attach.input(byte) {
-            AttachEvent::Wait => {}
-            AttachEvent::Byte(byte) => vm.type_in(&[byte]),
-            AttachEvent::Pair(first, second) => vm.type_in(&[first, second]),
-            AttachEvent::Help => {
-                let _ = attach.write_help(&vm.name.get(), &mut Port);
-            }
-            AttachEvent::Detach => self.detach(),
+        if self.viewer.as_mut().is_some_and(|viewer| viewer.key(byte)) {
+            host_log::raw(format_args!("\n"));
+            self.detach();
         }
     }
 
     fn detach(&mut self) {
-        self.attached = None;
-        host_log::raw(format_args!("\n"));
-        self.session.detached(&mut Out::new(&mut Port));
+        self.viewer = None;
+        finish(Ok(()), &mut Out::new(&mut Port));
         self.prompt();
     }
 
-    /// Prints what the attached guest printed; a guest that is gone detaches by itself.
+    /// Shows what the attached guest printed; one that is gone detaches by itself.
     fn show_guest(&mut self) -> bool {
-        let Some((vm, _)) = &self.attached else { return false };
-        vm.drain_uart();
-        let mut console = vm.console.lock();
-        let (one, two) = console.waiting.as_slices();
-        let any = !one.is_empty();
-        print_guest(one);
-        print_guest(two);
-        console.waiting.clear();
-        drop(console);
-        if crate::vm::registry::find(&vm.name.get()).is_none() {
-            host_log::raw(format_args!("\nvm {} is not on this host any more\n", vm.name));
+        let Some(viewer) = &mut self.viewer else { return false };
+        let busy = viewer.poll();
+        if !busy && viewer.is_gone() {
+            host_log::raw(format_args!("\nvm {} is not on this host any more\n", viewer.name()));
             self.detach();
         }
-        any
+        busy
     }
 }

@@ -23,16 +23,21 @@ impl GuestPort {
         let Some(vm) = registry::find(&self.vm) else { return false };
         let mut busy = false;
         vm.drain_uart();
-        let mut console = vm.console.lock();
-        if !console.waiting.is_empty() {
-            let room = self.serial.room();
-            let count = room.min(console.waiting.len());
-            for byte in console.waiting.drain(..count) {
+        let mut console_lock = vm.console.lock();
+        let console = &mut *console_lock;
+        let waiting = console.waiting.get_or_insert_with(|| {
+            // What it printed before it came here is for `console VM`.
+            let (older, newer) = console.ring.since(console.came_with).1;
+            older.iter().chain(newer).copied().collect()
+        });
+        if !waiting.is_empty() {
+            let count = self.serial.room().min(waiting.len());
+            for byte in waiting.drain(..count) {
                 self.serial.put(byte);
                 busy = true;
             }
         }
-        drop(console);
+        drop(console_lock);
         loop {
             let Some(byte) = self.typed.take().or_else(|| self.serial.read_byte()) else { return busy };
             if !vm.offer(byte) {

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use core::task::Poll;
-use shell::{Code, Command, Failure};
+use shell::{Code, Command, Failure, TermSettings};
 
 use super::{commands, migrate};
 use crate::arch::tsc;
@@ -75,14 +75,18 @@ pub(crate) enum Step {
     Answered,
     /// Its end follows, by [`Session::poll`] or [`Session::ended`].
     Waits,
-    /// The transport is a guest's now, until it says [`Session::detached`].
+    /// The transport is a guest's now, until it says [`finish`].
     Attach(Attachment),
+    /// The transport is asked to show what terminal it is, or to change that, and then to say [`finish`].
+    Term(TermSettings),
 }
 
 /// A guest's console that was asked for.
 pub(crate) struct Attachment {
     /// The VM.
     pub(crate) vm: Arc<Vm>,
+    /// Nothing goes to the guest.
+    pub(crate) read_only: bool,
 }
 
 /// The state of one conversation.
@@ -114,6 +118,7 @@ impl Session {
                 return Step::Waits;
             }
             Ok(commands::Done::Attach(attachment)) => return Step::Attach(attachment),
+            Ok(commands::Done::Term(settings)) => return Step::Term(settings),
             Err(failure) => finish(Err(failure), out),
         }
         Step::Answered
@@ -195,11 +200,6 @@ impl Session {
             out,
         );
         true
-    }
-
-    /// The transport is the operator's again.
-    pub(crate) fn detached(&self, out: &mut Out<'_>) {
-        finish(Ok(()), out);
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::task::Poll;
 
 use cmdline::HostOptions;
@@ -108,12 +108,27 @@ pub(crate) fn tsc_means(member: &str, hz: u64) -> Option<[TscMeans; 2]> {
 }
 
 /// The names of the other members.
-pub(crate) fn other_names() -> String {
-    let names = |pool: &Pool| {
+pub(crate) fn others() -> Vec<String> {
+    of_others(|member| Some(member.name.clone()))
+}
+
+/// Where the other members take links.
+pub(crate) fn other_addresses() -> Vec<Ipv4Addr> {
+    of_others(|member| member.address.map(|address| *address.ip()))
+}
+
+fn of_others<T>(what: impl Fn(&Member) -> Option<T>) -> Vec<T> {
+    let look = |pool: &Pool| {
         let others = pool.members().into_iter().filter(|member| member.id != pool.own().id);
-        others.map(|member| member.name.clone()).collect::<Vec<_>>().join(" ")
+        others.filter_map(&what).collect()
     };
-    with(names).ok().filter(|names| !names.is_empty()).unwrap_or_else(|| "none".into())
+    with(look).unwrap_or_default()
+}
+
+/// The names of the other members as a text.
+pub(crate) fn other_names() -> String {
+    let names = others();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
 /// The pool's name and its members, for a host that is about to make VMs.

@@ -1,4 +1,4 @@
-//! What a guest prints on COM1, until the host's console or a serial port takes it.
+//! What a guest prints on COM1: the history, from which the host's console reads, and what waits for a serial port.
 
 use alloc::collections::VecDeque;
 use shell::ConsoleRing;
@@ -12,13 +12,15 @@ const WAITING: usize = 256 << 10;
 pub(crate) struct GuestConsole {
     /// The last 64 KiB, for replay.
     pub(crate) ring: ConsoleRing,
-    /// Not shown yet.
-    pub(crate) waiting: VecDeque<u8>,
+    /// Bytes of it that were printed on other hosts.
+    pub(crate) came_with: u64,
+    /// Not yet sent by the serial port of the host that is this guest's COM1; none where there is no such port.
+    pub(crate) waiting: Option<VecDeque<u8>>,
 }
 
 impl GuestConsole {
     pub(super) fn new() -> Self {
-        Self { ring: ConsoleRing::new(), waiting: VecDeque::new() }
+        Self { ring: ConsoleRing::new(), came_with: 0, waiting: None }
     }
 }
 
@@ -34,9 +36,11 @@ impl Vm {
                 return;
             }
             console.ring.push(&buf[..count]);
-            console.waiting.extend(&buf[..count]);
-            let excess = console.waiting.len().saturating_sub(WAITING);
-            console.waiting.drain(..excess);
+            if let Some(waiting) = &mut console.waiting {
+                waiting.extend(&buf[..count]);
+                let excess = waiting.len().saturating_sub(WAITING);
+                waiting.drain(..excess);
+            }
         }
     }
 }
@@ -49,12 +53,5 @@ impl Vm {
             self.interrupt();
         }
         taken
-    }
-
-    /// Types bytes; what the guest does not take is lost, as on a line without flow control.
-    pub(crate) fn type_in(&self, bytes: &[u8]) {
-        for byte in bytes {
-            self.offer(*byte);
-        }
     }
 }

@@ -47,3 +47,7 @@ pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, requi
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
 pub(super) const ONCE: Arg = Arg { name: "--once", kind: Kind::Flag, required: false };
 pub(super) const OPTIONAL_LEVEL: Arg = Arg { required: false, ..LEVEL };
+pub(super) const READ_ONLY: Arg = Arg { name: "--read-only", kind: Kind::Flag, required: false };
+pub(super) const TERM: Arg = Arg { name: "auto|dumb|ansi", kind: Kind::Term, required: false };
+pub(super) const COLUMNS: Arg =
+    Arg { name: "columns=N", kind: Kind::Setting(Setting::Columns), required: false };

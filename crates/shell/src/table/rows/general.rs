@@ -1,6 +1,6 @@
-//! Help, version.
+//! Help, version, the terminal.
 
-use super::args::{JSON, TOPIC};
+use super::args::{COLUMNS, JSON, TERM, TOPIC};
 use crate::command::{Command, HostCommand};
 use crate::table::Spec;
 
@@ -20,5 +20,15 @@ pub(super) const ROWS: &[Spec] = &[
         details: "As the line that opens the boot log has them.",
         dangerous: false,
         build: |v| Command::Host(HostCommand::Version(v.output)),
+    },
+    Spec {
+        words: &["term"],
+        args: &[TERM, COLUMNS],
+        summary: "Show or say what this terminal is.",
+        details: "`auto` (the default) takes it for a dumb one until it sends the ESC sequence of a key; `dumb` sends it none \
+                  ever, `ansi` sends them from now on. A line that is longer than a row (80 columns unless said otherwise) is \
+                  shown in part.",
+        dangerous: false,
+        build: |v| Command::Term(v.term),
     },
 ];

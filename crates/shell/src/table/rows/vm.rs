@@ -1,6 +1,6 @@
 //! VMs and their consoles.
 
-use super::args::{ADDRESS, FORCE, JSON, LENGTH, METHOD, NEW_NAME, SWITCH, TIMEOUT, VIRTUAL, VM};
+use super::args::{ADDRESS, FORCE, JSON, LENGTH, METHOD, NEW_NAME, READ_ONLY, SWITCH, TIMEOUT, VIRTUAL, VM};
 use crate::command::{Command, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
 
@@ -156,11 +156,12 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["console"],
-        args: &[VM],
+        args: &[VM, READ_ONLY],
         summary: "Attach this terminal to a VM's serial console.",
-        details: "The last 64 KiB of its output are shown first. Ctrl-\\ then `.` comes back here; \
-                  Ctrl-\\ twice sends one to the guest.",
+        details: "The last 64 KiB of its output are shown first, those that it printed on other hosts included. Ctrl-\\ then \
+                  `.` comes back here; Ctrl-\\ twice sends one to the guest. With `--read-only` nothing that is typed goes \
+                  to the guest.",
         dangerous: false,
-        build: |v| Command::Console(v.vm()),
+        build: |v| Command::Console { vm: v.vm(), read_only: v.read_only },
     },
 ];
