@@ -151,7 +151,7 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut p
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
         }
-        if let Some(ended) = pool::poll() {
+        if let Some(ended) = pool::poll(migrations.hold()) {
             console.ended(Work::Pool, &ended);
         }
         host_log::listen();

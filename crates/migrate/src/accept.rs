@@ -1,4 +1,4 @@
-//! How much memory a host gives to VMs that come to it.
+//! Whether a VM may come to a host: name and uuid are new there, and there is memory for it.
 
 use alloc::format;
 use alloc::string::String;
@@ -36,9 +36,50 @@ impl Room {
     }
 }
 
+/// A VM that a host has, in whatever state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Here<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its uuid.
+    pub uuid: [u8; 16],
+    /// Its state in a word, for the message.
+    pub state: &'a str,
+}
+
+impl Here<'_> {
+    /// Whether another VM may come beside it.
+    ///
+    /// # Errors
+    /// It has that name, or is that VM under another name.
+    pub fn admits(&self, name: &str, uuid: &[u8; 16]) -> Result<(), String> {
+        let Self { name: own, state, .. } = self;
+        if *own == name {
+            return Err(format!("vm {name} is on this host already ({state})"));
+        }
+        if self.uuid == *uuid {
+            return Err(format!("vm {name} is on this host already, named {own} ({state}): same uuid"));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_and_a_uuid_are_there_once() {
+        let here = Here { name: "web", uuid: [7; 16], state: "running" };
+        assert_eq!(here.admits("db", &[8; 16]), Ok(()));
+        assert_eq!(here.admits("web", &[8; 16]), Err("vm web is on this host already (running)".into()));
+        assert_eq!(here.admits("web", &[7; 16]), Err("vm web is on this host already (running)".into()));
+        assert_eq!(
+            here.admits("copy", &[7; 16]),
+            Err("vm copy is on this host already, named web (running): same uuid".into())
+        );
+        assert_eq!(here.admits("WEB", &[8; 16]), Ok(()), "names are told apart byte by byte");
+    }
 
     #[test]
     fn the_smaller_of_both_counts() {

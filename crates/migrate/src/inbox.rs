@@ -33,17 +33,24 @@ pub(crate) struct Inbox {
     buf: Vec<u8>,
     len: usize,
     seq: u32,
-    /// When a byte last came.
+    /// When a byte was last read.
     heard: u64,
+    /// When it came, which is not later.
+    came: u64,
 }
 
 impl Inbox {
     pub(crate) fn new(now: u64) -> Self {
-        Self { stage: Stage::Stream, buf: Vec::new(), len: 0, seq: 0, heard: now }
+        Self { stage: Stage::Stream, buf: Vec::new(), len: 0, seq: 0, heard: now, came: now }
     }
 
     pub(crate) fn heard(&self) -> u64 {
         self.heard
+    }
+
+    /// When the last byte read has come.
+    pub(crate) fn came(&self) -> u64 {
+        self.came
     }
 
     /// Counts the peer as heard: this end was busy and did not listen.
@@ -118,6 +125,7 @@ impl Inbox {
                 return false;
             }
             self.heard = now;
+            self.came = link.came(now).min(now);
             self.len += n;
         }
         true

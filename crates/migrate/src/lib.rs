@@ -6,7 +6,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `accept` | how much memory a host gives to VMs that come |
+//! | `accept` | whether a VM that comes may: name, uuid, memory |
+//! | `arrival` | when bytes came that a poll finds |
 //! | `limits` | every constant that a number from the wire is checked against |
 //! | `wire` | stream header, record header, record types, seal |
 //! | `body` | the bodies of the control records |
@@ -23,6 +24,7 @@ extern crate alloc;
 extern crate std;
 
 mod accept;
+mod arrival;
 pub mod body;
 mod convergence;
 pub mod handover;
@@ -40,7 +42,8 @@ mod tuning;
 mod vm;
 pub mod wire;
 
-pub use accept::Room;
+pub use accept::{Here, Room};
+pub use arrival::Arrival;
 pub use body::{Hello, Id, PageRange, Purpose, Shape};
 pub use convergence::{Goal, OnTimeout, Rate, Stall};
 pub use link::Link;

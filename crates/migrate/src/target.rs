@@ -403,7 +403,7 @@ impl Target {
                         format!("downtime of {downtime_ns} ns, {} since the export", commit.exported_ns);
                     return Err(WireError::body(kind, why).into());
                 }
-                let here_ns = self.clock.ns(now.saturating_sub(self.inbox.heard()));
+                let here_ns = self.clock.ns(now.saturating_sub(self.inbox.came()));
                 let elapsed_ns = commit.exported_ns.saturating_add(commit.transit_ns).saturating_add(here_ns);
                 return Ok(self.commit(elapsed_ns, downtime_ns, now, vm));
             }

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use common::{Coming, Leaving, source_params, target_params};
-use migrate::{Link, Source, SourceEvent, SourceOutcome, Target, TargetEvent, TargetParams, Tuning};
+use migrate::handover::TargetOwner;
+use migrate::{Arrival, Link, Source, SourceEvent, SourceOutcome, Target, TargetEvent, TargetParams, Tuning};
 
 /// Nanoseconds between two polls of an end.
 const STEP: u64 = 20_000;
@@ -25,6 +26,19 @@ struct Way {
 struct End {
     out: Rc<RefCell<Way>>,
     into: Rc<RefCell<Way>>,
+    arrival: Arrival,
+}
+
+impl End {
+    fn new(out: &Rc<RefCell<Way>>, into: &Rc<RefCell<Way>>) -> Self {
+        Self { out: out.clone(), into: into.clone(), arrival: Arrival::new() }
+    }
+
+    /// Looks for bytes before a poll, as a host looks at its network card. `tick`: this end's clock.
+    fn look(&mut self, tick: u64) {
+        let way = self.into.borrow();
+        self.arrival.look(tick, tick, way.bytes.front().is_some_and(|(at, _)| *at <= way.now));
+    }
 }
 
 impl Link for End {
@@ -34,6 +48,10 @@ impl Link for End {
         let n = way.bytes.iter().take(buf.len()).take_while(|(at, _)| *at <= now).count();
         buf.iter_mut().zip(way.bytes.drain(..n)).for_each(|(slot, (_, byte))| *slot = byte);
         n
+    }
+
+    fn came(&self, now: u64) -> u64 {
+        self.arrival.came().min(now)
     }
 
     fn send(&mut self, data: &[u8]) -> usize {
@@ -60,11 +78,11 @@ impl Clock {
     }
 }
 
-/// Moves a guest; what the target was told has passed since the export, and what has, in nanoseconds.
-fn told_and_true(clocks: [&Clock; 2], latency: [u64; 2]) -> (u64, u64) {
+/// Moves a guest; what the target was told has passed since the export, and what has, in nanoseconds. Once the target
+/// is ready, it polls every `rare` nanoseconds and `late` after a full turn.
+fn told_and_true(clocks: [&Clock; 2], latency: [u64; 2], rare: u64, late: u64) -> (u64, u64) {
     let [there, back] = latency.map(|latency| Rc::new(RefCell::new(Way { latency, ..Way::default() })));
-    let mut near = End { out: there.clone(), into: back.clone() };
-    let mut far = End { out: back.clone(), into: there.clone() };
+    let (mut near, mut far) = (End::new(&there, &back), End::new(&back, &there));
     let (mut leaving, mut coming) = (Leaving::new(&[(0, 16)]), Coming::default());
     let mut source = Source::new(
         migrate::SourceParams { hz: clocks[0].hz, tuning: Tuning::default(), ..source_params(&leaving) },
@@ -77,6 +95,7 @@ fn told_and_true(clocks: [&Clock; 2], latency: [u64; 2]) -> (u64, u64) {
         there.borrow_mut().now = now;
         back.borrow_mut().now = now;
         if !done {
+            near.look(clocks[0].at(now));
             let event = source.poll(clocks[0].at(now), &mut near, &mut leaving);
             done = matches!(event, SourceEvent::Finished(SourceOutcome::Done(_)));
             assert!(done || !matches!(event, SourceEvent::Finished(_)), "{event:?}");
@@ -84,6 +103,10 @@ fn told_and_true(clocks: [&Clock; 2], latency: [u64; 2]) -> (u64, u64) {
         if exported.is_none() && source.totals().state_records > 0 {
             exported = Some(now);
         }
+        if target.owner() == TargetOwner::Ready && now % rare != late {
+            continue;
+        }
+        far.look(clocks[1].at(now));
         let event = target.poll(clocks[1].at(now), &mut far, &mut coming);
         if matches!(event, TargetEvent::Running { .. }) {
             ran = Some(now);
@@ -106,7 +129,7 @@ fn the_pause_is_seen_as_elapsed_time() {
     for source in &clocks {
         for target in &clocks {
             for latency in [0, 50_000, 1_000_000, 30_000_000] {
-                let (told, real) = told_and_true([source, target], [latency; 2]);
+                let (told, real) = told_and_true([source, target], [latency; 2], STEP, 0);
                 // The polls of both ends: half of two on the way of HELLO, one on that of COMMIT.
                 assert!(
                     told.abs_diff(real) <= 2 * STEP,
@@ -124,7 +147,21 @@ fn the_pause_is_seen_as_elapsed_time() {
 fn a_link_of_two_speeds_costs_half_the_difference() {
     let (source, target) = (Clock { start: 5, hz: 2_000_000_000 }, Clock { start: 0, hz: 3_000_000_000 });
     for [there, back] in [[1_000_000, 9_000_000], [9_000_000, 1_000_000]] {
-        let (told, real) = told_and_true([&source, &target], [there, back]);
+        let (told, real) = told_and_true([&source, &target], [there, back], STEP, 0);
         assert!(told.abs_diff(real).abs_diff(4_000_000) <= 2 * STEP, "{there}, {back}: {told}, {real}");
+    }
+}
+
+/// COMMIT waits unread while the target does something else: that counts too, to half of the time between two looks.
+#[test]
+fn what_waits_unread_is_elapsed_time() {
+    let (source, target) =
+        (Clock { start: 9, hz: 1_900_000_000 }, Clock { start: 1 << 40, hz: 2_600_000_000 });
+    for rare in [1_000_000, 20_000_000, 80_000_000] {
+        for part in 0..8 {
+            let late = rare / 8 * part / STEP * STEP;
+            let (told, real) = told_and_true([&source, &target], [500_000; 2], rare, late);
+            assert!(told.abs_diff(real) <= rare / 2 + 2 * STEP, "{rare}, {late}: {told}, {real}");
+        }
     }
 }

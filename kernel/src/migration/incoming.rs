@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
 use migrate::body::Fate;
-use migrate::handover::Word;
+use migrate::handover::{TargetOwner, Word};
 use migrate::{
-    Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
+    Here, Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
 };
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
 
@@ -42,6 +42,8 @@ pub(super) struct Incoming {
 /// The VM that arrives, once it is made.
 #[derive(Default)]
 struct Arriving {
+    /// What its policy and its companion say, from the check to the making.
+    offered: Option<(GuestPolicy, Companion)>,
     vm: Option<Arc<Vm>>,
     tsc: u64,
     /// Host TSC at which the link was last read: what comes in that turn is not older.
@@ -169,6 +171,11 @@ impl Incoming {
         Some(deal.say(self.target.owner().word(), 0))
     }
 
+    /// Whether all of a VM is here and its guest stands still, or has just been let go.
+    pub(super) fn holds(&self) -> bool {
+        matches!(self.target.owner(), TargetOwner::Ready | TargetOwner::Runs)
+    }
+
     pub(super) fn uses(&self, vm: &Arc<Vm>) -> bool {
         self.vm.vm.as_ref().is_some_and(|own| Arc::ptr_eq(own, vm))
     }
@@ -204,18 +211,28 @@ impl TargetVm for Arriving {
             return Err(format!("device {device} is not known here"));
         }
         for vm in registry::all() {
-            if vm.name.is(&offer.hello.vm_name) || vm.uuid == offer.hello.vm_uuid {
-                return Err(format!("vm {} is on this host already ({})", vm.name, vm.state().name()));
-            }
+            let name = vm.name.get();
+            let here = Here { name: &name, uuid: vm.uuid, state: vm.state().name() };
+            here.admits(&offer.hello.vm_name, &offer.hello.vm_uuid)?;
         }
         let ranges = offer.shape.mem_ranges();
         room().check(ranges.iter().map(|range| range.len).sum())?;
-        create::check_memory(&ranges)
+        create::check_memory(&ranges)?;
+        let companion = Companion::decode(offer.companion).unwrap_or_else(|error| {
+            // Nothing hangs on it: the VM is as welcome without.
+            log::warn!(target: "migrate", "migrate {}: {error}: left out", offer.hello.vm_name);
+            Companion::default()
+        });
+        self.offered = Some((guest, companion));
+        Ok(())
     }
 
     fn warning(&mut self, offer: &Offer<'_>) -> Option<String> {
-        let guest = GuestPolicy::decode(offer.policy).ok()?;
-        let warning = policy::ledger::warning(&guest, &Companion::decode(offer.companion).ok()?)?;
+        let warning = match (&self.vm, &self.offered) {
+            (Some(vm), _) => policy::ledger::warning(&vm.policy, &vm.companion)?,
+            (None, Some((policy, companion))) => policy::ledger::warning(policy, companion)?,
+            (None, None) => return None,
+        };
         log::warn!(target: "migrate", "migrate {}: {warning}", offer.hello.vm_name);
         Some(warning)
     }
@@ -249,12 +266,7 @@ impl Arriving {
     fn make(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         // Another may have come since the check.
         room().check(offer.shape.mem_ranges().iter().map(|range| range.len).sum())?;
-        let policy = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
-        let companion = Companion::decode(offer.companion).unwrap_or_else(|error| {
-            // Nothing hangs on it: the VM is as welcome without.
-            log::warn!(target: "migrate", "migrate {}: {error}: left out", offer.hello.vm_name);
-            Companion::default()
-        });
+        let (policy, companion) = self.offered.take().ok_or("it was not checked")?;
         let vm = create::empty(Spec {
             name: offer.hello.vm_name.clone(),
             uuid: offer.hello.vm_uuid,

@@ -1,10 +1,15 @@
 //! The keyed link as the byte stream of a migration.
 
 use crate::link::Bound;
+use crate::net as network;
 
 impl migrate::Link for Bound<'_, '_> {
     fn recv(&mut self, buf: &mut [u8]) -> usize {
         Bound::recv(self, buf)
+    }
+
+    fn came(&self, now: u64) -> u64 {
+        now.min(network::came())
     }
 
     fn send(&mut self, data: &[u8]) -> usize {

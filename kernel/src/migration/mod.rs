@@ -211,6 +211,11 @@ impl Migrations {
             || self.handovers.busy()
     }
 
+    /// True while a guest stands still for a migration: what can wait should.
+    pub(crate) fn hold(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(Outgoing::holds) || self.incoming.iter().any(Incoming::holds)
+    }
+
     /// Answers peers that have lost the connection of a migration. It may be one that has not ended here yet.
     fn answer(&mut self) {
         for index in 0..self.incoming.len() {

@@ -133,6 +133,11 @@ impl Outgoing {
         self.aim == Aim::Check
     }
 
+    /// Whether its guest stands still for it.
+    pub(super) fn holds(&self) -> bool {
+        self.vm.stopped
+    }
+
     /// How far it is.
     pub(super) fn report(&self) -> Report {
         let progress = match &self.stage {

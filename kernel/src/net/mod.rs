@@ -5,8 +5,10 @@ mod nic;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use cmdline::{HostOptions, IpConfig};
+use migrate::Arrival;
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
 use spin::Mutex;
 
@@ -24,7 +26,11 @@ struct Network {
     link: Link,
     next_link_check_us: u64,
     busy_ticks: u64,
+    arrival: Arrival,
 }
+
+/// Host TSC at which the frames came that the last poll with any has found.
+static CAME: AtomicU64 = AtomicU64::new(0);
 
 static NETWORK: Mutex<Option<Network>> = Mutex::new(None);
 
@@ -59,8 +65,14 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     if config == AddressConfig::Dhcp {
         log::info!(target: "net", "asking for an address by dhcp");
     }
-    let mut network =
-        Network { function, host, link, next_link_check_us: now_us + LINK_CHECK_US, busy_ticks: 0 };
+    let mut network = Network {
+        function,
+        host,
+        link,
+        next_link_check_us: now_us + LINK_CHECK_US,
+        busy_ticks: 0,
+        arrival: Arrival::new(),
+    };
     network.report();
     *NETWORK.lock() = Some(network);
     true
@@ -73,8 +85,11 @@ pub(crate) fn poll(now_us: u64) -> bool {
     let Some(network) = guard.as_mut() else { return false };
     let before = tsc::read();
     let busy = network.host.poll(now_us);
+    let after = tsc::read();
+    network.arrival.look(before, after, busy);
     if busy {
-        network.busy_ticks += tsc::read() - before;
+        CAME.store(network.arrival.came(), Ordering::Relaxed);
+        network.busy_ticks += after - before;
         meter::found();
     }
     if now_us >= network.next_link_check_us {
@@ -87,6 +102,11 @@ pub(crate) fn poll(now_us: u64) -> bool {
     }
     network.report();
     busy
+}
+
+/// Host TSC at which the frames came that the last [`poll`] with any has found, to half of the time between two polls.
+pub(crate) fn came() -> u64 {
+    CAME.load(Ordering::Relaxed)
 }
 
 /// Host TSC ticks that frames and TCP/IP took since the start; a [`poll`] that found nothing to do is not counted.

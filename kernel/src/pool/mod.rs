@@ -185,8 +185,9 @@ fn with_service<R>(f: impl FnOnce(&mut Membership) -> Result<R, String>) -> Resu
     }
 }
 
-/// Lets links and timers work. The answer is how what the console asked for ended, once.
-pub(crate) fn poll() -> Option<Ended> {
+/// Lets links and timers work. The answer is how what the console asked for ended, once. `hold`: a guest stands still,
+/// and the pool hears later of what is new here, for to tell it takes as long as a short move.
+pub(crate) fn poll(hold: bool) -> Option<Ended> {
     let mut service = SERVICE.lock();
     let service = service.as_mut()?;
     let now = tsc::micros();
@@ -194,7 +195,8 @@ pub(crate) fn poll() -> Option<Ended> {
     service.poll_links(now);
     if now >= service.next_tick {
         service.next_tick = now + TICK_US;
-        if let Some(status) = service.watch.changed()
+        if !hold
+            && let Some(status) = service.watch.changed()
             && let Err(why) = service.pool.update(status)
         {
             log::error!(target: "pool", "{why}");
