@@ -124,9 +124,10 @@ impl Side {
         match self {
             Self::Source(SourceOwner::Freed) => (true, "done: the host runs the VM"),
             Self::Source(SourceOwner::Kept) => (false, "failed: the host has no copy; the VM is the file's"),
-            Self::Source(SourceOwner::Unknown) => {
-                (false, "unknown: the host has started anew and knows nothing of it; the host may run the VM")
-            }
+            Self::Source(SourceOwner::Unknown) => (
+                false,
+                "unknown: the host knows nothing of it: it has started anew, or is another one; the host may run the VM",
+            ),
             Self::Source(_) => (false, "unknown: the host does not answer; the host may run the VM"),
             Self::Target(TargetOwner::Runs) => (true, "done: the VM is the file's"),
             Self::Target(TargetOwner::Gone) => {

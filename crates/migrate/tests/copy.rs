@@ -79,3 +79,17 @@ fn a_copy_is_cancelled_and_lost_like_a_move() {
     assert!(matches!(target, TargetOutcome::Failed(_)));
     world.assert_stayed();
 }
+
+/// A purpose of a later version is no move.
+#[test]
+fn a_purpose_that_is_not_known_is_refused() {
+    let mut hello = source_params(&small_guest()).hello;
+    hello.purpose = Some(Purpose::Copy);
+    let mut bytes = minicbor::to_vec(&hello).expect("to memory");
+    let at = bytes.windows(2).rposition(|pair| pair == [6, 1]).expect("key 6") + 1;
+    assert_eq!(minicbor::decode::<migrate::Hello>(&bytes).expect("as it is"), hello);
+    for unknown in [2, 23] {
+        bytes[at] = unknown;
+        assert!(minicbor::decode::<migrate::Hello>(&bytes).is_err(), "{unknown}");
+    }
+}
