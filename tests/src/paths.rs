@@ -13,6 +13,11 @@ pub fn build() -> PathBuf {
     root().join("build")
 }
 
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The hypervisor's image: as `scripts/build` leaves it, or the one that `FLEXVISOR_ELF` names.
 pub fn hypervisor() -> PathBuf {
     given_hypervisor().unwrap_or_else(|| build().join("flexvisor.elf"))

@@ -1,4 +1,4 @@
-//! What the encoder makes of a RAM image, and how fast: `encode RAM [BYTES-OF-ANOTHER-STREAM]`.
+//! What the encoder makes of a RAM image, and how fast: `encode [--json] RAM [BYTES-OF-ANOTHER-STREAM]`.
 //!
 //! RAM is a file of whole pages, as QEMU's `pmemsave` writes it. Speeds are the best of seven passes over all of it,
 //! against a memcpy of the same pages, page by page, in the same run.
@@ -63,8 +63,19 @@ struct Made {
 }
 
 fn encode(image: &mut Image, encoder: &mut Encoder) -> Result<Made, MemoryError> {
+    encode_those(image, encoder, |_| true)
+}
+
+fn encode_those(
+    image: &mut Image,
+    encoder: &mut Encoder,
+    wanted: impl Fn(&[u8; PAGE_BYTES]) -> bool,
+) -> Result<Made, MemoryError> {
     let mut made = Made::default();
     for gfn in 0..image.0.len() as u64 {
+        if !image.0.get(gfn as usize).is_some_and(&wanted) {
+            continue;
+        }
         if encoder.is_full() {
             made.bytes += encoder.take(|buf, len| black_box(buf.len().min(len)));
         }
@@ -89,9 +100,29 @@ fn best(bytes: usize, mut pass: impl FnMut()) -> f64 {
     bytes as f64 / passes.fold(f64::INFINITY, f64::min) / 1e9
 }
 
+/// Bytes by compression, and what the zero pages take: the difference to a stream without them, by their number.
+fn json(image: &mut Image, shape: &Shape) -> Result<(), MemoryError> {
+    let encoder = |compression| {
+        let mut encoder = Encoder::new();
+        encoder.prepare(shape, *b"not of the guest", compression);
+        encoder.begin_round(1);
+        encoder
+    };
+    let Made { bytes, zero, fill, data } = encode(image, &mut encoder(Compression::None))?;
+    let lz4 = encode(image, &mut encoder(Compression::Lz4))?.bytes;
+    let not_zero = |page: &[u8; PAGE_BYTES]| migrate::scan(page) != PageKind::Fill(0);
+    let without = encode_those(image, &mut encoder(Compression::None), not_zero)?.bytes;
+    let each = bytes.saturating_sub(without) as f64 / zero.max(1) as f64;
+    println!(
+        "{{\"none\":{bytes},\"lz4\":{lz4},\"zero\":{zero},\"fill\":{fill},\"data\":{data},\"zero_page_bytes\":{each}}}"
+    );
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("usage: encode RAM [BYTES-OF-ANOTHER-STREAM]")?;
+    let mut args = std::env::args().skip(1).peekable();
+    let as_json = args.next_if_eq("--json").is_some();
+    let path = args.next().ok_or("usage: encode [--json] RAM [BYTES-OF-ANOTHER-STREAM]")?;
     let other = args.next().map(|text| text.parse::<f64>()).transpose()?;
     let bytes = std::fs::read(&path)?;
     let mut image = Image(bytes.as_chunks::<PAGE_BYTES>().0.to_vec());
@@ -99,6 +130,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ranges = vec![PageRange { first: 0, pages }];
     let shape = Shape { vcpus: 1, ranges, tsc_hz: 1_000_000_000, devices: Vec::new() };
 
+    if as_json {
+        return Ok(json(&mut image, &shape)?);
+    }
     let mut room = vec![[0; PAGE_BYTES]; 16];
     let memcpy = best(bytes.len(), || {
         for (i, page) in image.0.iter().enumerate() {

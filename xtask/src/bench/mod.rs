@@ -1,6 +1,8 @@
 //! `bench`: the project's figures, taken by small guests under Bochs. A tick is one instruction there.
 
 mod exits;
+mod native;
+mod qemu;
 mod stopped;
 mod tables;
 mod tracking;
@@ -35,6 +37,12 @@ pub(crate) struct Args {
     /// Take only the figures of one part.
     #[arg(long)]
     only: Option<Part>,
+    /// Instead: what memory costs on its way out, on this machine itself; with the host's build and with the kernel's.
+    #[arg(long, conflicts_with = "only")]
+    native: bool,
+    /// Instead: QEMU's stream and ours of the same idle Debian.
+    #[arg(long, conflicts_with = "only")]
+    qemu: bool,
 }
 
 /// What is measured together.
@@ -48,6 +56,28 @@ enum Part {
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
+    let figures = if args.native || args.qemu { outside(args)? } else { emulated(args)? };
+    if args.json {
+        print_json(&figures);
+    } else {
+        print_table(&figures);
+    }
+    Ok(0)
+}
+
+/// What needs no emulated host.
+fn outside(args: &Args) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    if args.native {
+        figures.extend(native::measure()?);
+    }
+    if args.qemu {
+        figures.extend(qemu::measure(&paths::fresh_dir(&paths::build().join("logs/bench-qemu"))?)?);
+    }
+    Ok(figures)
+}
+
+fn emulated(args: &Args) -> Result<Vec<Figure>> {
     let image = tools::build()?;
     guest::build_payloads()?;
     let dir = paths::fresh_dir(&paths::build().join("logs/bench"))?;
@@ -84,12 +114,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     }
     let bytes = std::fs::metadata(&image).with_context(|| image.display().to_string())?.len();
     figures.push(Figure::new("image_bytes", bytes as f64, "-"));
-    if args.json {
-        print_json(&figures);
-    } else {
-        print_table(&figures);
-    }
-    Ok(0)
+    Ok(figures)
 }
 
 /// Says on stderr what takes so long.
