@@ -108,7 +108,7 @@ impl Figure {
 
     /// Instructions a second, as the emulator counts them.
     fn ips(&self) -> Option<u64> {
-        self.emulated.then_some(u64::from(IPS))
+        self.emulated.then_some(IPS)
     }
 
     fn reach(&self) -> Option<f64> {
@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn tables_name_known_figures() {
         for (name, _) in KVM.iter().chain(&REACH) {
-            assert!(KEYS.contains(name), "{name}");
+            let outside = name.contains('/') || name.starts_with("image_");
+            assert!(KEYS.contains(name) || outside, "{name}");
         }
     }
 }
