@@ -1,4 +1,6 @@
-//! What boot loader and firmware leave in memory.
+//! What boot loader, firmware and the boot before leave in memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use acpi_tables::{Acpi, find_rsdp};
 use bootinfo::{BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC};
@@ -28,4 +30,39 @@ pub fn acpi(data: &[u8]) {
     if let Some(Err(error)) = find_rsdp(&memory).map(|rsdp| Acpi::parse(rsdp, &memory)) {
         assert!(!error.to_string().is_empty());
     }
+}
+
+/// The memory of the log's ring after a reset. The header's check is made right where the first byte asks for it, so
+/// that mutations get behind it.
+pub fn log_ring(data: &[u8]) {
+    let Some((pick, memory)) = data.split_first() else { return };
+    let words: Vec<AtomicU64> = memory
+        .chunks_exact(8)
+        .map(|word| AtomicU64::new(word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))))
+        .collect();
+    if pick & 1 == 1 {
+        log_ring::reseal(&words);
+    }
+    if let Some(text) = log_ring::recover(&words) {
+        assert!(
+            text.len() <= words.len() * 8 * 3,
+            "more than what was there, replacement characters counted"
+        );
+        // What is there is what a ring goes on with.
+        assert_eq!(log_ring::recover(&words), Some(text));
+        words.iter().skip(4).for_each(|word| word.store(!word.load(Ordering::Relaxed), Ordering::Relaxed));
+        assert!(words.len() > 4 && log_ring::recover(&words).is_none());
+    }
+}
+
+/// A ring as a boot leaves it.
+pub(crate) fn ring_seed() -> Vec<u8> {
+    let words: Vec<AtomicU64> = (0..40).map(|_| AtomicU64::new(0)).collect();
+    if let Some(mut ring) = log_ring::LogRing::new(&words) {
+        for line in 0..20 {
+            ring.push(format!("[    0.{line:06}] boot: stage {line}\n").as_bytes());
+        }
+    }
+    let bytes = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+    std::iter::once(1).chain(bytes).collect()
 }

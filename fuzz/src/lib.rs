@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("isa_page", audit::page),
     ("link_initiator", link::initiator),
     ("link_responder", link::responder),
+    ("log_ring", firmware::log_ring),
     ("migrate_source", migration::source),
     ("migrate_target", migration::target),
     ("net_frames", net_frames::frames),
@@ -85,6 +86,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     seeds.push(("vcpu_state", "long_mode", vcpu::seed()));
     seeds.extend([("vm_file", "sealed", vm_file::seed(1)), ("vm_file", "whole", vm_file::seed(0))]);
     seeds.push(("pool_link", "joins", pool_link::record()));
+    seeds.push(("log_ring", "two_rounds", firmware::ring_seed()));
     seeds
 }
 
