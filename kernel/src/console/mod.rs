@@ -105,8 +105,8 @@ impl Console {
 
     /// Goes on with what a command began; what is typed is kept until that is over. Ctrl-C ends it.
     fn wait(&mut self, migrations: &mut Migrations) {
-        let out = &mut Port;
-        let out = &mut Out::new(out);
+        let mut port = Port;
+        let out = &mut Out::terminal(&mut port, self.editor.term().1);
         if self.session.can_interrupt() && host_log::typed(TypeAhead::interrupt) {
             self.session.interrupt(migrations, out);
         }

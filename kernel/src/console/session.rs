@@ -17,17 +17,31 @@ use crate::vm::Vm;
 const LIVE_US: u64 = 500_000;
 
 /// Where the answer to a command goes. It cannot fail: a transport that is gone swallows it.
-pub(crate) struct Out<'a>(&'a mut dyn Write);
+pub(crate) struct Out<'a> {
+    transport: &'a mut dyn Write,
+    ansi: bool,
+}
 
 impl<'a> Out<'a> {
+    /// A transport that is no terminal, or a dumb one.
     pub(crate) fn new(transport: &'a mut dyn Write) -> Self {
-        Self(transport)
+        Self { transport, ansi: false }
+    }
+
+    /// A terminal, which knows ESC sequences or not.
+    pub(crate) fn terminal(transport: &'a mut dyn Write, ansi: bool) -> Self {
+        Self { transport, ansi }
+    }
+
+    /// Whether ESC sequences mean something at the other end.
+    pub(crate) fn is_ansi(&self) -> bool {
+        self.ansi
     }
 }
 
 impl Write for Out<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(text)
+        self.transport.write_str(text)
     }
 }
 

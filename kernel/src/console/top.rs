@@ -21,6 +21,8 @@ use crate::{meter, net};
 
 /// Between two pictures, in microseconds.
 const INTERVAL_US: u64 = 1_000_000;
+/// Cursor to the first row, and nothing below it (ECMA-48: CUP, ED).
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Counters at one instant.
 struct Sample {
@@ -91,6 +93,9 @@ impl Task for Top {
         let picture = Picture::new(&self.before, &now, migrations);
         match self.output {
             Output::Json => json_line(out, |o| picture.json(o)),
+            Output::Text if out.is_ansi() && !self.once => {
+                let _ = write!(out, "{CLEAR}{picture}q ends this\n");
+            }
             Output::Text => {
                 let _ = write!(out, "{picture}");
             }
@@ -99,7 +104,9 @@ impl Task for Top {
         if self.once {
             return Poll::Ready(Ok(()));
         }
-        let _ = out.write_str("\n");
+        if !out.is_ansi() {
+            let _ = out.write_str("\n");
+        }
         Poll::Pending
     }
 

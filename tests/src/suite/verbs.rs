@@ -230,13 +230,18 @@ fn of_the_host(context: &Context) -> Result<()> {
     ensure!(top["vms"][0]["name"] == VM && top["cpus"].as_array().map(Vec::len) == Some(1), "{top}");
     let top = done(&mut host, "top --once")?;
     ensure!(top.iter().any(|l| l.starts_with("VM ")) && top.iter().any(|l| l.starts_with(VM)), "{top:?}");
-    for end in [&b"q"[..], b"\x03"] {
+    for (term, end) in [("dumb", &b"q"[..]), ("ansi", b"\x03")] {
+        done(&mut host, &format!("term {term}"))?;
         host.console()?.send_line("top")?;
+        if term == "ansi" {
+            host.console()?.expect("\x1b[H\x1b[Jup ", PATIENCE)?;
+        }
         host.console()?.expect("net  in ", PATIENCE)?;
         host.console()?.expect("net  in ", PATIENCE)?;
         host.console()?.send(end)?;
         host.console()?.expect_line("the end of top", PATIENCE, |line| (line == "ok").then_some(()))?;
     }
+    done(&mut host, "term dumb")?;
 
     // Registers: a fault is caught, what the host lives by is refused.
     ensure!(json(&mut host, "msr read 0x10")?["msr"] == 0x10, "msr read");

@@ -93,7 +93,7 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["top"],
         args: &[ONCE, JSON],
         summary: "Show what the host is doing, live.",
-        details: "CPUs, VMs with exits a second and pages written a second where they are counted, network. Every second until `q` or Ctrl-C; `--once` prints it once, over the second that follows.",
+        details: "CPUs, VMs with exits a second and pages written a second where they are counted, network. Every second until `q` or Ctrl-C, in place on a terminal that `term` knows to take ESC sequences; `--once` prints it once, over the second that follows.",
         dangerous: false,
         build: |v| Command::Host(HostCommand::Top { once: v.once, output: v.output }),
     },
