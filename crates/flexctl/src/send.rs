@@ -66,6 +66,9 @@ pub(crate) fn run(
         if let Some(warning) = source.take_warning() {
             eprintln!("{name}: {warning}");
         }
+        while let Some(note) = source.take_note() {
+            eprintln!("{name}: {note}");
+        }
         match event {
             SourceEvent::Waiting => pause(),
             SourceEvent::Working | SourceEvent::Slowed(_) => {}

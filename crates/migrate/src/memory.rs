@@ -8,6 +8,7 @@
 //! ```
 //! `skip` is the distance in pages from the end of the run before it, from frame 0 for the first one.
 
+mod choice;
 mod decode;
 mod delta;
 mod encode;
@@ -19,6 +20,8 @@ mod sent;
 mod tests;
 mod varint;
 
+pub(crate) use choice::{Choice, Data, Method};
+pub use choice::{Chosen, Measured};
 pub use decode::{Runs, Scratch, apply};
 pub use encode::Encoder;
 pub(crate) use ram::RamDigest;

@@ -58,6 +58,16 @@ pub enum Reason {
     /// The guest dirties its memory faster than it can be sent, and the operator said to leave it then.
     #[error("{0}")]
     NoConvergence(Stall),
+    /// What the operator asked for is not in the protocol's version that the peer speaks.
+    #[error("{what} needs version {needs} of the protocol, the peer speaks version {version}")]
+    OldPeer {
+        /// The option.
+        what: &'static str,
+        /// The first version that has it.
+        needs: u16,
+        /// The version agreed on.
+        version: u16,
+    },
     /// It would keep the VM for its own.
     #[error("peer takes no copies: it would run the VM")]
     TakesNoCopy,

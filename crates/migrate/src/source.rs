@@ -1,5 +1,6 @@
 //! The end that the VM leaves.
 
+mod note;
 mod progress;
 mod rounds;
 
@@ -15,7 +16,7 @@ use crate::handover::{Deal, Role, SourceAction, SourceInput, SourceOwner};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
-use crate::memory::{Encoder, RamDigest};
+use crate::memory::{Choice, Encoder, RamDigest};
 use crate::outbox::Outbox;
 use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary, Totals};
@@ -23,6 +24,7 @@ use crate::tuning::{Clock, Tuning};
 use crate::vm::SourceVm;
 use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType, WireError};
 
+pub use note::Note;
 pub use progress::{Progress, Status};
 
 /// What a source needs to know before it starts.
@@ -134,6 +136,10 @@ pub struct Source {
     /// That both ends speak.
     version: u16,
     encoder: Encoder,
+    /// Where the way of packing is to be measured.
+    choice: Option<Choice>,
+    /// To be told.
+    note: Option<Note>,
     /// Under way with the guest paused, where it was asked for.
     ram_digest: Option<RamDigest>,
     /// Where the walk of this round goes on.
@@ -180,6 +186,8 @@ impl Source {
             outbox: Outbox::new(now),
             version: OLDEST_VERSION,
             encoder: Encoder::new(),
+            choice: None,
+            note: None,
             ram_digest: None,
             next: 0,
             round: RoundStats::default(),
@@ -377,6 +385,7 @@ impl Source {
             (RecordType::HelloAck, Phase::AwaitAck) => {
                 let ack: HelloAck = body::decode(kind, body)?;
                 self.same_migration(kind, ack.migration)?;
+                self.suits()?;
                 self.target_boot = Some(ack.boot);
                 self.hello_rtt = now.saturating_sub(self.since);
                 self.outbox.put_raw(RecordType::Policy, &self.params.policy);
@@ -606,6 +615,7 @@ impl Source {
             pages_ticks: self.last_page_at.saturating_sub(paused_at),
             state_ticks: self.ready_at.saturating_sub(self.last_page_at),
             resume_ticks: now.saturating_sub(self.ready_at),
+            chosen: self.chosen().map(|chosen| chosen.way),
             ..self.summary
         }
     }

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::body::{Holding, Id};
-use crate::tuning::Clock;
+use crate::memory::Method;
+use crate::tuning::{Clock, Compression};
 
 /// Pages and records, counted alike at both ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -120,6 +121,8 @@ pub struct Summary {
     pub ram: u64,
     /// Ticks a second.
     pub hz: u64,
+    /// What `compress=auto` chose last; absent where it was not asked for or too few pages of data were sent to measure.
+    pub chosen: Option<Compression>,
 }
 
 impl Summary {
@@ -147,7 +150,8 @@ impl fmt::Display for Summary {
             ms(self.pages_ticks),
             ms(self.state_ticks),
             ms(self.resume_ticks)
-        )
+        )?;
+        self.chosen.map_or(Ok(()), |way| write!(f, ", compress=auto chose {}", Method(way)))
     }
 }
 

@@ -198,6 +198,10 @@ impl Outgoing {
         if let Some(warning) = source.take_warning() {
             log::warn!(target: "migrate", "migrate {}: peer: {warning}", self.vm.vm.name);
         }
+        while let Some(note) = source.take_note() {
+            let level = if note.is_warning() { log::Level::Warn } else { log::Level::Info };
+            log::log!(target: "migrate", level, "migrate {}: {note}", self.vm.vm.name);
+        }
         self.tell(event.ok()?, &fault, handovers)
     }
 

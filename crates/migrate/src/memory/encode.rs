@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use vm_types::MemoryError;
 
+use super::choice::Data;
 use super::pack::{MAX_PACKED, Packer};
 use super::{kind, varint};
 use crate::body::{Id, Shape};
@@ -68,6 +69,18 @@ impl Encoder {
     /// for deltas; where the host has no room for them, it goes without. `seed` is not known to the guest.
     pub fn prepare(&mut self, shape: &Shape, seed: Id, compression: Compression) {
         self.packer = Some(Packer::new(shape, seed, compression));
+    }
+
+    /// Makes pages smaller by this from here on, as far as [`Encoder::prepare`] got ready for it.
+    pub fn pack_by(&mut self, way: Compression) {
+        if let Some(packer) = &mut self.packer {
+            packer.set_way(way);
+        }
+    }
+
+    /// The pages of data since [`Encoder::prepare`].
+    pub(crate) fn data(&self) -> Data {
+        self.packer.as_ref().map(Packer::data).unwrap_or_default()
     }
 
     /// Frees what [`Encoder::prepare`] took.

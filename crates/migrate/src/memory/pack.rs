@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use super::choice::Data;
 use super::lz4::Lz4;
 use super::sent::{Copies, Sent};
 use super::{delta, kind};
@@ -26,6 +27,10 @@ pub(crate) struct Packer {
     len: usize,
     /// Copies are kept of the pages that are sent again: the others are not hot.
     hot: bool,
+    /// [`Compression::Auto`]: by both.
+    way: Compression,
+    /// What pages of data became.
+    data: Data,
 }
 
 impl Packer {
@@ -36,7 +41,25 @@ impl Packer {
             .then(|| Copies::new(COPIES))
             .flatten();
         let sent = Sent::new(shape, seed);
-        Self { sent, lz4, copies, small: Box::new([0; PAGE_BYTES]), len: 0, hot: false }
+        Self {
+            sent,
+            lz4,
+            copies,
+            small: Box::new([0; PAGE_BYTES]),
+            len: 0,
+            hot: false,
+            way: compression,
+            data: Data::default(),
+        }
+    }
+
+    /// Pages are packed by this from here on, as far as there are tables for it.
+    pub(crate) fn set_way(&mut self, way: Compression) {
+        self.way = way;
+    }
+
+    pub(crate) fn data(&self) -> Data {
+        self.data
     }
 
     /// A round begins: from the second one on, pages are hot.
@@ -60,18 +83,22 @@ impl Packer {
     pub(crate) fn pack(&mut self, gfn: u64, page: &[u8; PAGE_BYTES]) -> u64 {
         let room = self.small.get_mut(..MAX_PACKED).unwrap_or_default();
         let mut best = kind::DATA;
-        if let Some(old) = self.copies.as_ref().and_then(|copies| copies.get(gfn))
+        let lz4 = matches!(self.way, Compression::Lz4 | Compression::Auto);
+        let delta = matches!(self.way, Compression::Delta | Compression::Auto);
+        if let Some(old) = self.copies.as_ref().filter(|_| delta).and_then(|copies| copies.get(gfn))
             && let Some(len) = delta::pack(old, page, room)
         {
             self.len = len;
             best = kind::DELTA;
-        } else if let Some(len) = self.lz4.as_mut().and_then(|lz4| lz4.pack(page, room)) {
+        } else if let Some(len) = self.lz4.as_mut().filter(|_| lz4).and_then(|lz4| lz4.pack(page, room)) {
             self.len = len;
             best = kind::LZ4;
         }
         if let Some(copies) = self.copies.as_mut().filter(|_| self.hot) {
             copies.keep(gfn, page);
         }
+        self.data.pages += 1;
+        self.data.bytes += if best == kind::DATA { PAGE_BYTES } else { self.len + 2 } as u64;
         best
     }
 

@@ -5,6 +5,7 @@ use core::fmt;
 use super::{Phase, Source, SourceOutcome};
 use crate::convergence::Rate;
 use crate::handover::SourceOwner;
+use crate::memory::Chosen;
 use crate::page::PAGE_BYTES;
 use crate::reason::Reason;
 use crate::stats::Mebibytes;
@@ -87,6 +88,8 @@ pub struct Progress {
     pub expected_downtime_ms: Option<u64>,
     /// Milliseconds that the guest has stood still; absent while it runs.
     pub downtime_ms: Option<u64>,
+    /// What `compress=auto` has measured; absent before.
+    pub chosen: Option<Chosen>,
 }
 
 impl fmt::Display for Progress {
@@ -127,7 +130,8 @@ impl Progress {
             o.field("dirty-sync-count", self.round.saturating_sub(1))?;
             o.field("bytes-per-second", self.link_rate)?;
             o.field("page-size", page)
-        })
+        })?;
+        self.chosen.map_or(Ok(()), |chosen| o.object("compress-auto", |o| chosen.json(o)))
     }
 }
 
@@ -172,6 +176,7 @@ impl Source {
             total_ms: ms(self.began, now),
             expected_downtime_ms: self.convergence.has_rounds().then(|| self.convergence.expected_ms(clock)),
             downtime_ms: self.paused_at.map(|paused| ms(paused, now)),
+            chosen: self.chosen(),
         }
     }
 
@@ -205,6 +210,7 @@ mod tests {
             total_ms: 5250,
             expected_downtime_ms: Some(777),
             downtime_ms: None,
+            chosen: None,
         };
         assert_eq!(progress.to_string(), "2.5 MiB left, 1.2 MB/s, dirties 0.4 MB/s, downtime 777 ms, 5.2 s");
         let mut text = String::new();

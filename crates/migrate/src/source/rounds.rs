@@ -8,7 +8,7 @@ use super::{Phase, Slowed, Source, SourceEvent};
 use crate::body::RoundEnd;
 use crate::convergence::Decision;
 use crate::link::Link;
-use crate::memory::RamDigest;
+use crate::memory::{Choice, RamDigest};
 use crate::page::{PAGE_BYTES, PageKind};
 use crate::reason::Reason;
 use crate::stats::RoundStats;
@@ -21,6 +21,7 @@ impl Source {
         let wanted = self.params.tuning.compression;
         let compression = if self.version < PACKED_VERSION { Compression::None } else { wanted };
         self.encoder.prepare(&self.params.shape, self.params.hello.migration, compression);
+        self.choice = (compression == Compression::Auto).then(Choice::new);
         vm.start_tracking().map_err(Reason::Vm)?;
         self.tracking = true;
         self.begin_round(self.params.shape.pages(), now);
@@ -35,6 +36,9 @@ impl Source {
         self.round_queued = self.outbox.queued();
         self.next = 0;
         self.encoder.begin_round(self.round.round);
+        if let Some(choice) = &mut self.choice {
+            choice.begin_round(self.round.round, self.paused_at.is_some());
+        }
         self.enter(Phase::Copy, now);
     }
 
@@ -45,6 +49,7 @@ impl Source {
         link: &mut impl Link,
         vm: &mut impl SourceVm,
     ) -> Result<Option<SourceEvent>, Reason> {
+        self.choose(now);
         for _ in 0..self.params.tuning.pages_per_poll.max(1) {
             if self.encoder.is_full() && !self.send_memory(now, link) {
                 return Ok(None);
@@ -126,9 +131,8 @@ impl Source {
         self.round
     }
 
-    /// An older target knows no digest of RAM.
     fn after_rounds(&mut self, now: u64) {
-        let verify = self.params.tuning.verify && self.version >= PACKED_VERSION;
+        let verify = self.params.tuning.verify;
         self.ram_digest = verify.then(RamDigest::new);
         self.enter(if verify { Phase::Digest } else { Phase::Export }, now);
     }
