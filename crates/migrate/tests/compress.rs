@@ -97,9 +97,9 @@ fn of_version_1(world: &mut World) {
         world.now += world.tick;
         for side in [0, 1] {
             if side == 0 {
-                world.poll_source()
+                world.poll_source();
             } else {
-                world.poll_target()
+                world.poll_target();
             }
             let wire = &mut world.cable.borrow_mut().wires[side];
             if wire.left == 0 && wire.bytes.len() >= 16 {

@@ -25,7 +25,8 @@ pub(super) const ROWS: &[Spec] = &[
                   once its last pages are expected to take `downtime` (100 ms). Where it writes faster than the link sends, \
                   `on-timeout` says what follows after `timeout`, or once the rounds do not get shorter: `cancel` leaves it here, \
                   `throttle` slows it down step by step, `force` (the default) stops it for as long as it takes. `verify=full` \
-                  compares a digest of the whole RAM before the hand-over. Ctrl-C cancels; `--detach` gives the prompt back at once; \
+                  compares a digest of the whole RAM before the hand-over. `compress=auto` sends pages as they are and packed by turns, takes \
+                  what is measured to be the fastest on this link, and says so with the figures. Ctrl-C cancels; `--detach` gives the prompt back at once; \
                   `--live` rewrites one line in place. `--copy` leaves the VM running here and gives a copy to a peer that stores \
                   (`flexctl receive`), which can start clones of it. On any failure before the hand-over the VM goes on here.",
         dangerous: false,
