@@ -44,6 +44,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("vectors_pool_and_back", LIMIT, |context| vectors(context, SKYLAKE, HASWELL, "", 32));
     add("vectors_sse_and_back", LIMIT, |context| vectors(context, LYNNFIELD, SKYLAKE, "nehalem", 16));
     add("packed_and_verified_and_back", LIMIT, packed_and_verified);
+    add("packed_by_measurement", LIMIT, packed_by_measurement);
     add("slower_without_scaling_refused", LIMIT, other_clock_refused);
     add("faster_scaled", LIMIT, other_clock_scaled);
     add("unfit_target_refused", LIMIT, unfit_refused);
@@ -237,6 +238,22 @@ fn packed_and_verified(context: &Context) -> Result<()> {
         ensure!(matches!(outcome, Outcome::Done(_)), "{options}: {outcome:?}");
         goes_on(&mut pair, 1 - host, 5)?;
     }
+    Ok(())
+}
+
+/// Pages go as they are and packed by turns, and what was the fastest is named with its figures.
+fn packed_by_measurement(context: &Context) -> Result<()> {
+    let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 8)?;
+    let mut pair = start(context, &plan)?;
+    pair.order(SOURCE, "compress=auto", &mut Silent)?;
+    let outcome = pair.follow(SOURCE, &plan, &mut Silent)?;
+    ensure!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    goes_on(&mut pair, TARGET, 5)?;
+    let text = pair.hosts[SOURCE].console()?.text();
+    let told = text.lines().find(|line| line.contains("compress=auto: "));
+    let told = told.context("no choice of compress=auto in the log")?;
+    ensure!(told.contains("none: ") && told.contains("; lz4: ") && told.contains(" MB/s of RAM"), "{told}");
+    ensure!(text.contains(", compress=auto chose "), "the last line does not name the choice");
     Ok(())
 }
 
