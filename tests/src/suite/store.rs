@@ -31,6 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("checkpoint_and_clones", checkpoint_and_clones),
         case("lost_and_asked", lost_and_asked),
         case("lost_and_found", lost_and_found),
+        Case { limit: Duration::from_secs(1500), ..case("linux", linux) }.slow(),
     ]
 }
 
@@ -46,19 +47,24 @@ struct Bench {
 
 impl Bench {
     fn start(context: &Context) -> Result<Self> {
-        let keys = vec!["--key".to_string(), pool_key()?];
-        Self::with(context, Plan::hosts, keys)
+        Self::start_with(context, memwriter()?)
+    }
+
+    fn start_with(context: &Context, plan: Plan) -> Result<Self> {
+        let hosts = plan.hosts();
+        Self::with(context, plan, &hosts, vec!["--key".to_string(), pool_key()?])
     }
 
     /// Records can be read on the wire.
     fn start_insecure(context: &Context) -> Result<Self> {
-        Self::with(context, insecure, vec!["--insecure".to_string()])
+        let plan = memwriter()?;
+        let hosts = insecure(&plan);
+        Self::with(context, plan, &hosts, vec!["--insecure".to_string()])
     }
 
-    fn with(context: &Context, hosts: fn(&Plan) -> [HostSpec; 2], keys: Vec<String>) -> Result<Self> {
-        let plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
+    fn with(context: &Context, plan: Plan, hosts: &[HostSpec; 2], keys: Vec<String>) -> Result<Self> {
         let flexctl = Flexctl::new(&context.dir, context.deadline)?;
-        let mut pair = Pair::start(&hosts(&plan), &context.dir, context.deadline, &mut Silent)?;
+        let mut pair = Pair::start(hosts, &context.dir, context.deadline, &mut Silent)?;
         pair.wait_guest(&plan, &mut Silent)?;
         let station = Station::new(&pair.hub, 9, STATION.parse()?, PORT)?;
         Ok(Self { pair, plan, station, flexctl, dir: context.dir.clone(), keys })
@@ -140,6 +146,10 @@ impl Bench {
         }
         Ok(text)
     }
+}
+
+fn memwriter() -> Result<Plan> {
+    Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)
 }
 
 fn path(file: &Path) -> Result<&str> {
@@ -271,5 +281,21 @@ fn lost_and_found(context: &Context) -> Result<()> {
     goes_on(&mut bench.pair, SOURCE, 5)?;
     ensure!(bench.pair.hosts[SOURCE].guest()?.text().len() > left, "it prints nothing");
     in_sequence(&bench.pair.hosts[SOURCE].guest()?.text())?;
+    bench.station.check()
+}
+
+/// Debian Linux is suspended on one host and goes on from its file on another: all that is proved of a move is of this.
+fn linux(context: &Context) -> Result<()> {
+    let mut plan = Plan::linux(SKYLAKE, HASWELL, "haswell")?;
+    plan.patience = Duration::from_secs(600);
+    let mut bench = Bench::start_with(context, plan.clone())?;
+    let file = bench.suspend(SOURCE, "linux.vm", "compress=lz4")?;
+    let printed = bench.pair.hosts[SOURCE].guest()?.text();
+    let ended = bench.send(&file, TARGET, &[])?;
+    ensure!(ended.status == 0 && ended.text.contains("; the file is used"), "{ended:?}");
+    bench.pair.finish(&plan, &mut Silent)?;
+    let proofs = bench.pair.judge(&plan, &printed)?;
+    let failed: Vec<String> = proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     bench.station.check()
 }
