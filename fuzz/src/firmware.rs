@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use acpi_tables::{Acpi, find_rsdp};
-use bootinfo::{BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC};
+use bootinfo::{BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC, PVH_MAGIC};
 
 /// Memory that holds `bytes` at `base` and nothing else.
 fn view<'m>(bytes: &'m [u8], base: u64) -> impl Fn(u64, usize) -> Option<&'m [u8]> {
@@ -13,10 +13,11 @@ fn view<'m>(bytes: &'m [u8], base: u64) -> impl Fn(u64, usize) -> Option<&'m [u8
     }
 }
 
-/// Hand-over of a Multiboot loader: a byte that picks the protocol, then memory from 0x9000 on.
+/// Hand-over of a boot loader: a byte that picks the protocol, then memory from 0x9000 on.
 pub fn bootinfo(data: &[u8]) {
     let Some((pick, memory)) = data.split_first() else { return };
-    let magic = if pick & 1 == 0 { MULTIBOOT1_MAGIC } else { MULTIBOOT2_MAGIC };
+    let magics = [MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC, PVH_MAGIC];
+    let magic = magics[usize::from(*pick) % magics.len()];
     if let Ok(info) = BootInfo::parse(magic, 0x9000, &view(memory, 0x9000)) {
         assert!(info.memory.iter().all(|r| r.start < r.end));
         let usable = info.usable(4096);

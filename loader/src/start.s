@@ -1,4 +1,4 @@
-# Multiboot headers and the 32-bit start. The kernel is linked where it runs (identity mapping), so addresses here
+# Multiboot headers, PVH note and the 32-bit start. The kernel is linked where it runs (identity mapping), so addresses here
 # are physical. Linked first in the image: a Multiboot 1 header must lie in the first 8 KiB of the file.
 
 .set MB1_MAGIC, 0x1badb002
@@ -37,8 +37,19 @@ mb2_request_end:
     .long 8
 mb2_end:
 
+# The PVH entry, in a note (XEN_ELFNOTE_PHYS32_ENTRY): 32-bit protected mode, EBX holds the start info.
+.section .note.pvh, "a", @note
+.balign 4
+    .long 4                             # name
+    .long 4                             # descriptor
+    .long 18                            # XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .long _start_pvh
+
 .section .boot.text, "ax", @progbits
 .code32
+_start_pvh:
+    movl    $0x336ec578, %eax           # the magic of the start info: EAX is undefined
 .global _start
 _start:
     cli

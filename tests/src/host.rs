@@ -253,7 +253,8 @@ impl HostSpec {
             }
             Platform::Qemu(accel) => {
                 let accel = *accel;
-                qemu::Config { accel, cpus, mem_mib, media, serial, nic }.start(&self.name, dir)?
+                qemu::Config { accel, cpus, mem_mib, media, serial, nic, uefi: false }
+                    .start(&self.name, dir)?
             }
         };
         Ok(Host { name: self.name.clone(), machine, image: file })

@@ -99,7 +99,7 @@ fn grub_cfg(spec: &Spec) -> Result<String> {
 }
 
 /// Quotes each word that GRUB's shell would look into.
-fn quote(line: &str) -> String {
+pub(crate) fn quote(line: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/+@%".contains(c);
     let words = line.split_whitespace().map(|word| {
         if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }

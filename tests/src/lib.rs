@@ -12,6 +12,7 @@ pub mod migration;
 pub mod paths;
 pub mod process;
 pub mod proof;
+pub mod release;
 pub mod scenario;
 pub mod suite;
 pub mod terminal;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use testbench::guest;
 use testbench::host::{HostSpec, LinkKey, VmSpec};
+use testbench::{paths, release};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -17,13 +18,22 @@ pub(crate) struct Args {
     /// Add a VM with Debian's kernel and the demo initramfs, at this CPU level.
     #[arg(long, value_name = "LEVEL")]
     linux: Option<String>,
+    /// Make a release instead: all images and their sums, in build/release.
+    #[arg(long, conflicts_with_all = ["output", "options", "linux", "mem"])]
+    release: bool,
     /// The VM's RAM in MiB.
     #[arg(long, default_value_t = 256)]
     mem: u32,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
-    tools::build()?;
+    let image = tools::build()?;
+    if args.release {
+        for file in release::make(&image, &paths::fresh_dir(&paths::build().join("release"))?)? {
+            println!("{}", file.display());
+        }
+        return Ok(0);
+    }
     let mut host = HostSpec::new("image", "");
     // A seed in an image would be used again with each boot, and a key is the operator's to give.
     host.link = LinkKey::Operator;

@@ -11,6 +11,7 @@ extern crate alloc;
 mod bytes;
 mod mb1;
 mod mb2;
+mod pvh;
 mod ranges;
 
 use alloc::string::String;
@@ -23,6 +24,9 @@ pub use ranges::RangeSet;
 pub const MULTIBOOT1_MAGIC: u32 = 0x2bad_b002;
 /// What a Multiboot 2 boot loader leaves in EAX (Multiboot 2.0, 3.3).
 pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
+/// What our own start puts there for a PVH boot loader, which leaves EAX undefined: the magic of its start info
+/// (Xen, `start_info.h`).
+pub const PVH_MAGIC: u32 = 0x336e_c578;
 /// Longest command line or module line that is kept, in bytes.
 pub const MAX_STRING: usize = 4096;
 /// Most memory map entries that are kept.
@@ -37,6 +41,10 @@ pub enum Via {
     Multiboot1,
     /// Multiboot 2 (2.0).
     Multiboot2,
+    /// The same on a machine with UEFI, whose boot services are ended.
+    Multiboot2Efi,
+    /// PVH.
+    Pvh,
 }
 
 impl fmt::Display for Via {
@@ -44,6 +52,8 @@ impl fmt::Display for Via {
         f.write_str(match self {
             Self::Multiboot1 => "multiboot1",
             Self::Multiboot2 => "multiboot2",
+            Self::Multiboot2Efi => "multiboot2 (efi)",
+            Self::Pvh => "pvh",
         })
     }
 }
@@ -121,7 +131,7 @@ pub struct BootInfo {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BootError {
     /// EAX holds no magic number that is known.
-    #[error("boot magic {0:#x} is neither Multiboot 1 nor Multiboot 2")]
+    #[error("boot magic {0:#x} is neither Multiboot 1, Multiboot 2 nor PVH")]
     Magic(u32),
     /// The information structure itself cannot be read.
     #[error("boot information at {0:#x} cannot be read")]
@@ -144,6 +154,7 @@ impl BootInfo {
         let parsed = match magic {
             MULTIBOOT1_MAGIC => mb1::parse(info, memory)?,
             MULTIBOOT2_MAGIC => mb2::parse(info, memory)?,
+            PVH_MAGIC => pvh::parse(info, memory)?,
             other => return Err(BootError::Magic(other)),
         };
         if parsed.memory.iter().any(|r| r.kind == RegionKind::Usable) {
@@ -188,9 +199,9 @@ impl BootInfo {
         }
     }
 
-    fn push_module(&mut self, start: u32, end: u32, command_line: String) {
+    fn push_module(&mut self, start: u64, end: u64, command_line: String) {
         if end >= start && self.modules.len() < MAX_MODULES {
-            self.modules.push(Module { start: start.into(), end: end.into(), command_line });
+            self.modules.push(Module { start, end, command_line });
         }
     }
 }

@@ -38,7 +38,7 @@ where
                 break;
             };
             let line = if line == 0 { None } else { text_at(memory, line.into()) };
-            out.push_module(start, end, without_file(line.unwrap_or_default(), qemu));
+            out.push_module(start.into(), end.into(), without_file(line.unwrap_or_default(), qemu));
         }
     }
     if flags & HAS_MAP != 0 {

@@ -12,8 +12,10 @@ const LOADER_NAME: u32 = 2;
 const MODULE: u32 = 3;
 const BASIC_MEMORY: u32 = 4;
 const MEMORY_MAP: u32 = 6;
+const EFI_64: u32 = 12;
 const RSDP_1: u32 = 14;
 const RSDP_2: u32 = 15;
+const EFI_MEMORY_MAP: u32 = 17;
 
 pub(crate) fn parse<'m, M>(address: u64, memory: &M) -> Result<BootInfo, BootError>
 where
@@ -41,6 +43,7 @@ where
             MODULE => module(&mut out, body),
             BASIC_MEMORY => basic = u32_at(body, 0).zip(u32_at(body, 4)),
             MEMORY_MAP => map(&mut out, body),
+            EFI_64 | EFI_MEMORY_MAP => out.via = Via::Multiboot2Efi,
             RSDP_1 if out.rsdp.is_none() => out.rsdp = Some(body.into()),
             RSDP_2 => out.rsdp = Some(body.into()),
             _ => {}
@@ -58,7 +61,7 @@ where
 
 fn module(out: &mut BootInfo, body: &[u8]) {
     if let (Some(start), Some(end), Some(line)) = (u32_at(body, 0), u32_at(body, 4), body.get(8..)) {
-        out.push_module(start, end, text(line));
+        out.push_module(start.into(), end.into(), text(line));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hand-made hand-overs, and the same broken in every way.
 
-use bootinfo::{BootError, BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC, RegionKind, Via};
+use bootinfo::{BootError, BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC, PVH_MAGIC, RegionKind, Via};
 use proptest::prelude::*;
 
 const BASE: u64 = 0x9000;
@@ -89,6 +89,59 @@ fn multiboot2() {
     assert_eq!(info.modules[0].command_line, "vm=demo mem=256 -- quiet");
     assert_eq!(info.memory[2].start, 0x1_0000_0000);
     assert_eq!(info.rsdp.as_deref(), Some(&b"RSD PTR new"[..]));
+}
+
+/// A machine with UEFI hands over its system table or its memory map too.
+#[test]
+fn multiboot2_after_uefi() {
+    let mut b = mb2();
+    let end = b.len() - 8;
+    b.truncate(end);
+    tag(&mut b, 12, &[0; 8]);
+    tag(&mut b, 0, b"");
+    let len = (b.len() as u32).to_le_bytes();
+    b[..4].copy_from_slice(&len);
+    assert_eq!(parse(MULTIBOOT2_MAGIC, &b).unwrap().via.to_string(), "multiboot2 (efi)");
+}
+
+/// Start info at the front, then its tables.
+fn pvh() -> Vec<u8> {
+    let at = |offset: u64| BASE + offset;
+    let mut b = Vec::new();
+    let long = |b: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| b.extend(v.to_le_bytes()));
+    put(&mut b, &[PVH_MAGIC, 1, 0, 1]);
+    long(&mut b, &[at(64), at(200), at(240), at(96), 2]);
+    b.resize(64, 0);
+    long(&mut b, &[0x40_0000, 0x1000, at(220), 0]);
+    long(&mut b, &[0, 0x9_fc00, 1, 0x10_0000, 0x700_0000, 1]);
+    b.resize(200, 0);
+    b.extend(b"console=com1\0");
+    b.resize(220, 0);
+    b.extend(b"vm=demo\0");
+    b.resize(240, 0);
+    b.extend(b"RSD PTR ");
+    b.resize(300, 0);
+    b
+}
+
+#[test]
+fn pvh_start_info() {
+    let info = parse(PVH_MAGIC, &pvh()).unwrap();
+    assert_eq!((info.via, info.command_line.as_str()), (Via::Pvh, "console=com1"));
+    let [module] = info.modules.as_slice() else { panic!("{:?}", info.modules) };
+    assert_eq!((module.start, module.end, module.command_line.as_str()), (0x40_0000, 0x40_1000, "vm=demo"));
+    assert_eq!(info.memory.len(), 2);
+    assert_eq!((info.memory[1].start, info.memory[1].end), (0x10_0000, 0x710_0000));
+    assert_eq!(info.rsdp.map(|rsdp| rsdp.len()), Some(36));
+    let mut old = pvh();
+    old[4] = 0;
+    assert_eq!(parse(PVH_MAGIC, &old), Err(BootError::NoMemoryMap), "version 0 has none");
+    let mut other = pvh();
+    other[0] = 0;
+    assert_eq!(parse(PVH_MAGIC, &other), Err(BootError::Unreadable(BASE)));
+    for len in 0..pvh().len() {
+        let _ = parse(PVH_MAGIC, &pvh()[..len]);
+    }
 }
 
 #[test]

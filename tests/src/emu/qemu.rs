@@ -2,10 +2,12 @@
 
 use super::{Machine, Media, Serial, accept, listen};
 use crate::emu::bochs::Nic;
-use crate::process::Process;
+use crate::process::{MissingTool, Process};
 use anyhow::Result;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
+
+const OVMF: &str = "/usr/share/OVMF";
 
 /// How QEMU runs the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +46,15 @@ pub struct Config {
     pub serial: [Serial; 2],
     /// The network card.
     pub nic: Option<Nic>,
+    /// UEFI (OVMF) instead of a BIOS.
+    pub uefi: bool,
 }
 
 impl Config {
     /// A one-CPU TCG machine with 512 MiB and a console on COM1.
     pub fn new(media: Media) -> Self {
         let serial = [Serial::Console, Serial::Absent];
-        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial, nic: None }
+        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial, nic: None, uefi: false }
     }
 
     /// Starts the machine; its files go to `dir` under names that begin with `name`.
@@ -64,6 +68,13 @@ impl Config {
         }
         push(&["-machine", "pc", "-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none"]);
         push(&["-m", &self.mem_mib.to_string(), "-smp", &self.cpus.to_string()]);
+        if self.uefi {
+            let vars = dir.join(format!("{name}-vars.fd"));
+            let missing = || MissingTool { tool: OVMF.to_string(), package: "ovmf" };
+            fs::copy(format!("{OVMF}/OVMF_VARS_4M.fd"), &vars).map_err(|_| missing())?;
+            push(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd")]);
+            push(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        }
         match &self.media {
             Media::Cd(image) => push(&["-cdrom", &image.to_string_lossy(), "-boot", "d"]),
             Media::Disk(image) => push(&["-drive", &format!("format=raw,file={}", image.display())]),

@@ -7,6 +7,7 @@ use crate::emu::{Media, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
 use crate::paths;
+use crate::release;
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
 
@@ -23,6 +24,16 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/multiboot1_qemu", LIMIT, multiboot1_qemu));
     cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
     cases.push(Case::new("boot/disk", LIMIT, disk));
+    cases.push(Case::new("boot/pvh_qemu", LIMIT, pvh_qemu));
+    cases.push(Case::new("boot/release_is_reproducible", LIMIT, reproducible));
+    for (name, uefi, stick) in [
+        ("cd_bios", false, false),
+        ("stick_bios", false, true),
+        ("cd_uefi", true, false),
+        ("stick_uefi", true, true),
+    ] {
+        cases.push(Case::new(&format!("boot/iso_{name}"), LIMIT, move |context| iso(context, uefi, stick)));
+    }
     for cpus in [2, 4] {
         cases.push(Case::new(&format!("boot/cpus_{cpus}"), LIMIT, move |context| cpus_run(context, cpus)));
     }
@@ -58,6 +69,49 @@ fn disk(context: &Context) -> Result<()> {
     let media = Media::Disk(hypervisor_image(context, Protocol::Multiboot2)?);
     let mut machine = bochs::Config::new(Cpu::model(MODEL), media).start("host", &context.dir)?;
     machine.serial[0].as_mut().context("no console")?.expect("ready: ", PATIENCE)?;
+    Ok(())
+}
+
+/// Without VMX the host says what is missing, and stays up.
+const NO_VMX: &str = "VMX is missing: not an Intel CPU";
+
+fn pvh_qemu(context: &Context) -> Result<()> {
+    let file = context.dir.join("flexvisor-pvh.elf");
+    std::fs::write(&file, release::pvh(&std::fs::read(paths::hypervisor())?)?)?;
+    let media = Media::Kernel { file, cmdline: "console=com1 loglevel=debug".to_string(), modules: None };
+    let mut machine = qemu::Config::new(media).start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("Flexvisor *via pvh", PATIENCE)?;
+    console.expect("console=com1 loglevel=debug", PATIENCE)?;
+    console.expect(NO_VMX, PATIENCE)?;
+    Ok(())
+}
+
+/// The hybrid image as a CD and as a USB stick, which is a disk to the firmware.
+fn iso(context: &Context, uefi: bool, stick: bool) -> Result<()> {
+    let file = context.dir.join("flexvisor.iso");
+    release::iso(&paths::hypervisor(), "console=com1", &[], &file)?;
+    let media = if stick { Media::Disk(file) } else { Media::Cd(file) };
+    let mut machine = qemu::Config { uefi, ..qemu::Config::new(media) }.start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    let via = if uefi { "Flexvisor *via multiboot2 (efi)" } else { "Flexvisor *via multiboot2" };
+    console.expect(via, PATIENCE)?;
+    console.expect(NO_VMX, PATIENCE)?;
+    Ok(())
+}
+
+fn reproducible(context: &Context) -> Result<()> {
+    let image = paths::hypervisor();
+    let files = ["one", "two"].map(|name| release::make(&image, &context.dir.join(name)));
+    let [one, two] = files;
+    for (one, two) in one?.iter().zip(two?) {
+        ensure!(
+            std::fs::read(one)? == std::fs::read(&two)?,
+            "{} and {} differ",
+            one.display(),
+            two.display()
+        );
+    }
     Ok(())
 }
 

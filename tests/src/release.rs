@@ -1,0 +1,105 @@
+//! What a release is made of, each built from the same image; built twice they are the same bytes.
+
+use crate::image::quote;
+use crate::process::{MissingTool, run_tool};
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Magic numbers of Multiboot 1 and 2 in their headers.
+const HEADERS: [u32; 2] = [0x1bad_b002, 0xe852_50d6];
+/// A Multiboot 2 header lies in so many bytes from the file's beginning.
+const HEADER_ROOM: usize = 32768;
+/// All that has a date in it gets this one: 2000-01-01, in seconds since 1970 and as xorriso writes it.
+const EPOCH: &str = "946684800";
+const VOLUME_DATE: &str = "2000010100000000";
+
+/// The image for loaders that know PVH and would take it for a Multiboot one: QEMU's `-kernel` never looks at the PVH
+/// note of a file with a Multiboot header. The same bytes but for the magic numbers of those headers.
+///
+/// # Errors
+/// The image has no such header.
+pub fn pvh(image: &[u8]) -> Result<Vec<u8>> {
+    let mut image = image.to_vec();
+    let room = image.len().min(HEADER_ROOM);
+    for magic in HEADERS {
+        let word =
+            image[..room].as_chunks_mut().0.iter_mut().find(|word| u32::from_le_bytes(**word) == magic);
+        word.with_context(|| format!("the image has no header {magic:#x}"))?.fill(0);
+    }
+    Ok(image)
+}
+
+/// A hybrid image: BIOS and UEFI, CD and USB stick, GRUB either way. `modules` are files with their lines.
+///
+/// # Errors
+/// A tool or GRUB's own files are missing; the package is named.
+pub fn iso(image: &Path, cmdline: &str, modules: &[crate::image::Module], out: &Path) -> Result<()> {
+    for (folder, package) in [("i386-pc", "grub-pc-bin"), ("x86_64-efi", "grub-efi-amd64-bin")] {
+        let tool = format!("GRUB for {folder}");
+        ensure!(Path::new("/usr/lib/grub").join(folder).is_dir(), MissingTool { tool, package });
+    }
+    let tree = out.with_extension("tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    fs::create_dir_all(tree.join("boot/grub"))?;
+    let mut menu = String::from("set timeout=0\n");
+    writeln!(menu, "multiboot2 /boot/flexvisor.elf {}", quote(cmdline))?;
+    fs::copy(image, tree.join("boot/flexvisor.elf")).with_context(|| image.display().to_string())?;
+    for (index, module) in modules.iter().enumerate() {
+        fs::copy(&module.file, tree.join(format!("boot/module{index}")))
+            .with_context(|| module.file.display().to_string())?;
+        writeln!(menu, "module2 --nounzip /boot/module{index} {}", quote(&module.line))?;
+    }
+    menu.push_str("boot\n");
+    fs::write(tree.join("boot/grub/grub.cfg"), menu)?;
+    let mut command = Command::new("grub-mkrescue");
+    command.env("SOURCE_DATE_EPOCH", EPOCH).env("TZ", "UTC").arg("-o").arg(out);
+    command.args(["--fonts=", "--locales=", "--themes=", "--compress=no"]);
+    command.args(["--install-modules=normal iso9660 multiboot2 part_gpt part_msdos fat"]).arg(&tree);
+    command.args([
+        "--",
+        "-volume_date",
+        "uuid",
+        VOLUME_DATE,
+        "-volume_date",
+        "all_file_dates",
+        &format!("={EPOCH}"),
+    ]);
+    run_tool(&mut command, "grub-common")?;
+    fs::remove_dir_all(&tree)?;
+    let mut bytes = fs::read(out)?;
+    number(&mut bytes).context("the image has no EFI partition")?;
+    fs::write(out, bytes)?;
+    Ok(())
+}
+
+/// Gives the EFI partition, a FAT file system whose maker draws it, a volume serial number that is always the same.
+fn number(image: &mut [u8]) -> Option<()> {
+    const SECTOR: usize = 512;
+    const SERIAL: core::ops::Range<usize> = 39..43;
+    const KIND: core::ops::Range<usize> = 54..59;
+    let fat = |sector: &&mut [u8]| matches!(sector.get(KIND), Some(b"FAT12" | b"FAT16"));
+    image.chunks_exact_mut(SECTOR).find(fat)?.get_mut(SERIAL)?.copy_from_slice(b"FLXV");
+    Some(())
+}
+
+/// Writes a release into `dir`: the images, the hybrid ISO, their sums. Returns the files.
+///
+/// # Errors
+/// As [`iso`].
+pub fn make(image: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
+    let bytes = fs::read(image).with_context(|| image.display().to_string())?;
+    fs::create_dir_all(dir)?;
+    let file = |name: &str| dir.join(name);
+    fs::write(file("flexvisor.elf"), &bytes)?;
+    fs::write(file("flexvisor-pvh.elf"), pvh(&bytes)?)?;
+    iso(&file("flexvisor.elf"), "console=com1", &[], &file("flexvisor.iso"))?;
+    let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.iso"];
+    let sums = run_tool(Command::new("sha256sum").args(names).current_dir(dir), "coreutils")?;
+    fs::write(file("SHA256SUMS"), sums)?;
+    Ok(names.into_iter().chain(["SHA256SUMS"]).map(file).collect())
+}
