@@ -264,6 +264,15 @@ pub(crate) fn keep() {
     if let Some(ring) = &mut SINK.lock().ring {
         ring.move_to(words);
     }
+    if let Some(text) = previous() {
+        let panic = text.lines().rev().find(|line| line.contains("] panic: "));
+        match panic {
+            Some(line) => {
+                log::warn!(target: "boot", "the boot before ended in `{line}`: see `dmesg --previous`")
+            }
+            None => log::info!(target: "boot", "the log of the boot before is kept: `dmesg --previous`"),
+        }
+    }
 }
 
 /// The log of the boot before; none where memory did not keep it.

@@ -108,9 +108,11 @@ fn write_keys(keys: &JsonKeys, out: &mut impl Write) -> fmt::Result {
             (_, true) => ", ",
             (_, false) => "; ",
         };
-        write!(out, "{gap}`{path}`")?;
+        let name = path.trim_end_matches('?');
+        write!(out, "{gap}`{name}`")?;
+        let optional = if name.len() == path.len() { "" } else { "; not always" };
         if !meaning.is_empty() {
-            write!(out, " ({meaning})")?;
+            write!(out, " ({meaning}{optional})")?;
         }
     }
     out.write_str(".\n")

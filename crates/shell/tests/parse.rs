@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use proptest::prelude::*;
 use shell::{
     AuditAction, COMMANDS, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure, HostCommand,
-    Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output, PoolCommand,
-    Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
+    JSON_KEYS, Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output,
+    PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -384,6 +384,22 @@ fn the_table_holds_together() {
     write_help(None, &mut all).unwrap();
     assert_eq!(all.lines().count(), COMMANDS.len());
     assert!(all.lines().all(|l| l.chars().count() <= 80), "{all}");
+}
+
+/// Every document is described, once, and nothing else is.
+#[test]
+fn json_keys_are_documented() {
+    let prints = |spec: &&shell::Spec| spec.args.iter().any(|arg| arg.name == "--json");
+    for spec in COMMANDS.iter().filter(prints) {
+        let found = JSON_KEYS.iter().filter(|keys| keys.command == spec.to_string()).count();
+        assert_eq!(found, 1, "{spec}");
+    }
+    assert_eq!(JSON_KEYS.len(), COMMANDS.iter().filter(prints).count());
+    for keys in JSON_KEYS {
+        let paths: Vec<_> = keys.paths().map(|(path, _)| path).collect();
+        let once: std::collections::BTreeSet<_> = paths.iter().collect();
+        assert_eq!(once.len(), paths.len(), "{}", keys.command);
+    }
 }
 
 #[test]
