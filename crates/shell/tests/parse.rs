@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use shell::{
-    AuditAction, COMMANDS, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure, HostCommand,
-    JSON_KEYS, Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output,
-    PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
+    AuditAction, COMMANDS, Code, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure,
+    HostCommand, JSON_KEYS, Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout,
+    Output, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -441,4 +441,15 @@ fn explains(line: &str) -> Result<(), TestCaseError> {
         prop_assert!(text.len() < 600, "{text:?}");
     }
     Ok(())
+}
+
+#[test]
+fn every_code_has_its_advice() {
+    let page = include_str!("../../../docs/troubleshooting.md");
+    for (code, _) in Code::ALL {
+        assert!(
+            page.contains(&format!("\n| `{code}` | ")),
+            "docs/troubleshooting.md does not explain `{code}`"
+        );
+    }
 }
