@@ -1,6 +1,7 @@
 //! What the boot told: the loader's hand-over, the host's options, the firmware's tables.
 
 use acpi_tables::Acpi;
+use alloc::string::String;
 use bootinfo::BootInfo;
 use cmdline::HostOptions;
 use spin::Once;
@@ -10,7 +11,9 @@ use spin::Once;
 pub(crate) struct Boot {
     /// Memory map, modules, command line.
     pub(crate) info: BootInfo,
-    /// The command line, parsed.
+    /// Options of the configuration modules, the first first, as one line.
+    pub(crate) config: String,
+    /// The command line and they, parsed.
     pub(crate) options: HostOptions,
     /// The firmware's tables; empty where there are none.
     pub(crate) acpi: Acpi,
@@ -20,8 +23,8 @@ static BOOT: Once<Boot> = Once::new();
 
 impl Boot {
     /// Where options come from, the strongest first: what each is called, and its text.
-    pub(crate) fn sources(&self) -> [(&'static str, &str); 1] {
-        [("boot line", &self.info.command_line)]
+    pub(crate) fn sources(&self) -> [(&'static str, &str); 2] {
+        [("boot line", &self.info.command_line), ("config", &self.config)]
     }
 }
 

@@ -1,8 +1,11 @@
 //! The stages of start-up on the bootstrap CPU, in order, one log line each.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use acpi_tables::{Acpi, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, RegionKind};
-use cmdline::{COM1_PORT, Console, HostOptions, Warning, redacted};
+use cmdline::{COM1_PORT, ConfigFile, Console, HostOptions, ModuleRole, Warning, redacted};
 
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
@@ -20,7 +23,8 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     stage::done("clock");
     let parsed = BootInfo::parse(magic, info.into(), &mm::boot_view);
     let line = parsed.as_ref().map_or("", |info| &info.command_line);
-    let (options, warnings) = HostOptions::parse(line);
+    let (files, unreadable) = parsed.as_ref().map_or_else(|_| Default::default(), config_files);
+    let (options, warnings) = HostOptions::with_config(line, &files);
     let console = open_console(options.console);
     for target in [host_log::Target::Console, host_log::Target::Ring] {
         host_log::set_level(target, options.log_level);
@@ -35,7 +39,7 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         let port = options.console.port;
         log::warn!(target: "boot", "no UART at port {port:#x}: the console is on COM1");
     }
-    report_boot(&info, &warnings);
+    report_boot(&info, &warnings, &unreadable);
     report_cpu(clock);
     stage::done("hand-over");
 
@@ -58,7 +62,8 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         if map.no_execute { "none writable and executable" } else { "no-execute is missing" },
     );
     stage::done("memory");
-    let boot = boot::set(Boot { info, options, acpi });
+    let lines: Vec<String> = files.iter().map(ConfigFile::line).collect();
+    let boot = boot::set(Boot { info, config: lines.join(" "), options, acpi });
     start_cpus(boot);
     stage::done("cpus");
     boot
@@ -81,9 +86,31 @@ fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
     }
 }
 
-fn report_boot(info: &BootInfo, warnings: &[Warning]) {
+/// The modules with host options, and what is wrong with those that cannot be read. The loader's page tables still map
+/// them.
+fn config_files(info: &BootInfo) -> (Vec<ConfigFile>, Vec<String>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    for module in &info.modules {
+        let Ok(ModuleRole::Config(name)) = ModuleRole::parse(&module.command_line) else { continue };
+        let bytes =
+            usize::try_from(module.end - module.start).ok().and_then(|len| mm::boot_view(module.start, len));
+        match bytes
+            .ok_or_else(|| "not in memory: ignored".into())
+            .and_then(|bytes| ConfigFile::parse(&name, bytes).map_err(|error| alloc::format!("{error}")))
+        {
+            Ok(file) => files.push(file),
+            Err(error) => unreadable.push(alloc::format!("config {name}: {error}")),
+        }
+    }
+    (files, unreadable)
+}
+
+fn report_boot(info: &BootInfo, warnings: &[Warning], unreadable: &[String]) {
     let loader = if info.loader.is_empty() { "a nameless loader" } else { &info.loader };
     log::info!(target: "boot", "loaded by {loader}, command line `{}`", redacted(&info.command_line));
+    for error in unreadable {
+        log::error!(target: "boot", "{error}");
+    }
     for warning in warnings {
         log::warn!(target: "boot", "{warning}");
     }

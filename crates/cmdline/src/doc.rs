@@ -53,6 +53,22 @@ A module whose line has the word `pool-key` holds the pool key, 64 hexadecimal d
 line. The log and the console show neither, nor `hostkey=` and `seed=`.
 ";
 
+const CONFIG: &str = "
+## Options in a file: a module of its own
+
+A module whose line has the word `config`, or `config=NAME` (the name that warnings call it), is a text file of host
+options: one or more a line, `#` begins a comment, at most 64 KiB. The boot line wins over it, and of more than one such
+module the first. An unknown option or a wrong value gives a warning with file and line and changes nothing; a file that is
+no text is ignored with an error in the log. This is how one server gives each host its own settings.
+
+    # rack 3, host 7
+    ip=10.0.3.7/24,10.0.3.1  name=rack3-7
+    migrate=listen pool=rack3
+
+`flexvisor.efi` reads such files itself, `host.cfg/MAC`, `host.cfg/UUID` and `flexvisor.cfg` beside it, and takes rows
+`module FILE LINE` in them as boot modules (`boot.md`).
+";
+
 /// The whole text of the documentation page.
 #[must_use]
 pub fn markdown() -> String {
@@ -64,6 +80,7 @@ pub fn markdown() -> String {
     page.push_str(FOR);
     rows(&mut page, FOR_TABLE);
     page.push_str(KEY);
+    page.push_str(CONFIG);
     page
 }
 

@@ -60,6 +60,9 @@ pub enum OptionError {
         /// The word from its start to the end of the line.
         word: String,
     },
+    /// A `module` row of a configuration file that came as a boot module itself.
+    #[error("`module` rows are read by flexvisor.efi only: name the file to the boot loader")]
+    ModuleRow,
     /// A serial port given to a VM that the host's own console uses.
     #[error("option {name}={}: the host's console is on {name} (move it with console=)", .value.escape_debug())]
     ConsolePort {
@@ -78,10 +81,15 @@ impl fmt::Display for Near<'_> {
     }
 }
 
-/// A fault of the host's boot line: the option keeps the value it had.
+/// A fault of the host's options: the option keeps the value it had.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("boot line: {0}")]
-pub struct Warning(pub OptionError);
+#[error("{}: {error}", .from.escape_debug())]
+pub struct Warning {
+    /// Where it stands: `boot line`, or a file and the number of its line.
+    pub from: String,
+    /// What is wrong.
+    pub error: OptionError,
+}
 
 /// A fault of a module's line: the VM it belongs to cannot start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -1,13 +1,16 @@
 //! The host's own boot line.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::config::ConfigFile;
 use crate::error::{OptionError, Warning};
 use crate::secret::Secret;
 use crate::table::{self, Spec};
 use crate::value;
+use crate::words::Words;
 
 /// I/O port of COM1.
 pub const COM1_PORT: u16 = 0x3F8;
@@ -161,6 +164,9 @@ pub struct InForce {
     pub from: &'static str,
 }
 
+/// What the boot line is called in warnings.
+const BOOT_LINE: &str = "boot line";
+
 /// Most addresses that `peers=` takes.
 const MAX_PEERS: usize = 16;
 
@@ -313,15 +319,40 @@ impl HostOptions {
     /// Parses the boot line. Whatever is wrong with it becomes a warning and changes nothing; the host comes up.
     #[must_use]
     pub fn parse(line: &str) -> (Self, Vec<Warning>) {
+        Self::with_config(line, &[])
+    }
+
+    /// The boot line and, for what it does not give, the configuration files, the first first. Whatever is wrong with them
+    /// becomes a warning that says where it stands, and changes nothing.
+    #[must_use]
+    pub fn with_config(line: &str, files: &[ConfigFile]) -> (Self, Vec<Warning>) {
         let mut options = Self::default();
         let mut warnings = Vec::new();
-        table::apply(TABLE, line, &mut options, |error| warnings.push(Warning(error)));
+        for file in files.iter().rev() {
+            let mut seen = Vec::new();
+            for (number, line) in &file.options {
+                let words = &mut Words::from_first(line);
+                table::apply_words(TABLE, words, &mut options, &mut seen, |error| {
+                    warnings.push(Warning { from: format!("{} line {number}", file.name), error });
+                });
+            }
+            for (number, _) in file.rows() {
+                let error = OptionError::ModuleRow;
+                warnings.push(Warning { from: format!("{} line {number}", file.name), error });
+            }
+        }
+        table::apply(TABLE, line, &mut options, |error| {
+            warnings.push(Warning { from: BOOT_LINE.into(), error });
+        });
         for (name, port, owner) in
             [("com1", COM1_PORT, &mut options.com1), ("com2", COM2_PORT, &mut options.com2)]
         {
             if let (SerialUse::Vm(vm), true) = (&owner, options.console.port == port) {
-                let value = alloc::format!("vm:{vm}");
-                warnings.push(Warning(OptionError::ConsolePort { name, value }));
+                let value = format!("vm:{vm}");
+                warnings.push(Warning {
+                    from: BOOT_LINE.into(),
+                    error: OptionError::ConsolePort { name, value },
+                });
                 *owner = SerialUse::Host;
             }
         }

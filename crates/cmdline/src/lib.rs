@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod config;
 mod doc;
 mod error;
 mod host;
@@ -17,6 +18,7 @@ mod table;
 mod value;
 mod words;
 
+pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow};
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
 pub use host::{

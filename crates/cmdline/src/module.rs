@@ -129,6 +129,9 @@ impl VmOptions {
 /// The word on the line of the module that holds the pool key.
 const POOL_KEY: &str = "pool-key";
 
+/// The word on the line of a module that holds host options.
+const CONFIG: &str = "config";
+
 /// What a boot module is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ModuleRole {
@@ -143,6 +146,8 @@ pub enum ModuleRole {
     },
     /// Holds the pool key: 64 hexadecimal digits.
     PoolKey,
+    /// A file of host options, by the name that warnings call it.
+    Config(String),
     /// None of these.
     Other,
 }
@@ -157,8 +162,14 @@ impl ModuleRole {
             return VmOptions::parse(line).map(Self::Vm).map_err(|error| Refused { vm, error });
         }
         let Some(vm) = value_of("for", line) else {
-            let is_key = Words::new(line).any(|word| word.text == POOL_KEY);
-            return Ok(if is_key { Self::PoolKey } else { Self::Other });
+            if Words::new(line).any(|word| word.text == POOL_KEY) {
+                return Ok(Self::PoolKey);
+            }
+            let config = Words::new(line).find_map(|word| match word.split() {
+                (CONFIG, name) => Some(name.unwrap_or(CONFIG).to_string()),
+                _ => None,
+            });
+            return Ok(config.map_or(Self::Other, Self::Config));
         };
         let mut name = String::new();
         match strictly(FOR_TABLE, line, &mut name) {

@@ -43,21 +43,31 @@ pub(crate) fn apply<'a, T>(
     table: &'static [Spec<T>],
     line: &'a str,
     to: &mut T,
-    mut fault: impl FnMut(OptionError),
+    fault: impl FnMut(OptionError),
 ) -> &'a str {
-    let mut seen: Vec<&'static str> = Vec::new();
     let mut words = Words::new(line);
+    apply_words(table, &mut words, to, &mut Vec::new(), fault);
+    words.rest()
+}
+
+/// Applies `words`, which come from the same place as those that gave what was `seen`.
+pub(crate) fn apply_words<T>(
+    table: &'static [Spec<T>],
+    words: &mut Words<'_>,
+    to: &mut T,
+    seen: &mut Vec<&'static str>,
+    mut fault: impl FnMut(OptionError),
+) {
     for word in words.by_ref() {
         if word.open {
             fault(OptionError::OpenQuote { word: secret::word(&word.text, None) });
             continue;
         }
-        match apply_word(table, &word, to, &seen) {
+        match apply_word(table, &word, to, seen) {
             Ok(name) => seen.push(name),
             Err(error) => fault(error),
         }
     }
-    words.rest()
 }
 
 /// The options of `line` that are in force by it, with their values as they may be shown.

@@ -35,6 +35,11 @@ impl<'a> Words<'a> {
         words
     }
 
+    /// All words before `--`, a leading path too.
+    pub(crate) fn from_first(line: &'a str) -> Self {
+        Words { left: line, rest: "" }
+    }
+
     /// All words of the line, a leading path too, each with its raw text and the blanks before it.
     pub(crate) fn whole(line: &'a str) -> RawWords<'a> {
         RawWords(Words { left: line, rest: "" }, line)
