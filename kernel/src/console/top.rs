@@ -94,7 +94,7 @@ impl Task for Top {
         match self.output {
             Output::Json => json_line(out, |o| picture.json(o)),
             Output::Text if out.is_ansi() && !self.once => {
-                let _ = write!(out, "{CLEAR}{picture}q ends this\n");
+                let _ = writeln!(out, "{CLEAR}{picture}q ends this");
             }
             Output::Text => {
                 let _ = write!(out, "{picture}");
