@@ -268,7 +268,7 @@ pub(crate) fn keep() {
         let panic = text.lines().rev().find(|line| line.contains("] panic: "));
         match panic {
             Some(line) => {
-                log::warn!(target: "boot", "the boot before ended in `{line}`: see `dmesg --previous`")
+                log::warn!(target: "boot", "the boot before ended in `{line}`: see `dmesg --previous`");
             }
             None => log::info!(target: "boot", "the log of the boot before is kept: `dmesg --previous`"),
         }
