@@ -223,7 +223,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         keys: &[
             ("option", "its name"),
             ("value", "the value in force, `yes` for a flag, `...` for a secret, empty where there is none"),
-            ("from", "`boot line`, the configuration file, or `default`"),
+            ("from", "`boot line`, `config` (a configuration file) or `default`"),
         ],
     },
     JsonKeys {
