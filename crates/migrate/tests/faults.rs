@@ -170,6 +170,46 @@ fn retry_loses_nothing() {
     }
 }
 
+/// Wherever an attempt fails, and however: each page that the guest wrote in it counts as dirty again before the
+/// tracking ends, those too whose bits were harvested, taken and sent.
+#[test]
+fn bits_taken_by_a_failed_attempt_are_given_back() {
+    let [len, _] = lengths();
+    let (mut attempts, mut taken) = (0, 0);
+    let mut judge = |world: &World| {
+        let vm = &world.leaving;
+        if !vm.log.contains(&"track") || !matches!(world.source_outcome, Some(SourceOutcome::Failed(_))) {
+            return;
+        }
+        let back = vm.given_back.as_ref().expect("nothing is given back");
+        assert!(vm.touched.is_subset(back), "written {:?}, given back {back:?}", vm.touched);
+        assert!(vm.log.iter().position(|w| *w == "give_back") < vm.log.iter().position(|w| *w == "untrack"));
+        attempts += 1;
+        taken += back.len();
+    };
+    for at in (0..len).step_by(29) {
+        let mut cut = tiny_world();
+        cut.leaving.writes = [0, 9, 1, 0, 1, 9].into();
+        cut.cable.borrow_mut().cut[0] = at;
+        settle(&mut cut);
+        judge(&cut);
+    }
+    for turns in 0..400 {
+        let mut cancelled = tiny_world();
+        cancelled.leaving.writes = [0, 9, 1, 0, 1, 9].into();
+        (0..turns).for_each(|_| cancelled.turn());
+        let now = cancelled.now;
+        if cancelled.source_outcome.is_some()
+            || !cancelled.source.cancel("operator", now, &mut cancelled.leaving)
+        {
+            break;
+        }
+        cancelled.finish();
+        judge(&cancelled);
+    }
+    assert!(attempts > 20 && taken > attempts, "{attempts} attempts, {taken} bits");
+}
+
 #[test]
 fn cancel_after_every_poll() {
     let mut turns = 0;

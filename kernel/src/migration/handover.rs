@@ -11,10 +11,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 use core::task::Poll;
 use migrate::body::Fate;
-use migrate::handover::{
-    Answer, Deal, Question, SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput, TargetOwner,
-    Word, stranger,
-};
+use migrate::handover::{Answer, Deal, Doubt as Pure, NotYet, Question, Settle, Word, stranger};
 use shell::{Code, Failure, Verdict};
 
 use super::{boot_id, tuning};
@@ -37,12 +34,6 @@ pub(super) struct Handovers {
     ended: VecDeque<(Deal, Word)>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Source(SourceOwner),
-    Target(TargetOwner),
-}
-
 enum Asking {
     Not,
     Dialling(Dial),
@@ -51,9 +42,7 @@ enum Asking {
 
 /// A VM that is paused here, and that the other host may run.
 pub(super) struct Doubt {
-    /// None with a peer of version 1, which cannot be asked.
-    deal: Option<Deal>,
-    owner: Owner,
+    pure: Pure,
     vm: Arc<Vm>,
     /// Where the other end listens, if it does.
     peer: Option<SocketAddrV4>,
@@ -70,45 +59,25 @@ pub(super) struct Doubt {
 impl Doubt {
     /// The VM that left, or not. `exported`: host TSC.
     pub(super) fn left(vm: Arc<Vm>, deal: Option<Deal>, to: SocketAddrV4, exported: u64) -> Self {
-        let owner = if deal.is_some() { SourceOwner::Given } else { SourceOwner::Unknown };
-        Self::new(Owner::Source(owner), vm, deal, Some(to), exported, 0)
+        Self::new(Pure::left(deal), vm, Some(to), exported, 0)
     }
 
     /// The VM that came, and waits for COMMIT.
     pub(super) fn held(vm: Arc<Vm>, deal: Option<Deal>, from: Option<SocketAddrV4>, guest_tsc: u64) -> Self {
         vm.set_state(State::Unknown);
-        Self::new(Owner::Target(TargetOwner::Held), vm, deal, from, tsc::read(), guest_tsc)
+        Self::new(Pure::held(deal), vm, from, tsc::read(), guest_tsc)
     }
 
-    fn new(
-        owner: Owner,
-        vm: Arc<Vm>,
-        deal: Option<Deal>,
-        peer: Option<SocketAddrV4>,
-        since: u64,
-        guest_tsc: u64,
-    ) -> Self {
-        Self { deal, owner, vm, peer, since, guest_tsc, asking: Asking::Not, next: 0, tries: 0 }
+    fn new(pure: Pure, vm: Arc<Vm>, peer: Option<SocketAddrV4>, since: u64, guest_tsc: u64) -> Self {
+        Self { pure, vm, peer, since, guest_tsc, asking: Asking::Not, next: 0, tries: 0 }
     }
 
-    fn is_settled(&self) -> bool {
-        matches!(
-            self.owner,
-            Owner::Source(SourceOwner::Freed | SourceOwner::Kept)
-                | Owner::Target(TargetOwner::Runs | TargetOwner::Gone)
-        )
-    }
-
-    fn word(&self) -> Word {
-        match self.owner {
-            Owner::Source(owner) => owner.word(),
-            Owner::Target(owner) => owner.word(),
-        }
+    fn since_ns(&self) -> u64 {
+        tsc::ns(tsc::read().saturating_sub(self.since))
     }
 
     fn say(&self) -> Option<Fate> {
-        let ns = tsc::ns(tsc::read().saturating_sub(self.since));
-        self.deal.as_ref().map(|deal| deal.say(self.word(), ns))
+        self.pure.say(self.since_ns())
     }
 
     /// The words with which an operator decides.
@@ -119,82 +88,52 @@ impl Doubt {
 
     /// What the other end said.
     fn hear(&mut self, fate: &Fate) {
-        let name = &self.vm.name;
-        let word = match self.deal.as_ref().map(|deal| deal.hear(fate)) {
-            Some(Ok(word)) => word,
-            Some(Err(why)) => {
+        match self.pure.hear(fate) {
+            Ok(settle) => self.settle(settle),
+            Err(why) => {
+                let name = &self.vm.name;
                 log::warn!(target: "migrate", "migrate {name}: an answer counts for nothing: {why}");
-                return;
             }
-            None => return,
-        };
-        match self.owner {
-            Owner::Source(_) => SourceInput::from_peer(word).map(|input| self.source(input)),
-            Owner::Target(_) => {
-                TargetInput::from_peer(word).map(|input| self.target(input, fate.exported_ns))
-            }
-        };
-    }
-
-    fn source(&mut self, input: SourceInput) {
-        let Owner::Source(owner) = self.owner else { return };
-        let (owner, action) = owner.step(input);
-        self.owner = Owner::Source(owner);
-        let name = &self.vm.name;
-        match action {
-            SourceAction::Free => {
-                registry::remove(&self.vm);
-                log::info!(target: "migrate", "migrate {name}: done: it is the other host's; freed here");
-            }
-            SourceAction::Resume => {
-                self.vm.let_run();
-                log::warn!(target: "migrate", "migrate {name}: failed: running here (the target has no copy)");
-            }
-            SourceAction::MarkUnknown => {
-                log::error!(
-                    target: "migrate",
-                    "migrate {name}: unknown: paused here: the target has started anew and knows nothing of it; {}",
-                    self.advice()
-                );
-            }
-            SourceAction::Nothing | SourceAction::Commit | SourceAction::Ask | SourceAction::Keep => {}
         }
     }
 
-    /// `elapsed_ns`: since the state was exported.
-    fn target(&mut self, input: TargetInput, elapsed_ns: u64) {
-        let Owner::Target(owner) = self.owner else { return };
-        let (next, action) = owner.step(input);
-        self.owner = Owner::Target(next);
+    fn settle(&mut self, settle: Settle) {
         let name = &self.vm.name;
-        match action {
-            TargetAction::Run => {
+        match settle {
+            Settle::Nothing => {}
+            Settle::Free => {
+                registry::remove(&self.vm);
+                log::info!(target: "migrate", "migrate {name}: done: it is the other host's; freed here");
+            }
+            Settle::Resume => {
+                self.vm.let_run();
+                log::warn!(target: "migrate", "migrate {name}: failed: running here (the target has no copy)");
+            }
+            Settle::Run { elapsed_ns } => {
                 self.vm.clock.set_after(self.guest_tsc, elapsed_ns);
                 self.vm.let_run();
                 log::info!(target: "migrate", "migrate {name}: runs here");
             }
-            TargetAction::Destroy => {
+            Settle::Destroy => {
                 self.vm.destroy();
                 log::warn!(target: "migrate", "migrate {name}: its copy here is destroyed");
             }
-            TargetAction::Nothing | TargetAction::SendReady | TargetAction::Hold => {
-                if input == TargetInput::Stranger && self.peer.take().is_some() {
-                    log::error!(
-                        target: "migrate",
-                        "migrate {name}: unknown: paused here: the source has started anew and knows nothing of it; {}",
-                        self.advice()
-                    );
-                }
+            Settle::Alone => {
+                let other = if self.pure.is_source() { "target" } else { "source" };
+                log::error!(
+                    target: "migrate",
+                    "migrate {name}: unknown: paused here: the {other} has started anew and knows nothing of it; {}",
+                    self.advice()
+                );
             }
         }
     }
 
     /// Asks the other end, where it can be asked.
     fn poll(&mut self) {
-        let asks = matches!(self.owner, Owner::Source(SourceOwner::Given) | Owner::Target(TargetOwner::Held));
         match &mut self.asking {
             Asking::Not => {
-                let Some(peer) = self.peer.filter(|_| asks && self.deal.is_some()) else { return };
+                let Some(peer) = self.peer.filter(|_| self.pure.asks()) else { return };
                 let now = crate::arch::tsc::micros();
                 if now < self.next {
                     return;
@@ -235,12 +174,9 @@ impl Doubt {
 
     fn answered(&mut self, fate: &Fate) {
         self.hear(fate);
-        let last = if self.is_settled() { self.say() } else { None };
-        let Asking::Talking(_, question) = &mut self.asking else { return };
-        match last {
-            // So that the source need not ask again.
-            Some(fate) if matches!(self.owner, Owner::Target(_)) => question.add(&fate),
-            _ => question.end(),
+        let since_ns = self.since_ns();
+        if let Asking::Talking(_, question) = &mut self.asking {
+            self.pure.reply(question, since_ns);
         }
     }
 
@@ -268,7 +204,7 @@ impl Handovers {
     /// Takes up a VM in doubt.
     pub(super) fn open(&mut self, doubt: Doubt) {
         let (name, advice) = (&doubt.vm.name, doubt.advice());
-        match doubt.peer.filter(|_| doubt.deal.is_some()) {
+        match doubt.peer.filter(|_| doubt.pure.asks()) {
             Some(peer) => log::error!(
                 target: "migrate",
                 "migrate {name}: unknown: paused here; asking {peer}; {advice} without it"
@@ -288,10 +224,8 @@ impl Handovers {
 
     /// What this host says to a peer that asks, after taking in what the peer says.
     pub(super) fn answer(&mut self, asked: &Fate) -> Fate {
-        if let Some(doubt) = self
-            .open
-            .iter_mut()
-            .find(|d| d.deal.as_ref().is_some_and(|deal| deal.migration == asked.migration))
+        if let Some(doubt) =
+            self.open.iter_mut().find(|d| d.pure.deal().is_some_and(|deal| deal.migration == asked.migration))
         {
             doubt.hear(asked);
             if let Some(fate) = doubt.say() {
@@ -310,12 +244,11 @@ impl Handovers {
         self.open.iter_mut().for_each(Doubt::poll);
         let (settled, open) = core::mem::take(&mut self.open)
             .into_iter()
-            .partition(|doubt: &Doubt| doubt.is_settled() && matches!(doubt.asking, Asking::Not));
+            .partition(|doubt: &Doubt| doubt.pure.is_settled() && matches!(doubt.asking, Asking::Not));
         self.open = open;
         for doubt in settled {
-            let word = doubt.word();
-            if let Some(deal) = doubt.deal {
-                self.remember(deal, word);
+            if let Some(deal) = doubt.pure.deal() {
+                self.remember(deal.clone(), doubt.pure.word());
             }
         }
     }
@@ -339,7 +272,7 @@ impl Handovers {
         receipt: Option<&str>,
         force: bool,
     ) -> Result<Option<String>, Failure> {
-        let doubt = self.open.iter_mut().find(|doubt| doubt.vm.name.is(name) && !doubt.is_settled());
+        let doubt = self.open.iter_mut().find(|doubt| doubt.vm.name.is(name) && !doubt.pure.is_settled());
         let Some(doubt) = doubt else {
             let state = registry::find(name)
                 .ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))?
@@ -347,38 +280,31 @@ impl Handovers {
             let text = format!("vm {name} is {}: there is nothing to resolve", state.name());
             return Err(Failure::new(Code::State, text));
         };
-        let other = match doubt.owner {
-            Owner::Source(_) => "the target",
-            Owner::Target(_) => "the source",
-        };
         if verdict == Verdict::Discard {
-            match doubt.owner {
-                Owner::Source(_) => doubt.source(SourceInput::Discard),
-                Owner::Target(_) => doubt.target(TargetInput::Discard, 0),
-            }
-            return Ok(doubt.deal.as_ref().map(|deal| deal.receipt().to_string()));
+            let (settle, receipt) = doubt.pure.discard();
+            doubt.settle(settle);
+            return Ok(receipt.map(|receipt| receipt.to_string()));
         }
-        match receipt {
-            Some(text) if doubt.deal.as_ref().is_some_and(|deal| deal.takes(text)) => {}
-            Some(_) => {
+        let other = if doubt.pure.is_source() { "the target" } else { "the source" };
+        let since_ns = doubt.since_ns();
+        match doubt.pure.run_here(receipt, force, since_ns) {
+            Ok(settle) => {
+                if receipt.is_none() {
+                    log::warn!(target: "migrate", "migrate {name}: runs here by force: it must not run on {other}");
+                }
+                doubt.settle(settle);
+            }
+            Err(NotYet::Receipt) => {
                 let text = format!("that is no receipt of {other} for this migration of vm {name}");
                 return Err(Failure::new(Code::Refused, text));
             }
-            None if force => {
-                log::warn!(target: "migrate", "migrate {name}: runs here by force: it must not run on {other}");
-            }
-            None => {
+            Err(NotYet::Force) => {
                 let text = format!(
                     "vm {name} may run on {other}: give the receipt of `migrate resolve {name} discard` there, or make \
                      sure that it does not run there and never will, and say --force"
                 );
                 return Err(Failure::new(Code::Force, text));
             }
-        }
-        let held_ns = tsc::ns(tsc::read().saturating_sub(doubt.since));
-        match doubt.owner {
-            Owner::Source(_) => doubt.source(SourceInput::RunHere),
-            Owner::Target(_) => doubt.target(TargetInput::RunHere, held_ns),
         }
         Ok(None)
     }

@@ -1,13 +1,15 @@
 //! Who owns the VM: the two small machines that decide it, and nothing else does.
 //!
 //! [`crate::Source`] and [`crate::Target`] carry out what `step` tells them while the first connection lives, and whoever
-//! asks again after it is lost ([`Deal`], [`Question`]) does the same. Nobody touches the VM's fate in another place, so
+//! asks again after it is lost ([`Doubt`], [`Question`]) does the same. Nobody touches the VM's fate in another place, so
 //! that exploring these machines explores the code that runs: `tests/handover.rs`.
 
 mod deal;
+mod doubt;
 mod question;
 
 pub use deal::{Deal, FateError, Receipt, Role, Word, stranger};
+pub use doubt::{Doubt, NotYet, Settle};
 pub use question::{Answer, Question};
 
 /// The VM as its source sees it.

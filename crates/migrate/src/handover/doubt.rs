@@ -1,0 +1,278 @@
+//! A VM that is paused here and that the other host may run: what follows from the other end's words and the operator's.
+
+use super::{
+    Deal, FateError, Question, Receipt, SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput,
+    TargetOwner, Word,
+};
+use crate::body::Fate;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    Source(SourceOwner),
+    Target(TargetOwner),
+}
+
+/// What is done with the VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settle {
+    /// Nothing.
+    Nothing,
+    /// It is freed: the other host has it.
+    Free,
+    /// The source runs it again.
+    Resume,
+    /// The target runs it, so much guest time after its state was exported.
+    Run {
+        /// Nanoseconds.
+        elapsed_ns: u64,
+    },
+    /// The target's copy is destroyed.
+    Destroy,
+    /// The other end has started anew and knows nothing of it: an operator decides. Told once.
+    Alone,
+}
+
+/// Why an operator's word is not obeyed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotYet {
+    /// The receipt is not the other end's for this migration.
+    Receipt,
+    /// Neither receipt nor force was given.
+    Force,
+}
+
+/// One VM in doubt, from the loss of the connection until it is known who has it. Who calls asks the other end while
+/// [`Doubt::asks`] says so, and does what [`Settle`] says.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// None with a peer of version 1, which cannot be asked.
+    deal: Option<Deal>,
+    owner: Owner,
+    alone: bool,
+}
+
+impl Doubt {
+    /// Of the VM that left, or not.
+    #[must_use]
+    pub fn left(deal: Option<Deal>) -> Self {
+        let owner = if deal.is_some() { SourceOwner::Given } else { SourceOwner::Unknown };
+        Self { deal, owner: Owner::Source(owner), alone: false }
+    }
+
+    /// Of the VM that came and waits for COMMIT.
+    #[must_use]
+    pub fn held(deal: Option<Deal>) -> Self {
+        Self { deal, owner: Owner::Target(TargetOwner::Held), alone: false }
+    }
+
+    /// Whether the VM was to leave this host.
+    #[must_use]
+    pub fn is_source(&self) -> bool {
+        matches!(self.owner, Owner::Source(_))
+    }
+
+    /// What both ends know each other by.
+    #[must_use]
+    pub fn deal(&self) -> Option<&Deal> {
+        self.deal.as_ref()
+    }
+
+    /// What this end says when asked.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        match self.owner {
+            Owner::Source(owner) => owner.word(),
+            Owner::Target(owner) => owner.word(),
+        }
+    }
+
+    /// The same, signed. `since_ns`: since the state was exported.
+    #[must_use]
+    pub fn say(&self, since_ns: u64) -> Option<Fate> {
+        self.deal.as_ref().map(|deal| deal.say(self.word(), since_ns))
+    }
+
+    /// Whether the other end is to be asked.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        let open = matches!(self.owner, Owner::Source(SourceOwner::Given) | Owner::Target(TargetOwner::Held));
+        open && self.deal.is_some() && !self.alone
+    }
+
+    /// It is known who has the VM.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(
+            self.owner,
+            Owner::Source(SourceOwner::Freed | SourceOwner::Kept)
+                | Owner::Target(TargetOwner::Runs | TargetOwner::Gone)
+        )
+    }
+
+    /// The other end knows nothing of it, and no operator has decided yet.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone && !self.is_settled()
+    }
+
+    /// What the other end said.
+    ///
+    /// # Errors
+    /// It counts for nothing, and why.
+    pub fn hear(&mut self, fate: &Fate) -> Result<Settle, FateError> {
+        let Some(deal) = &self.deal else { return Ok(Settle::Nothing) };
+        let word = deal.hear(fate)?;
+        let done = match self.owner {
+            Owner::Source(_) => SourceInput::from_peer(word).map(|input| self.source(input)),
+            Owner::Target(_) => {
+                TargetInput::from_peer(word).map(|input| self.target(input, fate.exported_ns))
+            }
+        };
+        if word == Word::Unknown && !self.is_settled() && !core::mem::replace(&mut self.alone, true) {
+            return Ok(Settle::Alone);
+        }
+        Ok(done.unwrap_or(Settle::Nothing))
+    }
+
+    /// After [`Doubt::hear`]: a target that knows says so at once, and need not be asked again.
+    pub fn reply(&self, question: &mut Question, since_ns: u64) {
+        match self.say(since_ns) {
+            Some(fate) if self.is_settled() && !self.is_source() => question.add(&fate),
+            _ => question.end(),
+        }
+    }
+
+    /// The operator: it runs here, for the other end has given a receipt, or by force. `since_ns`: since the state was
+    /// exported, as far as this end knows.
+    ///
+    /// # Errors
+    /// Not without the right receipt or force.
+    pub fn run_here(&mut self, receipt: Option<&str>, force: bool, since_ns: u64) -> Result<Settle, NotYet> {
+        match receipt {
+            Some(text) if self.deal.as_ref().is_some_and(|deal| deal.takes(text)) => {}
+            Some(_) => return Err(NotYet::Receipt),
+            None if force => {}
+            None => return Err(NotYet::Force),
+        }
+        Ok(match self.owner {
+            Owner::Source(_) => self.source(SourceInput::RunHere),
+            Owner::Target(_) => self.target(TargetInput::RunHere, since_ns),
+        })
+    }
+
+    /// The operator: it is given up here for good. With it comes the receipt for the other end.
+    pub fn discard(&mut self) -> (Settle, Option<Receipt>) {
+        let done = match self.owner {
+            Owner::Source(_) => self.source(SourceInput::Discard),
+            Owner::Target(_) => self.target(TargetInput::Discard, 0),
+        };
+        (done, self.deal.as_ref().map(Deal::receipt))
+    }
+
+    fn source(&mut self, input: SourceInput) -> Settle {
+        let Owner::Source(owner) = self.owner else { return Settle::Nothing };
+        let (owner, action) = owner.step(input);
+        self.owner = Owner::Source(owner);
+        match action {
+            SourceAction::Free => Settle::Free,
+            SourceAction::Resume => Settle::Resume,
+            SourceAction::Nothing
+            | SourceAction::Commit
+            | SourceAction::Ask
+            | SourceAction::Keep
+            | SourceAction::MarkUnknown => Settle::Nothing,
+        }
+    }
+
+    fn target(&mut self, input: TargetInput, elapsed_ns: u64) -> Settle {
+        let Owner::Target(owner) = self.owner else { return Settle::Nothing };
+        let (owner, action) = owner.step(input);
+        self.owner = Owner::Target(owner);
+        match action {
+            TargetAction::Run => Settle::Run { elapsed_ns },
+            TargetAction::Destroy => Settle::Destroy,
+            TargetAction::Nothing | TargetAction::SendReady | TargetAction::Hold => Settle::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    use crate::handover::{Role, stranger};
+
+    fn deals() -> [Deal; 2] {
+        let source = Deal {
+            role: Role::Source,
+            migration: [1; 16],
+            vm_uuid: [2; 16],
+            here: [3; 16],
+            there: [4; 16],
+            secret: [5; 32],
+        };
+        let target = Deal { role: Role::Target, here: source.there, there: source.here, ..source.clone() };
+        [source, target]
+    }
+
+    fn doubts() -> (Doubt, Doubt) {
+        let [source, target] = deals();
+        (Doubt::left(Some(source)), Doubt::held(Some(target)))
+    }
+
+    #[test]
+    fn each_asks_until_it_knows() {
+        let (mut source, mut target) = doubts();
+        assert!(source.asks() && target.asks() && !source.is_settled() && !target.is_settled());
+        let said = source.say(7_000).unwrap();
+        assert_eq!(target.hear(&said), Ok(Settle::Run { elapsed_ns: 7_000 }));
+        assert!(target.is_settled() && !target.asks());
+        assert_eq!(target.hear(&said), Ok(Settle::Nothing), "once");
+        assert_eq!(source.hear(&target.say(0).unwrap()), Ok(Settle::Free));
+        assert!(source.is_settled() && !source.asks());
+    }
+
+    #[test]
+    fn a_peer_that_knows_nothing_leaves_it_to_the_operator() {
+        let (mut source, mut target) = doubts();
+        for (doubt, there) in [(&mut source, [4; 16]), (&mut target, [3; 16])] {
+            let answer = stranger(there, &doubt.say(0).unwrap());
+            // Who has started anew has another boot id.
+            let answer = Fate { from: [9; 16], ..answer };
+            assert_eq!(doubt.hear(&answer), Ok(Settle::Alone));
+            assert_eq!(doubt.hear(&answer), Ok(Settle::Nothing), "told once");
+            assert!(doubt.is_alone() && !doubt.asks() && !doubt.is_settled());
+            assert_eq!(doubt.run_here(None, false, 5), Err(NotYet::Force));
+        }
+        assert_eq!(source.run_here(None, true, 5), Ok(Settle::Resume));
+        assert_eq!(target.run_here(None, true, 5), Ok(Settle::Run { elapsed_ns: 5 }));
+        assert!(!source.is_alone() && !target.is_alone());
+    }
+
+    #[test]
+    fn a_receipt_of_the_other_end_is_as_good_as_its_word() {
+        let (mut source, mut target) = doubts();
+        let (done, receipt) = target.discard();
+        let receipt = receipt.unwrap().to_string();
+        assert_eq!((done, target.is_settled()), (Settle::Destroy, true));
+        assert_eq!(
+            source.run_here(Some("receipt=00"), true, 0),
+            Err(NotYet::Receipt),
+            "force mends no receipt"
+        );
+        let own = deals()[0].receipt().to_string();
+        assert_eq!(source.run_here(Some(&own), false, 0), Err(NotYet::Receipt), "its own is none");
+        assert_eq!(source.run_here(Some(&receipt), false, 0), Ok(Settle::Resume));
+        assert_eq!(source.discard().0, Settle::Nothing, "it runs here: too late");
+    }
+
+    #[test]
+    fn a_peer_of_version_1_cannot_be_asked() {
+        let mut source = Doubt::left(None);
+        assert!(!source.asks() && !source.is_settled() && source.say(0).is_none());
+        let fate = deals()[1].say(Word::Runs, 0);
+        assert_eq!(source.hear(&fate), Ok(Settle::Nothing));
+        assert_eq!(source.discard(), (Settle::Free, None));
+    }
+}

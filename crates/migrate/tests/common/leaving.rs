@@ -1,0 +1,186 @@
+//! A VM at its source.
+
+use super::*;
+
+/// What happened to a VM, in order.
+pub type Log = Vec<&'static str>;
+
+pub struct Leaving {
+    pub ranges: Vec<PageRange>,
+    pub pages: Vec<Page>,
+    pub written: BTreeSet<u64>,
+    pub harvested: BTreeSet<u64>,
+    /// Bits that this attempt took out of the harvested set.
+    pub taken: BTreeSet<u64>,
+    /// Pages that the guest has written in this attempt, and what is marked as dirty once it has failed.
+    pub touched: BTreeSet<u64>,
+    pub given_back: Option<BTreeSet<u64>>,
+    pub tracking: bool,
+    pub paused: bool,
+    pub pause_delay: u32,
+    pub given: bool,
+    pub unknown: bool,
+    pub freed: bool,
+    pub states: Vec<StateRecord>,
+    pub log: Log,
+    /// Page frames written by the guest at each call of `run_a_little`.
+    pub writes: VecDeque<u64>,
+    pub counter: u64,
+    /// Share of the CPU that it is left, in percent.
+    pub share: u8,
+    pub credit: u32,
+}
+
+impl Leaving {
+    pub fn new(ranges: &[(u64, u64)]) -> Self {
+        let ranges: Vec<_> = ranges.iter().map(|&(first, pages)| PageRange { first, pages }).collect();
+        let count = ranges.iter().map(|r| r.pages).sum::<u64>() as usize;
+        Self {
+            ranges,
+            pages: vec![[0; PAGE_BYTES]; count],
+            written: BTreeSet::new(),
+            harvested: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            given_back: None,
+            tracking: false,
+            paused: false,
+            pause_delay: 2,
+            given: false,
+            unknown: false,
+            freed: false,
+            states: vec![
+                StateRecord {
+                    kind: "vcpu".into(),
+                    instance: 0,
+                    version: 1,
+                    body: vec![0xa1, 0x00, 0x18, 0x2a],
+                },
+                StateRecord { kind: "uart".into(), instance: 0, version: 2, body: vec![0xa0] },
+            ],
+            log: Vec::new(),
+            writes: VecDeque::new(),
+            counter: 0,
+            share: 100,
+            credit: 0,
+        }
+    }
+
+    pub fn runs(&self) -> bool {
+        !self.paused && !self.given && !self.unknown && !self.freed
+    }
+
+    /// The guest writes a page, as a running vCPU would.
+    pub fn write(&mut self, gfn: u64, at: usize, byte: u8) {
+        assert!(self.runs(), "a guest that does not run has written");
+        let i = index(&self.ranges, gfn).unwrap();
+        self.pages[i][at] = byte;
+        if self.tracking {
+            self.written.insert(gfn);
+            self.touched.insert(gfn);
+        }
+    }
+
+    pub fn run_a_little(&mut self) {
+        if !self.runs() {
+            return;
+        }
+        self.credit += u32::from(self.share);
+        if self.credit < 100 {
+            return;
+        }
+        self.credit -= 100;
+        if let Some(gfn) = self.writes.pop_front() {
+            self.counter += 1;
+            let byte = self.counter as u8;
+            self.write(gfn, (self.counter * 8 % 4096) as usize, byte);
+        }
+    }
+}
+
+impl SourceVm for Leaving {
+    fn start_tracking(&mut self) -> Result<(), String> {
+        assert!(!self.tracking);
+        self.tracking = true;
+        self.log.push("track");
+        Ok(())
+    }
+
+    fn harvest(&mut self) -> Poll<u64> {
+        assert!(self.tracking);
+        self.harvested.append(&mut self.written);
+        Poll::Ready(self.harvested.len() as u64)
+    }
+
+    fn take_dirty(&mut self, from: u64) -> Option<u64> {
+        let gfn = *self.harvested.range(from..).next()?;
+        self.harvested.remove(&gfn);
+        self.taken.insert(gfn);
+        Some(gfn)
+    }
+
+    fn read_page(&mut self, gfn: u64, page: &mut Page) -> Result<(), MemoryError> {
+        *page = self.pages[index(&self.ranges, gfn).ok_or(no_ram(gfn))?];
+        Ok(())
+    }
+
+    fn throttle(&mut self, share: u8) {
+        self.share = share;
+    }
+
+    fn pause(&mut self) -> Poll<()> {
+        if self.pause_delay > 0 {
+            self.pause_delay -= 1;
+            return Poll::Pending;
+        }
+        self.paused = true;
+        self.log.push("pause");
+        Poll::Ready(())
+    }
+
+    fn resume(&mut self) {
+        // After COMMIT only where the target has destroyed its copy: `never_two` watches.
+        self.given = false;
+        self.unknown = false;
+        self.paused = false;
+        self.log.push("resume");
+    }
+
+    fn give_back(&mut self) {
+        assert!(self.tracking, "what is given back belongs to the tracking of the attempt");
+        self.harvested.append(&mut self.taken);
+        self.given_back = Some(self.harvested.union(&self.written).copied().collect());
+        self.log.push("give_back");
+    }
+
+    fn stop_tracking(&mut self) {
+        assert!(self.tracking);
+        self.tracking = false;
+        self.written.clear();
+        self.harvested.clear();
+        self.log.push("untrack");
+    }
+
+    fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
+        assert!(self.paused);
+        Ok(self.states.clone())
+    }
+
+    fn give_up(&mut self) {
+        assert!(self.paused && !self.given);
+        self.given = true;
+        self.log.push("give_up");
+    }
+
+    fn free(&mut self) {
+        assert!(self.given);
+        self.freed = true;
+        self.log.push("free");
+    }
+
+    fn mark_unknown(&mut self) {
+        assert!(self.given && !self.freed);
+        self.unknown = true;
+        self.log.push("unknown");
+    }
+}
