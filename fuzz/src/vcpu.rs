@@ -3,7 +3,7 @@
 use vmx_types::paging::Limits;
 use vmx_types::state::{SegmentState, VcpuState};
 
-const LIMITS: Limits = Limits { cr4: 0x0034_07ff, efer: 0xd01, phys_bits: 40 };
+const LIMITS: Limits = Limits { unrestricted: false, cr4: 0x0034_07ff, efer: 0xd01, phys_bits: 40 };
 const XCR0: u64 = 7;
 const SPEC_CTRL: u64 = 7;
 

@@ -103,6 +103,12 @@ impl Outbox {
         self.sent == self.len
     }
 
+    /// Whether an end that is over may go: its last words have left, or nobody is there to read them, or it has waited
+    /// long enough (`late`).
+    pub(crate) fn is_done(&self, link: &impl Link, late: bool) -> bool {
+        self.is_empty() || !link.is_open() || late
+    }
+
     pub(crate) fn spoke(&self) -> u64 {
         self.spoke
     }

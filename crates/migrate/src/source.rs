@@ -295,7 +295,7 @@ impl Source {
         // An event is told before the end is.
         if self.phase == Phase::Closing && matches!(event, SourceEvent::Waiting | SourceEvent::Working) {
             let late = self.clock.passed(self.since, now, self.params.tuning.linger_ms);
-            if self.outbox.is_empty() || !link.is_open() || late {
+            if self.outbox.is_done(link, late) {
                 self.phase = Phase::Finished;
                 if let Some(outcome) = self.outcome.take() {
                     return SourceEvent::Finished(outcome);

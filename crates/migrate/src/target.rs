@@ -225,7 +225,7 @@ impl Target {
         // An event is told before the end is.
         if self.phase == Phase::Closing && matches!(event, TargetEvent::Waiting | TargetEvent::Working) {
             let late = self.clock.passed(self.progress, now, self.params.tuning.linger_ms);
-            if self.outbox.is_empty() || !link.is_open() || late {
+            if self.outbox.is_done(link, late) {
                 self.phase = Phase::Finished;
                 if let Some(outcome) = self.outcome.take() {
                     return TargetEvent::Finished(outcome);

@@ -75,9 +75,11 @@ pub enum CrFault {
     LongModeNeedsPae,
 }
 
-/// What a guest may set, from its policy.
+/// What a guest may set, from its policy, and what the CPU asks of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
+    /// The CPU has unrestricted guest: VM entry asks less of the segments.
+    pub unrestricted: bool,
     /// CR4 bits the level offers.
     pub cr4: u64,
     /// IA32_EFER bits the level offers.
@@ -250,8 +252,12 @@ pub const fn hardware(regs: &ControlRegs, caps: &PagingCaps) -> Result<Hardware,
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { cr4: 0x7ff | CR4_OSXSAVE | CR4_PCIDE, efer: EFER_SCE | EFER_LME | EFER_NXE, phys_bits: 40 };
+    const LIMITS: Limits = Limits {
+        unrestricted: true,
+        cr4: 0x7ff | CR4_OSXSAVE | CR4_PCIDE,
+        efer: EFER_SCE | EFER_LME | EFER_NXE,
+        phys_bits: 40,
+    };
     const NEHALEM: PagingCaps = PagingCaps {
         unrestricted: false,
         cr0_fixed0: 0x8000_0021,

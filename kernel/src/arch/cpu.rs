@@ -148,3 +148,9 @@ pub(crate) fn no_execute() -> bool {
         there()
     }
 }
+
+/// EAX, EBX, ECX and EDX of a CPUID leaf of the CPU that this runs on.
+pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [r.eax, r.ebx, r.ecx, r.edx]
+}

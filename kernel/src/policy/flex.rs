@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use flex::{Cpu, LeafLimit, Report, Survey};
 use spin::Once;
 
-use crate::arch::msr;
+use crate::arch::{cpu, msr};
 
 /// The CPU that this runs on. The hypervisor runs with interrupts off, and no guest's CPUID reaches the hardware.
 struct ThisCpu;
@@ -20,8 +20,7 @@ impl Cpu for ThisCpu {
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-        [r.eax, r.ebx, r.ecx, r.edx]
+        cpu::cpuid(leaf, subleaf)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::vmx::bitmap::MsrBitmap;
 /// What the first CPU says, and whether threads share cores; the other CPUs are taken to be alike.
 pub(crate) fn host() -> &'static Cpu {
     static HOST: Once<Cpu> = Once::new();
-    HOST.call_once(|| Cpu::read(cpuid, msr::read_safe, smt()))
+    HOST.call_once(|| Cpu::read(cpu::cpuid, msr::read_safe, smt()))
 }
 
 /// What a guest with this policy is told. The threads of a core are the host's.
@@ -46,14 +46,9 @@ pub(crate) fn pass(policy: &GuestPolicy, bitmap: &mut MsrBitmap) {
     }
 }
 
-fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    [r.eax, r.ebx, r.ecx, r.edx]
-}
-
 fn smt() -> Smt {
-    let [max_leaf, ..] = cpuid(0, 0);
-    let [shift, threads, ..] = if max_leaf >= 0xb { cpuid(0xb, 0) } else { [0; 4] };
+    let [max_leaf, ..] = cpu::cpuid(0, 0);
+    let [shift, threads, ..] = if max_leaf >= 0xb { cpu::cpuid(0xb, 0) } else { [0; 4] };
     let ids: Vec<u32> = (0..cpu::count()).filter_map(cpu::get).map(|cpu| cpu.apic_id).collect();
     Smt::of((threads & 0xffff != 0).then_some(shift & 0x1f), &ids)
 }

@@ -10,18 +10,12 @@ use alloc::vec::Vec;
 use cpu_policy::{Baseline, GuestPolicy, HostPolicy, Level, Shape};
 use spin::{Mutex, Once};
 
-use crate::arch::{msr, tsc};
+use crate::arch::{cpu, msr, tsc};
 
 /// What this host can give, read once.
 pub(crate) fn host() -> &'static HostPolicy {
     static HOST: Once<HostPolicy> = Once::new();
-    HOST.call_once(|| {
-        let cpuid = |leaf, subleaf| {
-            let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-            [r.eax, r.ebx, r.ecx, r.edx]
-        };
-        HostPolicy::from_reader(cpuid, msr::read_safe).with_tsc_hz(tsc::hz())
-    })
+    HOST.call_once(|| HostPolicy::from_reader(cpu::cpuid, msr::read_safe).with_tsc_hz(tsc::hz()))
 }
 
 /// The pool's level, while this host is in a pool.

@@ -17,6 +17,7 @@ impl Vcpu {
     /// The limits that the VM's level sets to the control registers.
     pub(crate) fn limits(vm: &Vm) -> Limits {
         Limits {
+            unrestricted: host::boot_cpu().is_some_and(|cpu| cpu.caps.unrestricted()),
             cr4: vm.policy.cr4_allowed(),
             efer: vm.policy.efer_allowed(),
             phys_bits: vm.policy.phys_bits(),

@@ -61,11 +61,7 @@ impl Question {
         self.outbox.flush(link, now);
         if self.ending {
             let late = self.clock.passed(self.began, now, self.tuning.reply_ms);
-            return if self.outbox.is_empty() || late || !link.is_open() {
-                Answer::Over
-            } else {
-                Answer::Waiting
-            };
+            return if self.outbox.is_done(link, late) { Answer::Over } else { Answer::Waiting };
         }
         match self.listen(now, link) {
             Ok(Some(fate)) => Answer::Heard(fate),

@@ -26,9 +26,12 @@ const LONG: u32 = 1 << 13;
 const DEFAULT_32: u32 = 1 << 14;
 const GRANULARITY: u32 = 1 << 15;
 const NAMES: [&str; 8] = ["ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"];
+const ES: usize = 0;
 const CS: usize = 1;
 const SS: usize = 2;
+const DS: usize = 3;
 const FS: usize = 4;
+const GS: usize = 5;
 const LDTR: usize = 6;
 const TR: usize = 7;
 
@@ -62,7 +65,8 @@ impl VcpuState {
 
     /// Checks every field that could break a VM entry, fault in the host, or go beyond the guest's policy, of which
     /// `xcr0_allowed` and `spec_ctrl_allowed` are the bits that it may set in XCR0 and IA32_SPEC_CTRL. What VM entry
-    /// asks only of CPUs without unrestricted guest is not asked here.
+    /// asks only of CPUs without unrestricted guest is asked where the limits say so, but for real and unpaged mode:
+    /// [`crate::paging::hardware`] knows what it makes of those.
     ///
     /// # Errors
     /// The field and its value.
@@ -77,6 +81,9 @@ impl VcpuState {
             self.check_segment(number, segment)?;
         }
         self.check_event()?;
+        if !limits.unrestricted && self.rflags & RFLAGS_VM == 0 && self.cr0 & CR0_PE != 0 {
+            self.check_privileges()?;
+        }
         super::xsave::check(&self.xsave, xcr0_allowed)
     }
 
@@ -174,6 +181,24 @@ impl VcpuState {
         }
         let bytes = rights & GRANULARITY == 0;
         need((bytes || limit & 0xfff == 0xfff) && (!bytes || limit >> 20 == 0), "limit", limit.into())
+    }
+
+    /// What only CPUs without unrestricted guest ask of selectors and access rights, in protected mode: SDM 26.3.1.2.
+    /// A guest between setting CR0.PE and its far jump does not fulfil it.
+    fn check_privileges(&self) -> Checked {
+        let rpl = |number: usize| u32::from(self.segments[number].selector & 3);
+        let dpl = |number: usize| self.segments[number].rights >> 5 & 3;
+        let code = self.segments[CS].rights;
+        need(matches!(code & 0xf, 9 | 11 | 13 | 15), "CS access rights", code.into())?;
+        need(rpl(SS) == rpl(CS), "SS selector", self.segments[SS].selector.into())?;
+        need(dpl(SS) == rpl(SS), "SS access rights", self.segments[SS].rights.into())?;
+        for number in [ES, DS, FS, GS] {
+            let rights = self.segments[number].rights;
+            let conforming = rights & 0xc == 0xc;
+            let legal = rights & UNUSABLE != 0 || conforming || dpl(number) >= rpl(number);
+            need(legal, &format!("{} access rights", NAMES[number]), rights.into())?;
+        }
+        Ok(())
     }
 
     /// RIP, RFLAGS, activity, interruptibility, pending debug exceptions: SDM 26.3.1.4, 26.3.1.5.

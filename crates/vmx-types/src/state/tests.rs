@@ -6,7 +6,8 @@ use crate::paging::{
 };
 use alloc::vec;
 
-const LIMITS: Limits = Limits { cr4: 0x3407ff, efer: EFER_SCE | EFER_LME | EFER_NXE, phys_bits: 40 };
+const LIMITS: Limits =
+    Limits { unrestricted: true, cr4: 0x3407ff, efer: EFER_SCE | EFER_LME | EFER_NXE, phys_bits: 40 };
 
 const CS: usize = 1;
 const SS: usize = 2;
@@ -233,6 +234,51 @@ fn other_modes_have_their_own_rules() {
     let no_xsave = VcpuState { xcr0: 3, ..valid() };
     assert_eq!(no_xsave.check(&LIMITS, 0, 7), Err("XCR0 is 0x3".into()));
     assert_eq!(VcpuState { xcr0: 1, ..valid() }.check(&LIMITS, 0, 7), Ok(()));
+}
+
+/// SDM 26.3.1.2: more is asked of a guest where the CPU lacks unrestricted guest, as Nehalem does.
+#[test]
+fn without_unrestricted_guest_privileges_must_agree() {
+    let nehalem = Limits { unrestricted: false, ..LIMITS };
+    let mut user = valid();
+    for number in [CS, SS] {
+        user.segments[number].rights |= 3 << 5;
+        user.segments[number].selector |= 3;
+    }
+    let mut data = user.clone();
+    for number in [0, 3, 4, 5] {
+        data.segments[number].rights |= 3 << 5;
+        data.segments[number].selector |= 3;
+    }
+    // 64-bit mode after an interrupt from user mode: SS is null, and keeps the privilege.
+    let mut null = valid();
+    null.segments[SS] = SegmentState { selector: 0, base: 0, limit: 0, rights: 0x1_0000 };
+    for (number, state) in [valid(), virtual_8086(), real(), user.clone(), data, null].iter().enumerate() {
+        assert_eq!(state.check(&nehalem, 7, 7), Ok(()), "{number}");
+    }
+    let cases: &[(&str, Spoil)] = &[
+        // CR0.PE is set, and the far jump is still to come.
+        ("CS access rights is 0x93", |s| (s.segments[CS].rights, s.segments[CS].limit) = (0x93, 0xffff)),
+        ("SS selector is 0x1b", |s| s.segments[SS].selector = 0x1b),
+        ("SS access rights is 0xc0b3", |s| (s.segments[CS].rights, s.segments[SS].rights) = (0xc09f, 0xc0b3)),
+        ("ES access rights is 0xc093", |s| s.segments[0].selector |= 3),
+        ("DS access rights is 0xc093", |s| s.segments[3].selector |= 1),
+        ("FS access rights is 0xc09b", |s| (s.segments[4].rights, s.segments[4].selector) = (0xc09b, 0x1a)),
+        ("GS access rights is 0xc093", |s| s.segments[5].selector |= 2),
+    ];
+    for (name, spoil) in cases {
+        let mut state = valid();
+        (state.efer, state.segments[CS].rights) = (0, 0xc09b);
+        spoil(&mut state);
+        assert_eq!(state.check(&LIMITS, 7, 7), Ok(()), "{name}: with unrestricted guest");
+        assert_eq!(state.check(&nehalem, 7, 7), Err((*name).into()));
+    }
+    let mut conforming = valid();
+    (conforming.segments[3].rights, conforming.segments[3].selector) = (0xc09f, 0x1b);
+    assert_eq!(conforming.check(&nehalem, 7, 7), Ok(()), "a conforming segment has no privilege of its own");
+    let mut unusable = valid();
+    (unusable.segments[5].rights, unusable.segments[5].selector) = (0x1_0000, 3);
+    assert_eq!(unusable.check(&nehalem, 7, 7), Ok(()));
 }
 
 #[test]
