@@ -2,36 +2,11 @@
 
 use core::fmt;
 
+use vm_types::OnTimeout;
+
 use crate::page::PAGE_BYTES;
 use crate::stats::{RoundStats, StopCause};
 use crate::tuning::{Clock, Tuning};
-
-/// What is done with a guest that dirties its memory too fast.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnTimeout {
-    /// It stays here.
-    Cancel,
-    /// It is slowed down, step by step, until it can be stopped for as long as was asked.
-    Throttle,
-    /// It is stopped, for as long as that takes.
-    #[default]
-    Force,
-}
-
-impl OnTimeout {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cancel, Self::Throttle, Self::Force];
-
-    /// The word for it on the console.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Throttle => "throttle",
-            Self::Force => "force",
-        }
-    }
-}
 
 /// What the operator asks of a migration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

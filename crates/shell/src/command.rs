@@ -9,6 +9,8 @@ pub use vm::{DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
 use core::fmt;
 use core::net::SocketAddrV4;
 
+pub use vm_types::OnTimeout;
+
 use crate::edit::Term;
 
 /// TCP port of the migration service where the user names none.
@@ -222,32 +224,6 @@ impl MigrateOptions {
         detach: false,
         live: false,
     };
-}
-
-/// What is done with a guest that writes faster than the link sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnTimeout {
-    /// It stays.
-    Cancel,
-    /// It is slowed down step by step.
-    Throttle,
-    /// It is stopped for as long as it takes.
-    Force,
-}
-
-impl OnTimeout {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cancel, Self::Throttle, Self::Force];
-
-    /// The word for it on the console.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Throttle => "throttle",
-            Self::Force => "force",
-        }
-    }
 }
 
 /// How pages are made smaller.

@@ -7,11 +7,13 @@ extern crate alloc;
 mod dirty;
 mod harvest;
 mod memory;
+mod on_timeout;
 mod record;
 mod time;
 
 pub use dirty::PageSet;
 pub use harvest::{WriteTracker, harvest};
 pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};
+pub use on_timeout::OnTimeout;
 pub use record::{StateError, StateRecord};
 pub use time::Now;

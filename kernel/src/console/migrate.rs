@@ -55,11 +55,7 @@ fn tuned(options: MigrateOptions) -> Tuning {
     let goal = Goal {
         downtime_ms: options.downtime_ms.unwrap_or(default.downtime_ms),
         timeout_ms: options.timeout_s.map(|s| s.saturating_mul(1000)),
-        on_timeout: match options.on_timeout {
-            shell::OnTimeout::Cancel => migrate::OnTimeout::Cancel,
-            shell::OnTimeout::Throttle => migrate::OnTimeout::Throttle,
-            shell::OnTimeout::Force => migrate::OnTimeout::Force,
-        },
+        on_timeout: options.on_timeout,
     };
     let compression = match options.compress {
         None => tuning().compression,
