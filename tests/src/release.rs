@@ -32,6 +32,44 @@ pub fn pvh(image: &[u8]) -> Result<Vec<u8>> {
     Ok(image)
 }
 
+/// The UEFI application around `image`.
+///
+/// # Errors
+/// It does not build.
+pub fn efi(image: &Path, out: &Path) -> Result<()> {
+    let script = crate::paths::root().join("scripts/build-efi");
+    run_tool(Command::new(script).arg(image).arg(out), "lld").map(drop)
+}
+
+/// A disk with an EFI system partition over all of it, and these files: names with `/`, and what is in them.
+///
+/// # Errors
+/// A tool is missing; the package is named.
+pub fn efi_disk(files: &[(&str, &[u8])], out: &Path) -> Result<()> {
+    const MIB: usize = 16;
+    let image = format!("{}", out.display());
+    let sectors = (MIB * 2048).to_string();
+    run_tool(
+        Command::new("mformat")
+            .args(["-C", "-i", &image, "-T", &sectors, "-h", "16", "-s", "63", "-N", "464c5856", "::"]),
+        "mtools",
+    )?;
+    for (name, bytes) in files {
+        let mut folder = String::from("::");
+        for part in name.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            folder.push('/');
+            folder.push_str(part);
+            // It may be there already.
+            let _ = run_tool(Command::new("mmd").args(["-D", "s", "-i", &image, &folder]), "mtools");
+        }
+        let file = out.with_extension("part");
+        fs::write(&file, bytes)?;
+        run_tool(Command::new("mcopy").args(["-i", &image]).arg(&file).arg(format!("::/{name}")), "mtools")?;
+        fs::remove_file(&file)?;
+    }
+    Ok(())
+}
+
 /// A hybrid image: BIOS and UEFI, CD and USB stick, GRUB either way. `modules` are files with their lines.
 ///
 /// # Errors
@@ -98,7 +136,8 @@ pub fn make(image: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::write(file("flexvisor.elf"), &bytes)?;
     fs::write(file("flexvisor-pvh.elf"), pvh(&bytes)?)?;
     iso(&file("flexvisor.elf"), "console=com1", &[], &file("flexvisor.iso"))?;
-    let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.iso"];
+    efi(&file("flexvisor.elf"), &file("flexvisor.efi"))?;
+    let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.efi", "flexvisor.iso"];
     let sums = run_tool(Command::new("sha256sum").args(names).current_dir(dir), "coreutils")?;
     fs::write(file("SHA256SUMS"), sums)?;
     Ok(names.into_iter().chain(["SHA256SUMS"]).map(file).collect())

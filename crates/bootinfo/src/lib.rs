@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod build;
 mod bytes;
 mod mb1;
 mod mb2;
@@ -18,6 +19,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use build::Builder;
 pub use ranges::RangeSet;
 
 /// What a Multiboot 1 boot loader leaves in EAX (Multiboot 0.6.96, 3.2).
@@ -27,6 +29,8 @@ pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
 /// What our own start puts there for a PVH boot loader, which leaves EAX undefined: the magic of its start info
 /// (Xen, `start_info.h`).
 pub const PVH_MAGIC: u32 = 0x336e_c578;
+/// What `flexvisor.efi` puts there; the information is a Multiboot 2 block.
+pub const UEFI_MAGIC: u32 = 0x4945_4655;
 /// Longest command line or module line that is kept, in bytes.
 pub const MAX_STRING: usize = 4096;
 /// Most memory map entries that are kept.
@@ -45,6 +49,8 @@ pub enum Via {
     Multiboot2Efi,
     /// PVH.
     Pvh,
+    /// `flexvisor.efi`.
+    Uefi,
 }
 
 impl fmt::Display for Via {
@@ -54,6 +60,7 @@ impl fmt::Display for Via {
             Self::Multiboot2 => "multiboot2",
             Self::Multiboot2Efi => "multiboot2 (efi)",
             Self::Pvh => "pvh",
+            Self::Uefi => "uefi",
         })
     }
 }
@@ -84,6 +91,19 @@ impl From<u32> for RegionKind {
             4 => Self::AcpiNvs,
             5 => Self::Bad,
             other => Self::Other(other),
+        }
+    }
+}
+
+impl From<RegionKind> for u32 {
+    fn from(kind: RegionKind) -> Self {
+        match kind {
+            RegionKind::Usable => 1,
+            RegionKind::Reserved => 2,
+            RegionKind::AcpiReclaimable => 3,
+            RegionKind::AcpiNvs => 4,
+            RegionKind::Bad => 5,
+            RegionKind::Other(other) => other,
         }
     }
 }
@@ -154,6 +174,7 @@ impl BootInfo {
         let parsed = match magic {
             MULTIBOOT1_MAGIC => mb1::parse(info, memory)?,
             MULTIBOOT2_MAGIC => mb2::parse(info, memory)?,
+            UEFI_MAGIC => Self { via: Via::Uefi, ..mb2::parse(info, memory)? },
             PVH_MAGIC => pvh::parse(info, memory)?,
             other => return Err(BootError::Magic(other)),
         };

@@ -6,15 +6,15 @@ use crate::{BootError, BootInfo, MAX_REGIONS, RegionKind, Via};
 /// Largest information block that is read, in bytes.
 const MAX_INFO: usize = 1 << 20;
 
-const END: u32 = 0;
-const COMMAND_LINE: u32 = 1;
-const LOADER_NAME: u32 = 2;
-const MODULE: u32 = 3;
+pub(crate) const END: u32 = 0;
+pub(crate) const COMMAND_LINE: u32 = 1;
+pub(crate) const LOADER_NAME: u32 = 2;
+pub(crate) const MODULE: u32 = 3;
 const BASIC_MEMORY: u32 = 4;
-const MEMORY_MAP: u32 = 6;
+pub(crate) const MEMORY_MAP: u32 = 6;
 const EFI_64: u32 = 12;
-const RSDP_1: u32 = 14;
-const RSDP_2: u32 = 15;
+pub(crate) const RSDP_1: u32 = 14;
+pub(crate) const RSDP_2: u32 = 15;
 const EFI_MEMORY_MAP: u32 = 17;
 
 pub(crate) fn parse<'m, M>(address: u64, memory: &M) -> Result<BootInfo, BootError>

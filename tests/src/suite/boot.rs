@@ -25,6 +25,8 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
     cases.push(Case::new("boot/disk", LIMIT, disk));
     cases.push(Case::new("boot/pvh_qemu", LIMIT, pvh_qemu));
+    // The application may have to be built first.
+    cases.push(Case::new("boot/efi_disk", 3 * LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", LIMIT, reproducible));
     for (name, uefi, stick) in [
         ("cd_bios", false, false),
@@ -84,6 +86,42 @@ fn pvh_qemu(context: &Context) -> Result<()> {
     console.expect("Flexvisor *via pvh", PATIENCE)?;
     console.expect("console=com1 loglevel=debug", PATIENCE)?;
     console.expect(NO_VMX, PATIENCE)?;
+    Ok(())
+}
+
+/// `flexvisor.efi` on a disk, with settings beside it and most of what can be wrong with them.
+fn efi_disk(context: &Context) -> Result<()> {
+    let (efi, file) = (context.dir.join("flexvisor.efi"), context.dir.join("esp.img"));
+    release::efi(&paths::hypervisor(), &efi)?;
+    let config = "# settings\nloglevel=debug\nbogus=1\nmodule data some words\n\
+                  module here vm=half\nmodule nothing for=half\nmodule\n";
+    let folder = "EFI/BOOT";
+    let name = |name: &str| format!("{folder}/{name}");
+    let files: [(&str, &[u8]); 4] = [
+        (&name("BOOTX64.EFI"), &std::fs::read(&efi)?),
+        (&name("flexvisor.cfg"), config.as_bytes()),
+        (&name("data"), &[7; 5000]),
+        (&name("here"), b"x"),
+    ];
+    release::efi_disk(&files, &file)?;
+    let mut machine =
+        qemu::Config { uefi: true, ..qemu::Config::new(Media::Disk(file)) }.start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    for line in [
+        "flexvisor.efi: settings from flexvisor.cfg",
+        "error: flexvisor.cfg line 6: module nothing is not there",
+        "error: flexvisor.cfg: line 7: module names no file",
+        "error: vm half is left out: a file of it is missing",
+        "Flexvisor *via uefi",
+        "flexvisor.cfg line 3: unknown option `bogus=1`",
+        "5 KiB, `some words`",
+        "boot: memory 0x",
+        "acpi: 1 CPUs",
+        NO_VMX,
+    ] {
+        console.expect(line, PATIENCE)?;
+    }
+    ensure!(!console.text().contains("vm=half"), "a VM without its module came through");
     Ok(())
 }
 

@@ -1,0 +1,293 @@
+//! The place that the application was loaded from: files beside it come from there, too.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+use uefi::boot::{self, OpenProtocolAttributes, OpenProtocolParams, ScopedProtocol};
+use uefi::proto::ProtocolPointer;
+use uefi::proto::device_path::{DevicePath, DevicePathNodeEnum, LoadedImageDevicePath};
+use uefi::proto::loaded_image::LoadedImage;
+use uefi::proto::media::file::{File, FileAttribute, FileInfo, FileMode};
+use uefi::proto::media::fs::SimpleFileSystem;
+use uefi::proto::network::http::{HttpBinding, HttpHelper};
+use uefi::proto::network::ip4config2::Ip4Config2;
+use uefi::proto::network::pxe::BaseCode;
+use uefi::{CStr8, CString16, Handle, Status};
+use uefi_raw::protocol::network::http::HttpStatusCode;
+
+use crate::memory::Pages;
+use crate::{because, complain, smbios};
+
+/// Where files come from.
+pub(crate) struct Source {
+    kind: Kind,
+    /// Everything of the application's own path or address up to its last `/` or `\`.
+    beside: String,
+    mac: Option<String>,
+}
+
+enum Kind {
+    Disk(ScopedProtocol<SimpleFileSystem>),
+    Tftp(ScopedProtocol<BaseCode>, IpAddr),
+    Http(HttpHelper),
+    /// Nothing is known: there are no files.
+    Nowhere,
+}
+
+/// Finds out where the application came from; and what that is called.
+pub(crate) fn open() -> (Source, String) {
+    let nowhere = |why: &str| {
+        (
+            Source { kind: Kind::Nowhere, beside: String::new(), mac: None },
+            format!("nowhere that is known ({why})"),
+        )
+    };
+    let image = boot::image_handle();
+    let Some(loaded) = protocol::<LoadedImage>(image) else { return nowhere("no loaded image") };
+    let Some(device) = loaded.device() else { return nowhere("no device") };
+    if let Some(volume) = protocol::<SimpleFileSystem>(device) {
+        let beside = loaded.file_path().map(file_of).map_or_else(String::new, |file| directory(&file));
+        let whence = format!("disk, {}", if beside.is_empty() { "\\" } else { &beside });
+        return (Source { kind: Kind::Disk(volume), beside, mac: None }, whence);
+    }
+    let path = protocol::<LoadedImageDevicePath>(image);
+    let path: Option<&DevicePath> = path.as_deref().map(|path| &**path);
+    let mac = path.and_then(mac_of);
+    if let Some(url) = path.and_then(url_of) {
+        return match http(path) {
+            Ok(helper) => {
+                let beside = directory(&url);
+                let whence = beside.clone();
+                (Source { kind: Kind::Http(helper), beside, mac }, whence)
+            }
+            Err(error) => nowhere(&format!("{url}, {error}")),
+        };
+    }
+    let Some(pxe) = protocol::<BaseCode>(device) else { return nowhere("neither disk nor network") };
+    let Some((server, file)) = boot_file(&pxe) else {
+        return nowhere("no PXE answer with a server and a file");
+    };
+    let mac = mac.or_else(|| own_mac(&pxe));
+    let beside = directory(&file);
+    let whence = format!("tftp://{server}/{beside}");
+    (Source { kind: Kind::Tftp(pxe, server), beside, mac }, whence)
+}
+
+impl Source {
+    /// What this host's own configuration file may be called: MAC address, then SMBIOS UUID.
+    pub(crate) fn host_names(&self) -> Vec<String> {
+        self.mac.iter().cloned().chain(smbios::uuid()).collect()
+    }
+
+    /// A file beside the application, or one with a path of its own; `None` where there is none.
+    pub(crate) fn read(&mut self, name: &str) -> Result<Option<Pages>, String> {
+        let whole = name.contains("://") || name.starts_with(['/', '\\']);
+        let name = if whole { name.to_string() } else { [&self.beside, name].concat() };
+        match &mut self.kind {
+            Kind::Disk(volume) => from_disk(volume, &name.replace('/', "\\")),
+            Kind::Tftp(pxe, server) => from_tftp(pxe, *server, &name),
+            Kind::Http(helper) => {
+                let url = if name.starts_with('/') { [origin(&self.beside), &name].concat() } else { name };
+                from_http(helper, &url)
+            }
+            Kind::Nowhere => Ok(None),
+        }
+    }
+}
+
+/// A protocol that drivers of the firmware use as well: not taken from them.
+fn protocol<P: ProtocolPointer + ?Sized>(handle: Handle) -> Option<ScopedProtocol<P>> {
+    let params = OpenProtocolParams { handle, agent: boot::image_handle(), controller: None };
+    // SAFETY: the application runs alone, and neither unloads drivers nor disconnects devices.
+    unsafe { boot::open_protocol(params, OpenProtocolAttributes::GetProtocol) }.ok()
+}
+
+/// The path up to its last separator.
+fn directory(file: &str) -> String {
+    let end = file.rfind(['/', '\\']).map_or(0, |at| at + 1);
+    file.get(..end).unwrap_or_default().to_string()
+}
+
+/// `http://server` of an address.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
+    url.get(..end).unwrap_or(url)
+}
+
+fn file_of(path: &DevicePath) -> String {
+    let mut file = String::new();
+    for node in path.node_iter() {
+        if let Ok(DevicePathNodeEnum::MediaFilePath(part)) = node.as_enum() {
+            if !file.is_empty() && !file.ends_with('\\') {
+                file.push('\\');
+            }
+            let units = part.path_name();
+            let units = units.iter().take_while(|&unit| unit != 0);
+            file.extend(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)));
+        }
+    }
+    file
+}
+
+fn url_of(path: &DevicePath) -> Option<String> {
+    path.node_iter().find_map(|node| match node.as_enum() {
+        Ok(DevicePathNodeEnum::MessagingUri(uri)) if !uri.value().is_empty() => {
+            Some(String::from_utf8_lossy(uri.value()).into_owned())
+        }
+        _ => None,
+    })
+}
+
+fn mac_of(path: &DevicePath) -> Option<String> {
+    path.node_iter().find_map(|node| match node.as_enum() {
+        Ok(DevicePathNodeEnum::MessagingMacAddress(mac)) => mac_text(&mac.mac_address()),
+        _ => None,
+    })
+}
+
+/// Six bytes as the file names have them: lower case, `-` between.
+fn mac_text(bytes: &[u8]) -> Option<String> {
+    let bytes: Vec<String> = bytes.get(..6)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(bytes.join("-"))
+}
+
+fn from_disk(volume: &mut SimpleFileSystem, name: &str) -> Result<Option<Pages>, String> {
+    let path = CString16::try_from(name).map_err(|_| "a name that no disk can have")?;
+    let mut root = volume.open_volume().map_err(|error| because("the disk", &error))?;
+    let file = match root.open(&path, FileMode::Read, FileAttribute::empty()) {
+        Ok(file) => file,
+        Err(error) if error.status() == Status::NOT_FOUND => return Ok(None),
+        Err(error) => return Err(error.status().to_string()),
+    };
+    let mut file = file.into_regular_file().ok_or("a directory")?;
+    let size = file.get_boxed_info::<FileInfo>().map_err(|error| error.status().to_string())?.file_size();
+    let size = usize::try_from(size).map_err(|_| "too large")?;
+    let mut pages = Pages::new(size)?;
+    match file.read(pages.bytes()) {
+        Ok(got) if got == size => Ok(Some(pages)),
+        Ok(got) => Err(format!("truncated: {got} of {size} bytes")),
+        Err(error) => Err(error.status().to_string()),
+    }
+}
+
+/// Where DHCP, or a proxy beside it, said that the application is. RFC 951 for the fixed fields, RFC 2132 for options 54
+/// (server) and 67 (file).
+fn boot_file(pxe: &BaseCode) -> Option<(IpAddr, String)> {
+    let mode = pxe.mode();
+    if mode.using_ipv6() {
+        complain("files by TFTP over IPv6 are not supported");
+        return None;
+    }
+    let packets = [
+        (mode.pxe_reply_received(), mode.pxe_reply()),
+        (mode.proxy_offer_received(), mode.proxy_offer()),
+        (mode.dhcp_ack_received(), mode.dhcp_ack()),
+    ];
+    packets.into_iter().filter(|(received, _)| *received).find_map(|(_, packet)| {
+        let raw: &[u8; 1472] = packet.as_ref();
+        let fixed = raw.get(108..236).map(text).filter(|file| !file.is_empty());
+        let file = fixed.or_else(|| option(raw, 67).map(text)).filter(|file| !file.is_empty())?;
+        let next = address(raw.get(20..24)?).filter(|server| !server.is_unspecified());
+        let server = next.or_else(|| option(raw, 54).and_then(address))?;
+        Some((IpAddr::V4(server), file))
+    })
+}
+
+fn own_mac(pxe: &BaseCode) -> Option<String> {
+    let raw: &[u8; 1472] = pxe.mode().dhcp_ack().as_ref();
+    mac_text(raw.get(28..34)?).filter(|_| pxe.mode().dhcp_ack_received())
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes.get(..4)?).ok().map(Ipv4Addr::from)
+}
+
+/// The value of a DHCP option.
+fn option(packet: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut at = 240;
+    loop {
+        match *packet.get(at)? {
+            0 => at += 1,
+            255 => return None,
+            code => {
+                let len = usize::from(*packet.get(at + 1)?);
+                let value = packet.get(at + 2..)?.get(..len)?;
+                if code == wanted {
+                    return Some(value);
+                }
+                at += 2 + len;
+            }
+        }
+    }
+}
+
+fn from_tftp(pxe: &mut BaseCode, server: IpAddr, name: &str) -> Result<Option<Pages>, String> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.push(0);
+    let file = CStr8::from_bytes_with_nul(&bytes).map_err(|_| "a name that TFTP cannot have")?;
+    let size = match pxe.tftp_get_file_size(&server, file) {
+        Ok(size) => usize::try_from(size).map_err(|_| "too large")?,
+        // EDK II says the one or the other of an error packet.
+        Err(error) if matches!(error.status(), Status::TFTP_ERROR | Status::NOT_FOUND) => return Ok(None),
+        Err(error) => return Err(because("TFTP", &error)),
+    };
+    let mut pages = Pages::new(size)?;
+    match pxe.tftp_read_file(&server, file, Some(pages.bytes())) {
+        Ok(got) if got == size as u64 => Ok(Some(pages)),
+        Ok(got) => Err(format!("truncated: {got} of {size} bytes")),
+        Err(error) => Err(because("TFTP", &error)),
+    }
+}
+
+fn http(path: Option<&DevicePath>) -> Result<HttpHelper, String> {
+    let mut path = path.ok_or("no device path")?;
+    let nic = boot::locate_device_path::<HttpBinding>(&mut path)
+        .map_err(|error| because("no HTTP there", &error))?;
+    let mut ip = Ip4Config2::new(nic).map_err(|error| because("no IPv4 there", &error))?;
+    ip.ifup().map_err(|error| because("no IPv4 address", &error))?;
+    let mut helper = HttpHelper::new(nic).map_err(|error| because("HTTP", &error))?;
+    helper.configure().map_err(|error| because("HTTP", &error))?;
+    Ok(helper)
+}
+
+fn from_http(helper: &mut HttpHelper, url: &str) -> Result<Option<Pages>, String> {
+    let failed = |error: uefi::Error| because("HTTP", &error);
+    if CString16::try_from(url).is_err() {
+        return Err("an address that HTTP cannot have".into());
+    }
+    helper.request_get(url).map_err(failed)?;
+    let first = helper.response_first(true).map_err(failed)?;
+    match first.status {
+        HttpStatusCode::STATUS_200_OK => {}
+        HttpStatusCode::STATUS_404_NOT_FOUND => return Ok(None),
+        other => return Err(format!("the server refuses: {other:?}")),
+    }
+    let length = first.headers.iter().find(|(name, _)| name == "content-length");
+    let size: usize = length
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .ok_or("the server does not say how long the file is")?;
+    let mut pages = Pages::new(size)?;
+    let (mut at, mut piece) = (0, first.body);
+    loop {
+        let to = pages.bytes().get_mut(at..).and_then(|rest| rest.get_mut(..piece.len()));
+        to.ok_or("longer than the server said")?.copy_from_slice(&piece);
+        at += piece.len();
+        if at == size {
+            return Ok(Some(pages));
+        }
+        piece.clear();
+        let more = helper
+            .response_more(&mut piece)
+            .map_err(|error| format!("truncated: {at} of {size} bytes: {}", error.status()))?;
+        if more.is_empty() {
+            return Err(format!("truncated: {at} of {size} bytes"));
+        }
+    }
+}
