@@ -21,57 +21,60 @@ use crate::{because, complain, smbios};
 
 /// Where files come from.
 pub(crate) struct Source {
+    /// The first that has a file gives it.
+    places: Vec<Place>,
+    mac: Option<String>,
+}
+
+struct Place {
     kind: Kind,
     /// Everything of the application's own path or address up to its last `/` or `\`.
     beside: String,
-    mac: Option<String>,
 }
 
 enum Kind {
     Disk(ScopedProtocol<SimpleFileSystem>),
     Tftp(ScopedProtocol<BaseCode>, IpAddr),
     Http(HttpHelper),
-    /// Nothing is known: there are no files.
-    Nowhere,
 }
 
 /// Finds out where the application came from; and what that is called.
 pub(crate) fn open() -> (Source, String) {
-    let nowhere = |why: &str| {
-        (
-            Source { kind: Kind::Nowhere, beside: String::new(), mac: None },
-            format!("nowhere that is known ({why})"),
-        )
-    };
+    let (mut places, mut names, mut mac) = (Vec::new(), Vec::new(), None);
     let image = boot::image_handle();
-    let Some(loaded) = protocol::<LoadedImage>(image) else { return nowhere("no loaded image") };
-    let Some(device) = loaded.device() else { return nowhere("no device") };
-    if let Some(volume) = protocol::<SimpleFileSystem>(device) {
+    let loaded = protocol::<LoadedImage>(image);
+    let device = loaded.as_ref().and_then(|loaded| loaded.device());
+    if let (Some(loaded), Some(volume)) = (&loaded, device.and_then(protocol::<SimpleFileSystem>)) {
         let beside = loaded.file_path().map(file_of).map_or_else(String::new, |file| directory(&file));
-        let whence = format!("disk, {}", if beside.is_empty() { "\\" } else { &beside });
-        return (Source { kind: Kind::Disk(volume), beside, mac: None }, whence);
+        names.push(format!("disk, {}", if beside.is_empty() { "\\" } else { &beside }));
+        places.push(Place { kind: Kind::Disk(volume), beside });
     }
     let path = protocol::<LoadedImageDevicePath>(image);
     let path: Option<&DevicePath> = path.as_deref().map(|path| &**path);
-    let mac = path.and_then(mac_of);
-    if let Some(url) = path.and_then(url_of) {
-        return match http(path) {
+    if let Some(url) = path.and_then(url_of).filter(|url| url.starts_with("http")) {
+        match http(path) {
             Ok(helper) => {
                 let beside = directory(&url);
-                let whence = beside.clone();
-                (Source { kind: Kind::Http(helper), beside, mac }, whence)
+                names.push(beside.clone());
+                places.push(Place { kind: Kind::Http(helper), beside });
             }
-            Err(error) => nowhere(&format!("{url}, {error}")),
-        };
+            Err(error) => complain(&format!("{url}: {error}")),
+        }
+    } else if let Some(pxe) = device.and_then(protocol::<BaseCode>) {
+        // iPXE gives a disk with the files that it loaded, and the server beside it.
+        if let Some((server, file)) = boot_file(&pxe) {
+            mac = own_mac(&pxe);
+            let beside = directory(&file);
+            names.push(format!("tftp://{server}/{beside}"));
+            places.push(Place { kind: Kind::Tftp(pxe, server), beside });
+        } else if places.is_empty() {
+            complain("no PXE answer with a server and a file");
+        }
     }
-    let Some(pxe) = protocol::<BaseCode>(device) else { return nowhere("neither disk nor network") };
-    let Some((server, file)) = boot_file(&pxe) else {
-        return nowhere("no PXE answer with a server and a file");
-    };
-    let mac = mac.or_else(|| own_mac(&pxe));
-    let beside = directory(&file);
-    let whence = format!("tftp://{server}/{beside}");
-    (Source { kind: Kind::Tftp(pxe, server), beside, mac }, whence)
+    if names.is_empty() {
+        names.push("nowhere that is known".into());
+    }
+    (Source { places, mac: path.and_then(mac_of).or(mac) }, names.join(" and "))
 }
 
 impl Source {
@@ -82,6 +85,17 @@ impl Source {
 
     /// A file beside the application, or one with a path of its own; `None` where there is none.
     pub(crate) fn read(&mut self, name: &str) -> Result<Option<Pages>, String> {
+        for place in &mut self.places {
+            if let Some(pages) = place.read(name)? {
+                return Ok(Some(pages));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Place {
+    fn read(&mut self, name: &str) -> Result<Option<Pages>, String> {
         let whole = name.contains("://") || name.starts_with(['/', '\\']);
         let name = if whole { name.to_string() } else { [&self.beside, name].concat() };
         match &mut self.kind {
@@ -91,7 +105,6 @@ impl Source {
                 let url = if name.starts_with('/') { [origin(&self.beside), &name].concat() } else { name };
                 from_http(helper, &url)
             }
-            Kind::Nowhere => Ok(None),
         }
     }
 }
