@@ -249,6 +249,8 @@ fn from_tftp(pxe: &mut BaseCode, server: IpAddr, name: &str) -> Result<Option<Pa
         Ok(size) => usize::try_from(size).map_err(|_| "too large")?,
         // EDK II says the one or the other of an error packet.
         Err(error) if matches!(error.status(), Status::TFTP_ERROR | Status::NOT_FOUND) => return Ok(None),
+        // iPXE tells no sizes, neither before nor after: what it loaded itself is on its disk.
+        Err(error) if error.status() == Status::UNSUPPORTED => return Ok(None),
         Err(error) => return Err(because("TFTP", &error)),
     };
     let mut pages = Pages::new(size)?;
