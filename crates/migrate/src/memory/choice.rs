@@ -148,8 +148,10 @@ pub(crate) struct Choice {
     open: &'static [usize],
     /// Whose window it is.
     using: usize,
-    /// The fastest so far.
+    /// The fastest so far; a guess where ways have opened that are not measured yet.
     best: usize,
+    /// The one decided on last: measured.
+    told: usize,
     /// It is the fastest of all that are possible.
     decided: bool,
     /// What it took when it was chosen.
@@ -179,6 +181,7 @@ impl Choice {
             open: &[LZ4, NONE],
             using: LZ4,
             best: LZ4,
+            told: LZ4,
             decided: false,
             chosen_at: Measured::default(),
             windows: 0,
@@ -295,6 +298,7 @@ impl Choice {
             self.put_off(0);
         }
         self.best = found;
+        self.told = found;
         self.decided = true;
     }
 
@@ -332,7 +336,7 @@ impl Choice {
 
     /// The decision and its figures, once there is one.
     pub(crate) fn chosen(&self, hz: u64) -> Option<Chosen> {
-        let way = Compression::ALL.get(self.best).copied()?;
+        let way = Compression::ALL.get(self.told).copied()?;
         (self.chosen_at.pages != 0).then(|| Chosen { way, costs: self.ways.map(|way| way.cost), hz })
     }
 
@@ -440,6 +444,7 @@ mod tests {
         run.choice.begin_round(2, false);
         assert_eq!(run.pages(5000, &hot), []);
         run.choice.begin_round(3, false);
+        assert_eq!(run.choice.chosen(1).unwrap().way, Compression::Lz4, "what is not measured is not told");
         assert_eq!(run.pages(5000, &hot), [Compression::Delta]);
         run.choice.begin_round(4, true);
         let before = run.pages_by;
