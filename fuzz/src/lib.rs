@@ -5,6 +5,7 @@
 
 mod audit;
 mod devices;
+mod fetching;
 mod firmware;
 mod guest;
 pub mod link;
@@ -37,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     ("cpu_policy", policy::decode),
     ("devices_access", devices::access),
     ("devices_import", devices::import),
+    ("fetch_http", fetching::http),
+    ("fetch_tftp", fetching::tftp),
     ("guest_load", guest::load_image),
     ("isa_findings", audit::findings),
     ("isa_page", audit::page),
