@@ -81,4 +81,11 @@ pub fn cmdline(data: &[u8]) {
     if let Err(refused) = cmdline::ModuleRole::parse(&line) {
         assert!(!refused.to_string().is_empty());
     }
+    if let Ok(file) = cmdline::ConfigFile::parse("fuzz.cfg", data) {
+        let kept = cmdline::ConfigFile::parse("fuzz.cfg", file.without_modules().as_bytes());
+        assert_eq!(kept.map(|kept| kept.line()), Ok(file.line()));
+        file.modules().flatten().for_each(|row| assert!(!row.file.is_empty()));
+        let (_, warnings) = cmdline::HostOptions::with_config("loglevel=info", &[file]);
+        warnings.iter().for_each(|w| drop(w.to_string()));
+    }
 }
