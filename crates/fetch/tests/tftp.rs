@@ -60,14 +60,14 @@ fn error_of(packets: &[&[u8]]) -> (String, Option<Reply>) {
 fn names_what_is_wrong() {
     let (text, reply) = error_of(&[b"\0\x05\0\x01File not found\0"]);
     assert_eq!((text.as_str(), reply), ("the server answers error 1: File not found", None));
-    let (text, reply) = error_of(&[b"\0\x06blksize\09000\0"]);
+    let (text, reply) = error_of(&[b"\0\x06blksize\x009000\0"]);
     assert_eq!(text, "option blksize is acknowledged as '9000'");
     assert_eq!(reply.unwrap().bytes[..4], [0, 5, 0, 8]);
-    assert_eq!(error_of(&[b"\0\x06tsize\099999999999\0"]).0, "99999999999 bytes are too many");
-    assert_eq!(error_of(&[b"\0\x06windowsize\04\0"]).0, "option windowsize is acknowledged as '4'");
-    let (text, _) = error_of(&[b"\0\x06tsize\010\0", b"\0\x03\0\x01short"]);
+    assert_eq!(error_of(&[b"\0\x06tsize\x0099999999999\0"]).0, "99999999999 bytes are too many");
+    assert_eq!(error_of(&[b"\0\x06windowsize\x004\0"]).0, "option windowsize is acknowledged as '4'");
+    let (text, _) = error_of(&[b"\0\x06tsize\x0010\0", b"\0\x03\0\x01short"]);
     assert_eq!(text, "truncated: the server ended after 5 of 10 bytes");
-    let (text, _) = error_of(&[b"\0\x06tsize\02\0", b"\0\x03\0\x01long"]);
+    let (text, _) = error_of(&[b"\0\x06tsize\x002\0", b"\0\x03\0\x01long"]);
     assert_eq!(text, "4 bytes came where the server announced 2");
     assert_eq!(error_of(&[&data(1, &[0; 513])]).0, "no TFTP packet: a block longer than agreed");
     assert_eq!(error_of(&[b"\0"]).0, "no TFTP packet: shorter than an opcode");
