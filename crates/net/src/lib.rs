@@ -24,7 +24,7 @@ pub use mac::MacAddr;
 pub use nic::{Link, Nic, TxError};
 pub use queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
 pub use stack::{
-    Address, AddressConfig, AddressEvent, Connection, ConnectionState, Listener, MAX_SOCKETS, NetError,
-    PingStatus, Stack, TcpTiming, WINDOW,
+    Address, AddressConfig, AddressEvent, Connection, ConnectionState, Listener, MAX_DATAGRAM, MAX_SOCKETS,
+    NetError, PingStatus, Stack, TcpTiming, WINDOW,
 };
 pub use switch::{MAX_PORTS, PortCounters, PortId, Switch, SwitchError, SwitchPort};

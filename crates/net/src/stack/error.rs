@@ -28,6 +28,9 @@ pub enum NetError {
     /// [`MAX_SOCKETS`] are open.
     #[error("all {MAX_SOCKETS} sockets are in use")]
     TooManySockets,
+    /// A datagram that no frame holds.
+    #[error("a datagram of {0} bytes is too long")]
+    TooLong(usize),
     /// No memory for a connection's buffers.
     #[error("no memory for a connection")]
     NoMemory,

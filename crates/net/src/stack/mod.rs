@@ -7,11 +7,13 @@ mod error;
 mod ping;
 mod rng;
 mod tcp;
+mod udp;
 
 pub use address::{Address, AddressConfig, AddressEvent};
 pub use error::NetError;
 pub use ping::PingStatus;
 pub use tcp::{Connection, ConnectionState, Listener, MAX_SOCKETS, TcpTiming, WINDOW};
+pub use udp::MAX_DATAGRAM;
 
 use crate::{MAX_FRAME, MacAddr, Nic};
 use alloc::boxed::Box;
@@ -37,6 +39,7 @@ pub struct Stack {
     event: Option<AddressEvent>,
     dhcp: Option<SocketHandle>,
     ping: Option<ping::Ping>,
+    udp: Option<udp::Udp>,
     ping_socket: SocketHandle,
     ping_ident: u16,
     ping_sequence: u16,
@@ -90,6 +93,7 @@ impl Stack {
             event: None,
             dhcp: None,
             ping: None,
+            udp: None,
             ping_socket,
             ping_ident,
             ping_sequence: 0,

@@ -333,7 +333,7 @@ impl Stack {
     }
 
     /// A random local port that no socket uses (RFC 6056).
-    fn free_local_port(&mut self) -> u16 {
+    pub(super) fn free_local_port(&mut self) -> u16 {
         let span = u64::from(LOCAL_PORTS.end() - LOCAL_PORTS.start()) + 1;
         loop {
             let port = LOCAL_PORTS.start() + (self.rng.next() % span) as u16;
