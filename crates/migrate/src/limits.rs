@@ -8,6 +8,8 @@ pub const MAX_CONTROL_BODY: usize = 4 * 1024;
 pub const MAX_POLICY_BODY: usize = 64 * 1024;
 /// Bytes that a VM takes along for the operator.
 pub const MAX_COMPANION_BODY: usize = MAX_UNKNOWN_BODY;
+/// Bytes in one piece of the console's history.
+pub const MAX_HISTORY_BODY: usize = MAX_UNKNOWN_BODY;
 /// Bytes in one state record, its CBOR wrapping included.
 pub const MAX_STATE_BODY: usize = 256 * 1024;
 /// Bytes in the body of an optional record that this version does not know.

@@ -476,6 +476,7 @@ impl Source {
             Phase::LastHarvest => self.last_harvest(now, vm),
             Phase::Digest => self.digest(now, vm)?,
             Phase::Export => {
+                self.send_history(vm);
                 self.exported_at = now;
                 self.states = vm.export_state().map_err(Reason::Vm)?.into_iter();
                 if self.states.len() > limits::MAX_STATE_RECORDS {
@@ -509,6 +510,14 @@ impl Source {
         self.outbox.put(RecordType::Hello, &self.params.hello);
         self.enter(Phase::AwaitAck, now);
         Ok(())
+    }
+
+    /// No migration fails for it.
+    fn send_history(&mut self, vm: &mut impl SourceVm) {
+        let piece = vm.history();
+        if (1..=limits::MAX_HISTORY_BODY).contains(&piece.len()) {
+            self.outbox.put_raw(RecordType::History, &piece);
+        }
     }
 
     fn send_state(&mut self, now: u64, link: &mut impl Link) -> Result<(), Reason> {

@@ -370,6 +370,7 @@ impl Target {
             (RecordType::Companion, Phase::Shape) if self.companion.is_empty() => {
                 self.companion = body.to_vec();
             }
+            (RecordType::History, Phase::Fill) => vm.take_history(body),
             (RecordType::Shape, Phase::Shape) => {
                 let shape: Shape = body::decode(kind, body)?;
                 shape.validate()?;

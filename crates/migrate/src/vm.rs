@@ -56,6 +56,12 @@ pub trait SourceVm {
     /// Ends the recording and frees what it took.
     fn stop_tracking(&mut self);
 
+    /// What the guest has printed since the last call, for the operator's eyes: bytes of the VM's owner, at most
+    /// [`crate::limits::MAX_HISTORY_BODY`]. Asked after the first round, and when the guest is paused.
+    fn history(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The state of vCPUs and devices, taken while the guest is paused. The guest's TSC in it is that of this call:
     /// the time that passes from here on is what [`TargetVm::run`] gets.
     ///
@@ -130,6 +136,9 @@ pub trait TargetVm: TargetMemory {
     /// # Errors
     /// In words; nothing is left behind then.
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>>;
+
+    /// Takes what [`SourceVm::history`] gave, unchecked. It decides nothing: what is wrong with it is left out.
+    fn take_history(&mut self, _piece: &[u8]) {}
 
     /// Checks and loads all the state. Nothing may be left that could keep [`TargetVm::run`] from running.
     ///

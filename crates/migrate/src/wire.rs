@@ -140,6 +140,8 @@ record_types! {
     Ping = 0x8001, "PING", 0;
     /// Source: what the VM takes along for the operator's eyes, bytes of the `cpu-policy` crate. It decides nothing.
     Companion = 0x8002, "COMPANION", limits::MAX_COMPANION_BODY;
+    /// Source: a piece of what the guest has printed, for whoever looks at its console there. It decides nothing.
+    History = 0x8003, "HISTORY", limits::MAX_HISTORY_BODY;
 }
 
 /// The header before each body.

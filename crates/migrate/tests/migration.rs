@@ -67,6 +67,25 @@ fn progress_is_told_all_the_time() {
     assert_eq!(seen, [Status::Setup, Status::Active, Status::Device, Status::Completed]);
 }
 
+/// The first piece goes after the first round, the second one while the guest stands; one that is too long stays.
+#[test]
+fn the_history_of_the_console_goes_along() {
+    let most = vec![7; migrate::limits::MAX_HISTORY_BODY];
+    let mut world = World::new(small_guest());
+    world.leaving.printed = [most.clone(), b"more".to_vec(), b"never asked for".to_vec()].into();
+    let (source, _) = world.finish();
+    assert!(matches!(source, SourceOutcome::Done(_)), "{source:?}");
+    world.assert_moved();
+    assert_eq!(world.coming.printed, [most, b"more".to_vec()]);
+    assert_eq!(world.leaving.printed.len(), 1);
+
+    let mut world = World::new(small_guest());
+    world.leaving.printed = [vec![7; migrate::limits::MAX_HISTORY_BODY + 1], Vec::new()].into();
+    world.finish();
+    world.assert_moved();
+    assert!(world.coming.printed.is_empty());
+}
+
 #[test]
 fn chunks_of_any_size_change_nothing() {
     for chunk in [1, 2, 7, 15, 16, 17, 100, 5000] {

@@ -89,14 +89,15 @@ impl ConsoleRing {
         }
     }
 
-    /// The ring of a VM that came from another host: `kept` is what its [`Self::contents`] were there, `total` its
-    /// [`Self::total`].
-    #[must_use]
-    pub fn restore(kept: &[u8], total: u64) -> Self {
-        let mut ring = Self::new();
-        ring.push(kept);
-        ring.total = total.max(ring.total);
-        ring
+    /// Adds what a VM printed on the host it came from: `piece` are the bytes that end at the one with number `total`.
+    /// Where there is a gap before them, what came before it is forgotten.
+    pub fn append(&mut self, piece: &[u8], total: u64) {
+        let total = total.max(piece.len() as u64);
+        if total - piece.len() as u64 != self.total {
+            *self = Self::with_capacity(self.capacity);
+        }
+        self.push(piece);
+        self.total = total;
     }
 }
 

@@ -539,9 +539,39 @@ proptest! {
     }
 
     #[test]
-    fn the_ring_survives_a_move(bytes in prop::collection::vec(any::<u8>(), 0..200), total in any::<u64>()) {
-        let ring = ConsoleRing::restore(&bytes, total);
-        prop_assert_eq!(ring.contents(), (&bytes[..], &b""[..]));
-        prop_assert!(ring.total() >= bytes.len() as u64);
+    fn the_ring_survives_a_move(
+        first in prop::collection::vec(any::<u8>(), 0..200), more in prop::collection::vec(any::<u8>(), 0..200),
+        seen in 0..500u64,
+    ) {
+        let mut there = ConsoleRing::with_capacity(150);
+        there.push(&first);
+        let mut here = ConsoleRing::with_capacity(150);
+        let piece = |ring: &ConsoleRing, told| {
+            let (_, (older, newer)) = ring.since(told);
+            [older, newer].concat()
+        };
+        here.append(&piece(&there, 0), there.total());
+        let told = there.total();
+        there.push(&more);
+        here.append(&piece(&there, told), there.total());
+        let kept = |ring: &ConsoleRing| { let (older, newer) = ring.contents(); [older, newer].concat() };
+        prop_assert!(kept(&there).ends_with(&kept(&here)));
+        prop_assert!(more.len() > 150 || kept(&here) == kept(&there));
+        prop_assert_eq!(here.total(), there.total());
+        let (lost, (older, newer)) = here.since(seen);
+        let all = [&first[..], &more[..]].concat();
+        let unseen = &all[(seen.min(all.len() as u64)) as usize..];
+        prop_assert!(unseen.ends_with(&[older, newer].concat()));
+        prop_assert!(seen >= here.total() || lost as usize + older.len() + newer.len() == unseen.len());
+    }
+
+    #[test]
+    fn a_piece_from_the_wire_is_harmless(piece in prop::collection::vec(any::<u8>(), 0..200), total: u64, seen: u64) {
+        let mut ring = ConsoleRing::new();
+        ring.push(b"before");
+        ring.append(&piece, total);
+        ring.push(b"after");
+        prop_assert!(ring.total() >= piece.len() as u64);
+        let _ = (ring.since(seen), ring.replay());
     }
 }

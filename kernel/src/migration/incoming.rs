@@ -241,6 +241,12 @@ impl TargetVm for Arriving {
         Poll::Ready(self.make(offer))
     }
 
+    fn take_history(&mut self, piece: &[u8]) {
+        if let Some(vm) = &self.vm {
+            vm.console.lock().take_history(piece);
+        }
+    }
+
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
         let vm =
             self.vm.as_ref().ok_or_else(|| StateError { kind: "vm".into(), why: "it is not made".into() })?;

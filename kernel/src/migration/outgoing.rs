@@ -75,13 +75,15 @@ struct Leaving {
     to: SocketAddrV4,
     /// This migration asked the vCPUs to stop.
     stopped: bool,
+    /// How much of what the guest has printed has gone along.
+    told: u64,
     marks: Stopped,
 }
 
 impl Outgoing {
     pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, aim: Aim) -> Self {
         let to = dial.to();
-        let vm = Leaving { vm, to, stopped: false, marks: Stopped::default() };
+        let vm = Leaving { vm, to, stopped: false, told: 0, marks: Stopped::default() };
         let stage = Stage::Dialling(dial);
         Self {
             to,
@@ -397,6 +399,10 @@ impl SourceVm for Leaving {
 
     fn stop_tracking(&mut self) {
         self.vm.stop_tracking();
+    }
+
+    fn history(&mut self) -> Vec<u8> {
+        self.vm.console.lock().history(&mut self.told)
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {

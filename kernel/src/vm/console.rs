@@ -1,6 +1,7 @@
 //! What a guest prints on COM1: the history, from which the host's console reads, and what waits for a serial port.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use shell::ConsoleRing;
 
 use super::Vm;
@@ -21,6 +22,35 @@ pub(crate) struct GuestConsole {
 impl GuestConsole {
     pub(super) fn new() -> Self {
         Self { ring: ConsoleRing::new(), came_with: 0, waiting: None }
+    }
+}
+
+/// Bytes of the number before a piece of history.
+const NUMBER: usize = 8;
+/// Most bytes of history in one piece.
+const PIECE: usize = migrate::limits::MAX_HISTORY_BODY - NUMBER;
+
+impl GuestConsole {
+    /// What the guest has printed behind the first `told` bytes, for the host it goes to: the number of the last byte
+    /// in 8 bytes, the lowest first, then the bytes. What is in the UART goes with the UART.
+    pub(crate) fn history(&self, told: &mut u64) -> Vec<u8> {
+        let total = self.ring.total();
+        if total == *told {
+            return Vec::new();
+        }
+        let (_, (older, newer)) = self.ring.since(*told);
+        let skip = (older.len() + newer.len()).saturating_sub(PIECE);
+        *told = total;
+        let bytes = older.iter().chain(newer).skip(skip).copied();
+        total.to_le_bytes().into_iter().chain(bytes).collect()
+    }
+
+    /// Takes a piece of it that has come.
+    pub(crate) fn take_history(&mut self, piece: &[u8]) {
+        if let Some((total, bytes)) = piece.split_first_chunk::<NUMBER>() {
+            self.ring.append(bytes, u64::from_le_bytes(*total));
+            self.came_with = self.ring.total();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod boot;
+mod console;
 mod converge;
 mod cpu;
 mod demo_guest;
@@ -101,6 +102,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(link::cases());
     cases.extend(migrate::cases());
     cases.extend(operate::cases());
+    cases.extend(console::cases());
     cases.extend(converge::cases());
     cases.extend(faults::cases());
     cases.extend(soak::cases());

@@ -112,6 +112,15 @@ fn watch_cancel_and_retry(context: &Context) -> Result<()> {
     ensure!(done < at("vm list")? && done < at("status    completed")?, "typed ahead, done before: {text}");
     ensure!(!text.contains("version"), "{text}");
     super::migrate::goes_on(&mut pair, TARGET, 5)?;
+    // What it printed there is still shown here, what it printed first included.
+    let host = pair.hosts[TARGET].console()?;
+    host.send_line(&format!("console {VM} --read-only"))?;
+    host.expect("read-only: Ctrl-", PATIENCE)?;
+    host.expect("memwriter: * pages at", PATIENCE)?;
+    host.expect("tick 1 errors 0", PATIENCE)?;
+    host.send(b"\x1c.")?;
+    let ended = host.expect_any(&["ok", "error: "], PATIENCE)?;
+    ensure!(ended.1 == "ok", "{ended:?}");
     Ok(())
 }
 

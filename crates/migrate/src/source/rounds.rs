@@ -160,6 +160,10 @@ impl Source {
     ) -> Result<Option<SourceEvent>, Reason> {
         let Poll::Ready(dirty) = vm.harvest() else { return Ok(None) };
         let stats = self.finish_round(dirty, now);
+        if stats.round == 1 {
+            // What comes after that is little, and goes while the guest stands.
+            self.send_history(vm);
+        }
         let elapsed = now.saturating_sub(self.began);
         match self.convergence.decide(&stats, elapsed, self.clock, &self.params.tuning) {
             Decision::Go => self.begin_round(dirty, now),

@@ -17,6 +17,8 @@ pub struct Coming {
     pub bad_state: Option<String>,
     pub policy: Vec<u8>,
     pub companion: Vec<u8>,
+    /// What came of the guest's console.
+    pub printed: Vec<Vec<u8>>,
     /// What it has to say of a VM that it takes.
     pub warning: Option<String>,
     pub page_writes: u64,
@@ -49,6 +51,11 @@ impl TargetMemory for Coming {
 impl TargetVm for Coming {
     fn stores(&self) -> bool {
         self.stores
+    }
+
+    fn take_history(&mut self, piece: &[u8]) {
+        assert!(self.made && !self.runs);
+        self.printed.push(piece.to_vec());
     }
 
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {

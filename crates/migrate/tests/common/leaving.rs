@@ -23,6 +23,8 @@ pub struct Leaving {
     pub freed: bool,
     pub states: Vec<StateRecord>,
     pub log: Log,
+    /// What the guest printed, by the piece.
+    pub printed: VecDeque<Vec<u8>>,
     /// Page frames written by the guest at each call of `run_a_little`.
     pub writes: VecDeque<u64>,
     pub counter: u64,
@@ -59,6 +61,7 @@ impl Leaving {
                 StateRecord { kind: "uart".into(), instance: 0, version: 2, body: vec![0xa0] },
             ],
             log: Vec::new(),
+            printed: VecDeque::new(),
             writes: VecDeque::new(),
             counter: 0,
             share: 100,
@@ -159,6 +162,10 @@ impl SourceVm for Leaving {
         self.written.clear();
         self.harvested.clear();
         self.log.push("untrack");
+    }
+
+    fn history(&mut self) -> Vec<u8> {
+        self.printed.pop_front().unwrap_or_default()
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
