@@ -9,6 +9,7 @@ pub mod hub;
 pub mod image;
 pub mod levels;
 pub mod migration;
+pub mod netboot;
 pub mod paths;
 pub mod process;
 pub mod proof;

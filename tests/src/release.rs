@@ -138,6 +138,7 @@ pub fn make(image: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     iso(&file("flexvisor.elf"), "console=com1", &[], &file("flexvisor.iso"))?;
     efi(&file("flexvisor.elf"), &file("flexvisor.efi"))?;
     let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.efi", "flexvisor.iso"];
+    crate::netboot::make(&[&file("flexvisor.elf"), &file("flexvisor.efi")], &file("netboot"))?;
     let sums = run_tool(Command::new("sha256sum").args(names).current_dir(dir), "coreutils")?;
     fs::write(file("SHA256SUMS"), sums)?;
     Ok(names.into_iter().chain(["SHA256SUMS"]).map(file).collect())

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod image;
 mod prepush;
+mod pxe_lab;
 mod run;
 mod test;
 mod tools;
@@ -31,6 +32,8 @@ enum Task {
     Test(test::Args),
     /// Take the project's figures.
     Bench(bench::Args),
+    /// Boot the host from a network that is all inside QEMU.
+    PxeLab(pxe_lab::Args),
     /// Everything that has to pass before a push.
     Prepush(prepush::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args),
+        Task::PxeLab(args) => pxe_lab::main(&args),
         Task::Prepush(args) => prepush::main(&args),
     };
     match outcome {

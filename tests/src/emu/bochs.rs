@@ -151,6 +151,7 @@ impl Config {
                 writeln!(rc, "boot: disk")?;
             }
             Media::Kernel { file, .. } => bail!("Bochs cannot load {} by itself", file.display()),
+            Media::Network(folder, _) => bail!("Bochs serves no folder: {}", folder.display()),
         }
         for (index, port) in serial.iter().enumerate() {
             match port {

@@ -29,6 +29,8 @@ pub enum Media {
         /// The argument of `-initrd`.
         modules: Option<String>,
     },
+    /// A folder that the emulator itself serves by DHCP and TFTP (QEMU only), and who asks for which file.
+    Network(PathBuf, qemu::Network),
 }
 
 /// Where a serial port of the emulated machine goes.

@@ -31,6 +31,15 @@ pub const KVM_MODELS: [&str; 9] = [
     "Icelake-Server-noTSX",
 ];
 
+/// Who boots from the network, and the file that DHCP names to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// iPXE in the option ROM of the card, under a BIOS.
+    Ipxe(&'static str),
+    /// The PXE client of UEFI itself.
+    Uefi(&'static str),
+}
+
 /// One emulated machine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -59,6 +68,26 @@ impl Config {
 
     /// Starts the machine; its files go to `dir` under names that begin with `name`.
     pub fn start(&self, name: &str, dir: &Path) -> Result<Machine> {
+        let mut args = self.arguments(name, dir)?;
+        let mut push = |list: &[&str]| args.extend(list.iter().map(ToString::to_string));
+        let ports = listen(self.serial)?;
+        for (index, port) in ports.iter().enumerate() {
+            let Some(port) = port else { continue };
+            let id = format!("com{}", index + 1);
+            push(&["-chardev", &format!("socket,id={id},host=127.0.0.1,port={}", port.number()?)]);
+            push(&["-device", &format!("isa-serial,chardev={id},index={index}")]);
+        }
+        let log = dir.join(format!("{name}-qemu.log"));
+        let mut process = Process::start("qemu-system-x86_64", "qemu-system-x86", &args, &log)?;
+        let serial = accept(&ports, name, dir, &mut process, &log)?;
+        Ok(Machine { process, serial, log })
+    }
+
+    /// QEMU's arguments but for the serial ports; files of its own go to `dir` under names that begin with `name`.
+    ///
+    /// # Errors
+    /// OVMF is missing.
+    pub fn arguments(&self, name: &str, dir: &Path) -> Result<Vec<String>> {
         let mut args: Vec<String> = Vec::new();
         let mut push = |list: &[&str]| args.extend(list.iter().map(ToString::to_string));
         match self.accel {
@@ -84,13 +113,16 @@ impl Config {
                     push(&["-initrd", modules]);
                 }
             }
-        }
-        let ports = listen(self.serial)?;
-        for (index, port) in ports.iter().enumerate() {
-            let Some(port) = port else { continue };
-            let id = format!("com{}", index + 1);
-            push(&["-chardev", &format!("socket,id={id},host=127.0.0.1,port={}", port.number()?)]);
-            push(&["-device", &format!("isa-serial,chardev={id},index={index}")]);
+            Media::Network(folder, network) => {
+                let (file, card) = match network {
+                    Network::Ipxe(file) => (file, "e1000,netdev=boot,mac=52:54:00:12:34:56"),
+                    Network::Uefi(file) => {
+                        (file, "virtio-net-pci,romfile=,netdev=boot,mac=52:54:00:12:34:56")
+                    }
+                };
+                let user = format!("user,id=boot,restrict=on,tftp={},bootfile={file}", folder.display());
+                push(&["-boot", "n", "-netdev", &user, "-device", card]);
+            }
         }
         if let Some(Nic { udp_port, mac }) = self.nic {
             let address =
@@ -100,10 +132,7 @@ impl Config {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             push(&["-device", &format!("e1000,netdev=net,mac={mac}")]);
         }
-        let log = dir.join(format!("{name}-qemu.log"));
-        let mut process = Process::start("qemu-system-x86_64", "qemu-system-x86", &args, &log)?;
-        let serial = accept(&ports, name, dir, &mut process, &log)?;
-        Ok(Machine { process, serial, log })
+        Ok(args)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Case, Context, start};
 use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
-use crate::emu::qemu::{self, Accel};
+use crate::emu::qemu::{self, Accel, Network};
 use crate::emu::{Media, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
@@ -28,6 +28,12 @@ pub(super) fn cases() -> Vec<Case> {
     // The application may have to be built first.
     cases.push(Case::new("boot/efi_disk", 3 * LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", LIMIT, reproducible));
+    cases.push(Case::new("boot/pxe_ipxe", LIMIT, |context| {
+        pxe(context, false, Network::Ipxe("flexvisor.ipxe"), "Flexvisor *via multiboot1")
+    }));
+    cases.push(Case::new("boot/pxe_uefi", LIMIT, |context| {
+        pxe(context, true, Network::Uefi("flexvisor.efi"), "Flexvisor *via uefi")
+    }));
     for (name, uefi, stick) in [
         ("cd_bios", false, false),
         ("stick_bios", false, true),
@@ -134,6 +140,18 @@ fn iso(context: &Context, uefi: bool, stick: bool) -> Result<()> {
     let console = machine.serial[0].as_mut().context("no console")?;
     let via = if uefi { "Flexvisor *via multiboot2 (efi)" } else { "Flexvisor *via multiboot2" };
     console.expect(via, PATIENCE)?;
+    console.expect(NO_VMX, PATIENCE)?;
+    Ok(())
+}
+
+/// From the folder of a boot server, with the settings of this very host.
+fn pxe(context: &Context, uefi: bool, network: Network, via: &str) -> Result<()> {
+    release::make(&paths::hypervisor(), &context.dir)?;
+    let media = Media::Network(context.dir.join("netboot"), network);
+    let mut machine = qemu::Config { uefi, ..qemu::Config::new(media) }.start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect(via, PATIENCE)?;
+    console.expect("1 KiB, `config", PATIENCE)?;
     console.expect(NO_VMX, PATIENCE)?;
     Ok(())
 }
