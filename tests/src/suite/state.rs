@@ -81,7 +81,10 @@ fn clocks(context: &Context) -> Result<()> {
         goes_on(&mut pair, to, 30)?;
         let text = pair.hosts[to].guest()?.text_from(seen[to]);
         let here = looks(&text);
-        let gap = here.iter().map(|look| look.gap).max().context("no clocks line")?;
+        // The first gap that is long enough: behind it the target's other work keeps the guest waiting too, such as what it
+        // tells its pool, some 70 ms of its only CPU.
+        let gaps = || here.iter().map(|look| look.gap);
+        let gap = gaps().find(|gap| gap + 1000 > told).or(gaps().max()).context("no clocks line")?;
         let usual = here.iter().skip(5).map(|look| look.gap).max().context("too few clocks lines")?;
         let worst = here.iter().map(|look| look.worst).max().unwrap_or_default();
         ensure!(worst <= 2000, "a clock is {worst} us off: {text}");
