@@ -14,6 +14,8 @@ use std::time::Duration;
 const MODEL: &str = "corei7_skylake_x";
 const PATIENCE: Duration = Duration::from_secs(90);
 const LIMIT: u64 = 120;
+/// The first of these builds the UEFI application, the others wait for that.
+const WITH_EFI: u64 = 400;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -25,13 +27,12 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
     cases.push(Case::new("boot/disk", LIMIT, disk));
     cases.push(Case::new("boot/pvh_qemu", LIMIT, pvh_qemu));
-    // The application may have to be built first.
-    cases.push(Case::new("boot/efi_disk", 3 * LIMIT, efi_disk));
-    cases.push(Case::new("boot/release_is_reproducible", LIMIT, reproducible));
-    cases.push(Case::new("boot/pxe_ipxe", LIMIT, |context| {
+    cases.push(Case::new("boot/efi_disk", WITH_EFI, efi_disk));
+    cases.push(Case::new("boot/release_is_reproducible", WITH_EFI, reproducible));
+    cases.push(Case::new("boot/pxe_ipxe", WITH_EFI, |context| {
         pxe(context, false, Network::Ipxe("flexvisor.ipxe"), "Flexvisor *via multiboot1")
     }));
-    cases.push(Case::new("boot/pxe_uefi", LIMIT, |context| {
+    cases.push(Case::new("boot/pxe_uefi", WITH_EFI, |context| {
         pxe(context, true, Network::Uefi("flexvisor.efi"), "Flexvisor *via uefi")
     }));
     for (name, uefi, stick) in [
