@@ -1,6 +1,7 @@
 //! What a release is made of, each built from the same image; built twice they are the same bytes.
 
 use crate::image::quote;
+use crate::paths;
 use crate::process::{MissingTool, run_tool};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
@@ -37,7 +38,7 @@ pub fn pvh(image: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// It does not build.
 pub fn efi(image: &Path, out: &Path) -> Result<()> {
-    let script = crate::paths::root().join("scripts/build-efi");
+    let script = paths::root().join("scripts/build-efi");
     run_tool(Command::new(script).arg(image).arg(out), "lld").map(drop)
 }
 
@@ -79,10 +80,7 @@ pub fn iso(image: &Path, cmdline: &str, modules: &[crate::image::Module], out: &
         let tool = format!("GRUB for {folder}");
         ensure!(Path::new("/usr/lib/grub").join(folder).is_dir(), MissingTool { tool, package });
     }
-    let tree = out.with_extension("tree");
-    if tree.exists() {
-        fs::remove_dir_all(&tree)?;
-    }
+    let tree = paths::fresh_dir(&out.with_extension("tree"))?;
     fs::create_dir_all(tree.join("boot/grub"))?;
     let mut menu = String::from("set timeout=0\n");
     writeln!(menu, "multiboot2 /boot/flexvisor.elf {}", quote(cmdline))?;

@@ -204,13 +204,14 @@ impl fmt::Display for Receipt {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     extern crate std;
     use std::string::ToString;
 
     use super::*;
 
-    fn ends() -> (Deal, Deal) {
+    /// What the two ends of one migration know.
+    pub(in crate::handover) fn ends() -> (Deal, Deal) {
         let source = Deal {
             role: Role::Source,
             migration: [1; 16],

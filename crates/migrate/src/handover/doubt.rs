@@ -201,23 +201,11 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    use crate::handover::{Role, stranger};
-
-    fn deals() -> [Deal; 2] {
-        let source = Deal {
-            role: Role::Source,
-            migration: [1; 16],
-            vm_uuid: [2; 16],
-            here: [3; 16],
-            there: [4; 16],
-            secret: [5; 32],
-        };
-        let target = Deal { role: Role::Target, here: source.there, there: source.here, ..source.clone() };
-        [source, target]
-    }
+    use crate::handover::deal::tests::ends;
+    use crate::handover::stranger;
 
     fn doubts() -> (Doubt, Doubt) {
-        let [source, target] = deals();
+        let (source, target) = ends();
         (Doubt::left(Some(source)), Doubt::held(Some(target)))
     }
 
@@ -261,7 +249,7 @@ mod tests {
             Err(NotYet::Receipt),
             "force mends no receipt"
         );
-        let own = deals()[0].receipt().to_string();
+        let own = ends().0.receipt().to_string();
         assert_eq!(source.run_here(Some(&own), false, 0), Err(NotYet::Receipt), "its own is none");
         assert_eq!(source.run_here(Some(&receipt), false, 0), Ok(Settle::Resume));
         assert_eq!(source.discard().0, Settle::Nothing, "it runs here: too late");
@@ -271,7 +259,7 @@ mod tests {
     fn a_peer_of_version_1_cannot_be_asked() {
         let mut source = Doubt::left(None);
         assert!(!source.asks() && !source.is_settled() && source.say(0).is_none());
-        let fate = deals()[1].say(Word::Runs, 0);
+        let fate = ends().1.say(Word::Runs, 0);
         assert_eq!(source.hear(&fate), Ok(Settle::Nothing));
         assert_eq!(source.discard(), (Settle::Free, None));
     }
