@@ -47,14 +47,15 @@ fn probe(space: Space, map: u8, pp: u8, opcode: u8, w: u8, l: u8, form: usize) -
             });
             tries.push(bytes);
         }
-        // Some instructions want registers that differ: other ones in VVVV, in B; a mask; broadcast.
+        // Some instructions want registers that differ: other ones in VVVV, in B, in X (a gather's index); a mask;
+        // broadcast.
         Space::Vex => {
-            for (vvvv, b) in VVVV.iter().flat_map(|v| [(v, 0xe0), (v, 0xc0)]) {
+            for (vvvv, b) in VVVV.iter().flat_map(|v| [(v, 0xe0), (v, 0xc0), (v, 0xa0)]) {
                 tries.push(vec![0xc4, b | map, w << 7 | vvvv << 3 | l << 2 | pp]);
             }
         }
         Space::Evex => {
-            for (vvvv, b) in VVVV.iter().flat_map(|v| [(v, 0xf0), (v, 0xd0)]) {
+            for (vvvv, b) in VVVV.iter().flat_map(|v| [(v, 0xf0), (v, 0xd0), (v, 0xb0)]) {
                 for last in [8, 9, 0x18, 0x19] {
                     tries.push(vec![0x62, b | map, w << 7 | vvvv << 3 | 4 | pp, l << 5 | last]);
                 }
@@ -67,6 +68,8 @@ fn probe(space: Space, map: u8, pp: u8, opcode: u8, w: u8, l: u8, form: usize) -
             let insn = decode(bitness, &bytes);
             // 32-bit mode takes REX for another instruction
             let whole = bitness == 64 || space != Space::Legacy || w == 0;
+            // and VEX and EVEX without X for LDS and BOUND
+            let whole = whole && (bitness == 64 || space == Space::Legacy || start[1] >= 0xc0);
             if whole && !insn.is_invalid() {
                 return Some(insn.code());
             }
