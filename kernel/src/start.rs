@@ -3,6 +3,9 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hint;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
 
@@ -46,20 +49,13 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     entropy::init(&boot.options);
     host::init(cpu::count());
     policy::ledger::set_aesni(boot.options.aesni);
-    if let Err(missing) = enable_vmx() {
+    let vmx = enable_vmx();
+    if let Err(missing) = &vmx {
         log::error!(target: "vmx", "{missing}");
-        host_log::plain(format_args!("halted: no guest can run on this host\n"));
-        host_log::flush();
-        arch::halt()
+        log::error!(target: "vmx", "no guest can run on this host: console and network only");
     }
-    let plan = Plan::new(policy::mitigations::host());
-    if boot.options.mitigations {
-        slots::fill(plan);
-    } else {
-        slots::fill(plan.off());
-        log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
-    }
-    wake_others();
+    fill_slots(boot);
+    wake_others(vmx.is_ok());
     stages::done("vmx");
     let network = net::init(&boot.options);
     let key =
@@ -67,8 +63,12 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let migration =
         if network { link::init(&boot.options, key.map(module_bytes)) } else { "migration off".into() };
     let mut migrations = Migrations::new(boot.options.accept_mib);
-    if network {
-        pool::init(&boot.options);
+    match &vmx {
+        Ok(()) if network => pool::init(&boot.options),
+        Err(_) if boot.options.pool.is_some() => {
+            log::warn!(target: "pool", "off: a host without guests is no member of a pool");
+        }
+        _ => {}
     }
     stages::done("network");
     let mut console = Console::new(&boot.options);
@@ -77,7 +77,11 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     stages::done("vms");
     log::info!(target: "boot", "{}", stages::Summary);
     let vms = registry::all().len();
-    let plural = if vms == 1 { "vm" } else { "vms" };
+    let plural = match &vmx {
+        Err(_) => "vms (no VMX)",
+        Ok(()) if vms == 1 => "vm",
+        Ok(()) => "vms",
+    };
     log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
     console.start();
     host_log::defer();
@@ -99,11 +103,24 @@ fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {
     Ok(())
 }
 
+fn fill_slots(boot: &Boot) {
+    let plan = Plan::new(policy::mitigations::host());
+    if boot.options.mitigations {
+        slots::fill(plan);
+    } else {
+        slots::fill(plan.off());
+        log::warn!(target: "vmx", "mitigations off: a guest may read what it must not");
+    }
+}
+
 /// Every other CPU.
 pub(crate) fn ap(index: usize) -> ! {
     policy::flex::unlock_leaves();
-    while !AWAKE.load(core::sync::atomic::Ordering::Acquire) {
-        core::hint::spin_loop();
+    while !AWAKE.load(Ordering::Acquire) {
+        hint::spin_loop();
+    }
+    if host::boot_cpu().is_none() {
+        arch::halt() // nothing but guests runs here
     }
     policy::ledger::take_aesni();
     if let Err(missing) = host::enable() {
@@ -122,14 +139,17 @@ pub(crate) fn ap(index: usize) -> ! {
     }
 }
 
-static AWAKE: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+static AWAKE: AtomicBool = AtomicBool::new(false);
 
-/// Lets the other CPUs go on, and waits until each has VMX on: nothing counts them in later.
-fn wake_others() {
-    AWAKE.store(true, core::sync::atomic::Ordering::Release);
+/// Lets the other CPUs go on, and waits until each has VMX on, if this one has: nothing counts them in later.
+fn wake_others(vmx: bool) {
+    AWAKE.store(true, Ordering::Release);
+    if !vmx {
+        return;
+    }
     let deadline = tsc::read() + tsc::ticks(1_000_000);
     while host::all().count() < cpu::count() && tsc::read() < deadline {
-        core::hint::spin_loop();
+        hint::spin_loop();
     }
     log::info!(target: "vmx", "on, {} of {} CPUs", host::all().count(), cpu::count());
 }

@@ -200,7 +200,7 @@ impl TargetMemory for Arriving {
 
 impl TargetVm for Arriving {
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
-        let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
+        let cpu = host::required()?;
         let guest = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
         policy::fits(&guest)?;
         Clock::new(offer.shape.tsc_hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;

@@ -82,7 +82,7 @@ pub(crate) fn init(options: &HostOptions) {
 pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
     match &*SERVICE.lock() {
         Some(service) => Ok(f(&service.pool)),
-        None => Err("this host has no network for a pool".into()),
+        None => Err("a pool takes a network and VMX: this host lacks one".into()),
     }
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn forget(member: &str) -> Result<(), String> {
 fn with_service<R>(f: impl FnOnce(&mut Membership) -> Result<R, String>) -> Result<R, String> {
     match &mut *SERVICE.lock() {
         Some(service) => f(service),
-        None => Err("this host has no network for a pool".into()),
+        None => Err("a pool takes a network and VMX: this host lacks one".into()),
     }
 }
 

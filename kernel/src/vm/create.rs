@@ -66,7 +66,7 @@ pub(crate) struct Spec {
 /// # Errors
 /// What the host cannot give, in words.
 pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
-    let cpu = host::boot_cpu().ok_or("this host has no VMX")?;
+    let cpu = host::required()?;
     check_memory(&spec.ranges)?;
     let memory =
         GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
@@ -182,6 +182,7 @@ fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, 
 /// # Errors
 /// Why it is refused, by option or field and value.
 pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
+    host::required()?;
     let hz = tsc::hz();
     let options = &source.options;
     let vm = empty(Spec {

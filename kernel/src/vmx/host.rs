@@ -89,6 +89,14 @@ pub(crate) fn boot_cpu() -> Option<&'static HostCpu> {
     CPUS.get()?.first()?.get()
 }
 
+/// The same, where no guest is possible without.
+///
+/// # Errors
+/// That there is no VMX.
+pub(crate) fn required() -> Result<&'static HostCpu, &'static str> {
+    boot_cpu().ok_or("this host has no VMX")
+}
+
 /// Every CPU in VMX operation.
 pub(crate) fn all() -> impl Iterator<Item = &'static HostCpu> {
     CPUS.get().into_iter().flatten().filter_map(Once::get)
