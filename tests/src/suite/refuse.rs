@@ -69,9 +69,5 @@ fn refused(context: &Context, spec: &HostSpec, text: &str) -> Result<()> {
         let error = host.command(command, PATIENCE)?.error.unwrap_or_default();
         ensure!(error.starts_with(code), "{command}: {error}");
     }
-    let text = host.console()?.text();
-    for word in ["panic", "exception"] {
-        ensure!(!text.contains(word), "{word} on a host that cannot run guests:\n{text}");
-    }
     Ok(())
 }
