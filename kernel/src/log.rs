@@ -421,7 +421,7 @@ pub(crate) fn emergency(args: fmt::Arguments<'_>) {
 }
 
 /// Runs `f` with the log locked.
-#[cfg(feature = "selftest")]
+#[cfg(feature = "faults")]
 pub(crate) fn with_lock(f: impl FnOnce()) {
     let _lock = SINK.lock();
     f();

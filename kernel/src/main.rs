@@ -22,6 +22,7 @@ mod net;
 mod panic;
 mod policy;
 mod pool;
+mod selftest;
 mod stages;
 mod start;
 mod vcpu;
@@ -32,7 +33,7 @@ mod wall_clock;
 /// The bootstrap CPU, in long mode on the boot stack: `magic` and `info` are what the boot loader handed over.
 fn main(magic: u32, info: u32) -> ! {
     let boot = init::stages(magic, info);
-    #[cfg(feature = "selftest")]
-    arch::selftest::run(boot);
+    #[cfg(feature = "faults")]
+    arch::faults::run(boot);
     start::bsp(boot)
 }

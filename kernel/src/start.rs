@@ -19,7 +19,7 @@ use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, link, log as host_log, meter, net, policy, pool, stages};
+use crate::{entropy, link, log as host_log, meter, net, policy, pool, selftest, stages};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -71,6 +71,9 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         _ => {}
     }
     stages::done("network");
+    if boot.options.selftest {
+        selftest::run();
+    }
     let mut console = Console::new(&boot.options);
     let mut pending = Pending::new(boot);
     pending.make(boot);

@@ -26,7 +26,7 @@ const HOST: &str = "\
 ## The host: the boot line
 
 An unknown option or a wrong value gives a warning in the log that names both; the option keeps its default, or the
-value it was given first. Words behind ` -- ` are ignored.
+value it was given first. An option may have `--` before it. Words behind ` -- ` are ignored.
 
 ";
 

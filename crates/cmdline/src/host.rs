@@ -113,6 +113,8 @@ pub struct HostOptions {
     pub seed: Option<Secret>,
     /// `insecure`: links without a key.
     pub insecure: bool,
+    /// `selftest`: the host checks itself and reports.
+    pub selftest: bool,
     /// `pool=`: the pool that this host forms with others.
     pub pool: Option<String>,
     /// `name=`: this host's name in it.
@@ -143,6 +145,7 @@ impl Default for HostOptions {
             host_key: None,
             seed: None,
             insecure: false,
+            selftest: false,
             pool: None,
             name: None,
             peers: Vec::new(),
@@ -267,6 +270,16 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "Links without a key: neither authenticated nor encrypted, and only with hosts that are insecure, too.",
         set: |o, _| {
             o.insecure = true;
+            Some(())
+        },
+    },
+    Spec {
+        name: "selftest",
+        form: "",
+        default: "",
+        help: "Checks the host before any VM is made, and prints a report to send with a question: docs/nested.md.",
+        set: |o, _| {
+            o.selftest = true;
             Some(())
         },
     },

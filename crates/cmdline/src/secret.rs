@@ -83,6 +83,7 @@ fn assignment(name: &str) -> String {
 }
 
 fn is_secret(name: &str) -> bool {
+    let name = name.strip_prefix("--").unwrap_or(name);
     OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name))
 }
 

@@ -12,9 +12,10 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    /// The option's name, and its value where a `=` follows.
+    /// The option's name, with or without `--` before it, and its value where a `=` follows.
     pub(crate) fn split(&self) -> (&str, Option<&str>) {
-        self.text.split_once('=').map_or((&self.text, None), |(name, value)| (name, Some(value)))
+        let text = self.text.strip_prefix("--").unwrap_or(&self.text);
+        text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)))
     }
 }
 

@@ -44,7 +44,7 @@ fn table_defaults_are_the_defaults() {
 #[test]
 fn every_host_option() {
     let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 idle=poll \
-                panic=debug-exit mitigations=off aesni=off migrate=listen:4445 com1=vm:demo com2=host insecure \
+                panic=debug-exit mitigations=off aesni=off migrate=listen:4445 com1=vm:demo com2=host insecure selftest \
                 pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 accept=512 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 hostkey=0F0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
@@ -75,6 +75,7 @@ fn every_host_option() {
         host_key: secret("0f"),
         seed: secret("ff"),
         insecure: true,
+        selftest: true,
         com1: SerialUse::Vm("demo".into()),
         com2: SerialUse::Host,
     };
@@ -82,6 +83,8 @@ fn every_host_option() {
     assert_eq!(host("console=0x2e8").0.console, Console { port: 0x2E8, baud: 115_200 });
     assert_eq!(host("migrate=listen").0.migrate_port, Some(4444));
     assert_eq!(host("ip=dhcp").0.ip, IpConfig::Dhcp);
+    assert!(host("--selftest --name=a").0.selftest);
+    assert_eq!(cmdline::redacted("--key=00 x"), "--key=... x");
 }
 
 #[test]

@@ -21,8 +21,6 @@ const TIMER_NOW: u32 = 0x39;
 const TIMER_DIVIDE: u32 = 0x3e;
 
 const MASKED: u32 = 1 << 16;
-#[cfg(feature = "selftest")]
-const PERIODIC: u32 = 1 << 17;
 const MODE_NMI: u32 = 4 << 8;
 const MODE_INIT: u32 = 5 << 8;
 const MODE_STARTUP: u32 = 6 << 8;
@@ -129,13 +127,6 @@ fn command(apic_id: u32, low: u32) {
 /// Interrupts this CPU once, with [`irq::TIMER`], `ticks` of the TSC from now.
 pub(crate) fn timer_once(ticks: u64) {
     write(LVT_TIMER, irq::TIMER.into());
-    write(TIMER_COUNT, counts(ticks));
-}
-
-/// Interrupts this CPU every `ticks` of the TSC, with [`irq::TIMER`].
-#[cfg(feature = "selftest")]
-pub(crate) fn timer_periodic(ticks: u64) {
-    write(LVT_TIMER, PERIODIC | u32::from(irq::TIMER));
     write(TIMER_COUNT, counts(ticks));
 }
 

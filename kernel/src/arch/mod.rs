@@ -1,10 +1,14 @@
 //! The CPU and the platform below the hypervisor.
 
+use core::arch::global_asm;
+
 pub(crate) mod apic;
 pub(crate) mod backtrace;
 pub(crate) mod cpu;
 pub(crate) mod debug;
 mod entry;
+#[cfg(feature = "faults")]
+pub(crate) mod faults;
 pub(crate) mod fixup;
 pub(crate) mod gdt;
 pub(crate) mod idt;
@@ -15,8 +19,6 @@ pub(crate) mod msr;
 pub(crate) mod pci;
 pub(crate) mod power;
 pub(crate) mod random;
-#[cfg(feature = "selftest")]
-pub(crate) mod selftest;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod stack;
@@ -24,6 +26,19 @@ pub(crate) mod text;
 pub(crate) mod tsc;
 pub(crate) mod vector;
 pub(crate) mod xstate;
+
+global_asm!(include_str!("selftest_guest.s"), options(att_syntax));
+
+/// The guest that the self-test runs: a Multiboot 1 image.
+pub(crate) fn selftest_guest() -> &'static [u8] {
+    unsafe extern "C" {
+        static selftest_guest_start: u8;
+        static selftest_guest_end: u8;
+    }
+    let start = &raw const selftest_guest_start;
+    // SAFETY: the two symbols are around it, in read-only data.
+    unsafe { core::slice::from_raw_parts(start, (&raw const selftest_guest_end).addr() - start.addr()) }
+}
 
 /// Stops this CPU for good.
 pub(crate) fn halt() -> ! {

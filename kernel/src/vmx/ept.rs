@@ -455,13 +455,9 @@ impl Mmu for Ept {
             None => 0,
             Some(DirtyMethod::Pml) => self.harvest_logged(DIRTY, logged, harvested),
             Some(DirtyMethod::WriteProtect) => self.harvest_logged(WRITE, logged, harvested),
+            // What the host wrote has no flag; what a CPU with PML logged all the same has one and counts once.
             Some(DirtyMethod::AccessDirty) => {
-                let mut count = 0;
-                logged.drain(|first, bits| {
-                    harvested.insert_word(first, bits);
-                    count += u64::from(bits.count_ones());
-                });
-                count + self.harvest_flags(harvested)
+                self.harvest_logged(DIRTY, logged, harvested) + self.harvest_flags(harvested)
             }
         }
     }

@@ -19,6 +19,7 @@ mod operate;
 mod pairs;
 mod pool;
 mod refuse;
+mod selftest;
 pub mod soak;
 mod speculation;
 mod state;
@@ -92,6 +93,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(boot::cases());
     cases.extend(cpu::cases());
     cases.extend(refuse::cases());
+    cases.extend(selftest::cases());
     cases.extend(guests::cases());
     cases.extend(levels::cases());
     cases.extend(audit::cases());

@@ -1,0 +1,159 @@
+//! Checks with a guest of the hypervisor's own (`arch/selftest_guest.s`): exits, emulation, dirty tracking, its state.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use cmdline::ModuleRole;
+use vmx_types::reason::ExitReason;
+
+use super::Check;
+use super::Verdict::{self, Skipped};
+use crate::arch::{self, tsc};
+use crate::mm::held::Held;
+use crate::mm::{self, PAGE, frame};
+use crate::vm::mmu::DirtyMethod;
+use crate::vm::reset::Source;
+use crate::vm::sched::Scheduler;
+use crate::vm::{State, StopReason, Vm, create, registry};
+use crate::vmx::{flush, host};
+
+pub(super) const CHECKS: [Check; 5] = [
+    ("guest", || with_guest(exits)),
+    ("dirty-pml", || dirty(DirtyMethod::Pml)),
+    ("dirty-ad", || dirty(DirtyMethod::AccessDirty)),
+    ("dirty-wp", || dirty(DirtyMethod::WriteProtect)),
+    ("state", || with_guest(state)),
+];
+
+const NAME: &str = "selftest";
+/// How long the guest may take, in microseconds: it has some thousand exits.
+const PATIENCE_US: u64 = 2_000_000;
+/// The guest makes so many exits of each kind, and writes so many pages.
+const EXITS: u64 = 200;
+const PAGES: u64 = 512;
+
+/// Makes the guest, does the check, and wants all memory back.
+fn with_guest(check: fn(&Arc<Vm>) -> Result<String, String>) -> Verdict {
+    if host::boot_cpu().is_none() {
+        return Skipped("no VMX");
+    }
+    let free = frame::stats().free;
+    let result = guest().and_then(|vm| {
+        let result = check(&vm);
+        vm.destroy();
+        result
+    });
+    Scheduler::default().turn(0); // nobody holds on to the VM
+    let start = tsc::micros();
+    while frame::stats().free != free && tsc::micros() - start < PATIENCE_US {
+        flush::serve();
+    }
+    let left = free.saturating_sub(frame::stats().free);
+    Verdict::of(
+        result.and_then(
+            |text| {
+                if left == 0 { Ok(text) } else { Err(format!("{left} bytes were not given back")) }
+            },
+        ),
+    )
+}
+
+fn guest() -> Result<Arc<Vm>, String> {
+    let image = arch::selftest_guest();
+    let page = frame::alloc_page().ok_or("no memory")?;
+    let kernel = Arc::new(Held::new(page, PAGE));
+    mm::fill_page(page, |number| {
+        let word = image.chunks(4).nth(number).unwrap_or_default();
+        word.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+    });
+    let line = format!("vm={NAME} mem=8 debug-exit");
+    let Ok(ModuleRole::Vm(options)) = ModuleRole::parse(&line) else { return Err(line) };
+    let vm = create::from_source(Source { options, kernel, modules: Vec::new() })?;
+    registry::insert(Arc::clone(&vm))?;
+    Ok(vm)
+}
+
+/// Lets the guest run to its end.
+fn run(vm: &Vm) -> Result<(), String> {
+    let mut scheduler = Scheduler::default();
+    let start = tsc::micros();
+    while vm.state() == State::Running {
+        flush::serve();
+        scheduler.turn(tsc::ticks(1000));
+        if tsc::micros() - start > PATIENCE_US {
+            vm.stop_vcpus();
+            return Err(format!("the guest did not end in {} s", PATIENCE_US / 1_000_000));
+        }
+    }
+    match vm.state() {
+        State::Stopped(StopReason::DebugExit(0)) => Ok(()),
+        State::Stopped(StopReason::DebugExit(step)) => Err(format!("step {step} of the guest failed")),
+        State::Stopped(reason) => Err(reason.to_string()),
+        other => Err(format!("the guest is {}", other.name())),
+    }
+}
+
+/// Exits of the kinds that every guest has, and what each costs.
+fn exits(vm: &Arc<Vm>) -> Result<String, String> {
+    vm.vcpus[0].exits.set_timed(true);
+    vm.let_run();
+    run(vm)?;
+    let mut text = String::from("ticks of an exit:");
+    for (name, reason) in [
+        ("CPUID", ExitReason::Cpuid),
+        ("RDMSR", ExitReason::Rdmsr),
+        ("I/O", ExitReason::Io),
+        ("MMIO", ExitReason::EptViolation),
+    ] {
+        let counted = vm.vcpus[0].exits.all().find(|counted| counted.number == reason as u16);
+        let Some(counted) = counted.filter(|counted| counted.count >= EXITS) else {
+            return Err(format!("{name}: {} exits, at least {EXITS} wanted", counted.map_or(0, |c| c.count)));
+        };
+        text += &format!(" {name} {}", counted.ticks / counted.timed.max(1));
+    }
+    Ok(text)
+}
+
+fn dirty(method: DirtyMethod) -> Verdict {
+    if let (Some(lacks), true) = (Vm::lacks(method), host::boot_cpu().is_some()) {
+        return Skipped(lacks);
+    }
+    with_guest(match method {
+        DirtyMethod::Pml => |vm| tracked(vm, DirtyMethod::Pml),
+        DirtyMethod::AccessDirty => |vm| tracked(vm, DirtyMethod::AccessDirty),
+        DirtyMethod::WriteProtect => |vm| tracked(vm, DirtyMethod::WriteProtect),
+    })
+}
+
+/// Every page that the guest writes is noticed, and not many more.
+fn tracked(vm: &Arc<Vm>, method: DirtyMethod) -> Result<String, String> {
+    vm.start_tracking(method).map_err(|error| error.to_string())?;
+    vm.let_run();
+    let ended = run(vm);
+    let noticed = vm.harvest();
+    let missed = (PAGES..2 * PAGES).filter(|page| !vm.to_send.contains(*page)).count();
+    let again = vm.harvest();
+    vm.stop_tracking();
+    ended?;
+    let text = format!("{noticed} pages");
+    if missed != 0 {
+        return Err(format!("{text}, {missed} written ones missed"));
+    }
+    if noticed > PAGES + 16 || again != 0 {
+        return Err(format!("{text} where {PAGES} were written, {again} more after it had ended"));
+    }
+    Ok(text)
+}
+
+/// State that is taken from a vCPU and put back is the same.
+fn state(vm: &Arc<Vm>) -> Result<String, String> {
+    vm.let_run();
+    run(vm)?;
+    let mut vcpu = vm.vcpus[0].vcpu.lock();
+    let before = vcpu.export(vm);
+    vcpu.import(vm, &before).map_err(|error| error.to_string())?;
+    let after = vcpu.export(vm);
+    if before == after { Ok(format!("stopped at {:#x}", before.rip)) } else { Err("it differs".into()) }
+}
