@@ -33,15 +33,8 @@ pub struct Connection(SocketHandle);
 impl Peer {
     /// A station with the address `ip`/24.
     pub fn new(hub: &Hub, index: u8, ip: Ipv4Address) -> Self {
-        let (port, receiver) = hub.plug_channel();
-        let mut wire = Wire { hub: Arc::clone(&hub.inner), port, receiver, pending: None };
+        let (wire, interface) = Wire::new(hub, index, ip);
         let started = Instant::now();
-        let mac = EthernetAddress(super::host_mac(index));
-        let config = Config::new(HardwareAddress::Ethernet(mac));
-        let mut interface = Interface::new(config, &mut wire, NetInstant::ZERO);
-        interface.update_ip_addrs(|list| {
-            let _ = list.push(IpCidr::new(IpAddress::Ipv4(ip), 24));
-        });
         Self { wire, interface, sockets: SocketSet::new(Vec::new()), started, sequence: 0 }
     }
 
@@ -159,9 +152,7 @@ impl Peer {
     }
 
     fn poll(&mut self, wait: Duration) {
-        if self.wire.pending.is_none() {
-            self.wire.pending = self.wire.receiver.recv_timeout(wait).ok();
-        }
+        self.wire.wait(wait);
         let now = NetInstant::from_micros(self.started.elapsed().as_micros() as i64);
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
     }
@@ -173,11 +164,34 @@ fn is_reply(data: &[u8]) -> bool {
     matches!(repr, Ok(Icmpv4Repr::EchoReply { .. }))
 }
 
-struct Wire {
+/// The card of a station that speaks by smoltcp.
+pub(super) struct Wire {
     hub: Arc<Inner>,
     port: usize,
     receiver: Receiver<Vec<u8>>,
     pending: Option<Vec<u8>>,
+}
+
+impl Wire {
+    /// A card with an interface of address `ip`/24 on it.
+    pub(super) fn new(hub: &Hub, index: u8, ip: Ipv4Address) -> (Self, Interface) {
+        let (port, receiver) = hub.plug_channel();
+        let mut wire = Self { hub: Arc::clone(&hub.inner), port, receiver, pending: None };
+        let mac = EthernetAddress(super::host_mac(index));
+        let config = Config::new(HardwareAddress::Ethernet(mac));
+        let mut interface = Interface::new(config, &mut wire, NetInstant::ZERO);
+        interface.update_ip_addrs(|list| {
+            let _ = list.push(IpCidr::new(IpAddress::Ipv4(ip), 24));
+        });
+        (wire, interface)
+    }
+
+    /// Waits until a frame has come.
+    pub(super) fn wait(&mut self, timeout: Duration) {
+        if self.pending.is_none() {
+            self.pending = self.receiver.recv_timeout(timeout).ok();
+        }
+    }
 }
 
 impl Device for Wire {
@@ -201,7 +215,7 @@ impl Device for Wire {
     }
 }
 
-struct Incoming(Vec<u8>);
+pub(super) struct Incoming(Vec<u8>);
 
 impl phy::RxToken for Incoming {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -209,7 +223,7 @@ impl phy::RxToken for Incoming {
     }
 }
 
-struct Outgoing<'a> {
+pub(super) struct Outgoing<'a> {
     hub: &'a Inner,
     port: usize,
 }

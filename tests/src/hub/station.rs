@@ -39,9 +39,7 @@ struct Shared {
 impl Station {
     /// Station `index` with the address `ip`/24, which listens on `port`.
     pub fn new(hub: &Hub, index: u8, ip: Ipv4Addr, port: u16) -> Result<Self> {
-        let (outlet, receiver) = hub.plug_channel();
-        let mac = MacAddr(host_mac(index));
-        let mut wire = Wire { hub: Arc::clone(&hub.inner), port: outlet, receiver, pending: None, mac };
+        let mut wire = Wire::new(hub, index);
         let config = AddressConfig::Static { ip, prefix: 24, gateway: None };
         let mut stack = Stack::new(&mut wire, config, u64::from(std::process::id()), 0)?;
         let listener = stack.listen(port, LIMIT)?;
@@ -237,7 +235,7 @@ impl Pair {
 }
 
 /// The station's card.
-struct Wire {
+pub(super) struct Wire {
     hub: Arc<Inner>,
     port: usize,
     receiver: Receiver<Vec<u8>>,
@@ -246,8 +244,15 @@ struct Wire {
 }
 
 impl Wire {
+    /// Of station `index`.
+    pub(super) fn new(hub: &Hub, index: u8) -> Self {
+        let (port, receiver) = hub.plug_channel();
+        let mac = MacAddr(host_mac(index));
+        Self { hub: Arc::clone(&hub.inner), port, receiver, pending: None, mac }
+    }
+
     /// Waits until a frame has come.
-    fn wait(&mut self, timeout: Duration) {
+    pub(super) fn wait(&mut self, timeout: Duration) {
         if self.pending.is_none() {
             self.pending = match self.receiver.recv_timeout(timeout) {
                 Ok(frame) => Some(frame),
