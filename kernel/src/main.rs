@@ -12,6 +12,7 @@ mod boot;
 mod console;
 mod entropy;
 mod exit;
+mod fetch;
 mod init;
 mod link;
 mod log;

@@ -312,18 +312,8 @@ fn make_vm(options: &VmOptions, at: usize, roles: &[Option<ModuleRole>], held: &
     }
     let Some(kernel) = held.get(at).map(Arc::clone) else { return };
     let source = Source { options: options.clone(), kernel, modules };
-    let made = create::from_source(source).and_then(|vm| {
-        registry::insert(Arc::clone(&vm))?;
-        Ok(vm)
-    });
-    match made {
-        Err(why) => log::error!(target: "vm", "vm {}: refused: {why}", options.name),
-        Ok(vm) => {
-            log::info!(target: "vm", "vm {}: made, {} MiB, level {}", vm.name, options.mem_mib, vm.policy.level_name());
-            if !options.paused {
-                vm.let_run();
-            }
-        }
+    if let Err(why) = create::add(source) {
+        log::error!(target: "vm", "vm {}: refused: {why}", options.name);
     }
 }
 

@@ -91,6 +91,14 @@ pub enum Why {
         /// Its value, shortened.
         value: String,
     },
+    /// The file has another digest than it must.
+    #[error("SHA-256 is {}, and must be {}", Hex(*.found), Hex(*.wanted))]
+    Digest {
+        /// The file's.
+        found: [u8; 32],
+        /// What was asked for.
+        wanted: [u8; 32],
+    },
     /// The sink does not take it.
     #[error("{0}")]
     Sink(String),
@@ -108,6 +116,14 @@ pub enum RedirectError {
     /// One too many.
     #[error("the last of {0} in a row")]
     TooMany(u8),
+}
+
+struct Hex([u8; 32]);
+
+impl core::fmt::Display for Hex {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 struct Total(Option<u64>);

@@ -7,11 +7,13 @@
 
 extern crate alloc;
 
+mod digest;
 mod error;
 mod http;
 mod tftp;
 mod url;
 
+pub use digest::Digested;
 pub use error::{FetchError, Why};
 pub use http::{HttpGet, MAX_HEAD};
 pub use tftp::{Reply, TftpGet};

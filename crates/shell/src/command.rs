@@ -4,7 +4,7 @@ mod host;
 mod vm;
 
 pub use host::{HostCommand, LogSink};
-pub use vm::{DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
+pub use vm::{CreateOptions, DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
 
 use core::fmt;
 use core::net::SocketAddrV4;

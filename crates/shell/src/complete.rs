@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::command::{AuditAction, DirtyMethod, LogLevel, Verdict};
 use crate::edit::Term;
-use crate::table::{Arg, COMMANDS, Kind, Spec};
+use crate::table::{Arg, COMMANDS, Kind, Setting, Spec};
 
 /// Names that only the host knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -100,7 +100,18 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
     let is_named = |word: &&&str| {
         word.starts_with('-') || settings().any(|arg| word.split('=').next() == Some(key_of(arg)))
     };
-    let placed = given.iter().filter(|word| !is_named(word)).count();
+    // `--KEY VALUE` takes two words.
+    let is_spaced = |word: &&str| settings().any(|arg| key_of(arg) == *word);
+    if let Some(last) = given.last()
+        && let Some(arg) = settings().find(|arg| key_of(arg) == *last)
+    {
+        if arg.kind == Kind::Setting(Setting::CpuLevel) {
+            names.each(Named::CpuLevels, &mut |name| found.offer(name));
+        }
+        return;
+    }
+    let values = given.iter().zip(given.iter().skip(1)).filter(|(key, _)| is_spaced(key)).count();
+    let placed = given.iter().filter(|word| !is_named(word)).count().saturating_sub(values);
     let mut positional = spec.args.iter().filter(|arg| !arg.kind.is_named());
     let wanted = match positional.nth(placed) {
         None => spec.args.iter().rfind(|arg| arg.kind == Kind::Topic),
@@ -128,7 +139,11 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
         if there || (lacking && found.typed.is_empty()) {
             continue;
         }
-        if is_flag { found.offer(key) } else { found.offer(&alloc::format!("{key}=")) }
+        if is_flag || key.starts_with('-') {
+            found.offer(key)
+        } else {
+            found.offer(&alloc::format!("{key}="))
+        }
     }
 }
 
@@ -151,9 +166,9 @@ const ACTIONS: [&str; AuditAction::ALL.len()] = names!(AuditAction);
 const VERDICTS: [&str; Verdict::ALL.len()] = names!(Verdict);
 const TERMS: [&str; Term::ALL.len()] = names!(Term);
 
-/// `KEY` of `KEY=VALUE`, or the name as it is.
+/// `KEY` of `KEY=VALUE` or `--KEY VALUE`, or the name as it is.
 pub(crate) fn key_of(arg: &Arg) -> &'static str {
-    arg.name.split('=').next().unwrap_or_default()
+    arg.name.split(['=', ' ']).next().unwrap_or_default()
 }
 
 /// The words that an argument may be, where there are only some; for a setting, its values.
@@ -174,6 +189,11 @@ pub(crate) fn words_of(arg: &Arg) -> impl Iterator<Item = &'static str> + Clone 
     // `KEY=WHAT` names no value but says what it is.
     let values = if values.contains('|') { values } else { "" };
     listed.iter().copied().chain(values.split('|').filter(|value| !value.is_empty()))
+}
+
+/// Whether the digest of a file, which is no secret, comes behind this.
+fn is_digest(before: &str) -> bool {
+    before.trim_end_matches([' ', '=']).ends_with("sha256")
 }
 
 /// Digits in a row from which on a hexadecimal number may be a key.
@@ -199,7 +219,7 @@ pub fn secret_at(line: &str) -> Option<usize> {
     for (at, byte) in line.bytes().enumerate() {
         if !byte.is_ascii_hexdigit() {
             start = at + 1;
-        } else if at + 1 - start >= KEY_DIGITS {
+        } else if at + 1 - start >= KEY_DIGITS && !is_digest(line.get(..start).unwrap_or_default()) {
             return Some(start);
         }
     }

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
-use crate::complete::words_of;
+use crate::complete::{key_of, words_of};
 use crate::nearest::nearest;
 use crate::table::{Arg, COMMANDS, OptionName, Spec};
 
@@ -135,6 +135,18 @@ pub enum ParseError<'a> {
         /// An option that is spelt nearly so.
         near: Option<OptionName>,
     },
+    /// An option whose value does not follow.
+    NoValue {
+        /// The command.
+        spec: &'static Spec,
+        /// The option.
+        arg: &'static Arg,
+    },
+    /// A quote that is not closed.
+    Quote {
+        /// The word that it begins in, and all that follows.
+        word: &'a str,
+    },
     /// An argument that is not of its kind.
     Value {
         /// The command.
@@ -178,6 +190,10 @@ impl fmt::Display for ParseError<'_> {
                 next_words(f, words)
             }
             Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, spec.usage()),
+            Self::NoValue { spec, arg } => {
+                write!(f, "{} is followed by no value: usage: {}", key_of(arg), spec.usage())
+            }
+            Self::Quote { word } => write!(f, "the quote of '{}' is not closed", Quoted(word)),
             Self::Extra { spec, word } => {
                 write!(f, "unexpected '{}': ", Quoted(word))?;
                 if let Some(option) = spec.option_near(word) {

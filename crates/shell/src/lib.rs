@@ -27,13 +27,14 @@ mod nearest;
 mod parse;
 mod ring;
 mod table;
+mod words;
 
 pub use ahead::{TypeAhead, Typed};
 pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
-    AuditAction, Command, Compress, CpuAbout, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S, DirtyMethod,
-    HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout, Output,
-    PoolCommand, TermSettings, Verdict, VmCommand,
+    AuditAction, Command, Compress, CpuAbout, CreateOptions, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S,
+    DirtyMethod, HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions,
+    OnTimeout, Output, PoolCommand, TermSettings, Verdict, VmCommand,
 };
 pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE, Term};

@@ -11,6 +11,7 @@ use crate::edit::Term;
 use crate::error::ParseError;
 use crate::nearest::nearest;
 use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values};
+use crate::words::{Open, Words, unquoted};
 
 /// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].
 ///
@@ -22,20 +23,27 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         return Ok(Command::Empty);
     }
     let spec = select(line)?;
-    let mut rest = line.split_whitespace().skip(spec.words.len()).peekable();
+    let mut rest = Words::new(line).skip(spec.words.len());
     let mut values = Values::NONE;
     let mut positional = spec.args.iter().filter(|a| !a.kind.is_named());
-    while let Some(&word) = rest.peek() {
-        let named = if word.starts_with('-') {
-            set_flag(spec, word, &mut values)?;
-            true
-        } else {
-            set_setting(spec, word, &mut values)?
-        };
-        if named {
-            rest.next();
+    while let Some(word) = rest.next() {
+        let word = word.map_err(|Open(word)| ParseError::Quote { word })?;
+        if let Some(arg) = setting_of(spec, word)? {
+            let value = match word.split_once('=') {
+                Some((_, value)) => value,
+                None => match rest.next() {
+                    Some(value) => value.map_err(|Open(word)| ParseError::Quote { word })?,
+                    None => return Err(ParseError::NoValue { spec, arg }),
+                },
+            };
+            set_setting(spec, arg, unquoted(value), &mut values)?;
             continue;
         }
+        if word.starts_with('-') {
+            set_flag(spec, word, &mut values)?;
+            continue;
+        }
+        let word = unquoted(word);
         let Some(arg) = positional.next() else { return Err(ParseError::Extra { spec, word }) };
         let bad = |why| ParseError::Value { spec, arg, word, why };
         match arg.kind {
@@ -73,9 +81,10 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
             Kind::Term => values.term.term = Some(term(word).map_err(bad)?),
             Kind::Flag | Kind::Setting(_) => {}
         }
-        rest.next();
     }
-    match positional.find(|a| a.required) {
+    // The one setting that is ever required.
+    let lacks_kernel = |a: &&Arg| a.kind == Kind::Setting(Setting::Kernel) && values.create.kernel.is_empty();
+    match positional.chain(spec.args.iter().filter(lacks_kernel)).find(|a| a.required) {
         Some(arg) => Err(ParseError::Missing { spec, arg }),
         None => Ok((spec.build)(values)),
     }
@@ -149,6 +158,8 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--previous" => values.previous = true,
             "--once" => values.once = true,
             "--read-only" => values.read_only = true,
+            "--paused" => values.create.paused = true,
+            "--debug-exit" => values.create.debug_exit = true,
             _ => values.force = true,
         }
         return Ok(());
@@ -156,21 +167,28 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
     Err(ParseError::Option { spec, word, near: spec.option_near(word) })
 }
 
-/// Takes `KEY=VALUE` where the command has settings; `false` where the word has another form.
+/// The setting that `KEY=VALUE`, or `--KEY` before its value, gives; none where the word has another form.
+fn setting_of<'a>(spec: &'static Spec, word: &'a str) -> Result<Option<&'static Arg>, ParseError<'a>> {
+    let mut settings = spec.args.iter().filter(|a| matches!(a.kind, Kind::Setting(_))).peekable();
+    let (key, assigned) = word.split_once('=').map_or((word, false), |(key, _)| (key, true));
+    if settings.peek().is_none() || !(assigned || word.starts_with('-')) {
+        return Ok(None);
+    }
+    match settings.find(|arg| key_of(arg) == key) {
+        None if assigned => Err(ParseError::Option { spec, word, near: spec.option_near(key) }),
+        found => Ok(found),
+    }
+}
+
 fn set_setting<'a>(
     spec: &'static Spec,
-    word: &'a str,
+    arg: &'static Arg,
+    value: &'a str,
     values: &mut Values<'a>,
-) -> Result<bool, ParseError<'a>> {
-    let settings = || spec.args.iter().filter(|a| matches!(a.kind, Kind::Setting(_)));
-    let Some((key, value)) = word.split_once('=').filter(|_| settings().next().is_some()) else {
-        return Ok(false);
-    };
-    let Some(arg) = settings().find(|arg| key_of(arg) == key) else {
-        return Err(ParseError::Option { spec, word, near: spec.option_near(key) });
-    };
+) -> Result<(), ParseError<'a>> {
     let bad = |why| ParseError::Value { spec, arg, word: value, why };
-    let Kind::Setting(setting) = arg.kind else { return Ok(false) };
+    let Kind::Setting(setting) = arg.kind else { return Ok(()) };
+    let create = &mut values.create;
     let options = &mut values.migrate;
     match setting {
         Setting::Downtime => {
@@ -204,8 +222,41 @@ fn set_setting<'a>(
             values.term.columns = Some(columns.ok_or_else(|| bad("is no number from 40 to 1000"))?);
         }
         Setting::Receipt => values.receipt = Some(receipt(value).map_err(bad)?),
+        Setting::Kernel => create.kernel = url(value).map_err(bad)?,
+        Setting::Initrd => create.initrd = Some(url(value).map_err(bad)?),
+        Setting::Mem => {
+            let mib = number(value, MAX_MEM_MIB).and_then(|n| u32::try_from(n).ok()).filter(|n| *n != 0);
+            create.mem_mib = Some(mib.ok_or_else(|| bad("is no number of MiB from 1 to 1048576"))?);
+        }
+        Setting::GuestLine => create.cmdline = value,
+        Setting::CpuLevel => create.level = Some(subject(value).map_err(bad)?),
+        Setting::Sha256 => create.sha256 = Some(digest(value).map_err(bad)?),
+        Setting::InitrdSha256 => create.initrd_sha256 = Some(digest(value).map_err(bad)?),
     }
-    Ok(true)
+    Ok(())
+}
+
+/// Most memory of a VM, in MiB.
+const MAX_MEM_MIB: u64 = 1 << 20;
+
+/// Its parts are for the one who fetches it to judge.
+fn url(word: &str) -> Result<&str, &'static str> {
+    let scheme = ["http://", "tftp://"].iter().any(|scheme| word.starts_with(scheme));
+    if scheme { Ok(word) } else { Err("begins with neither http:// nor tftp://") }
+}
+
+fn digest(word: &str) -> Result<[u8; 32], &'static str> {
+    const FORM: &str = "is no SHA-256 digest of 64 hexadecimal digits";
+    let mut bytes = [0; 32];
+    if word.len() != 64 {
+        return Err(FORM);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(word.as_bytes().chunks_exact(2)) {
+        for digit in pair {
+            *byte = *byte << 4 | char::from(*digit).to_digit(16).ok_or(FORM)? as u8;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Decimal digits, at most `most`.

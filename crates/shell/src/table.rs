@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::command::{
-    AuditAction, Command, DirtyMethod, LogLevel, MigrateOptions, Output, TermSettings, Verdict,
+    AuditAction, Command, CreateOptions, DirtyMethod, LogLevel, MigrateOptions, Output, TermSettings, Verdict,
 };
 
 use crate::complete::key_of;
@@ -43,7 +43,7 @@ pub enum Kind {
     Secret,
     /// What becomes of a VM whose owner is unknown.
     Verdict,
-    /// `KEY=VALUE`, anywhere behind the words; the argument's name shows the values.
+    /// `KEY=VALUE`, or `--KEY VALUE`, anywhere behind the words; the argument's name shows the values.
     Setting(Setting),
     /// What the terminal is.
     Term,
@@ -77,6 +77,20 @@ pub enum Setting {
     Receipt,
     /// Columns of a row of the terminal.
     Columns,
+    /// Where a VM's kernel lies.
+    Kernel,
+    /// Where its initrd lies.
+    Initrd,
+    /// MiB of its RAM.
+    Mem,
+    /// Its command line.
+    GuestLine,
+    /// Its CPU level.
+    CpuLevel,
+    /// Digest of the kernel's file.
+    Sha256,
+    /// Digest of the initrd's file.
+    InitrdSha256,
 }
 
 /// One argument of a command.
@@ -128,6 +142,7 @@ pub(crate) struct Values<'a> {
     pub(crate) once: bool,
     pub(crate) term: TermSettings,
     pub(crate) read_only: bool,
+    pub(crate) create: CreateOptions<'a>,
     pub(crate) force: bool,
     pub(crate) output: Output,
 }
@@ -175,6 +190,7 @@ impl Values<'_> {
         once: false,
         term: TermSettings::NONE,
         read_only: false,
+        create: CreateOptions::NONE,
         force: false,
         output: Output::Text,
     };
@@ -220,7 +236,8 @@ pub struct OptionName(&'static Arg);
 impl fmt::Display for OptionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(key_of(self.0))?;
-        if self.0.kind == Kind::Flag { Ok(()) } else { f.write_str("=") }
+        let dashed = self.0.name.starts_with('-');
+        if self.0.kind == Kind::Flag || dashed { Ok(()) } else { f.write_str("=") }
     }
 }
 

@@ -190,12 +190,12 @@ fn typos_are_explained() {
         ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
         (
             "vm",
-            "'vm' is not a whole command: one of list, show, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+            "'vm' is not a whole command: one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
         ),
         ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         (
             "vm guests",
-            "unknown 'vm' command 'guests': one of list, show, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+            "unknown 'vm' command 'guests': one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
         ),
         ("vm dirty demo", "unknown 'vm dirty' command 'demo': one of start, harvest, stop"),
         (
@@ -308,6 +308,48 @@ fn a_key_is_taken_whole_and_never_shown() {
     }
 }
 
+#[test]
+fn a_vm_is_made_of_urls() {
+    let made = |rest: &str| match parse(&format!("vm create new {rest}")) {
+        Ok(Command::Vm(VmCommand::Create(options))) => Ok(format!("{options:?}")),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.to_string()),
+    };
+    let all = made(
+        "--paused --kernel http://10.0.0.2/k --initrd=tftp://10.0.0.3/i --mem 512 --cmdline='a \"b c\" d' --level haswell",
+    );
+    let all = all.unwrap();
+    for part in [
+        "name: \"new\", kernel: \"http://10.0.0.2/k\", initrd: Some(\"tftp://10.0.0.3/i\"), mem_mib: Some(512)",
+        r#"cmdline: "a \"b c\" d", level: Some("haswell"), sha256: None"#,
+        "paused: true",
+    ] {
+        assert!(all.contains(part), "{all}");
+    }
+    for (rest, text) in [
+        ("", "--kernel URL is missing: usage: vm create NAME --kernel URL [--initrd URL]"),
+        ("--kernel", "--kernel is followed by no value: usage: "),
+        (
+            "--kernel ftp://10.0.0.2/k",
+            "--kernel URL 'ftp://10.0.0.2/k' begins with neither http:// nor tftp://",
+        ),
+        ("--kernel http://10.0.0.2/k --mem 0", "--mem MIB '0' is no number of MiB from 1 to 1048576"),
+        ("--kernel http://10.0.0.2/k --mem 1G", "--mem MIB '1G' is no number of MiB"),
+        ("--kernal http://10.0.0.2/k", "unknown option '--kernal' of 'vm create': did you mean '--kernel'?"),
+        ("--kernal=http://10.0.0.2/k", "did you mean '--kernel'?"),
+        ("--kernel http://10.0.0.2/k --sha256 12", "is no SHA-256 digest of 64 hexadecimal digits"),
+        ("--kernel http://10.0.0.2/k --cmdline \"a b", "the quote of '\"a b' is not closed"),
+        ("--kernel http://10.0.0.2/k extra", "unexpected 'extra': usage: vm create"),
+    ] {
+        let error = made(rest).unwrap_err();
+        assert!(error.contains(text), "{rest}: {error}");
+    }
+    // The digest of a file is no key.
+    assert_eq!(shell::secret_at(&format!("vm create x --sha256 {KEY}")), None);
+    assert_eq!(shell::secret_at(&format!("vm create x --initrd-sha256={KEY}")), None);
+    assert_eq!(shell::secret_at(&format!("vm create x {KEY}")), Some(12));
+}
+
 /// With single blanks.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -341,6 +383,18 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::Compress => "compress=auto",
                 Setting::Receipt => "receipt=00ff",
                 Setting::Columns => "columns=100",
+                Setting::Kernel => "--kernel http://10.0.0.2/vmlinuz",
+                Setting::Initrd => "--initrd=tftp://10.0.0.2/initrd.img",
+                Setting::Mem => "--mem 512",
+                Setting::GuestLine => "--cmdline \"console=ttyS0 quiet\"",
+                Setting::CpuLevel => "--level haswell",
+                Setting::Sha256 => {
+                    concat!("--sha256 ", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")
+                }
+                Setting::InitrdSha256 => concat!(
+                    "--initrd-sha256=",
+                    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+                ),
             },
             Kind::Flag => arg.name,
         });

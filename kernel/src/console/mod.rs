@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod cpu;
+mod create;
 mod dirty;
 mod exits;
 mod flex;

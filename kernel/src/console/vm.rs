@@ -11,7 +11,7 @@ use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
 use super::session::{Job, Out, Task};
-use super::{exits, host, inspect};
+use super::{create, exits, host, inspect};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::{State, StopReason, Vm, registry};
@@ -24,6 +24,7 @@ pub(super) fn execute(
     match command {
         VmCommand::List(output) => list(output, out),
         VmCommand::Show(vm, output) => show(find(vm)?.as_ref(), output, out),
+        VmCommand::Create(options) => return create::begin(&options),
         VmCommand::Start(vm) => start(&find(vm)?, migrations)?,
         VmCommand::Pause(vm) => find(vm)?.pause().map_err(state_error)?,
         VmCommand::Resume(vm) => resume(find(vm)?.as_ref())?,

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::acpi::AcpiShape;
@@ -201,6 +202,33 @@ pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
         load(&vm, source)?;
     }
     Ok(vm)
+}
+
+/// Makes a VM as [`from_source`] does, adds it to those of this host, and lets it run unless it is to be paused.
+///
+/// # Errors
+/// Why it is refused; nothing of it is left then.
+pub(crate) fn add(source: Source) -> Result<(), String> {
+    let paused = source.options.paused;
+    let vm = from_source(source)?;
+    registry::insert(Arc::clone(&vm))?;
+    let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
+    log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy.level_name());
+    if !paused {
+        vm.let_run();
+    }
+    Ok(())
+}
+
+/// Whether a VM could be made by these options now, with files of whatever size.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check(options: &VmOptions) -> Result<(), String> {
+    host::required()?;
+    registry::has_room(&options.name)?;
+    check_memory(&layout(u64::from(options.mem_mib) << 20))?;
+    policy::render(options.level.as_deref(), options.vcpus, tsc::hz()).map(|_| ())
 }
 
 /// Loads kernel and modules into a VM that does not run and whose memory holds zeros, and sets its first vCPU to the

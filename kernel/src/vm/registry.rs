@@ -33,17 +33,30 @@ pub(crate) fn generation() -> u16 {
 /// A VM of that name or uuid is there already, or too many are.
 pub(crate) fn insert(vm: Arc<Vm>) -> Result<(), String> {
     let mut vms = VMS.lock();
-    if vms.iter().any(|other| other.name.is(&vm.name.get())) {
-        return Err(alloc::format!("a VM named {} is on this host already", vm.name));
-    }
+    takes(&vms, &vm.name.get())?;
     if vms.iter().any(|other| other.uuid == vm.uuid) {
         return Err(alloc::format!("the VM with the uuid of {} is on this host already", vm.name));
+    }
+    vms.push(vm);
+    GENERATION.fetch_add(1, Ordering::Release);
+    Ok(())
+}
+
+/// Whether a VM of that name could be added now.
+///
+/// # Errors
+/// As [`insert`].
+pub(crate) fn has_room(name: &str) -> Result<(), String> {
+    takes(&VMS.lock(), name)
+}
+
+fn takes(vms: &[Arc<Vm>], name: &str) -> Result<(), String> {
+    if vms.iter().any(|other| other.name.is(name)) {
+        return Err(alloc::format!("a VM named {name} is on this host already"));
     }
     if vms.len() == MAX_VMS {
         return Err(alloc::format!("{MAX_VMS} VMs are on this host, the most it takes"));
     }
-    vms.push(vm);
-    GENERATION.fetch_add(1, Ordering::Release);
     Ok(())
 }
 

@@ -11,6 +11,8 @@ pub enum VmCommand<'a> {
     Show(&'a str, Output),
     /// Start a VM that was described but never ran, or boot one anew that is over.
     Start(&'a str),
+    /// Make a VM of files that a server has.
+    Create(CreateOptions<'a>),
     /// Stop a VM's vCPUs at an instruction boundary.
     Pause(&'a str),
     /// Let a paused VM go on.
@@ -69,6 +71,46 @@ pub enum VmCommand<'a> {
     Stack(&'a str, Output),
     /// Print the lines of the log that name it.
     Log(&'a str),
+}
+
+/// What a new VM is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CreateOptions<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// URL of its kernel.
+    pub kernel: &'a str,
+    /// URL of its initrd, or of the one module of a Multiboot guest.
+    pub initrd: Option<&'a str>,
+    /// RAM in MiB; the host's default where not given.
+    pub mem_mib: Option<u32>,
+    /// Its command line.
+    pub cmdline: &'a str,
+    /// CPU level; what the host or its pool can give where there is none.
+    pub level: Option<&'a str>,
+    /// SHA-256 that the kernel's file must have.
+    pub sha256: Option<[u8; 32]>,
+    /// The same of the initrd's.
+    pub initrd_sha256: Option<[u8; 32]>,
+    /// It is made, and not started.
+    pub paused: bool,
+    /// The guest can end itself with a code.
+    pub debug_exit: bool,
+}
+
+impl CreateOptions<'_> {
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        kernel: "",
+        initrd: None,
+        mem_mib: None,
+        cmdline: "",
+        level: None,
+        sha256: None,
+        initrd_sha256: None,
+        paused: false,
+        debug_exit: false,
+    };
 }
 
 /// Seconds that `vm stop` waits.

@@ -51,3 +51,18 @@ pub(super) const READ_ONLY: Arg = Arg { name: "--read-only", kind: Kind::Flag, r
 pub(super) const TERM: Arg = Arg { name: "auto|dumb|ansi", kind: Kind::Term, required: false };
 pub(super) const COLUMNS: Arg =
     Arg { name: "columns=N", kind: Kind::Setting(Setting::Columns), required: false };
+pub(super) const KERNEL: Arg =
+    Arg { name: "--kernel URL", kind: Kind::Setting(Setting::Kernel), required: true };
+pub(super) const INITRD: Arg =
+    Arg { name: "--initrd URL", kind: Kind::Setting(Setting::Initrd), required: false };
+pub(super) const MEM: Arg = Arg { name: "--mem MIB", kind: Kind::Setting(Setting::Mem), required: false };
+pub(super) const CMDLINE: Arg =
+    Arg { name: "--cmdline TEXT", kind: Kind::Setting(Setting::GuestLine), required: false };
+pub(super) const GUEST_LEVEL: Arg =
+    Arg { name: "--level LEVEL", kind: Kind::Setting(Setting::CpuLevel), required: false };
+pub(super) const SHA256: Arg =
+    Arg { name: "--sha256 HEX", kind: Kind::Setting(Setting::Sha256), required: false };
+pub(super) const INITRD_SHA256: Arg =
+    Arg { name: "--initrd-sha256 HEX", kind: Kind::Setting(Setting::InitrdSha256), required: false };
+pub(super) const PAUSED: Arg = Arg { name: "--paused", kind: Kind::Flag, required: false };
+pub(super) const DEBUG_EXIT: Arg = Arg { name: "--debug-exit", kind: Kind::Flag, required: false };

@@ -1,7 +1,10 @@
 //! VMs and their consoles.
 
-use super::args::{ADDRESS, FORCE, JSON, LENGTH, METHOD, NEW_NAME, READ_ONLY, SWITCH, TIMEOUT, VIRTUAL, VM};
-use crate::command::{Command, DEFAULT_DUMP, MemoryAt, VmCommand};
+use super::args::{
+    ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
+    METHOD, NEW_NAME, PAUSED, READ_ONLY, SHA256, SWITCH, TIMEOUT, VIRTUAL, VM,
+};
+use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
 
 pub(super) const ROWS: &[Spec] = &[
@@ -20,6 +23,25 @@ pub(super) const ROWS: &[Spec] = &[
         details: "State, vCPUs, memory, CPU level, clock, dirty tracking, VM exits.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Show(v.vm(), v.output)),
+    },
+    Spec {
+        words: &["vm", "create"],
+        args: &[
+            NEW_NAME,
+            KERNEL,
+            INITRD,
+            MEM,
+            CMDLINE,
+            GUEST_LEVEL,
+            SHA256,
+            INITRD_SHA256,
+            PAUSED,
+            DEBUG_EXIT,
+        ],
+        summary: "Make a VM of a kernel that a server has.",
+        details: "The files come by `http://A.B.C.D[:PORT]/PATH` or `tftp://A.B.C.D[:PORT]/PATH`: a bzImage, an ELF with a PVH note, or a Multiboot 1 kernel, and its initrd or module. Name, level and memory are judged before the first byte is asked for; where a digest is given, a file that has another is refused. The VM has 256 MiB unless `--mem` says otherwise, and runs at once unless `--paused` is there. Quotes hold a command line together: `--cmdline \"console=ttyS0 quiet\"`. Ctrl-C ends it, and all that came is given back.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Create(CreateOptions { name: v.name, ..v.create })),
     },
     Spec {
         words: &["vm", "start"],

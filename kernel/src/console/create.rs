@@ -1,0 +1,178 @@
+//! `vm create`: a VM of files that a server has.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::task::Poll;
+
+use ::fetch::Url;
+use cmdline::VmOptions;
+use shell::{Code, CreateOptions, Failure, Size};
+
+use super::commands::{Done, state_error};
+use super::session::{Job, Out, Task};
+use crate::arch::tsc;
+use crate::fetch::Download;
+use crate::migration::Migrations;
+use crate::mm::frame;
+use crate::mm::held::Held;
+use crate::vm::reset::Source;
+use crate::vm::{create, registry};
+use crate::{net, pool};
+
+/// How often the progress is printed, in microseconds: rewritten in place, or as a line of its own.
+const LIVE_US: u64 = 500_000;
+const PLAIN_US: u64 = 2_000_000;
+
+/// A file that is wanted.
+struct Wanted {
+    /// What it is to the VM.
+    role: &'static str,
+    url: Url,
+    digest: Option<[u8; 32]>,
+}
+
+struct Creating {
+    options: VmOptions,
+    /// Files that are to come, the last first.
+    wanted: Vec<Wanted>,
+    /// Files that have come, the kernel first.
+    held: Vec<Arc<Held>>,
+    /// The one that comes, what it is, and when that began.
+    download: Option<(Download, &'static str, u64)>,
+    /// When the progress was printed last.
+    shown_us: u64,
+    interrupted: bool,
+}
+
+pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
+    let options = options(asked)?;
+    registry::has_room(&options.name).map_err(state_error)?;
+    create::check(&options).map_err(|why| Failure::new(Code::Unsupported, why))?;
+    if options.level.is_none() && pool::is_forming() {
+        return Err(state_error(
+            "the pool is not formed yet: name a --level, or wait until `pool show` says so".into(),
+        ));
+    }
+    if net::card().is_none() {
+        return Err(Failure::new(
+            Code::Unsupported,
+            "this host has no network: no card that it knows, or ip=off",
+        ));
+    }
+    let mut wanted = Vec::new();
+    for (role, url, digest) in
+        [("initrd", asked.initrd, asked.initrd_sha256), ("kernel", Some(asked.kernel), asked.sha256)]
+    {
+        let Some(url) = url else {
+            if digest.is_some() {
+                return Err(Failure::new(Code::Usage, format!("--{role}-sha256 without --{role}")));
+            }
+            continue;
+        };
+        let url = Url::parse(url).map_err(|error| Failure::new(Code::Usage, format!("{role}: {error}")))?;
+        wanted.push(Wanted { role, url, digest });
+    }
+    let creating =
+        Creating { options, wanted, held: Vec::new(), download: None, shown_us: 0, interrupted: false };
+    Ok(Done::Later(Job::Task(Box::new(creating))))
+}
+
+/// The same checks as for a module of the boot line.
+fn options(asked: &CreateOptions<'_>) -> Result<VmOptions, Failure> {
+    let mut line = format!("vm={}", asked.name);
+    if let Some(mib) = asked.mem_mib {
+        let _ = write!(line, " mem={mib}");
+    }
+    if let Some(level) = asked.level {
+        let _ = write!(line, " level={level}");
+    }
+    let mut options =
+        VmOptions::parse(&line).map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+    options.args = asked.cmdline.into();
+    options.paused = asked.paused;
+    options.debug_exit = asked.debug_exit;
+    Ok(options)
+}
+
+impl Creating {
+    /// Begins with the next file. False where all are here.
+    fn next(&mut self) -> Result<bool, String> {
+        let Some(Wanted { role, url, digest }) = self.wanted.pop() else { return Ok(false) };
+        // The guest's own memory has to be there when all files are.
+        let most = frame::stats().free.saturating_sub(u64::from(self.options.mem_mib) << 20);
+        self.shown_us = tsc::micros();
+        self.download = Some((Download::start(url, most, digest)?, role, self.shown_us));
+        Ok(true)
+    }
+
+    fn show(&mut self, out: &mut Out<'_>) {
+        let Some((download, role, _)) = &self.download else { return };
+        let now = tsc::micros();
+        let pause = if out.is_ansi() { LIVE_US } else { PLAIN_US };
+        if now - self.shown_us < pause {
+            return;
+        }
+        self.shown_us = now;
+        let (received, total) = download.progress();
+        let mut line = format!("{role}: {}", Size(received));
+        if let Some(total) = total {
+            let _ = write!(line, " of {}", Size(total));
+        }
+        let _ = if out.is_ansi() { write!(out, "{line:79}\r") } else { writeln!(out, "{line}") };
+    }
+
+    fn came(&mut self, held: Held, digest: &[u8; 32], out: &mut Out<'_>) {
+        let Some((_, role, began)) = self.download.take() else { return };
+        let ms = (tsc::micros() - began) / 1000;
+        let digest = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let line = format!("{role}: {} in {}.{:03} s", Size(held.len()), ms / 1000, ms % 1000);
+        let _ = writeln!(out, "{line:79}\n{role}: sha256 {digest}");
+        self.held.push(Arc::new(held));
+    }
+
+    fn make(&mut self) -> Result<(), String> {
+        let mut held = core::mem::take(&mut self.held).into_iter();
+        let kernel = held.next().ok_or("no kernel")?;
+        let modules = held.map(|module| (module, String::new())).collect();
+        create::add(Source { options: self.options.clone(), kernel, modules })
+    }
+
+    fn step(&mut self, out: &mut Out<'_>) -> Result<bool, String> {
+        if self.interrupted {
+            return Err("interrupted".into());
+        }
+        if let Some((download, ..)) = &mut self.download {
+            match download.poll() {
+                Poll::Pending => self.show(out),
+                Poll::Ready(Ok((held, digest))) => self.came(held, &digest, out),
+                Poll::Ready(Err(why)) => return Err(why),
+            }
+            return Ok(false);
+        }
+        if self.next()? {
+            return Ok(false);
+        }
+        self.make().map(|()| true)
+    }
+}
+
+impl Task for Creating {
+    fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
+        match self.step(out) {
+            Ok(false) => Poll::Pending,
+            Ok(true) => Poll::Ready(Ok(())),
+            Err(why) => {
+                let text = format!("vm {}: not made: {why}", self.options.name);
+                Poll::Ready(Err(Failure::new(Code::Failed, text)))
+            }
+        }
+    }
+
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+}
