@@ -1,5 +1,6 @@
 //! The digest of a file while it comes.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use sha2::{Digest, Sha256};
@@ -28,7 +29,7 @@ impl<S: Sink> Digested<S> {
         let found = self.hash.finalize().into();
         match wanted {
             Some(wanted) if *wanted != found => {
-                Err(FetchError { url: url.clone(), why: Why::Digest { found, wanted: *wanted } })
+                Err(FetchError { url: url.clone(), why: Why::Digest(Box::new([found, *wanted])) })
             }
             _ => Ok((self.sink, found)),
         }

@@ -1,5 +1,6 @@
 //! Why a file did not come.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use crate::url::{Url, UrlError};
@@ -92,13 +93,8 @@ pub enum Why {
         value: String,
     },
     /// The file has another digest than it must.
-    #[error("SHA-256 is {}, and must be {}", Hex(*.found), Hex(*.wanted))]
-    Digest {
-        /// The file's.
-        found: [u8; 32],
-        /// What was asked for.
-        wanted: [u8; 32],
-    },
+    #[error("SHA-256 is {}, and must be {}", Hex(.0[0]), Hex(.0[1]))]
+    Digest(Box<[[u8; 32]; 2]>),
     /// The sink does not take it.
     #[error("{0}")]
     Sink(String),

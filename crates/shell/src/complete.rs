@@ -140,9 +140,9 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
             continue;
         }
         if is_flag || key.starts_with('-') {
-            found.offer(key)
+            found.offer(key);
         } else {
-            found.offer(&alloc::format!("{key}="))
+            found.offer(&alloc::format!("{key}="));
         }
     }
 }
