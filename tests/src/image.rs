@@ -83,7 +83,8 @@ fn place(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn grub_cfg(spec: &Spec) -> Result<String> {
+/// GRUB's configuration for it.
+pub(crate) fn grub_cfg(spec: &Spec) -> Result<String> {
     let (kernel, module) = match spec.protocol {
         Protocol::Multiboot2 => ("multiboot2", "module2 --nounzip"),
         Protocol::Multiboot1 => ("multiboot", "module --nounzip"),

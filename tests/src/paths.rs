@@ -33,6 +33,11 @@ pub fn debian_kernel() -> PathBuf {
     build().join("cache/linux/vmlinuz")
 }
 
+/// Loaders for booting from the network as `scripts/setup` leaves them.
+pub fn netboot_loaders() -> PathBuf {
+    build().join("cache/netboot")
+}
+
 /// A folder that may hold files already; the user named it, so nothing in it is removed.
 pub fn log_dir(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;

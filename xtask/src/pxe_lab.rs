@@ -1,11 +1,13 @@
-//! `pxe-lab`: the netboot folder served to a machine that boots from the network, all in one QEMU without a network.
+//! `pxe-lab`: the netboot folder served to a machine that boots from the network, a boot server and QEMU without a network.
 
 use crate::tools;
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 use testbench::emu::qemu::{Config, Network};
 use testbench::emu::{Media, Serial};
-use testbench::{paths, release};
+use testbench::hub::Hub;
+use testbench::hub::serve::{self, Rules, Server};
+use testbench::{netboot, paths, release};
 
 #[derive(clap::Args)]
 #[command(after_help = "QEMU has no VMX without KVM: the host says so and waits. Ctrl-A then X ends it.")]
@@ -13,14 +15,20 @@ pub(crate) struct Args {
     /// How the machine boots.
     #[arg(value_enum)]
     way: Way,
+    /// Load this file first, of a line in netboot/dnsmasq.conf that is a comment: pxelinux.0, grub/bios.0, snponly.efi,
+    /// grub/uefi.efi.
+    #[arg(long, value_name = "FILE")]
+    instead: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Way {
     /// A BIOS with iPXE, which runs flexvisor.ipxe.
     Bios,
-    /// UEFI's own PXE, which loads flexvisor.efi.
+    /// UEFI's own PXE, which loads flexvisor.efi by TFTP.
     Uefi,
+    /// UEFI HTTP boot, which loads flexvisor.efi by HTTP.
+    Http,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
@@ -28,13 +36,20 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     let dir = paths::fresh_dir(&paths::build().join("release"))?;
     release::make(&image, &dir)?;
     let (network, uefi) = match args.way {
-        Way::Bios => (Network::Ipxe("flexvisor.ipxe"), false),
-        Way::Uefi => (Network::Uefi("flexvisor.efi"), true),
+        Way::Bios => (Network::Ipxe, false),
+        Way::Uefi => (Network::Pxe, true),
+        Way::Http => (Network::Http, true),
     };
-    let media = Media::Network(dir.join("netboot"), network);
-    let config = Config { uefi, serial: [Serial::Absent; 2], ..Config::new(media) };
+    let folder = dir.join("netboot");
+    let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
+    let rules = Rules::parse(&rules, args.instead.as_deref())?;
+    let hub = Hub::new();
+    let _server = Server::new(&hub, 1, &folder, rules)?;
+    let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
+    let config = Config { uefi, nic, serial: [Serial::Absent; 2], ..Config::new(Media::Network(network)) };
     let mut words = config.arguments("lab", &dir)?;
     words.extend(["-serial", "mon:stdio"].map(str::to_string));
+    println!("serving {} at {}", folder.display(), serve::ADDRESS);
     println!("+ qemu-system-x86_64 {}", words.join(" "));
     let status = Command::new("qemu-system-x86_64").args(words).status();
     match status.context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?.code() {

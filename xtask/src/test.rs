@@ -15,9 +15,10 @@ pub(crate) struct Args {
     /// Run the slow cases too.
     #[arg(long)]
     all: bool,
-    /// Run a whole matrix: `levels`, each host model at each CPU level it can give; `pairs`, each two host models and a
-    /// guest that goes there and back; `linux`, Debian's kernel at each level.
-    #[arg(long, value_name = "NAME", value_parser = ["levels", "pairs", "linux"])]
+    /// Run a whole matrix: `boot`, each way by which a machine can come to Flexvisor; `levels`, each host model at each CPU
+    /// level it can give; `pairs`, each two host models and a guest that goes there and back; `linux`, Debian's kernel at
+    /// each level.
+    #[arg(long, value_name = "NAME", value_parser = ["boot", "levels", "pairs", "linux"])]
     matrix: Option<String>,
     /// Everything that can go wrong while a guest moves: all of the simulated hosts and networks, then a fault in each
     /// phase of a migration between emulated hosts, and a hundred moves in a row.
@@ -50,6 +51,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     };
     let named = |case: &suite::Case| args.only.as_deref().is_some_and(|text| text.contains(case.area()));
     let wanted = |case: &suite::Case| match &area {
+        Some(_) if case.matrix.is_some() && case.matrix == args.matrix.as_deref() => chosen(&case.name),
         Some(area) => case.area() == area && chosen(&case.name),
         None if case.apart => chosen(&case.name) && named(case),
         None => chosen(&case.name) && (args.all || args.only.is_some() || !case.slow),
@@ -90,12 +92,27 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         let jobs =
             args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(2);
         println!("{} cases, {jobs} at a time, logs in {}", cases.len(), logs.display());
-        let ran = suite::run(cases, jobs, &logs);
-        totals.add(ran);
+        let order: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
+        let outcomes = suite::run(cases, jobs, &logs);
+        if args.matrix.as_deref() == Some("boot") {
+            table(&order, &outcomes);
+        }
+        totals.add(Totals::of(&outcomes));
     }
     println!("{:.0} s in all", started.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed);
     Ok(u8::from(totals.failed > 0 || totals.passed == 0))
+}
+
+/// The matrix as it came out, in the order of its definition.
+fn table(order: &[String], outcomes: &[suite::Outcome]) {
+    println!("\n{:<22} {:<7} {:>7}  said by the host", "way", "result", "time");
+    for outcome in order.iter().filter_map(|name| outcomes.iter().find(|outcome| outcome.name == *name)) {
+        let name = outcome.name.trim_start_matches("boot/");
+        let result = if outcome.passed { "ok" } else { "FAILED" };
+        println!("{name:<22} {result:<7} {:>5.1} s  {}", outcome.time.as_secs_f64(), outcome.note);
+    }
+    println!();
 }
 
 /// A folder of this run's own; those of runs that are over go.

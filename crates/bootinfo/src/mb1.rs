@@ -6,6 +6,8 @@ use alloc::string::String;
 use crate::bytes::{text_at, u32_at, u64_at};
 use crate::{BootError, BootInfo, MAX_MODULES, MAX_REGIONS, Via};
 
+/// Loaders that begin every line with the file's name, whatever that is.
+const NAMING: [&str; 5] = ["qemu", "PXELINUX ", "SYSLINUX ", "ISOLINUX ", "EXTLINUX "];
 const INFO_LEN: usize = 88;
 const HAS_MEMORY: u32 = 1 << 0;
 const HAS_COMMAND_LINE: u32 = 1 << 2;
@@ -25,9 +27,9 @@ where
     if flags & HAS_LOADER_NAME != 0 {
         out.loader = text_at(memory, field(64).into()).unwrap_or_default();
     }
-    let qemu = out.loader == "qemu";
+    let named = NAMING.iter().any(|name| out.loader.starts_with(name));
     if flags & HAS_COMMAND_LINE != 0 {
-        out.command_line = without_file(text_at(memory, field(16).into()).unwrap_or_default(), qemu);
+        out.command_line = without_file(text_at(memory, field(16).into()).unwrap_or_default(), named);
     }
     if flags & HAS_MODULES != 0 {
         let count = (field(20) as usize).min(MAX_MODULES);
@@ -38,7 +40,7 @@ where
                 break;
             };
             let line = if line == 0 { None } else { text_at(memory, line.into()) };
-            out.push_module(start.into(), end.into(), without_file(line.unwrap_or_default(), qemu));
+            out.push_module(start.into(), end.into(), without_file(line.unwrap_or_default(), named));
         }
     }
     if flags & HAS_MAP != 0 {

@@ -80,6 +80,20 @@ fn multiboot1() {
     assert_eq!(info.modules[1].command_line, "");
 }
 
+/// PXELINUX begins every line with the file's name, which need not look like one.
+#[test]
+fn multiboot1_from_pxelinux() {
+    let mut bytes = mb1();
+    for (at, text) in [(192, "flexvisor console=com1"), (224, "vmlinuz vm=demo"), (256, "PXELINUX 6.04")] {
+        bytes[at..at + 32].fill(0);
+        bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let info = parse(MULTIBOOT1_MAGIC, &bytes).unwrap();
+    assert_eq!(info.loader, "PXELINUX 6.04");
+    assert_eq!(info.command_line, "console=com1");
+    assert_eq!(info.modules[0].command_line, "vm=demo");
+}
+
 #[test]
 fn multiboot2() {
     let info = parse(MULTIBOOT2_MAGIC, &mb2()).unwrap();

@@ -1,5 +1,6 @@
 //! Bochs: emulates Intel CPUs with VMX in software, so that it runs everywhere.
 
+use super::qemu::Network;
 use super::{IPS, Machine, Media, Serial, accept, listen};
 use crate::console::Port;
 use crate::process::Process;
@@ -79,6 +80,9 @@ pub struct Config {
     pub nic: Option<Nic>,
 }
 
+/// iPXE for the card, of the package ipxe-qemu, which QEMU depends on.
+const IPXE: &str = "/usr/lib/ipxe/qemu/pxe-e1000.rom";
+
 /// Held while an emulator starts. Bochs 2.7 binds its display to the first port from 5900 on with SO_REUSEADDR: two that
 /// start in the same moment bind the same one, and the second, which cannot listen there, ends.
 static STARTING: Mutex<()> = Mutex::new(());
@@ -151,7 +155,8 @@ impl Config {
                 writeln!(rc, "boot: disk")?;
             }
             Media::Kernel { file, .. } => bail!("Bochs cannot load {} by itself", file.display()),
-            Media::Network(folder, _) => bail!("Bochs serves no folder: {}", folder.display()),
+            Media::Network(Network::Ipxe) => writeln!(rc, "boot: network")?,
+            Media::Network(other) => bail!("Bochs has no UEFI: {other:?}"),
         }
         for (index, port) in serial.iter().enumerate() {
             match port {
@@ -163,8 +168,12 @@ impl Config {
         }
         if let Some(Nic { udp_port, mac }) = self.nic {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            let rom = match self.media {
+                Media::Network(_) => format!(", bootrom={IPXE}"),
+                _ => String::new(),
+            };
             writeln!(rc, "pci: enabled=1, chipset=i440fx, slot1=e1000")?;
-            writeln!(rc, "e1000: enabled=1, card=0, mac={mac}, ethmod=socket, ethdev={udp_port}")?;
+            writeln!(rc, "e1000: enabled=1, card=0, mac={mac}, ethmod=socket, ethdev={udp_port}{rom}")?;
         }
         writeln!(rc, "log: {}", log.display())?;
         // A panic (a guest's wild access to a device, say) goes to the log; the run's own time-outs do the rest.

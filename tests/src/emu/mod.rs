@@ -14,7 +14,7 @@ use std::time::Duration;
 pub const IPS: u64 = 20_000_000;
 
 /// What an emulator starts from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Media {
     /// An El Torito image in the CD drive.
     Cd(PathBuf),
@@ -29,8 +29,8 @@ pub enum Media {
         /// The argument of `-initrd`.
         modules: Option<String>,
     },
-    /// A folder that the emulator itself serves by DHCP and TFTP (QEMU only), and who asks for which file.
-    Network(PathBuf, qemu::Network),
+    /// What a boot server on the hub has for it.
+    Network(qemu::Network),
 }
 
 /// Where a serial port of the emulated machine goes.

@@ -31,13 +31,15 @@ pub const KVM_MODELS: [&str; 9] = [
     "Icelake-Server-noTSX",
 ];
 
-/// Who boots from the network, and the file that DHCP names to it.
+/// What fetches the first file where a machine boots from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// iPXE in the option ROM of the card, under a BIOS.
-    Ipxe(&'static str),
+    Ipxe,
     /// The PXE client of UEFI itself.
-    Uefi(&'static str),
+    Pxe,
+    /// The HTTP client of UEFI itself.
+    Http,
 }
 
 /// One emulated machine.
@@ -106,22 +108,27 @@ impl Config {
         }
         match &self.media {
             Media::Cd(image) => push(&["-cdrom", &image.to_string_lossy(), "-boot", "d"]),
-            Media::Disk(image) => push(&["-drive", &format!("format=raw,file={}", image.display())]),
+            // What the machine writes is its own: several may boot one image.
+            Media::Disk(image) => {
+                push(&["-drive", &format!("format=raw,snapshot=on,file={}", image.display())]);
+            }
             Media::Kernel { file, cmdline, modules } => {
                 push(&["-kernel", &file.to_string_lossy(), "-append", cmdline]);
                 if let Some(modules) = modules {
                     push(&["-initrd", modules]);
                 }
             }
-            Media::Network(folder, network) => {
-                let (file, card) = match network {
-                    Network::Ipxe(file) => (file, "e1000,netdev=boot,mac=52:54:00:12:34:56"),
-                    Network::Uefi(file) => {
-                        (file, "virtio-net-pci,romfile=,netdev=boot,mac=52:54:00:12:34:56")
-                    }
-                };
-                let user = format!("user,id=boot,restrict=on,tftp={},bootfile={file}", folder.display());
-                push(&["-boot", "n", "-netdev", &user, "-device", card]);
+            Media::Network(_) => {}
+        }
+        let card = match self.media {
+            Media::Network(Network::Ipxe) => "e1000,bootindex=0",
+            // Without the card's ROM, which holds iPXE for UEFI as well.
+            Media::Network(_) => "virtio-net-pci,romfile=,bootindex=0",
+            _ => "e1000",
+        };
+        if self.media == Media::Network(Network::Http) {
+            for version in ["IPv4", "IPv6"] {
+                push(&["-fw_cfg", &format!("name=opt/org.tianocore/{version}PXESupport,string=n")]);
             }
         }
         if let Some(Nic { udp_port, mac }) = self.nic {
@@ -130,7 +137,7 @@ impl Config {
             let ends = [address("local", udp_port), address("remote", udp_port + 1)].join(",");
             push(&["-netdev", &format!("dgram,id=net,{ends}")]);
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            push(&["-device", &format!("e1000,netdev=net,mac={mac}")]);
+            push(&["-device", &format!("{card},netdev=net,mac={mac}")]);
         }
         Ok(args)
     }

@@ -6,6 +6,7 @@ pub mod files;
 mod frame;
 mod pcap;
 pub mod peer;
+pub mod serve;
 pub mod station;
 pub mod stream;
 

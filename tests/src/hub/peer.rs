@@ -192,6 +192,16 @@ impl Wire {
             self.pending = self.receiver.recv_timeout(timeout).ok();
         }
     }
+
+    /// The frame that comes next.
+    pub(super) fn pending(&self) -> Option<&[u8]> {
+        self.pending.as_deref()
+    }
+
+    /// Sends a frame past the stack.
+    pub(super) fn send(&self, frame: &[u8]) {
+        self.hub.handle(self.port, frame);
+    }
 }
 
 impl Device for Wire {

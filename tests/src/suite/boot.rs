@@ -1,8 +1,9 @@
 //! From power-on to the ready line, or to a clear refusal.
 
+use super::ways::{self, NO_VMX};
 use super::{Case, Context, start};
 use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
-use crate::emu::qemu::{self, Accel, Network};
+use crate::emu::qemu::{self, Accel};
 use crate::emu::{Media, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
@@ -14,8 +15,6 @@ use std::time::Duration;
 const MODEL: &str = "corei7_skylake_x";
 const PATIENCE: Duration = Duration::from_secs(90);
 const LIMIT: u64 = 120;
-/// The first of these builds the UEFI application, the others wait for that.
-const WITH_EFI: u64 = 400;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -23,26 +22,11 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(&format!("boot/{model}"), LIMIT, move |context| ready(context, model)));
     }
     cases.push(Case::new("boot/multiboot1_grub", LIMIT, multiboot1_grub));
-    cases.push(Case::new("boot/multiboot1_qemu", LIMIT, multiboot1_qemu));
     cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
     cases.push(Case::new("boot/disk", LIMIT, disk));
-    cases.push(Case::new("boot/pvh_qemu", LIMIT, pvh_qemu));
-    cases.push(Case::new("boot/efi_disk", WITH_EFI, efi_disk));
-    cases.push(Case::new("boot/release_is_reproducible", WITH_EFI, reproducible));
-    cases.push(Case::new("boot/pxe_ipxe", WITH_EFI, |context| {
-        pxe(context, false, Network::Ipxe("flexvisor.ipxe"), "Flexvisor *via multiboot1")
-    }));
-    cases.push(Case::new("boot/pxe_uefi", WITH_EFI, |context| {
-        pxe(context, true, Network::Uefi("flexvisor.efi"), "Flexvisor *via uefi")
-    }));
-    for (name, uefi, stick) in [
-        ("cd_bios", false, false),
-        ("stick_bios", false, true),
-        ("cd_uefi", true, false),
-        ("stick_uefi", true, true),
-    ] {
-        cases.push(Case::new(&format!("boot/iso_{name}"), LIMIT, move |context| iso(context, uefi, stick)));
-    }
+    cases.push(Case::new("boot/efi_disk", ways::LIMIT, efi_disk));
+    cases.push(Case::new("boot/release_is_reproducible", ways::LIMIT, reproducible));
+    cases.extend(ways::cases());
     for cpus in [2, 4] {
         cases.push(Case::new(&format!("boot/cpus_{cpus}"), LIMIT, move |context| cpus_run(context, cpus)));
     }
@@ -78,21 +62,6 @@ fn disk(context: &Context) -> Result<()> {
     let media = Media::Disk(hypervisor_image(context, Protocol::Multiboot2)?);
     let mut machine = bochs::Config::new(Cpu::model(MODEL), media).start("host", &context.dir)?;
     machine.serial[0].as_mut().context("no console")?.expect("ready: ", PATIENCE)?;
-    Ok(())
-}
-
-/// Without VMX the host says what is missing, and stays up.
-const NO_VMX: &str = "VMX is missing: not an Intel CPU";
-
-fn pvh_qemu(context: &Context) -> Result<()> {
-    let file = context.dir.join("flexvisor-pvh.elf");
-    std::fs::write(&file, release::pvh(&std::fs::read(paths::hypervisor())?)?)?;
-    let media = Media::Kernel { file, cmdline: "console=com1 loglevel=debug".to_string(), modules: None };
-    let mut machine = qemu::Config::new(media).start("host", &context.dir)?;
-    let console = machine.serial[0].as_mut().context("no console")?;
-    console.expect("Flexvisor *via pvh", PATIENCE)?;
-    console.expect("console=com1 loglevel=debug", PATIENCE)?;
-    console.expect(NO_VMX, PATIENCE)?;
     Ok(())
 }
 
@@ -132,31 +101,6 @@ fn efi_disk(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The hybrid image as a CD and as a USB stick, which is a disk to the firmware.
-fn iso(context: &Context, uefi: bool, stick: bool) -> Result<()> {
-    let file = context.dir.join("flexvisor.iso");
-    release::iso(&paths::hypervisor(), "console=com1", &[], &file)?;
-    let media = if stick { Media::Disk(file) } else { Media::Cd(file) };
-    let mut machine = qemu::Config { uefi, ..qemu::Config::new(media) }.start("host", &context.dir)?;
-    let console = machine.serial[0].as_mut().context("no console")?;
-    let via = if uefi { "Flexvisor *via multiboot2 (efi)" } else { "Flexvisor *via multiboot2" };
-    console.expect(via, PATIENCE)?;
-    console.expect(NO_VMX, PATIENCE)?;
-    Ok(())
-}
-
-/// From the folder of a boot server, with the settings of this very host.
-fn pxe(context: &Context, uefi: bool, network: Network, via: &str) -> Result<()> {
-    release::make(&paths::hypervisor(), &context.dir)?;
-    let media = Media::Network(context.dir.join("netboot"), network);
-    let mut machine = qemu::Config { uefi, ..qemu::Config::new(media) }.start("host", &context.dir)?;
-    let console = machine.serial[0].as_mut().context("no console")?;
-    console.expect(via, PATIENCE)?;
-    console.expect("1 KiB, `config", PATIENCE)?;
-    console.expect(NO_VMX, PATIENCE)?;
-    Ok(())
-}
-
 fn reproducible(context: &Context) -> Result<()> {
     let image = paths::hypervisor();
     let files = ["one", "two"].map(|name| release::make(&image, &context.dir.join(name)));
@@ -169,16 +113,6 @@ fn reproducible(context: &Context) -> Result<()> {
             two.display()
         );
     }
-    Ok(())
-}
-
-fn multiboot1_qemu(context: &Context) -> Result<()> {
-    let cmdline = "console=com1 loglevel=info".to_string();
-    let media = Media::Kernel { file: paths::hypervisor(), cmdline, modules: None };
-    let mut machine = qemu::Config::new(media).start("host", &context.dir)?;
-    let console = machine.serial[0].as_mut().context("no console")?;
-    console.expect("Flexvisor *via multiboot1", PATIENCE)?;
-    console.expect("console=com1 loglevel=info", PATIENCE)?;
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod state;
 mod store;
 mod tracking;
 mod verbs;
+mod ways;
 
 use crate::host::{Host, HostSpec};
 use anyhow::Result;
@@ -42,6 +43,14 @@ pub struct Context {
     pub dir: PathBuf,
     /// When it must be over.
     pub deadline: Instant,
+    note: Mutex<String>,
+}
+
+impl Context {
+    /// What is to be told with the case's result.
+    fn note(&self, text: &str) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
+    }
 }
 
 type Run = Box<dyn Fn(&Context) -> Result<()> + Send + Sync>;
@@ -56,6 +65,8 @@ pub struct Case {
     pub slow: bool,
     /// It runs only where its area is asked for.
     pub apart: bool,
+    /// The matrix that it is a cell of, although it belongs to another area.
+    pub matrix: Option<&'static str>,
     /// Time limit.
     pub limit: Duration,
     run: Run,
@@ -64,7 +75,15 @@ pub struct Case {
 impl Case {
     fn new(name: &str, limit: u64, run: impl Fn(&Context) -> Result<()> + Send + Sync + 'static) -> Self {
         let limit = Duration::from_secs(limit);
-        Self { name: name.to_string(), weight: 1, slow: false, apart: false, limit, run: Box::new(run) }
+        Self {
+            name: name.to_string(),
+            weight: 1,
+            slow: false,
+            apart: false,
+            matrix: None,
+            limit,
+            run: Box::new(run),
+        }
     }
 
     /// Its area, the first part of its name.
@@ -127,6 +146,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Counts these.
+    pub fn of(outcomes: &[Outcome]) -> Self {
+        let passed = outcomes.iter().filter(|outcome| outcome.passed).count();
+        Self { passed, failed: outcomes.len() - passed }
+    }
+
     /// Counts those of another part of the run too.
     pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
@@ -134,10 +159,23 @@ impl Totals {
     }
 }
 
+/// How a case went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The case.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// How long it took.
+    pub time: Duration,
+    /// What it had to tell.
+    pub note: String,
+}
+
 /// Runs cases side by side, at most `jobs` processors' worth at a time, and prints a line for each.
-pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Totals {
+pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Vec<Outcome> {
     let free = Free { count: Mutex::new(jobs), changed: Condvar::new() };
-    let totals = Mutex::new(Totals::default());
+    let outcomes = Mutex::new(Vec::new());
     let mut cases = cases;
     // The heaviest first: light ones fill the gaps at the end.
     cases.sort_by_key(|case| std::cmp::Reverse((case.weight, case.limit)));
@@ -145,28 +183,30 @@ pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Totals {
         for case in cases {
             let weight = case.weight.min(jobs);
             free.take(weight);
-            let (free, totals) = (&free, &totals);
+            let (free, outcomes) = (&free, &outcomes);
             scope.spawn(move || {
-                let passed = run_one(&case, logs);
-                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-                *(if passed { &mut totals.passed } else { &mut totals.failed }) += 1;
-                drop(totals);
+                let outcome = run_one(&case, logs);
+                outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 free.give(weight);
             });
         }
     });
-    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_one(case: &Case, logs: &std::path::Path) -> bool {
+fn run_one(case: &Case, logs: &std::path::Path) -> Outcome {
     let started = Instant::now();
     let dir = logs.join(case.name.replace('/', "-"));
+    let mut note = String::new();
     let outcome = crate::paths::fresh_dir(&dir).and_then(|dir| {
-        let context = Context { dir, deadline: started + case.limit };
-        catch_unwind(AssertUnwindSafe(|| (case.run)(&context)))
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("the case panicked")))
+        let context = Context { dir, deadline: started + case.limit, note: Mutex::default() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&context)))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the case panicked")));
+        note = context.note.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome
     });
-    let seconds = started.elapsed().as_secs_f64();
+    let time = started.elapsed();
+    let seconds = time.as_secs_f64();
     match &outcome {
         Ok(()) => println!("ok      {} ({seconds:.1} s)", case.name),
         Err(e) => {
@@ -174,7 +214,7 @@ fn run_one(case: &Case, logs: &std::path::Path) -> bool {
             println!("FAILED  {} ({seconds:.1} s): {text}\n        logs: {}", case.name, dir.display());
         }
     }
-    outcome.is_ok()
+    Outcome { name: case.name.clone(), passed: outcome.is_ok(), time, note }
 }
 
 struct Free {
@@ -225,7 +265,7 @@ mod tests {
             cases.push(case);
         }
         let logs = std::env::temp_dir().join(format!("suite-test-{}", std::process::id()));
-        assert_eq!(run(cases, 2, &logs), Totals { passed: 7, failed: 1 });
+        assert_eq!(Totals::of(&run(cases, 2, &logs)), Totals { passed: 7, failed: 1 });
         assert!(busy.lock().unwrap().1 <= 2);
         std::fs::remove_dir_all(logs).unwrap();
     }

@@ -1,0 +1,269 @@
+//! The boot matrix: every way by which a machine can come to Flexvisor. Without VMX (QEMU) each ends at the line that says
+//! so; with it (Bochs) in a running guest.
+
+use super::{Case, Context};
+use crate::emu::bochs::{self, Cpu};
+use crate::emu::qemu::{self, Network};
+use crate::emu::{Machine, Media};
+use crate::hub::Hub;
+use crate::hub::serve::{Rules, Server};
+use crate::image::{self, Module, Protocol};
+use crate::process::run_tool;
+use crate::{guest, netboot, paths, release};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The first of these builds the UEFI application, the others wait for that.
+pub(super) const LIMIT: u64 = 400;
+/// Without VMX the host says what is missing, and stays up.
+pub(super) const NO_VMX: &str = "VMX is missing: not an Intel CPU";
+/// The host in Bochs, and what its guest prints once it is in user space.
+const MODEL: &str = "corei7_skylake_x";
+const GUEST_RUNS: &str = "guest: init ran";
+const GUEST_PATIENCE: Duration = Duration::from_secs(240);
+
+/// One way.
+#[derive(Clone, Copy)]
+struct Way {
+    name: &'static str,
+    how: How,
+    uefi: bool,
+    /// What the banner says behind `via`.
+    via: &'static str,
+    /// What the loader calls itself.
+    loader: &'static str,
+    /// It is quick, and belongs to the ordinary run too.
+    quick: bool,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    /// QEMU's `-kernel` with the image, or with the one for PVH.
+    Kernel { pvh: bool },
+    /// The release's hybrid image, as a CD or a stick.
+    Iso { stick: bool },
+    /// An image by the test's own use of GRUB.
+    Grub,
+    /// From the boot server; a file in place of the sample configuration's first choice.
+    Net(Network, Option<&'static str>),
+    /// In Bochs with a guest: from a CD, or the network.
+    Guest { network: bool },
+}
+
+const fn way(name: &'static str, how: How, uefi: bool, via: &'static str, loader: &'static str) -> Way {
+    Way { name, how, uefi, via, loader, quick: true }
+}
+
+const fn slow(way: Way) -> Way {
+    Way { quick: false, ..way }
+}
+
+const GRUB: &str = "GRUB 2";
+const UEFI: &str = "flexvisor.efi from ";
+
+const WAYS: [Way; 17] = [
+    way("multiboot1_qemu", How::Kernel { pvh: false }, false, "multiboot1", "qemu"),
+    way("pvh_qemu", How::Kernel { pvh: true }, false, "pvh", "a nameless loader"),
+    way("grub_bios", How::Grub, false, "multiboot2", GRUB),
+    slow(way("grub_uefi", How::Grub, true, "multiboot2 (efi)", GRUB)),
+    slow(way("iso_cd_bios", How::Iso { stick: false }, false, "multiboot2", GRUB)),
+    way("iso_stick_bios", How::Iso { stick: true }, false, "multiboot2", GRUB),
+    slow(way("iso_cd_uefi", How::Iso { stick: false }, true, "multiboot2 (efi)", GRUB)),
+    way("iso_stick_uefi", How::Iso { stick: true }, true, "multiboot2 (efi)", GRUB),
+    slow(way("pxelinux", How::Net(Network::Ipxe, Some("pxelinux.0")), false, "multiboot1", "PXELINUX")),
+    way("ipxe_bios", How::Net(Network::Ipxe, None), false, "multiboot1", "iPXE"),
+    slow(way("ipxe_uefi", How::Net(Network::Pxe, Some("snponly.efi")), true, "uefi", UEFI)),
+    slow(way("grub_net_bios", How::Net(Network::Ipxe, Some("grub/bios.0")), false, "multiboot2", GRUB)),
+    slow(way("grub_net_uefi", How::Net(Network::Pxe, Some("grub/uefi.efi")), true, "multiboot2 (efi)", GRUB)),
+    way("pxe_uefi", How::Net(Network::Pxe, None), true, "uefi", UEFI),
+    slow(way(
+        "http_uefi",
+        How::Net(Network::Http, None),
+        true,
+        "uefi",
+        "flexvisor.efi from http://10.0.0.1/",
+    )),
+    slow(way("guest_iso", How::Guest { network: false }, false, "multiboot2", GRUB)),
+    slow(way("guest_ipxe", How::Guest { network: true }, false, "multiboot1", "iPXE")),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |way: &'static Way| {
+        let case = Case::new(&format!("boot/{}", way.name), LIMIT, |context| way.run(context));
+        Case { matrix: Some("boot"), slow: !way.quick, ..case }
+    };
+    WAYS.iter().map(case).collect()
+}
+
+impl Way {
+    fn run(&self, context: &Context) -> Result<()> {
+        let hub = Hub::new();
+        if matches!(self.how, How::Net(..) | How::Guest { network: true }) {
+            hub.capture(&context.dir.join("wire.pcap"))?;
+        }
+        let (mut machine, server) = self.start(context, &hub)?;
+        let outcome = self.watch(context, &mut machine);
+        if let Some(server) = server {
+            fs::write(context.dir.join("served.log"), server.asked().join("\n") + "\n")?;
+        }
+        outcome
+    }
+
+    fn watch(&self, context: &Context, machine: &mut Machine) -> Result<()> {
+        let bochs = matches!(self.how, How::Guest { .. });
+        let ends = if bochs { "ready: 1 vm" } else { NO_VMX };
+        let console = machine.serial[0].as_mut().context("no console")?;
+        console.set_deadline(context.deadline);
+        console.expect("Flexvisor *via ", PATIENCE)?;
+        console.expect(ends, PATIENCE)?;
+        let text = console.text();
+        let after = |mark: &str| text.lines().find_map(|line| Some(line.split_once(mark)?.1.trim_end()));
+        let via = after(" via ").unwrap_or_default();
+        ensure!(via == self.via, "the banner says `via {via}`");
+        let loader = after("loaded by ").unwrap_or_default();
+        ensure!(loader.starts_with(self.loader), "loaded by `{loader}`");
+        for part in self.parts() {
+            ensure!(text.contains(part), "nothing on the console says {part}");
+        }
+        let loader = loader.split(", command line").next().unwrap_or_default();
+        context.note(&format!("via {via}, loaded by {loader}"));
+        if bochs {
+            console.send_line("console demo")?;
+            console.expect(GUEST_RUNS, GUEST_PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    /// What the host must have got beside the image: the settings of this very host, which ask for this line, and two
+    /// modules.
+    fn parts(&self) -> &[&str] {
+        match self.how {
+            How::Net(..) => &["boot: memory 0x", "`vm=demo mem=512", "KiB, `for=demo`"],
+            How::Guest { .. } => &["vm=demo mem=512"],
+            _ => &[],
+        }
+    }
+
+    fn start(&self, context: &Context, hub: &Hub) -> Result<(Machine, Option<Server>)> {
+        let dir = context.dir.as_path();
+        let (media, server) = match self.how {
+            How::Kernel { pvh } => {
+                let cmdline = "console=com1".to_string();
+                let file = if pvh { dir.join("flexvisor-pvh.elf") } else { paths::hypervisor() };
+                if pvh {
+                    fs::write(&file, release::pvh(&fs::read(paths::hypervisor())?)?)?;
+                }
+                (Media::Kernel { file, cmdline, modules: None }, None)
+            }
+            How::Iso { stick: true } => (Media::Disk(iso(context)?), None),
+            How::Iso { stick: false } => (Media::Cd(iso(context)?), None),
+            How::Grub => (Media::Disk(self.grub(dir)?), None),
+            How::Net(network, instead) => {
+                let folder = netboot(context)?;
+                let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
+                let server = Server::new(hub, 1, &folder, Rules::parse(&rules, instead)?)?;
+                (Media::Network(network), Some(server))
+            }
+            How::Guest { network } => return self.start_guest(context, hub, network),
+        };
+        let nic = server.as_ref().map(|_| hub.plug(netboot::SAMPLE_MAC)).transpose()?;
+        let config = qemu::Config { uefi: self.uefi, nic, ..qemu::Config::new(media) };
+        Ok((config.start("host", dir)?, server))
+    }
+
+    /// A disk with GRUB: in its boot sector, or as UEFI's boot loader.
+    fn grub(&self, dir: &Path) -> Result<PathBuf> {
+        let (kernel, cmdline) = (paths::hypervisor(), "console=com1".to_string());
+        let (protocol, file) = (Protocol::Multiboot2, dir.join("grub.img"));
+        let spec = image::Spec { protocol, kernel, cmdline, modules: Vec::new() };
+        if !self.uefi {
+            image::build(&spec, &file)?;
+            return Ok(file);
+        }
+        let core = dir.join("grub.efi");
+        let mut command = Command::new("grub-mkimage");
+        command.args(["-d", "/usr/lib/grub/x86_64-efi", "-O", "x86_64-efi", "-p", "/boot/grub", "-o"]);
+        run_tool(command.arg(&core).args(["normal", "fat", "multiboot2"]), "grub-common")?;
+        let menu = image::grub_cfg(&spec)?;
+        let files: [(&str, &[u8]); 3] = [
+            ("EFI/BOOT/BOOTX64.EFI", &fs::read(&core)?),
+            ("boot/kernel", &fs::read(&spec.kernel)?),
+            ("boot/grub/grub.cfg", menu.as_bytes()),
+        ];
+        release::efi_disk(&files, &file)?;
+        Ok(file)
+    }
+
+    /// The samples as they are told to be used, with Debian's kernel as the guest.
+    fn start_guest(&self, context: &Context, hub: &Hub, network: bool) -> Result<(Machine, Option<Server>)> {
+        let dir = context.dir.as_path();
+        let linux = guest::debian()?;
+        let (media, server, nic) = if network {
+            let folder = dir.join("netboot");
+            let elf = dir.join("flexvisor.elf");
+            fs::copy(paths::hypervisor(), &elf)?;
+            netboot::make(&[&elf], &folder)?;
+            netboot::enable_modules(&folder)?;
+            fs::copy(&linux.kernel, folder.join("vmlinuz"))?;
+            fs::copy(&linux.initrd, folder.join("initrd.img"))?;
+            let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
+            let server = Server::new(hub, 1, &folder, Rules::parse(&rules, None)?)?;
+            (Media::Network(Network::Ipxe), Some(server), Some(hub.plug(netboot::SAMPLE_MAC)?))
+        } else {
+            let module = |file: &Path, line: &str| Module { file: file.into(), line: line.to_string() };
+            let modules = [
+                module(&linux.kernel, "vm=demo mem=512 -- console=ttyS0"),
+                module(&linux.initrd, "for=demo"),
+            ];
+            let file = dir.join("flexvisor.iso");
+            release::iso(&paths::hypervisor(), "console=com1", &modules, &file)?;
+            (Media::Cd(file), None, None)
+        };
+        let config = bochs::Config { mem_mib: 1024, nic, ..bochs::Config::new(Cpu::model(MODEL), media) };
+        Ok((config.start("host", dir)?, server))
+    }
+}
+
+/// The folder of the boot server with its samples in use, one for all cases of a run. The guest's files are none: no guest
+/// runs without VMX.
+fn netboot(context: &Context) -> Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&FOLDER, || {
+        let dir = paths::fresh_dir(&shared(context)?.join("netboot"))?;
+        let efi = dir.with_file_name("flexvisor.efi");
+        let elf = dir.with_file_name("flexvisor.elf");
+        fs::copy(paths::hypervisor(), &elf)?;
+        release::efi(&elf, &efi)?;
+        netboot::make(&[&elf, &efi], &dir)?;
+        netboot::enable_modules(&dir)?;
+        for (name, size) in [("vmlinuz", 5000), ("initrd.img", 70_000)] {
+            fs::write(dir.join(name), vec![7; size])?;
+        }
+        Ok(dir)
+    })
+}
+
+/// The hybrid image, one for all cases of a run.
+fn iso(context: &Context) -> Result<PathBuf> {
+    static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&IMAGE, || {
+        let file = shared(context)?.join("flexvisor.iso");
+        release::iso(&paths::hypervisor(), "console=com1", &[], &file)?;
+        Ok(file)
+    })
+}
+
+fn shared(context: &Context) -> Result<PathBuf> {
+    let dir = context.dir.parent().context("a run's folder")?.join("release");
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn once(cell: &OnceLock<Result<PathBuf, String>>, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    cell.get_or_init(|| make().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
+}
