@@ -5,6 +5,7 @@ mod boot;
 mod console;
 mod converge;
 mod cpu;
+mod create;
 mod demo_guest;
 mod faults;
 mod guests;
@@ -112,6 +113,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(boot::cases());
     cases.extend(cpu::cases());
     cases.extend(refuse::cases());
+    cases.extend(create::cases());
     cases.extend(selftest::cases());
     cases.extend(guests::cases());
     cases.extend(levels::cases());
