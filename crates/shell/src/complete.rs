@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::command::{AuditAction, DirtyMethod, LogLevel, Verdict};
 use crate::edit::Term;
 use crate::table::{Arg, COMMANDS, Kind, Setting, Spec};
+use crate::words::Words;
 
 /// Names that only the host knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,10 +47,11 @@ pub fn complete(line: &str, names: &dyn Names) -> Completion {
     let start =
         line.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
     let (before, typed) = line.split_at(start);
-    let words: Vec<&str> = before.split_whitespace().collect();
-    if words.first().is_some_and(|word| word.starts_with('#')) {
+    let words: Result<Vec<&str>, _> = Words::new(before).collect();
+    // Nothing is known of what stands in quotes or behind a comment sign.
+    let Some(words) = words.ok().filter(|w| !w.first().is_some_and(|word| word.starts_with('#'))) else {
         return Completion { start, candidates: Vec::new() };
-    }
+    };
     let mut found = Found { typed, candidates: Vec::new() };
     next_words(&words, &mut found);
     if let Some(spec) = chosen(&words) {

@@ -142,6 +142,13 @@ pub enum ParseError<'a> {
         /// The option.
         arg: &'static Arg,
     },
+    /// An option that has its value already.
+    Twice {
+        /// The command.
+        spec: &'static Spec,
+        /// The option.
+        arg: &'static Arg,
+    },
     /// A quote that is not closed.
     Quote {
         /// The word that it begins in, and all that follows.
@@ -192,6 +199,9 @@ impl fmt::Display for ParseError<'_> {
             Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, spec.usage()),
             Self::NoValue { spec, arg } => {
                 write!(f, "{} is followed by no value: usage: {}", key_of(arg), spec.usage())
+            }
+            Self::Twice { spec, arg } => {
+                write!(f, "{} is there twice: usage: {}", key_of(arg), spec.usage())
             }
             Self::Quote { word } => write!(f, "the quote of '{}' is not closed", Quoted(word)),
             Self::Extra { spec, word } => {

@@ -26,9 +26,14 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     let mut rest = Words::new(line).skip(spec.words.len());
     let mut values = Values::NONE;
     let mut positional = spec.args.iter().filter(|a| !a.kind.is_named());
+    let mut given = 0_u32;
     while let Some(word) = rest.next() {
         let word = word.map_err(|Open(word)| ParseError::Quote { word })?;
-        if let Some(arg) = setting_of(spec, word)? {
+        if let Some((place, arg)) = setting_of(spec, word)? {
+            if given >> place & 1 == 1 {
+                return Err(ParseError::Twice { spec, arg });
+            }
+            given |= 1 << place;
             let value = match word.split_once('=') {
                 Some((_, value)) => value,
                 None => match rest.next() {
@@ -49,7 +54,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         match arg.kind {
             Kind::Vm => values.vm = Some(vm_name(word).map_err(bad)?),
             Kind::Host => values.host = host(word).map_err(bad)?,
-            Kind::NewName => values.name = vm_name(word).map_err(bad)?,
+            Kind::NewName => values.name = new_name(word).map_err(bad)?,
             Kind::Address => values.host = address(word).map_err(bad)?,
             Kind::Number => {
                 let number = quantity(word, arg).map_err(bad)?;
@@ -167,14 +172,18 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
     Err(ParseError::Option { spec, word, near: spec.option_near(word) })
 }
 
-/// The setting that `KEY=VALUE`, or `--KEY` before its value, gives; none where the word has another form.
-fn setting_of<'a>(spec: &'static Spec, word: &'a str) -> Result<Option<&'static Arg>, ParseError<'a>> {
-    let mut settings = spec.args.iter().filter(|a| matches!(a.kind, Kind::Setting(_))).peekable();
+/// The setting that `KEY=VALUE`, or `--KEY` before its value, gives, and its place; none where the word has another form.
+fn setting_of<'a>(
+    spec: &'static Spec,
+    word: &'a str,
+) -> Result<Option<(usize, &'static Arg)>, ParseError<'a>> {
+    let mut settings =
+        spec.args.iter().enumerate().filter(|(_, a)| matches!(a.kind, Kind::Setting(_))).peekable();
     let (key, assigned) = word.split_once('=').map_or((word, false), |(key, _)| (key, true));
     if settings.peek().is_none() || !(assigned || word.starts_with('-')) {
         return Ok(None);
     }
-    match settings.find(|arg| key_of(arg) == key) {
+    match settings.find(|(_, arg)| key_of(arg) == key) {
         None if assigned => Err(ParseError::Option { spec, word, near: spec.option_near(key) }),
         found => Ok(found),
     }
@@ -279,6 +288,15 @@ const MAX_NAME: usize = 32;
 fn vm_name(word: &str) -> Result<&str, &'static str> {
     let fits = word.len() <= MAX_NAME && word.bytes().all(in_name);
     if fits { Ok(word) } else { Err("is no VM name (at most 32 of A-Z a-z 0-9 - _ .)") }
+}
+
+/// Longest name that a VM can be given, as for the VMs of the boot line.
+const MAX_NEW_NAME: usize = 31;
+
+fn new_name(word: &str) -> Result<&str, &'static str> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let fits = (1..=MAX_NEW_NAME).contains(&word.len()) && word.bytes().all(fits);
+    if fits { Ok(word) } else { Err("is no name for a VM (1 to 31 of a-z 0-9 -)") }
 }
 
 const fn in_name(byte: u8) -> bool {

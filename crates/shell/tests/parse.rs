@@ -252,7 +252,7 @@ fn typos_are_explained() {
         ("net ping 10.0.0.2:1", "HOST '10.0.0.2:1' is no IPv4 address like 10.0.0.2: usage: net ping HOST"),
         (
             "vm rename demo a/b",
-            "NAME 'a/b' is no VM name (at most 32 of A-Z a-z 0-9 - _ .): usage: vm rename VM NAME",
+            "NAME 'a/b' is no name for a VM (1 to 31 of a-z 0-9 -): usage: vm rename VM NAME",
         ),
         ("msr write 1 -1", "unknown option '-1': usage: msr write MSR VALUE [--force]"),
         ("vm exits demo onn", "on|off 'onn' is neither on nor off: did you mean 'on'?"),
@@ -340,10 +340,15 @@ fn a_vm_is_made_of_urls() {
         ("--kernel http://10.0.0.2/k --sha256 12", "is no SHA-256 digest of 64 hexadecimal digits"),
         ("--kernel http://10.0.0.2/k --cmdline \"a b", "the quote of '\"a b' is not closed"),
         ("--kernel http://10.0.0.2/k extra", "unexpected 'extra': usage: vm create"),
+        ("--mem 8 --kernel http://10.0.0.2/k --mem=8", "--mem is there twice: usage: vm create"),
     ] {
         let error = made(rest).unwrap_err();
         assert!(error.contains(text), "{rest}: {error}");
     }
+    let text = error("vm create New --kernel http://10.0.0.2/k");
+    assert!(text.contains("NAME 'New' is no name for a VM (1 to 31 of a-z 0-9 -): usage"), "{text}");
+    let text = error("migrate demo 10.0.0.2 timeout=9 timeout=9");
+    assert!(text.contains("timeout is there twice: usage"), "{text}");
     // The digest of a file is no key.
     assert_eq!(shell::secret_at(&format!("vm create x --sha256 {KEY}")), None);
     assert_eq!(shell::secret_at(&format!("vm create x --initrd-sha256={KEY}")), None);
@@ -404,6 +409,8 @@ fn valid_line(spec: &shell::Spec) -> String {
 
 #[test]
 fn the_table_holds_together() {
+    // The parser notes in 32 bits which have come.
+    assert!(COMMANDS.iter().all(|spec| spec.args.len() <= 32));
     for spec in COMMANDS {
         assert!(parse(&valid_line(spec)).is_ok(), "{spec}");
         assert!(spec.summary.ends_with('.') && spec.summary.len() <= 48, "{spec}");
@@ -469,6 +476,20 @@ fn docs_are_up_to_date() {
 
 proptest! {
     #[test]
+    fn what_stands_in_quotes_comes_out_as_it_is(
+        text in "[^\"\\p{Cc}]{0,80}", apart in any::<bool>(), front in any::<bool>(),
+    ) {
+        let option = format!("--cmdline{}\"{text}\"", if apart { " " } else { "=" });
+        let kernel = "--kernel http://10.0.0.2/k?a=b";
+        let (first, second) = if front { (option.as_str(), kernel) } else { (kernel, option.as_str()) };
+        let line = format!("vm create x {first} {second} --paused");
+        let Ok(Command::Vm(VmCommand::Create(options))) = parse(&line) else { panic!("{line}") };
+        prop_assert_eq!(options.cmdline, &text);
+        prop_assert_eq!(options.kernel, "http://10.0.0.2/k?a=b");
+        prop_assert!(options.paused);
+    }
+
+    #[test]
     fn any_line_is_a_command_or_one_line_of_error(line in any::<String>()) {
         explains(&line)?;
     }
@@ -495,6 +516,29 @@ fn explains(line: &str) -> Result<(), TestCaseError> {
         prop_assert!(text.len() < 600, "{text:?}");
     }
     Ok(())
+}
+
+#[test]
+fn options_with_values_are_completed() {
+    struct Levels;
+    impl shell::Names for Levels {
+        fn each(&self, kind: shell::Named, found: &mut dyn FnMut(&str)) {
+            if kind == shell::Named::CpuLevels {
+                ["haswell", "westmere"].into_iter().for_each(found);
+            }
+        }
+    }
+    for (line, expected) in [
+        ("vm create x --k", &["--kernel"][..]),
+        ("vm create x --initrd", &["--initrd", "--initrd-sha256"]),
+        ("vm create x --level ", &["haswell", "westmere"]),
+        ("vm create x --level w", &["westmere"]),
+        ("vm create x --mem 8 --me", &[]),
+        ("vm create x --cmdline \"a --me", &[]),
+        ("vm create x --cmdline \"a b\" --me", &["--mem"]),
+    ] {
+        assert_eq!(shell::complete(line, &Levels).candidates, expected, "{line}");
+    }
 }
 
 #[test]

@@ -50,19 +50,6 @@ struct Creating {
 
 pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
     let options = options(asked)?;
-    registry::has_room(&options.name).map_err(state_error)?;
-    create::check(&options).map_err(|why| Failure::new(Code::Unsupported, why))?;
-    if options.level.is_none() && pool::is_forming() {
-        return Err(state_error(
-            "the pool is not formed yet: name a --level, or wait until `pool show` says so".into(),
-        ));
-    }
-    if net::card().is_none() {
-        return Err(Failure::new(
-            Code::Unsupported,
-            "this host has no network: no card that it knows, or ip=off",
-        ));
-    }
     let mut wanted = Vec::new();
     for (role, url, digest) in
         [("initrd", asked.initrd, asked.initrd_sha256), ("kernel", Some(asked.kernel), asked.sha256)]
@@ -75,6 +62,19 @@ pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
         };
         let url = Url::parse(url).map_err(|error| Failure::new(Code::Usage, format!("{role}: {error}")))?;
         wanted.push(Wanted { role, url, digest });
+    }
+    registry::has_room(&options.name).map_err(state_error)?;
+    create::check(&options).map_err(|why| Failure::new(Code::Unsupported, why))?;
+    if options.level.is_none() && pool::is_forming() {
+        return Err(state_error(
+            "the pool is not formed yet: name a --level, or wait until `pool show` says so".into(),
+        ));
+    }
+    if net::card().is_none() {
+        return Err(Failure::new(
+            Code::Unsupported,
+            "this host has no network: no card that it knows, or ip=off",
+        ));
     }
     let creating =
         Creating { options, wanted, held: Vec::new(), download: None, shown_us: 0, interrupted: false };

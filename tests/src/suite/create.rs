@@ -143,7 +143,7 @@ fn failures(context: &Context) -> Result<()> {
         (format!("vm create x {kernel} --sha256 abc"), "usage ", "abc"),
         (format!("vm create x {kernel} --cmdline \"open"), "usage ", "quote"),
         (format!("vm create x {kernel} --initrd-sha256 {}", "0".repeat(64)), "usage ", "--initrd"),
-        (format!("vm create X {kernel}"), "usage ", "'X'"),
+        (format!("vm create X {kernel}"), "usage ", "X"),
         (format!("vm create x --mem 8 --initrd http://{SERVER}/a"), "usage ", "--kernel"),
         (format!("vm create x --kernel https://{SERVER}/hello"), "usage ", "https"),
         ("vm create x --kernel http://server.lan/hello".to_string(), "usage ", "DNS"),
