@@ -11,7 +11,7 @@ use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
-use crate::console::{Console, Work};
+use crate::console::{Console, Remote, Work};
 use crate::migration::Migrations;
 use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
@@ -75,6 +75,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         selftest::run();
     }
     let mut console = Console::new(&boot.options);
+    let mut remote = Remote::new(&boot.options);
     let mut pending = Pending::new(boot);
     pending.make(boot);
     stages::done("vms");
@@ -88,7 +89,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
     console.start();
     host_log::defer();
-    manage(boot, &mut console, &mut migrations, pending)
+    manage(boot, &mut console, &mut remote, &mut migrations, pending)
 }
 
 fn console_name(boot: &Boot) -> String {
@@ -158,7 +159,13 @@ fn wake_others(vmx: bool) {
 }
 
 /// CPU 0's loop: console, network, migrations, then the guests whose home it is.
-fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut pending: Pending) -> ! {
+fn manage(
+    boot: &Boot,
+    console: &mut Console,
+    remote: &mut Remote,
+    migrations: &mut Migrations,
+    mut pending: Pending,
+) -> ! {
     let mut scheduler = Scheduler::default();
     let (slice, migration_slice) = (tsc::ticks(SLICE_US), tsc::ticks(MIGRATION_SLICE_US));
     let poll_only = boot.options.idle == Idle::Poll;
@@ -173,14 +180,17 @@ fn manage(boot: &Boot, console: &mut Console, migrations: &mut Migrations, mut p
         audit::poll();
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
+            remote.ended(Work::Migration, &ended);
         }
         if let Some(ended) = pool::poll(migrations.hold()) {
             console.ended(Work::Pool, &ended);
+            remote.ended(Work::Pool, &ended);
         }
         host_log::listen();
         pending.make(boot);
         busy |= migrations.busy();
         busy |= console.poll(migrations);
+        busy |= remote.poll(migrations);
         busy |= pending.waits();
         // A guest gets as much of this CPU as the migration took.
         let ended = tsc::read();

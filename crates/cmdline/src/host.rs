@@ -103,6 +103,8 @@ pub struct HostOptions {
     pub aesni: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
     pub migrate_port: Option<u16>,
+    /// `manage=`: whether commands are taken over links.
+    pub manage: bool,
     /// `accept=`: most guest memory that this host takes by migration in all, in MiB; `None`: all that is free.
     pub accept_mib: Option<u32>,
     /// `key=`: the pool's key.
@@ -140,6 +142,7 @@ impl Default for HostOptions {
             mitigations: true,
             aesni: true,
             migrate_port: None,
+            manage: false,
             accept_mib: None,
             key: None,
             host_key: None,
@@ -231,6 +234,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "Takes links from other hosts, for migration and pool, on a TCP port (4444 unless named). Needs a pool key, \
                or `insecure`.",
         set: |o, v| put(&mut o.migrate_port, migrate(v)),
+    },
+    Spec {
+        name: "manage",
+        form: "off|on",
+        default: "off",
+        help: "Takes console commands over links: `flexctl --host`. On the port of `migrate=`, or on 4444 where this host \
+               takes no migrations.",
+        set: |o, v| put(&mut o.manage, one_of(v, &[("off", false), ("on", true)])),
     },
     Spec {
         name: "accept",

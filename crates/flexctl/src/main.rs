@@ -15,6 +15,7 @@ mod keygen;
 mod levels;
 mod peer;
 mod receive;
+mod remote;
 mod resolve;
 mod send;
 mod settle;
@@ -41,6 +42,8 @@ const SUBJECTS: &str = "\
 SUBJECT is the name of a level (haswell, haswell-v1), a file with a dump of a host, or several such files with
 commas between them: the level of a pool of these hosts. FILE:raw, FILE:host, FILE:max and FILE:default name one
 of a host's four policies.
+
+`flexctl --host HOST COMMAND` runs a command of a host's console there: `flexctl --host HOST help`.
 
 Exit status: 0 done, fits, or no difference; 1 does not fit, differs, or the migration did not succeed; 2 wrong usage
 or bad input.";
@@ -177,6 +180,10 @@ impl Answer {
 }
 
 fn main() -> ExitCode {
+    // What stands behind `--host` is the host's language, not this program's.
+    if remote::is_meant() {
+        return remote::main();
+    }
     let options = Options::parse();
     let json = options.json;
     let answer = match &options.command {

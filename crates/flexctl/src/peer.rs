@@ -59,34 +59,43 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
 impl Keys {
     /// How links are secured.
     pub(crate) fn security(&self) -> Result<Security> {
-        let Some(text) = &self.key else { return Ok(Security::Insecure) };
-        let digits = match parse(text) {
-            Some(key) => Some(key),
-            None if Path::new(text).is_file() => {
-                let text = std::fs::read_to_string(text).with_context(|| text.clone())?;
-                parse(text.trim())
-            }
-            None => None,
-        };
-        let Some(bytes) = digits else {
-            bail!("--key takes 64 hexadecimal digits, or a file that holds them");
-        };
-        Ok(Security::Keyed { pool: PoolKey::new(bytes)?, host: host_key()? })
+        self.key.as_ref().map_or(Ok(Security::Insecure), |text| keyed(text))
     }
 }
 
-/// Hosts pin the key of a peer, so this machine has one: made at its first use.
-fn host_key() -> Result<HostKey> {
+/// Links with a pool key: its digits, or a file that holds them.
+pub(crate) fn keyed(text: &str) -> Result<Security> {
+    let digits = match parse(text) {
+        Some(key) => Some(key),
+        None if Path::new(text).is_file() => {
+            parse(std::fs::read_to_string(text).with_context(|| text.to_string())?.trim())
+        }
+        None => None,
+    };
+    let Some(bytes) = digits else {
+        bail!("--key takes 64 hexadecimal digits, or a file that holds them");
+    };
+    Ok(Security::Keyed { pool: PoolKey::new(bytes)?, host: host_key()? })
+}
+
+/// Where this machine's keys are kept.
+pub(crate) fn config_folder() -> Result<PathBuf> {
     let Some(home) = std::env::var_os("XDG_CONFIG_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
     else {
-        bail!("neither XDG_CONFIG_HOME nor HOME says where this machine's host key is kept");
+        bail!("neither XDG_CONFIG_HOME nor HOME says where this machine's keys are kept");
     };
-    let path = home.join("flexctl").join("host-key");
+    Ok(home.join("flexctl"))
+}
+
+/// Hosts pin the key of a peer, so this machine has one: made at its first use.
+fn host_key() -> Result<HostKey> {
+    let folder = config_folder()?;
+    let path = folder.join("host-key");
     let shown = || path.display().to_string();
     if !path.exists() {
-        std::fs::create_dir_all(path.parent().unwrap_or(&home)).with_context(shown)?;
+        std::fs::create_dir_all(&folder).with_context(shown)?;
         let key: [u8; 32] = random()?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
@@ -221,12 +230,17 @@ impl Gate for Migrations {
 
 impl Link {
     /// Connects to a host.
-    pub(crate) fn dial(to: SocketAddr, security: &Security, bar: Bar) -> Result<Self, String> {
+    pub(crate) fn dial(
+        service: Service,
+        to: SocketAddr,
+        security: &Security,
+        bar: Bar,
+    ) -> Result<Self, String> {
         let stream = TcpStream::connect_timeout(&to, CONNECT).map_err(|error| error.to_string())?;
         let mut tcp = Tcp::new(stream).map_err(|error| error.to_string())?;
         let clock = Clock::start();
         let generator = generator()?;
-        let mut initiator = Initiator::new(Service::Migrate, security, generator, HANDSHAKE, clock.now())
+        let mut initiator = Initiator::new(service, security, generator, HANDSHAKE, clock.now())
             .map_err(|error| error.to_string())?;
         loop {
             match initiator.poll(clock.now(), &mut tcp) {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use migrate::handover::{Deal, SourceOwner};
 use migrate::wire::RecordType;
 use migrate::{Hello, PAGE_BYTES, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm, Tuning};
-use secure_link::Security;
+use secure_link::{Security, Service};
 use vm_file::{FileError, Image, State};
 use vm_types::{Gpa, MemoryError, StateRecord};
 
@@ -55,7 +55,8 @@ pub(crate) fn run(
     let hello = hello(&image, what)?;
     let name = hello.vm_name.clone();
     let bar = Bar::default();
-    let mut link = Link::dial(to, &security, bar.clone()).map_err(anyhow::Error::msg).context(to)?;
+    let mut link =
+        Link::dial(Service::Migrate, to, &security, bar.clone()).map_err(anyhow::Error::msg).context(to)?;
     let is_clone = matches!(what, What::Clone(_));
     let mut vm = Stored { image, is_clone, deal: None, bar, fault: None };
     let clock = Clock::start();

@@ -8,7 +8,7 @@ use migrate::handover::{
     TargetOwner, Word,
 };
 use migrate::{Tuning, body::Fate};
-use secure_link::Security;
+use secure_link::{Security, Service};
 use vm_file::State;
 
 use crate::peer::{Bar, Clock, HZ, Link};
@@ -25,7 +25,7 @@ pub(crate) fn ask(
     first: &Fate,
     then: &mut dyn FnMut(Word, u64) -> Option<Fate>,
 ) -> Result<(), String> {
-    let mut link = Link::dial(to, security, bar.clone())?;
+    let mut link = Link::dial(Service::Migrate, to, security, bar.clone())?;
     let clock = Clock::start();
     let mut question = Question::new(first, Tuning::default(), HZ, clock.now());
     loop {

@@ -17,6 +17,7 @@ mod names;
 mod net;
 mod pool;
 mod port;
+mod remote;
 mod session;
 mod top;
 mod viewer;
@@ -30,6 +31,7 @@ use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
 use names::Known;
 use port::GuestPort;
+pub(crate) use remote::Remote;
 pub(crate) use session::Work;
 use session::{Out, Session, Step, finish};
 use viewer::Viewer;
@@ -115,7 +117,8 @@ impl Console {
         while host_log::typed(|typed| {
             typed.first().is_some_and(|byte| self.session.key(byte) && typed.pop().is_some())
         }) {}
-        if self.session.poll(migrations, out) {
+        if let Some(result) = self.session.poll(migrations, out) {
+            finish(result, out);
             self.prompt();
         }
     }
@@ -132,7 +135,10 @@ impl Console {
 
     /// What a command may have begun is over.
     pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
-        if self.session.ended(work, ended, &mut Out::new(&mut Port)) {
+        let mut port = Port;
+        let out = &mut Out::new(&mut port);
+        if let Some(result) = self.session.ended(work, ended, out) {
+            finish(result, out);
             self.prompt();
         }
     }
@@ -156,8 +162,7 @@ impl Console {
                 host_log::set_prompt(false);
                 let text =
                     alloc::format!("the line is {by} bytes too long: at most {MAX_LINE}, nothing was done");
-                finish(Err(Failure::new(Code::Usage, text)), out);
-                Step::Answered
+                Step::Answered(Err(Failure::new(Code::Usage, text)))
             }
             Some(Event::Line(line)) => {
                 host_log::set_prompt(false);
@@ -165,7 +170,11 @@ impl Console {
             }
         };
         match step {
-            Step::Nothing | Step::Answered => self.prompt(),
+            Step::Nothing => self.prompt(),
+            Step::Answered(result) => {
+                finish(result, out);
+                self.prompt();
+            }
             Step::Waits => {}
             Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment)),
             Step::Term(settings) => self.term(settings),

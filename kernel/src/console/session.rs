@@ -2,6 +2,7 @@
 //! that a serial port and a link run the same commands.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use core::task::Poll;
@@ -85,8 +86,8 @@ pub(crate) enum Work {
 pub(crate) enum Step {
     /// It was blank: no answer.
     Nothing,
-    /// It was answered, with `ok` or `error: CODE text` in the end.
-    Answered,
+    /// It was answered. How it ended is for the transport to say: on a terminal by [`finish`].
+    Answered(Result<(), Failure>),
     /// Its end follows, by [`Session::poll`] or [`Session::ended`].
     Waits,
     /// The transport is a guest's now, until it says [`finish`].
@@ -126,26 +127,28 @@ impl Session {
             Err(error) => Err(error.into()),
         };
         match done {
-            Ok(commands::Done::Now) => finish(Ok(()), out),
+            Ok(commands::Done::Now) => Step::Answered(Ok(())),
             Ok(commands::Done::Later(job)) => {
                 self.job = Some(job);
-                return Step::Waits;
+                Step::Waits
             }
-            Ok(commands::Done::Attach(attachment)) => return Step::Attach(attachment),
-            Ok(commands::Done::Term(settings)) => return Step::Term(settings),
-            Err(failure) => finish(Err(failure), out),
+            Ok(commands::Done::Attach(attachment)) => Step::Attach(attachment),
+            Ok(commands::Done::Term(settings)) => Step::Term(settings),
+            Err(failure) => Step::Answered(Err(failure)),
         }
-        Step::Answered
     }
 
-    /// Goes on with what a command began. True where that ended it.
-    pub(crate) fn poll(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) -> bool {
+    /// Goes on with what a command began. How it ended, where that ended it.
+    pub(crate) fn poll(
+        &mut self,
+        migrations: &mut Migrations,
+        out: &mut Out<'_>,
+    ) -> Option<Result<(), Failure>> {
         match &mut self.job {
             Some(Job::Task(task)) => {
-                let Poll::Ready(result) = task.poll(migrations, out) else { return false };
+                let Poll::Ready(result) = task.poll(migrations, out) else { return None };
                 self.job = None;
-                finish(result, out);
-                true
+                Some(result)
             }
             Some(Job::Migration { live: true }) => {
                 let now = tsc::read();
@@ -155,13 +158,13 @@ impl Session {
                     self.shown = now;
                     migrate::live(&report, out);
                 }
-                false
+                None
             }
             Some(Job::Pool) => {
                 let _ = out.write_str(&pool::take_answer());
-                false
+                None
             }
-            Some(Job::Migration { live: false }) | None => false,
+            Some(Job::Migration { live: false }) | None => None,
         }
     }
 
@@ -178,6 +181,14 @@ impl Session {
         }
     }
 
+    /// Whoever asked is gone: a task ends, and nobody hears how. Migrations and the pool's work go on by themselves.
+    pub(crate) fn abandon(&mut self, migrations: &mut Migrations) {
+        if let Some(Job::Task(mut task)) = self.job.take() {
+            task.interrupt();
+            let _ = task.poll(migrations, &mut Out::new(&mut String::new()));
+        }
+    }
+
     /// A byte that was typed meanwhile; false where it is to be kept.
     pub(crate) fn key(&mut self, byte: u8) -> bool {
         match &mut self.job {
@@ -191,29 +202,28 @@ impl Session {
         matches!(self.job, Some(Job::Migration { .. } | Job::Task(_)))
     }
 
-    /// What a command may have begun is over. True where it was this session's.
-    pub(crate) fn ended(&mut self, work: Work, ended: &Ended, out: &mut Out<'_>) -> bool {
+    /// What a command may have begun is over. How the command ended, where it was this session's.
+    pub(crate) fn ended(
+        &mut self,
+        work: Work,
+        ended: &Ended,
+        out: &mut Out<'_>,
+    ) -> Option<Result<(), Failure>> {
         // One that goes on behind the prompt says in the log how it ended.
         let own = |job: &mut Job| match job {
             Job::Migration { .. } => work == Work::Migration,
             Job::Pool => work == Work::Pool,
             Job::Task(_) => false,
         };
-        if self.job.take_if(own).is_none() {
-            return false;
-        }
+        self.job.take_if(own)?;
         if work == Work::Pool {
             let _ = out.write_str(&pool::take_answer());
         }
-        finish(
-            match ended {
-                Ended::Done => Ok(()),
-                Ended::Refused(why) => Err(Failure::new(Code::Refused, why.as_str())),
-                Ended::Failed(why) => Err(Failure::new(Code::Failed, why.as_str())),
-            },
-            out,
-        );
-        true
+        Some(match ended {
+            Ended::Done => Ok(()),
+            Ended::Refused(why) => Err(Failure::new(Code::Refused, why.as_str())),
+            Ended::Failed(why) => Err(Failure::new(Code::Failed, why.as_str())),
+        })
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) use stream::{Bound, Link};
 
 /// Connections that come in and exist at the same time, of all services.
 const MAX_INCOMING: usize = 20;
+/// Where a host listens that is not told where.
+const DEFAULT_PORT: u16 = 4444;
 /// How long the last words of a link may take to leave, in microseconds.
 const LINGER_US: u64 = 2_000_000;
 
@@ -37,6 +39,8 @@ struct Links {
     /// How links are secured, or why there are none.
     security: Result<Security, String>,
     host_key: Option<Secret>,
+    /// Migrations and the pool are offered where it listens, not management alone.
+    migrates: bool,
     /// Where this host listens, or would.
     port: Option<u16>,
     listener: Option<Listener>,
@@ -49,6 +53,7 @@ struct Links {
 static LINKS: Mutex<Links> = Mutex::new(Links {
     security: Err(String::new()),
     host_key: None,
+    migrates: false,
     port: None,
     listener: None,
     offers: Offers::new(),
@@ -62,7 +67,8 @@ static LINKS: Mutex<Links> = Mutex::new(Links {
 pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
     vector::init();
     let mut links = LINKS.lock();
-    links.port = options.migrate_port;
+    links.migrates = options.migrate_port.is_some();
+    links.port = options.migrate_port.or(options.manage.then_some(DEFAULT_PORT));
     links.host_key.clone_from(&options.host_key);
     links.security = keys::choose(options, key_module);
     match &links.security {
@@ -70,7 +76,7 @@ pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
         Ok(Security::Keyed { host, .. }) => {
             log::info!(target: "link", "this host's key is {}", host.public());
         }
-        Err(why) if options.migrate_port.is_some() => log::error!(target: "link", "not listening: {why}"),
+        Err(why) if links.port.is_some() => log::error!(target: "link", "not listening: {why}"),
         Err(why) => log::info!(target: "link", "off: {why}"),
     }
     links.listen()
@@ -120,7 +126,9 @@ pub(crate) fn forget(host: Ipv4Addr) -> bool {
 
 /// Says how many more links a service takes; `None` where it is not offered.
 pub(crate) fn offer(service: Service, places: Option<usize>) {
-    LINKS.lock().offers.set(service, places);
+    let mut links = LINKS.lock();
+    let offered = links.migrates || service == Service::Manage;
+    links.offers.set(service, places.filter(|_| offered));
 }
 
 /// A link that came in for a service, if one did.
@@ -128,10 +136,10 @@ pub(crate) fn take(service: Service) -> Option<Link> {
     LINKS.lock().incoming.take(service)
 }
 
-/// Where this host listens, if it does.
+/// Where this host listens for migrations, if it does.
 pub(crate) fn port() -> Option<u16> {
     let links = LINKS.lock();
-    links.listener.and(links.port)
+    links.listener.and(links.port).filter(|_| links.migrates)
 }
 
 /// Begins to connect to another host.
@@ -204,9 +212,10 @@ impl Links {
         match network::with_stack(|stack| stack.listen(port, MAX_INCOMING)) {
             Ok(listener) => {
                 self.listener = Some(listener);
+                let what = if self.migrates { "migration" } else { "migration off, management" };
                 match security {
-                    Security::Insecure => format!("migration port {port}, INSECURE"),
-                    Security::Keyed { .. } => format!("migration port {port}"),
+                    Security::Insecure => format!("{what} port {port}, INSECURE"),
+                    Security::Keyed { .. } => format!("{what} port {port}"),
                 }
             }
             Err(error) => {

@@ -1,14 +1,22 @@
 //! `demo`: a running Linux moves between two Xeons of different generations, told for a person who watches.
 
+mod live;
+mod picture;
+mod plain;
+mod record;
+
 use crate::run::{Backend, file, model};
 use crate::tools;
 use anyhow::Result;
-use std::io::{IsTerminal, Write};
+use live::Live;
+use plain::Plain;
+use record::Recording;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use testbench::emu::IPS;
 use testbench::host::Platform;
-use testbench::migration::{Round, Summary, emulated};
+use testbench::migration::{Summary, emulated};
 use testbench::paths;
 use testbench::scenario::{Observer, Pair, Plan, VM};
 
@@ -53,6 +61,12 @@ pub(crate) struct Args {
     /// Limit for the whole run.
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
+    /// Plain lines in place of the consoles side by side; the default where the output is no terminal.
+    #[arg(long)]
+    plain: bool,
+    /// Write what the screen shows to a file: NAME.cast for asciinema, NAME.svg for a page.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain", value_parser = record::file)]
+    record: Option<PathBuf>,
     /// Where the logs go.
     #[arg(long, value_name = "DIR", default_value_os_t = paths::build().join("logs/demo"))]
     keep_logs: PathBuf,
@@ -63,7 +77,8 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     let [from, to] = [args.from.as_deref().unwrap_or(newer), args.to.as_deref().unwrap_or(older)];
     let platform = |model| Platform::parse(model).map_err(anyhow::Error::msg);
     let platforms = [platform(from)?, platform(to)?];
-    let mut narrator = Narrator::new();
+    let started = Instant::now();
+    let mut narrator = Plain::new(started);
     narrator.step("building");
     tools::build()?;
     let plan = plan(args, from, to)?;
@@ -80,8 +95,19 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         dir.display()
     ));
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    let outcome = Pair::start(&hosts, &dir, deadline, &mut narrator)
-        .and_then(|mut pair| pair.run(&plan, &mut narrator));
+    let run = |observer: &mut dyn Observer| {
+        Pair::start(&hosts, &dir, deadline, observer).and_then(|mut pair| pair.run(&plan, observer))
+    };
+    let terminal = std::io::stdout().is_terminal();
+    let outcome = if args.plain || !(terminal || args.record.is_some()) {
+        run(&mut narrator)
+    } else {
+        let recording = args.record.clone().map(Recording::new);
+        let mut live = Live::start(&dir, [from, to], started, terminal, recording);
+        let outcome = run(&mut live);
+        live.end(&outcome)?;
+        outcome
+    };
     let report = match outcome {
         Ok(report) => report,
         Err(e) => {
@@ -96,7 +122,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     for proof in &report.proofs {
         println!("  {proof}");
     }
-    println!("\n{:.0} s in all, logs in {}", narrator.started.elapsed().as_secs_f64(), dir.display());
+    println!("\n{:.0} s in all, logs in {}", started.elapsed().as_secs_f64(), dir.display());
     if !report.held() {
         name_logs(&dir);
     }
@@ -150,36 +176,4 @@ fn summary(summary: &Summary) {
     println!("    last pages      {}", time(last_pages));
     println!("    state           {}", time(state));
     println!("    resume          {}", time(resume));
-}
-
-/// Tells the steps with the time that has passed.
-struct Narrator {
-    started: Instant,
-}
-
-impl Narrator {
-    fn new() -> Self {
-        Self { started: Instant::now() }
-    }
-
-    fn say(&self, text: &str) {
-        let bold = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        println!("{}[{:6.1} s]{} {text}", bold.0, self.started.elapsed().as_secs_f64(), bold.1);
-        let _ = std::io::stdout().flush();
-    }
-}
-
-impl Observer for Narrator {
-    fn step(&mut self, text: &str) {
-        self.say(text);
-    }
-
-    fn round(&mut self, round: Round) {
-        let Round { number, pages, zero, bytes, dirty, ticks } = round;
-        let kib = bytes / 1024;
-        self.say(&format!(
-            "  round {number}: {pages} pages ({zero} zero), {kib} KiB, {dirty} dirty meanwhile, {:.1} M ticks",
-            ticks as f64 / 1e6
-        ));
-    }
 }
