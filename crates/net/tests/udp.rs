@@ -42,3 +42,21 @@ fn datagrams_go_both_ways_to_any_port_of_the_peer_only() {
     lan.a.stack().udp_close();
     assert_eq!(lan.a.stack().udp_receive(&mut bytes), Err(NetError::Stale));
 }
+
+#[test]
+fn what_was_sent_before_the_end_still_leaves() {
+    let mut lan = Lan::new([Wire::new(100, 10), Wire::new(100, 10)]);
+    let mut bytes = [0; MAX_DATAGRAM];
+    // Nobody has the first address: its datagram stays, and stands in nobody's way.
+    for (to, came) in [(9, false), (2, true), (2, true)] {
+        lan.a.stack().udp_open(ip(to)).unwrap();
+        let b = lan.b.stack().udp_open(ip(1)).unwrap();
+        assert_eq!(lan.a.stack().udp_send(b, b"last word"), Ok(true));
+        lan.a.stack().udp_close();
+        assert_eq!(lan.a.stack().udp_send(b, b"too late"), Err(NetError::Stale));
+        let got = lan.run(SECOND, |lan| lan.b.stack().udp_receive(&mut bytes).unwrap().is_some());
+        assert_eq!((got, bytes.starts_with(b"last word")), (came, came));
+        bytes = [0; MAX_DATAGRAM];
+        lan.b.stack().udp_close();
+    }
+}

@@ -8,7 +8,7 @@ use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::{IpEndpoint, Ipv4Address};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ struct Shared {
     over: AtomicBool,
     files: Mutex<BTreeMap<String, File>>,
     asked: Mutex<Vec<String>>,
+    /// TFTP transfers whose end nobody has told.
+    open: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,6 +98,11 @@ impl Files {
     /// The requests so far: `GET /path` and `RRQ /path`.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.shared.asked).clone()
+    }
+
+    /// TFTP transfers that are open: neither acknowledged to the last block nor given up by a message.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
     }
 }
 
@@ -178,6 +185,8 @@ impl Server {
             for transfer in &mut self.transfers {
                 transfer.turn(self.sockets.get_mut(transfer.handle));
             }
+            let open = self.transfers.iter().filter(|transfer| transfer.client.is_some()).count();
+            self.shared.open.store(open, Ordering::Relaxed);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
         }
     }

@@ -83,6 +83,17 @@ fn is_back(host: &mut Host, before: &Value) -> Result<()> {
     bail!("{before} before, {now} now")
 }
 
+/// The server has been told how every transfer by TFTP ended.
+fn all_told(files: &Files) -> Result<()> {
+    for _ in 0..100 {
+        if files.open() == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!("{} transfers are open at the server", files.open())
+}
+
 fn sha256(file: &Path) -> Result<String> {
     let output =
         Command::new("sha256sum").arg(file).output().context("sha256sum: apt-get install coreutils")?;
@@ -128,6 +139,7 @@ fn two_vms(context: &Context) -> Result<()> {
     for (name, force) in [(SEEN, ""), ("spin", " --force"), ("third", " --force")] {
         done(&mut host, &format!("vm destroy {name}{force}"))?;
     }
+    all_told(&files)?;
     is_back(&mut host, &before)
 }
 
@@ -189,6 +201,7 @@ fn failures(context: &Context) -> Result<()> {
         host.console()?.send(CTRL_C)?;
         host.console()?.expect("error: failed vm x: not made: interrupted", PATIENCE)?;
     }
+    all_told(&files)?;
     is_back(&mut host, &before)?;
     ensure!(done(&mut host, "vm list --json")?.iter().any(|line| line == "[]"), "a VM is left");
     // And what is right still works.

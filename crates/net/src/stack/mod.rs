@@ -40,6 +40,8 @@ pub struct Stack {
     dhcp: Option<SocketHandle>,
     ping: Option<ping::Ping>,
     udp: Option<udp::Udp>,
+    /// Closed, with datagrams that have not left.
+    udp_leaving: Option<SocketHandle>,
     ping_socket: SocketHandle,
     ping_ident: u16,
     ping_sequence: u16,
@@ -94,6 +96,7 @@ impl Stack {
             dhcp: None,
             ping: None,
             udp: None,
+            udp_leaving: None,
             ping_socket,
             ping_ident,
             ping_sequence: 0,
@@ -144,6 +147,7 @@ impl Stack {
             }
         }
         self.tcp.note_changes(&mut self.sockets, by_timer);
+        self.udp_let_go();
         self.poll_dhcp();
         self.tcp.maintain(&mut self.sockets, now_us);
         busy

@@ -72,10 +72,22 @@ impl Stack {
         Ok(None)
     }
 
-    /// Closes the UDP socket; what waits in it is lost.
+    /// Closes the UDP socket: what waits to be read is lost, what waits to be sent leaves with the next [`Stack::poll`].
     pub fn udp_close(&mut self) {
-        if let Some(udp) = self.udp.take() {
-            self.sockets.remove(udp.handle);
+        let Some(udp) = self.udp.take() else { return };
+        // One at a time: a peer that no datagram reaches does not keep more than that.
+        if let Some(before) = self.udp_leaving.replace(udp.handle) {
+            self.sockets.remove(before);
+        }
+        self.udp_let_go();
+    }
+
+    /// Removes a closed socket once its last datagram has left.
+    pub(super) fn udp_let_go(&mut self) {
+        let sockets = &mut self.sockets;
+        let gone = |handle: &mut SocketHandle| sockets.get::<Socket<'_>>(*handle).send_queue() == 0;
+        if let Some(handle) = self.udp_leaving.take_if(gone) {
+            self.sockets.remove(handle);
         }
     }
 }
