@@ -1,18 +1,18 @@
 //! Ethernet for the host and, later, its guests: NIC driver, learning switch and the host's TCP/IP.
 //!
 //! ```text
-//! card <-> e1000 (Nic) <-> Switch port "uplink"      Switch port "host" <-> Stack (smoltcp)
+//! card <-> intel (Nic) <-> Switch port "uplink"      Switch port "host" <-> Stack (smoltcp)
 //! ```
 //!
-//! Everything is polled and does no I/O of its own: the card is reached through [`e1000::Registers`] and
-//! [`e1000::Dma`], time comes in as microseconds, randomness as one `u64`. [`Host`] joins the parts.
+//! Everything is polled and does no I/O of its own: the card is reached through [`intel::Registers`] and
+//! [`intel::Dma`], time comes in as microseconds, randomness as one `u64`. [`Host`] joins the parts.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-pub mod e1000;
 mod host;
+pub mod intel;
 mod mac;
 mod nic;
 mod queue;

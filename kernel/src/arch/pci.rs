@@ -8,7 +8,7 @@ use core::fmt;
 
 use spin::{Mutex, Once};
 
-use super::io;
+use super::{io, tsc};
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
@@ -113,6 +113,38 @@ impl Function {
     /// Takes DMA away again.
     pub(crate) fn disable_bus_master(&self) {
         self.address.command(COMMAND_MASTER, 0);
+    }
+
+    /// Brings the function to power state D0, where its registers answer (PCI Power Management 1.2, 3.2).
+    pub(crate) fn wake(&self) {
+        const POWER_MANAGEMENT: u8 = 1;
+        let Some(at) = self.capability(POWER_MANAGEMENT) else { return };
+        let control = self.address.read(at + 4);
+        if control & 3 != 0 {
+            self.address.write(at + 4, control & !3 & 0xffff);
+            tsc::delay(10_000);
+        }
+    }
+
+    /// Where the capability with that id is in configuration space.
+    fn capability(&self, id: u8) -> Option<u8> {
+        const STATUS_LIST: u32 = 1 << 20;
+        if self.address.read(COMMAND) & STATUS_LIST == 0 || self.header != 0 {
+            return None;
+        }
+        let mut at = self.address.read(0x34) as u8 & 0xfc;
+        // A broken list can go round: there is room for 48.
+        for _ in 0..48 {
+            if !(0x40..=0xf8).contains(&at) {
+                return None;
+            }
+            let capability = self.address.read(at);
+            if capability as u8 == id {
+                return Some(at);
+            }
+            at = (capability >> 8) as u8 & 0xfc;
+        }
+        None
     }
 
     /// Reads base address register `index` (0 to 5) and its length. The function must not be in use: for a moment it

@@ -2,6 +2,7 @@
 
 mod nic;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,19 +10,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use cmdline::{HostOptions, IpConfig};
 use migrate::Arrival;
+use net::intel::Model;
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
 use spin::Mutex;
 
 use crate::arch::pci::Function;
 use crate::arch::tsc;
 use crate::{entropy, meter};
-use nic::Card;
+use nic::{Card, Found};
 
 /// How often the card is asked for its link.
 const LINK_CHECK_US: u64 = 1_000_000;
 
 struct Network {
     function: &'static Function,
+    model: &'static Model,
     host: Host<Card>,
     link: Link,
     next_link_check_us: u64,
@@ -46,12 +49,12 @@ pub(crate) fn init(options: &HostOptions) -> bool {
             AddressConfig::Static { ip: address, prefix, gateway }
         }
     };
-    let Some((function, card)) = nic::find() else {
+    let Some(Found { function, model, card }) = nic::find() else {
         log::warn!(target: "net", "no supported network card: migration off");
         return false;
     };
     let (mac, link) = (card.mac(), card.link());
-    log::info!(target: "net", "{} mac {mac} {link}", Place(function));
+    log::info!(target: "net", "{} {model} mac {mac} {link}", Place(function));
     let now_us = tsc::micros();
     entropy::add_mac(&mac.0);
     let host = match Host::new(card, config, entropy::next(), now_us) {
@@ -67,6 +70,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     }
     let mut network = Network {
         function,
+        model,
         host,
         link,
         next_link_check_us: now_us + LINK_CHECK_US,
@@ -164,7 +168,7 @@ impl fmt::Display for Place<'_> {
 
 /// What the console shows of the card.
 pub(crate) struct CardInfo {
-    /// PCI ids and address.
+    /// PCI ids and address, model and driver.
     pub(crate) place: String,
     /// Its Ethernet address.
     pub(crate) mac: String,
@@ -182,7 +186,7 @@ pub(crate) fn card() -> Option<CardInfo> {
     let network = guard.as_mut()?;
     let link = network.host.nic().link();
     Some(CardInfo {
-        place: Place(network.function).to_string(),
+        place: format!("{} {}", Place(network.function), network.model),
         mac: network.host.nic().mac().to_string(),
         up: matches!(link, Link::Up(_)),
         link: link.to_string(),

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use net::e1000::{self, BAR_BYTES, DMA_BYTES, Dma, E1000, InitError, Registers, Variant};
+use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, Family, InitError, Model, Registers};
 
 use crate::arch::pci::{self, Bar, Function};
 use crate::arch::{mmio, tsc};
@@ -10,8 +10,10 @@ use crate::mm::dma::DmaBuffer;
 use crate::mm::{Hpa, map};
 
 /// A running card.
-pub(crate) type Card = E1000<Bar0, Arena>;
+pub(crate) type Card = intel::Card<Bar0, Arena>;
 
+/// Network controller, Ethernet.
+const CLASS_ETHERNET: (u8, u8) = (2, 0);
 const COMMAND: u8 = 0x04;
 const COMMAND_MEMORY: u32 = 1 << 1;
 
@@ -86,32 +88,43 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A card that runs.
+pub(super) struct Found {
+    pub(super) function: &'static Function,
+    pub(super) model: &'static Model,
+    pub(super) card: Card,
+}
+
 /// Brings up the first card that a driver knows and that works; the log says what is wrong with the others.
-pub(super) fn find() -> Option<(&'static Function, Card)> {
-    pci::functions().iter().find_map(|function| {
-        let variant = Variant::of_pci_id(function.vendor, function.device)?;
-        match bring_up(function, variant) {
-            Ok(card) => Some((function, card)),
+pub(super) fn find() -> Option<Found> {
+    pci::functions().iter().filter(|function| function.class == CLASS_ETHERNET).find_map(|function| {
+        let Some(model) = Model::of_pci_id(function.vendor, function.device) else {
+            log::warn!(target: "net", "no driver for {}", super::Place(function));
+            return None;
+        };
+        match bring_up(function, model.family) {
+            Ok(card) => Some(Found { function, model, card }),
             Err(why) => {
                 function.disable_bus_master();
-                log::error!(target: "net", "{}: {why}", super::Place(function));
+                log::error!(target: "net", "{} {model}: {why}", super::Place(function));
                 None
             }
         }
     })
 }
 
-fn bring_up(function: &Function, variant: Variant) -> Result<Card, Refusal> {
+fn bring_up(function: &Function, family: Family) -> Result<Card, Refusal> {
     let base = match function.bar(0) {
         Some(Bar::Memory { base, len }) if base != 0 && len >= BAR_BYTES as u64 => Hpa(base),
         _ => return Err(Refusal::NoBar),
     };
     let arena = DmaBuffer::new(DMA_BYTES).ok_or(Refusal::NoMemory)?;
     map::map_mmio(base, BAR_BYTES as u64);
+    function.wake();
     // A network boot leaves the rings running: bus mastering stays off until they have stopped.
     let command = function.address.read(COMMAND) & 0xffff;
     function.address.write(COMMAND, command | COMMAND_MEMORY);
-    e1000::reset(variant, &mut Bar0(base))?;
+    intel::reset(family, &mut Bar0(base))?;
     function.enable();
-    Ok(E1000::new(variant, Bar0(base), Arena(arena))?)
+    Ok(Card::new(family, Bar0(base), Arena(arena))?)
 }

@@ -1,10 +1,17 @@
-//! Polled driver for the Intel 8254x family (82540EM, the card of Bochs and QEMU) and its legacy-descriptor heirs.
+//! Polled driver for Intel's network cards: 8254x (82540EM, the card of Bochs and QEMU), e1000e, igb and ixgbe.
+//!
+//! All of them still take the descriptors of the first, so one pair of rings serves them all; what differs is how a
+//! card is reset, where its registers are, and how its link and its address are read ([`Family`]).
 
+mod models;
 pub mod regs;
+mod reset;
 mod rings;
 
 use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
+pub use models::{Family, MODELS, Model, VENDOR_INTEL};
 use regs::*;
+pub use reset::reset;
 use rings::{RX_RING, RxRing, TX_RING, TxRing};
 
 /// The card's memory-mapped registers (BAR 0).
@@ -31,33 +38,10 @@ pub trait Dma {
     fn write(&mut self, offset: usize, from: &[u8]);
 }
 
-/// Size of the DMA arena that [`E1000::new`] needs.
+/// Size of the DMA arena that [`Card::new`] needs.
 pub const DMA_BYTES: usize = rings::DMA_BYTES;
 /// Bytes of BAR 0 the driver touches.
 pub const BAR_BYTES: usize = 0x2_0000;
-/// PCI vendor id of Intel.
-pub const VENDOR_INTEL: u16 = 0x8086;
-
-/// What differs between members of the family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Variant {
-    /// 82540EM and 82545EM: EERD with DONE in bit 4 and the address in bits 15:8.
-    I8254x,
-    /// 82574L (e1000e), not tried on silicon: EERD with DONE in bit 1 and the address in bits 15:2.
-    I82574,
-}
-
-impl Variant {
-    /// The variant of a PCI function, if the driver knows it.
-    pub const fn of_pci_id(vendor: u16, device: u16) -> Option<Variant> {
-        match (vendor, device) {
-            (VENDOR_INTEL, 0x100e | 0x100f) => Some(Variant::I8254x),
-            (VENDOR_INTEL, 0x10d3) => Some(Variant::I82574),
-            _ => None,
-        }
-    }
-}
-
 /// Why a card could not be brought up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InitError {
@@ -73,6 +57,12 @@ pub enum InitError {
     /// EERD never showed DONE.
     #[error("EEPROM does not answer (EERD {0:#010x})")]
     EepromStuck(u32),
+    /// A queue never showed that it runs.
+    #[error("queue at register {0:#x} does not start (DCTL {1:#010x})")]
+    QueueStuck(u32, u32),
+    /// The card's DMA was not ready after the reset.
+    #[error("DMA is not ready after the reset (RDRXCTL {0:#010x})")]
+    DmaNotReady(u32),
     /// The arena is too small or misaligned.
     #[error("DMA arena of {0} bytes at {1:#x} does not fit")]
     BadArena(usize, u64),
@@ -97,8 +87,8 @@ pub struct Counters {
 
 /// A running card.
 #[derive(Debug)]
-pub struct E1000<R: Registers, D: Dma> {
-    variant: Variant,
+pub struct Card<R: Registers, D: Dma> {
+    family: Family,
     registers: R,
     dma: D,
     mac: MacAddr,
@@ -108,35 +98,33 @@ pub struct E1000<R: Registers, D: Dma> {
     counters: Counters,
 }
 
-impl<R: Registers, D: Dma> E1000<R, D> {
+impl<R: Registers, D: Dma> Card<R, D> {
     /// Resets the card, reads its MAC and starts both rings with interrupts masked.
     /// PCI memory decoding and bus mastering must be on.
-    pub fn new(variant: Variant, mut registers: R, mut dma: D) -> Result<Self, InitError> {
+    ///
+    /// # Errors
+    /// See [`InitError`]; the card is left reset, or does not answer.
+    pub fn new(family: Family, mut registers: R, mut dma: D) -> Result<Self, InitError> {
         let base = dma.bus_addr(0);
         if dma.size() < DMA_BYTES || !base.is_multiple_of(4096) {
             return Err(InitError::BadArena(dma.size(), base));
         }
-        reset(variant, &mut registers)?;
-        let mac = read_mac(variant, &mut registers)?;
-
-        let ctrl = registers.read32(CTRL) & !CTRL_CLEAR;
-        registers.write32(CTRL, ctrl | CTRL_SLU | CTRL_ASDE);
-        for flow_control in [FCAL, FCAH, FCT, FCTTV] {
-            registers.write32(flow_control, 0);
-        }
-        set_station_address(&mut registers, mac);
-
-        let rx = RxRing::start(&mut registers, &mut dma);
-        let tx = TxRing::start(&mut registers, &mut dma);
-        if variant == Variant::I82574 {
-            let txdctl = registers.read32(TXDCTL);
-            registers.write32(TXDCTL, txdctl | TXDCTL_82574);
-        }
-        registers.write32(TIPG, TIPG_COPPER);
-        registers.write32(TCTL, TCTL_EN | TCTL_PSP | TCTL_COLLISION);
+        reset(family, &mut registers)?;
+        let mac = reset::read_mac(family, &mut registers)?;
+        reset::prepare(family, &mut registers, mac);
+        let (rx, tx) = match start(family, &mut registers, &mut dma) {
+            Ok(rings) => rings,
+            Err(error) => {
+                let _ = reset(family, &mut registers);
+                return Err(error);
+            }
+        };
         let mut nic =
-            Self { variant, registers, dma, mac, rx, tx, promiscuous: false, counters: Counters::default() };
+            Self { family, registers, dma, mac, rx, tx, promiscuous: false, counters: Counters::default() };
         nic.set_promiscuous(false);
+        if family == Family::Ixgbe {
+            nic.registers.write32(IXGBE_RXCTRL, RXCTRL_RXEN);
+        }
         Ok(nic)
     }
 
@@ -144,6 +132,10 @@ impl<R: Registers, D: Dma> E1000<R, D> {
     /// address and broadcast.
     pub fn set_promiscuous(&mut self, on: bool) {
         self.promiscuous = on;
+        if self.family == Family::Ixgbe {
+            let filter = if on { FCTRL_UPE | FCTRL_MPE } else { 0 };
+            return self.registers.write32(IXGBE_FCTRL, FCTRL_BAM | filter);
+        }
         let filter = if on { RCTL_UPE | RCTL_MPE } else { 0 };
         self.registers.write32(RCTL, RCTL_EN | RCTL_BAM | RCTL_SECRC | filter);
     }
@@ -160,16 +152,21 @@ impl<R: Registers, D: Dma> E1000<R, D> {
 
     /// Stops both directions and resets the card, so that it writes to memory no more (before a reboot).
     pub fn shut_down(&mut self) -> Result<(), InitError> {
-        reset(self.variant, &mut self.registers)
+        reset(self.family, &mut self.registers)?;
+        reset::release(self.family, &mut self.registers);
+        Ok(())
     }
 }
 
-impl<R: Registers, D: Dma> Nic for E1000<R, D> {
+impl<R: Registers, D: Dma> Nic for Card<R, D> {
     fn mac(&self) -> MacAddr {
         self.mac
     }
 
     fn link(&self) -> Link {
+        if self.family == Family::Ixgbe {
+            return ixgbe_link(self.registers.read32(IXGBE_LINKS));
+        }
         let status = self.registers.read32(STATUS);
         if status == u32::MAX || status & STATUS_LU == 0 {
             return Link::Down;
@@ -223,94 +220,69 @@ impl<R: Registers, D: Dma> Nic for E1000<R, D> {
     }
 }
 
-/// Masks interrupts, stops DMA and resets the MAC (manual section 14.3). A card that a boot loader left armed must have
-/// this before bus mastering is allowed; [`E1000::new`] does it again.
-pub fn reset(variant: Variant, registers: &mut impl Registers) -> Result<(), InitError> {
-    if registers.read32(STATUS) == u32::MAX {
-        return Err(InitError::NoAnswer);
+fn ixgbe_link(links: u32) -> Link {
+    if links == u32::MAX || links & LINKS_UP == 0 {
+        return Link::Down;
     }
-    registers.write32(IMC, u32::MAX);
-    registers.write32(RCTL, 0);
-    registers.write32(TCTL, TCTL_PSP);
-    let ctrl = registers.read32(CTRL);
-    if variant == Variant::I82574 {
-        // A PCI Express part must have no request outstanding when it is reset.
-        registers.write32(CTRL, ctrl | CTRL_GIO_MASTER_DISABLE);
-        registers.delay_us(10_000);
+    match (links >> LINKS_SPEED_SHIFT & 3, links & LINKS_ODD_SPEED != 0) {
+        (3, false) => Link::Up(10_000),
+        (3, true) => Link::Up(2_500),
+        (2, _) => Link::Up(1_000),
+        (1, true) => Link::Up(5_000),
+        (1, false) => Link::Up(100),
+        _ => Link::Up(10),
     }
-    registers.write32(CTRL, ctrl | CTRL_RST);
-    // The manual asks for 1 us before the next access; the EEPROM is read again within 2 ms.
-    registers.delay_us(5_000);
-    let mut ctrl = registers.read32(CTRL);
-    for _ in 0..100 {
-        if ctrl & CTRL_RST == 0 {
-            break;
-        }
-        registers.delay_us(1_000);
-        ctrl = registers.read32(CTRL);
-    }
-    if ctrl & CTRL_RST != 0 {
-        return Err(InitError::ResetStuck(ctrl));
-    }
-    registers.write32(IMC, u32::MAX);
-    let _ = registers.read32(ICR);
-    Ok(())
 }
 
-/// The address from the EEPROM, else what the card loaded into its first receive address itself.
-fn read_mac(variant: Variant, registers: &mut impl Registers) -> Result<MacAddr, InitError> {
-    let eeprom = eeprom_mac(variant, registers);
-    if let Ok(mac) = eeprom
-        && mac.is_station()
-    {
-        return Ok(mac);
-    }
-    let [a, b, c, d] = registers.read32(RAL0).to_le_bytes();
-    let [e, f, ..] = registers.read32(RAH0).to_le_bytes();
-    let loaded = MacAddr([a, b, c, d, e, f]);
-    if loaded.is_station() {
-        return Ok(loaded);
-    }
-    Err(eeprom.map_or_else(|e| e, InitError::NoMac))
-}
-
-fn eeprom_mac(variant: Variant, registers: &mut impl Registers) -> Result<MacAddr, InitError> {
-    let mut mac = [0; 6];
-    for (word, bytes) in (0u32..).zip(mac.chunks_exact_mut(2)) {
-        bytes.copy_from_slice(&eeprom_word(variant, registers, word)?.to_le_bytes());
-    }
-    Ok(MacAddr(mac))
-}
-
-fn eeprom_word(variant: Variant, registers: &mut impl Registers, word: u32) -> Result<u16, InitError> {
-    let (shift, done) = match variant {
-        Variant::I8254x => (8, 1 << 4),
-        Variant::I82574 => (2, 1 << 1),
+/// Starts both queues: the transmitter, then the receiver, which gets its descriptors once its queue runs.
+fn start<R: Registers, D: Dma>(
+    family: Family,
+    registers: &mut R,
+    dma: &mut D,
+) -> Result<(RxRing, TxRing), InitError> {
+    let (rx_queue, tx_queue, srrctl) = match family {
+        Family::Igb | Family::I210 => (RX_IGB, TX_IGB, Some(SRRCTL_IGB)),
+        Family::Ixgbe => (RX_IXGBE, TX_IXGBE, Some(SRRCTL_IXGBE)),
+        _ => (RX_E1000, TX_E1000, None),
     };
-    registers.write32(EERD, word << shift | 1);
-    let mut value = registers.read32(EERD);
-    for _ in 0..1000 {
-        if value & done != 0 {
-            return Ok((value >> 16) as u16);
+    let rx = RxRing::start(rx_queue, registers, dma);
+    let tx = TxRing::start(tx_queue, registers, dma);
+    match srrctl {
+        Some(srrctl) => {
+            registers.write32(srrctl, SRRCTL_LEGACY_2K);
+            if family == Family::Ixgbe {
+                registers.write32(IXGBE_DMATXCTL, registers.read32(IXGBE_DMATXCTL) | DMATXCTL_TE);
+            }
+            enable(tx_queue, registers)?;
+            enable(rx_queue, registers)?;
         }
-        registers.delay_us(5);
-        value = registers.read32(EERD);
+        None => {
+            registers.write32(RDTR, 0);
+            if family != Family::I8254x {
+                let dctl = tx_queue + QUEUE_DCTL;
+                registers.write32(dctl, registers.read32(dctl) | TXDCTL_E1000E);
+            }
+            registers.write32(TIPG, TIPG_COPPER);
+        }
     }
-    Err(InitError::EepromStuck(value))
+    if family != Family::Ixgbe {
+        registers.write32(TCTL, TCTL_EN | TCTL_PSP | TCTL_COLLISION);
+    }
+    rx.open(registers);
+    Ok((rx, tx))
 }
 
-/// Filters: our address in the first pair, no other address, no multicast.
-fn set_station_address(registers: &mut impl Registers, mac: MacAddr) {
-    let [a, b, c, d, e, f] = mac.0;
-    registers.write32(RAL0, u32::from_le_bytes([a, b, c, d]));
-    registers.write32(RAH0, u32::from_le_bytes([e, f, 0, 0]) | RAH_AV);
-    for pair in 1..RA_PAIRS {
-        registers.write32(RAH0 + pair * 8, 0);
-        registers.write32(RAL0 + pair * 8, 0);
+/// Lets a queue run and waits until it does (82576 datasheet 8.10.13, 82599 datasheet 4.6.7).
+fn enable(queue: u32, registers: &mut impl Registers) -> Result<(), InitError> {
+    let dctl = queue + QUEUE_DCTL;
+    registers.write32(dctl, registers.read32(dctl) | DCTL_ENABLE);
+    for _ in 0..100 {
+        if registers.read32(dctl) & DCTL_ENABLE != 0 {
+            return Ok(());
+        }
+        registers.delay_us(100);
     }
-    for word in 0..MTA_WORDS {
-        registers.write32(MTA + word * 4, 0);
-    }
+    Err(InitError::QueueStuck(queue, registers.read32(dctl)))
 }
 
 /// Most frames the card takes before it must be polled.

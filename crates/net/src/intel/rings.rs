@@ -33,8 +33,13 @@ const STATUS_BYTE: usize = 12;
 /// Received descriptors are handed back in batches: one uncached write for this many frames.
 const BATCH: usize = 8;
 
-fn split(address: u64) -> (u32, u32) {
-    (address as u32, (address >> 32) as u32)
+/// Tells a queue where its descriptors are, none of which it has yet.
+fn place(queue: u32, registers: &mut impl Registers, at: u64, entries: usize) {
+    registers.write32(queue + QUEUE_BAL, at as u32);
+    registers.write32(queue + QUEUE_BAH, (at >> 32) as u32);
+    registers.write32(queue + QUEUE_LEN, (entries * DESCRIPTOR) as u32);
+    registers.write32(queue + QUEUE_H, 0);
+    registers.write32(queue + QUEUE_T, 0);
 }
 
 /// Thrown away: damaged, of impossible length, or spread over several buffers.
@@ -43,6 +48,8 @@ pub(super) struct Bad;
 
 #[derive(Debug)]
 pub(super) struct RxRing {
+    /// First register of the queue.
+    queue: u32,
     next: usize,
     /// Consumed descriptors the card does not know of yet.
     owed: usize,
@@ -51,18 +58,19 @@ pub(super) struct RxRing {
 }
 
 impl RxRing {
-    pub(super) fn start(registers: &mut impl Registers, dma: &mut impl Dma) -> Self {
+    /// Sets up the queue whose first register is `queue`. No descriptor is given to the card before [`Self::open`]:
+    /// a queue with an enable bit must run first.
+    pub(super) fn start(queue: u32, registers: &mut impl Registers, dma: &mut impl Dma) -> Self {
         for index in 0..RX_RING {
             arm(dma, index);
         }
-        let (low, high) = split(dma.bus_addr(RX_DESCRIPTORS));
-        registers.write32(RDBAL, low);
-        registers.write32(RDBAH, high);
-        registers.write32(RDLEN, (RX_RING * DESCRIPTOR) as u32);
-        registers.write32(RDTR, 0);
-        registers.write32(RDH, 0);
-        registers.write32(RDT, RX_RING as u32 - 1);
-        Self { next: 0, owed: 0, inside_long_frame: false }
+        place(queue, registers, dma.bus_addr(RX_DESCRIPTORS), RX_RING);
+        Self { queue, next: 0, owed: 0, inside_long_frame: false }
+    }
+
+    /// Gives the card all descriptors but one.
+    pub(super) fn open(&self, registers: &mut impl Registers) {
+        registers.write32(self.queue + QUEUE_T, RX_RING as u32 - 1);
     }
 
     /// Consumes one descriptor the card is done with: copies its frame to `buf`, or says that it was no good.
@@ -100,7 +108,7 @@ impl RxRing {
     pub(super) fn give_back(&mut self, registers: &mut impl Registers) {
         if self.owed > 0 {
             self.owed = 0;
-            registers.write32(RDT, ((self.next + RX_RING - 1) % RX_RING) as u32);
+            registers.write32(self.queue + QUEUE_T, ((self.next + RX_RING - 1) % RX_RING) as u32);
         }
     }
 
@@ -121,21 +129,19 @@ fn arm(dma: &mut impl Dma, index: usize) {
 
 #[derive(Debug)]
 pub(super) struct TxRing {
+    /// First register of the queue.
+    queue: u32,
     /// Next descriptor to fill: the card's tail.
     tail: usize,
     in_flight: usize,
 }
 
 impl TxRing {
-    pub(super) fn start(registers: &mut impl Registers, dma: &mut impl Dma) -> Self {
+    /// Sets up the queue whose first register is `queue`.
+    pub(super) fn start(queue: u32, registers: &mut impl Registers, dma: &mut impl Dma) -> Self {
         dma.write(TX_DESCRIPTORS, &[0; TX_RING * DESCRIPTOR]);
-        let (low, high) = split(dma.bus_addr(TX_DESCRIPTORS));
-        registers.write32(TDBAL, low);
-        registers.write32(TDBAH, high);
-        registers.write32(TDLEN, (TX_RING * DESCRIPTOR) as u32);
-        registers.write32(TDH, 0);
-        registers.write32(TDT, 0);
-        Self { tail: 0, in_flight: 0 }
+        place(queue, registers, dma.bus_addr(TX_DESCRIPTORS), TX_RING);
+        Self { queue, tail: 0, in_flight: 0 }
     }
 
     /// One descriptor stays free: a full ring would look empty to the card.
@@ -170,7 +176,7 @@ impl TxRing {
         dma.write(TX_DESCRIPTORS + self.tail * DESCRIPTOR, &descriptor);
         self.tail = (self.tail + 1) % TX_RING;
         self.in_flight += 1;
-        registers.write32(TDT, self.tail as u32);
+        registers.write32(self.queue + QUEUE_T, self.tail as u32);
         true
     }
 }

@@ -1,11 +1,11 @@
-//! The 8254x driver against a mock card.
+//! The driver of Intel's cards against a mock of each family.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::{BUS, Dice, Mock, mac, nic};
-use net::e1000::regs::*;
-use net::e1000::{DMA_BYTES, Dma, E1000, InitError, Variant};
+use common::{BUS, Dice, Mock, TestCard, mac, nic, nic_of};
+use net::intel::regs::*;
+use net::intel::{DMA_BYTES, Dma, Family, InitError, MODELS, Model, VENDOR_INTEL};
 use net::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 use proptest::prelude::*;
 
@@ -27,9 +27,10 @@ fn comes_up_as_the_manual_says() {
     assert_eq!(nic.link(), Link::Up(1000));
     let card = mock.look();
     let reg = |r: u32| card.regs.get(&r).copied().unwrap_or(0);
-    assert_eq!(reg(RDBAL) as u64 | (reg(RDBAH) as u64) << 32, BUS);
-    assert_eq!((reg(RDLEN), reg(RDH), reg(RDT)), (1024, 0, 63));
-    assert_eq!((reg(TDLEN), reg(TDH), reg(TDT)), (1024, 0, 0));
+    let queue = |queue: u32| [QUEUE_LEN, QUEUE_H, QUEUE_T].map(|r| reg(queue + r));
+    assert_eq!(reg(RX_E1000) as u64 | (reg(RX_E1000 + QUEUE_BAH) as u64) << 32, BUS);
+    assert_eq!(queue(RX_E1000), [1024, 0, 63]);
+    assert_eq!(queue(TX_E1000), [1024, 0, 0]);
     assert_eq!(reg(RCTL), RCTL_EN | RCTL_BAM | RCTL_SECRC);
     assert_eq!(reg(RAL0), 0x1200_5452);
     assert_eq!(reg(RAH0), 0x0134 | RAH_AV);
@@ -42,29 +43,132 @@ fn every_failure_of_the_card_has_its_name() {
     let up = |change: fn(&mut common::Card)| {
         let mock = Mock::new(mac(1));
         change(&mut mock.card());
-        E1000::new(Variant::I8254x, mock.clone(), mock.clone()).map(|n| n.mac())
+        TestCard::new(Family::I8254x, mock.clone(), mock.clone()).map(|n| n.mac())
     };
     assert_eq!(up(|c| c.dead = true), Err(InitError::NoAnswer));
     assert!(matches!(up(|c| c.reset_stuck = true), Err(InitError::ResetStuck(_))));
     assert_eq!(up(|c| c.eeprom = [0xffff; 3]), Err(InitError::NoMac(MacAddr::BROADCAST)));
     assert_eq!(up(|c| c.eeprom = [0; 3]), Err(InitError::NoMac(MacAddr([0; 6]))));
     // The EEPROM of this variant is addressed differently: DONE never comes.
-    assert!(matches!(up(|c| c.variant = Variant::I82574), Err(InitError::EepromStuck(_))));
+    assert!(matches!(up(|c| c.family = Family::I8257x), Err(InitError::EepromStuck(_))));
     assert!(matches!(up(|c| c.memory.truncate(DMA_BYTES - 1)), Err(InitError::BadArena(..))));
     assert_eq!(up(|_| ()), Ok(mac(1)));
 }
 
+/// One of each family.
+const FAMILIES: [Family; 7] =
+    [Family::I8254x, Family::I8257x, Family::I217, Family::I219, Family::Igb, Family::I210, Family::Ixgbe];
+
 #[test]
-fn variants_by_pci_id() {
-    assert_eq!(Variant::of_pci_id(0x8086, 0x100e), Some(Variant::I8254x));
-    assert_eq!(Variant::of_pci_id(0x8086, 0x100f), Some(Variant::I8254x));
-    assert_eq!(Variant::of_pci_id(0x8086, 0x10d3), Some(Variant::I82574));
-    assert_eq!(Variant::of_pci_id(0x10ec, 0x100e), None);
-    let mock = Mock::new(mac(9));
-    mock.card().variant = Variant::I82574;
-    let nic = E1000::new(Variant::I82574, mock.clone(), mock.clone()).unwrap();
-    assert_eq!(nic.mac(), mac(9));
-    assert_eq!(mock.look().regs[&TXDCTL], TXDCTL_82574);
+fn models_by_pci_id() {
+    let family = |device| Model::of_pci_id(VENDOR_INTEL, device).map(|m| m.family);
+    assert_eq!(family(0x100e), Some(Family::I8254x));
+    assert_eq!(family(0x10d3), Some(Family::I8257x));
+    assert_eq!(family(0x150c), Some(Family::I8257x));
+    assert_eq!(family(0x15b8), Some(Family::I219));
+    assert_eq!(family(0x1521), Some(Family::Igb));
+    assert_eq!(family(0x1533), Some(Family::I210));
+    assert_eq!(family(0x10fb), Some(Family::Ixgbe));
+    assert_eq!(family(0x1572), None);
+    assert_eq!(Model::of_pci_id(0x10ec, 0x100e), None);
+    for (at, model) in MODELS.iter().enumerate() {
+        assert!(FAMILIES.contains(&model.family));
+        assert!(MODELS[..at].iter().all(|m| m.device != model.device), "{:04x} twice", model.device);
+    }
+    assert_eq!(Model::of_pci_id(VENDOR_INTEL, 0x10d3).unwrap().to_string(), "82574L (e1000e)");
+}
+
+#[test]
+fn every_family_sends_and_receives() {
+    for family in FAMILIES {
+        let (mock, mut nic) = nic_of(family, 1);
+        assert_eq!(nic.mac(), mac(1), "{family:?}");
+        let fast = if family == Family::Ixgbe { 10_000 } else { 1000 };
+        assert_eq!(nic.link(), Link::Up(fast), "{family:?}");
+        for n in 0..200u32 {
+            let f = frame(n as u8, 60 + n as usize);
+            nic.tx(&f).unwrap();
+            nic.poll();
+            assert_eq!(mock.card().sent.pop_front(), Some(f.clone()), "{family:?}");
+            mock.deliver(&f);
+            assert_eq!(receive_all(&mut nic), [f], "{family:?}");
+        }
+        assert_eq!(mock.look().missed, 0, "{family:?}");
+        let mut foreign = frame(1, 60);
+        foreign[..6].copy_from_slice(&mac(2).0);
+        mock.deliver(&foreign);
+        assert_eq!(receive_all(&mut nic).len(), 0, "{family:?}");
+        nic.set_promiscuous(true);
+        mock.deliver(&foreign);
+        assert_eq!(receive_all(&mut nic).len(), 1, "{family:?}");
+        let missed = mock.look().missed;
+        nic.shut_down().unwrap();
+        mock.deliver(&frame(1, 60));
+        assert_eq!(mock.look().missed, missed + 1, "{family:?} receives after its end");
+        let reg = |r: u32| mock.look().regs.get(&r).copied().unwrap_or(0);
+        assert_eq!(reg(CTRL_EXT) & CTRL_EXT_DRV_LOAD, 0, "{family:?}");
+    }
+}
+
+#[test]
+fn each_family_has_its_own_setup() {
+    let after = |family| {
+        let (mock, _nic) = nic_of(family, 3);
+        move |r: u32| mock.look().regs.get(&r).copied().unwrap_or(0)
+    };
+    let e1000e = after(Family::I8257x);
+    assert_eq!(e1000e(TX_E1000 + QUEUE_DCTL), TXDCTL_E1000E);
+    assert_eq!(e1000e(CTRL) & CTRL_GIO_MASTER_DISABLE, 0);
+    let i217 = after(Family::I217);
+    assert_eq!(i217(CTRL_EXT) & CTRL_EXT_DRV_LOAD, CTRL_EXT_DRV_LOAD);
+    let igb = after(Family::Igb);
+    assert_eq!([igb(RX_IGB + QUEUE_LEN), igb(RX_IGB + QUEUE_T), igb(SRRCTL_IGB)], [1024, 63, 2]);
+    assert_eq!(igb(EIMC_IGB), u32::MAX);
+    assert_eq!(igb(RXPBS), 0);
+    let i210 = after(Family::I210);
+    assert_eq!([i210(RXPBS), i210(TXPBS)], [RXPBS_I210, TXPBS_I210]);
+    let ixgbe = after(Family::Ixgbe);
+    assert_eq!([ixgbe(RX_IXGBE + QUEUE_LEN), ixgbe(RX_IXGBE + QUEUE_T), ixgbe(SRRCTL_IXGBE)], [1024, 63, 2]);
+    assert_eq!(ixgbe(IXGBE_RDRXCTL), RDRXCTL_DMA_READY | RDRXCTL_CRC_STRIP);
+    assert_eq!(ixgbe(IXGBE_DCA_RXCTRL), 0);
+    assert_eq!(ixgbe(IXGBE_HLREG0), 0x0c03);
+    assert_eq!(ixgbe(IXGBE_RXCTRL), RXCTRL_RXEN);
+    assert_eq!([ixgbe(RCTL), ixgbe(TCTL)], [0, 0], "registers of another family");
+}
+
+#[test]
+fn queues_and_dma_that_do_not_start_are_named() {
+    for family in [Family::Igb, Family::I210, Family::Ixgbe] {
+        let mock = Mock::of(family, mac(1));
+        mock.card().queue_stuck = true;
+        let up = TestCard::new(family, mock.clone(), mock.clone()).map(|n| n.mac());
+        assert!(matches!(up, Err(InitError::QueueStuck(..))), "{family:?}: {up:?}");
+    }
+    let mock = Mock::of(Family::Ixgbe, mac(1));
+    mock.card().reset_stuck = true;
+    let up = TestCard::new(Family::Ixgbe, mock.clone(), mock.clone()).map(|n| n.mac());
+    assert!(matches!(up, Err(InitError::ResetStuck(_))), "{up:?}");
+    // Without the EEPROM's address there is none.
+    let mock = Mock::of(Family::Igb, MacAddr([0xff; 6]));
+    let up = TestCard::new(Family::Igb, mock.clone(), mock.clone()).map(|n| n.mac());
+    assert_eq!(up, Err(InitError::NoMac(MacAddr([0xff; 6]))));
+}
+
+#[test]
+fn link_of_a_10_gbit_card() {
+    let (mock, nic) = nic_of(Family::Ixgbe, 1);
+    for (links, link) in [
+        (0x7000_0000, Link::Up(10_000)),
+        (0x7800_0000, Link::Up(2_500)),
+        (0x6000_0000, Link::Up(1_000)),
+        (0x5000_0000, Link::Up(100)),
+        (0x5800_0000, Link::Up(5_000)),
+        (0x3000_0000, Link::Down),
+        (u32::MAX, Link::Down),
+    ] {
+        mock.card().regs.insert(IXGBE_LINKS, links);
+        assert_eq!(nic.link(), link, "{links:#x}");
+    }
 }
 
 #[test]
