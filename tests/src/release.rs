@@ -123,20 +123,30 @@ fn number(image: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Writes the images that boot servers serve into `dir`, and the folder that they serve, which is given back.
+///
+/// # Errors
+/// As [`efi`] and [`crate::netboot::make`].
+pub fn netboot(image: &Path, dir: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let [elf, efi, folder] = ["flexvisor.elf", "flexvisor.efi", "netboot"].map(|name| dir.join(name));
+    fs::copy(image, &elf).with_context(|| image.display().to_string())?;
+    self::efi(&elf, &efi)?;
+    crate::netboot::make(&[&elf, &efi], &folder)?;
+    Ok(folder)
+}
+
 /// Writes a release into `dir`: the images, the hybrid ISO, their sums. Returns the files.
 ///
 /// # Errors
 /// As [`iso`].
 pub fn make(image: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     let bytes = fs::read(image).with_context(|| image.display().to_string())?;
-    fs::create_dir_all(dir)?;
     let file = |name: &str| dir.join(name);
-    fs::write(file("flexvisor.elf"), &bytes)?;
+    netboot(image, dir)?;
     fs::write(file("flexvisor-pvh.elf"), pvh(&bytes)?)?;
     iso(&file("flexvisor.elf"), "console=com1", &[], &file("flexvisor.iso"))?;
-    efi(&file("flexvisor.elf"), &file("flexvisor.efi"))?;
     let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.efi", "flexvisor.iso"];
-    crate::netboot::make(&[&file("flexvisor.elf"), &file("flexvisor.efi")], &file("netboot"))?;
     let sums = run_tool(Command::new("sha256sum").args(names).current_dir(dir), "coreutils")?;
     fs::write(file("SHA256SUMS"), sums)?;
     Ok(names.into_iter().chain(["SHA256SUMS"]).map(file).collect())

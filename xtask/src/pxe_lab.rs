@@ -33,18 +33,17 @@ enum Way {
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let image = tools::build()?;
-    let dir = paths::fresh_dir(&paths::build().join("release"))?;
-    release::make(&image, &dir)?;
+    let dir = paths::fresh_dir(&paths::build().join("lab"))?;
+    let folder = release::netboot(&image, &dir)?;
     let (network, uefi) = match args.way {
         Way::Bios => (Network::Ipxe, false),
         Way::Uefi => (Network::Pxe, true),
         Way::Http => (Network::Http, true),
     };
-    let folder = dir.join("netboot");
     let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
     let rules = Rules::parse(&rules, args.instead.as_deref())?;
     let hub = Hub::new();
-    let _server = Server::new(&hub, 1, &folder, rules)?;
+    let server = Server::new(&hub, 1, &folder, rules)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let config = Config { uefi, nic, serial: [Serial::Absent; 2], ..Config::new(Media::Network(network)) };
     let mut words = config.arguments("lab", &dir)?;
@@ -52,6 +51,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     println!("serving {} at {}", folder.display(), serve::ADDRESS);
     println!("+ qemu-system-x86_64 {}", words.join(" "));
     let status = Command::new("qemu-system-x86_64").args(words).status();
+    println!("\nasked for:\n{}", server.asked().join("\n"));
     match status.context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?.code() {
         Some(0) => Ok(0),
         code => bail!("QEMU ended with {code:?}"),

@@ -143,7 +143,7 @@ impl Way {
     /// modules.
     fn parts(&self) -> &[&str] {
         match self.how {
-            How::Net(..) => &["boot: memory 0x", "`vm=demo mem=512", "KiB, `for=demo`"],
+            How::Net(..) => &["boot: memory 0x", "`vm=demo mem=512 -- console=ttyS0`", "KiB, `for=demo`"],
             How::Guest { .. } => &["vm=demo mem=512"],
             _ => &[],
         }
@@ -234,12 +234,7 @@ impl Way {
 fn netboot(context: &Context) -> Result<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     once(&FOLDER, || {
-        let dir = paths::fresh_dir(&shared(context)?.join("netboot"))?;
-        let efi = dir.with_file_name("flexvisor.efi");
-        let elf = dir.with_file_name("flexvisor.elf");
-        fs::copy(paths::hypervisor(), &elf)?;
-        release::efi(&elf, &efi)?;
-        netboot::make(&[&elf, &efi], &dir)?;
+        let dir = release::netboot(&paths::hypervisor(), &shared(context)?)?;
         netboot::enable_modules(&dir)?;
         for (name, size) in [("vmlinuz", 5000), ("initrd.img", 70_000)] {
             fs::write(dir.join(name), vec![7; size])?;
