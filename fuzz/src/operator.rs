@@ -81,6 +81,8 @@ pub fn cmdline(data: &[u8]) {
     if let Err(refused) = cmdline::ModuleRole::parse(&line) {
         assert!(!refused.to_string().is_empty());
     }
+    let (rest, rows) = cmdline::modules_of_line(&line);
+    assert!(rest.len() + 8 * rows.len() <= line.len(), "{line:?}: {rest:?}");
     if let Ok(file) = cmdline::ConfigFile::parse("fuzz.cfg", data) {
         let kept = cmdline::ConfigFile::parse("fuzz.cfg", file.without_modules().as_bytes());
         assert_eq!(kept.map(|kept| kept.line()), Ok(file.line()));

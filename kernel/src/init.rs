@@ -86,14 +86,22 @@ fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
     }
 }
 
-/// The modules with host options, and what is wrong with those that cannot be read. The loader's page tables still map
-/// them.
+/// The modules with host options; and what is wrong, with them or by the loader's word. The loader's page tables still
+/// map them.
 fn config_files(info: &BootInfo) -> (Vec<ConfigFile>, Vec<String>) {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for module in &info.modules {
-        let Ok(ModuleRole::Config(name)) = ModuleRole::parse(&module.command_line) else { continue };
+        let role = ModuleRole::parse(&module.command_line);
         let bytes =
             usize::try_from(module.end - module.start).ok().and_then(|len| mm::boot_view(module.start, len));
+        let name = match role {
+            Ok(ModuleRole::Config(name)) => name,
+            Ok(ModuleRole::LoaderErrors) => {
+                unreadable.extend(loader_errors(bytes.unwrap_or_default()));
+                continue;
+            }
+            _ => continue,
+        };
         match bytes
             .ok_or_else(|| "not in memory: ignored".into())
             .and_then(|bytes| ConfigFile::parse(&name, bytes).map_err(|error| alloc::format!("{error}")))
@@ -103,6 +111,18 @@ fn config_files(info: &BootInfo) -> (Vec<ConfigFile>, Vec<String>) {
         }
     }
     (files, unreadable)
+}
+
+/// What a loader found wrong, a line each.
+fn loader_errors(text: &[u8]) -> impl Iterator<Item = String> {
+    const MAX: usize = 64;
+    const WIDTH: usize = 200;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.take(MAX).map(|line| {
+        let printable =
+            line.iter().map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' });
+        printable.take(WIDTH).collect()
+    })
 }
 
 fn report_boot(info: &BootInfo, warnings: &[Warning], unreadable: &[String]) {

@@ -6,6 +6,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::words::Words;
+
 /// Largest file that is read, in bytes.
 pub const MAX_CONFIG: usize = 64 << 10;
 
@@ -21,6 +23,9 @@ pub enum ConfigError {
     /// A `module` row of that line number that names no file.
     #[error("line {0}: module names no file: expected module FILE LINE")]
     NoFile(usize),
+    /// A `module=` of that number on a boot line whose quotes do not end.
+    #[error("module {0}: a quote does not end: expected module=\"FILE LINE\"")]
+    OpenQuote(usize),
 }
 
 /// A boot module that a configuration file names.
@@ -80,13 +85,7 @@ impl ConfigFile {
 
     /// The `module` rows in their order. What follows the file's name is verbatim, `#` and quotes too.
     pub fn modules(&self) -> impl Iterator<Item = Result<ModuleRow, ConfigError>> {
-        self.rows.iter().map(|(number, row)| {
-            let (file, line) = row.split_once([' ', '\t']).unwrap_or((row, ""));
-            if file.is_empty() {
-                return Err(ConfigError::NoFile(*number));
-            }
-            Ok(ModuleRow { number: *number, file: file.to_string(), line: line.trim_start().to_string() })
-        })
+        self.rows.iter().map(|(number, row)| module_row(*number, row))
     }
 
     /// Rows that no loader has taken out.
@@ -117,6 +116,32 @@ impl ConfigFile {
         text.push('\n');
         text
     }
+}
+
+/// The `module` rows of a boot line, `module="FILE LINE"` each, numbered from 1, and the line without them.
+#[must_use]
+pub fn modules_of_line(line: &str) -> (String, Vec<Result<ModuleRow, ConfigError>>) {
+    let (mut options, mut rows) = (String::new(), Vec::new());
+    let mut words = Words::whole(line);
+    for (raw, text) in words.by_ref() {
+        let Some(row) = text.strip_prefix("module=") else {
+            options.push_str(raw);
+            continue;
+        };
+        let number = rows.len() + 1;
+        let closed = Words::from_first(raw).next().is_some_and(|word| !word.open);
+        rows.push(if closed { module_row(number, row.trim()) } else { Err(ConfigError::OpenQuote(number)) });
+    }
+    options.push_str(words.left());
+    (options.trim_start().to_string(), rows)
+}
+
+fn module_row(number: usize, row: &str) -> Result<ModuleRow, ConfigError> {
+    let (file, line) = row.split_once([' ', '\t']).unwrap_or((row, ""));
+    if file.is_empty() {
+        return Err(ConfigError::NoFile(number));
+    }
+    Ok(ModuleRow { number, file: file.to_string(), line: line.trim_start().to_string() })
 }
 
 /// `line` up to a `#` that starts a word and stands in no quotes.

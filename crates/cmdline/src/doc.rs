@@ -66,7 +66,9 @@ no text is ignored with an error in the log. This is how one server gives each h
     migrate=listen pool=rack3
 
 `flexvisor.efi` reads such files itself, `host.cfg/MAC`, `host.cfg/UUID` and `flexvisor.cfg` beside it, and takes rows
-`module FILE LINE` in them as boot modules (`boot.md`).
+`module FILE LINE` in them as boot modules (`boot.md`); on its boot line (load options) the same is
+`module=\"FILE LINE\"`. What it finds wrong it hands over as a module whose line has the word `loader-errors`: each line of
+that becomes an error in the log.
 ";
 
 /// The whole text of the documentation page.

@@ -18,7 +18,7 @@ mod table;
 mod value;
 mod words;
 
-pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow};
+pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow, modules_of_line};
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
 pub use host::{

@@ -132,6 +132,9 @@ const POOL_KEY: &str = "pool-key";
 /// The word on the line of a module that holds host options.
 const CONFIG: &str = "config";
 
+/// The word on the line of the module that holds what a loader found wrong.
+const LOADER_ERRORS: &str = "loader-errors";
+
 /// What a boot module is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ModuleRole {
@@ -148,6 +151,8 @@ pub enum ModuleRole {
     PoolKey,
     /// A file of host options, by the name that warnings call it.
     Config(String),
+    /// Text of a loader: a line for each thing that it found wrong.
+    LoaderErrors,
     /// None of these.
     Other,
 }
@@ -164,6 +169,9 @@ impl ModuleRole {
         let Some(vm) = value_of("for", line) else {
             if Words::new(line).any(|word| word.text == POOL_KEY) {
                 return Ok(Self::PoolKey);
+            }
+            if Words::new(line).any(|word| word.text == LOADER_ERRORS) {
+                return Ok(Self::LoaderErrors);
             }
             let config = Words::new(line).find_map(|word| match word.split() {
                 (CONFIG, name) => Some(name.unwrap_or(CONFIG).to_string()),

@@ -1,6 +1,6 @@
 //! Configuration files: merged with the boot line, faults named by file and line.
 
-use cmdline::{ConfigError, ConfigFile, HostOptions, LogLevel, MAX_CONFIG, ModuleRole};
+use cmdline::{ConfigError, ConfigFile, HostOptions, LogLevel, MAX_CONFIG, ModuleRole, modules_of_line};
 use proptest::prelude::*;
 
 fn file(name: &str, text: &str) -> ConfigFile {
@@ -125,5 +125,28 @@ proptest! {
         let kept = file("c", &given.without_modules());
         prop_assert_eq!(given.line(), kept.line());
         prop_assert_eq!(kept.modules().count(), 0);
+    }
+}
+
+#[test]
+fn modules_on_a_boot_line() {
+    let (line, rows) =
+        modules_of_line(r#"console=com1 module="vmlinuz vm=a -- x=\"1 2\"" ip=dhcp module=b -- module=c"#);
+    assert_eq!(line, "console=com1 ip=dhcp -- module=c");
+    let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
+    let rows: Vec<_> = rows.iter().map(|row| (row.number, row.file.as_str(), row.line.as_str())).collect();
+    assert_eq!(rows, [(1, "vmlinuz", r#"vm=a -- x="1 2""#), (2, "b", "")]);
+    assert_eq!(modules_of_line("a=1 module="), ("a=1".into(), vec![Err(ConfigError::NoFile(1))]));
+    assert_eq!(modules_of_line("module=\"a b"), (String::new(), vec![Err(ConfigError::OpenQuote(1))]));
+    assert_eq!(modules_of_line("  a=1  b"), ("a=1  b".into(), Vec::new()));
+}
+
+proptest! {
+    #[test]
+    fn any_boot_line_keeps_its_other_words(line in r#"([a-z= "\\-]|module=){0,40}"#) {
+        let (rest, rows) = modules_of_line(&line);
+        if rows.is_empty() {
+            prop_assert_eq!(rest, line.trim_start());
+        }
     }
 }

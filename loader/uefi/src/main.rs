@@ -60,9 +60,17 @@ fn say(text: &str) {
     println!("flexvisor.efi: {text}");
 }
 
-/// Something is wrong, and the host comes up all the same.
+/// What was wrong so far, a line each.
+static ERRORS: spin::Mutex<String> = spin::Mutex::new(String::new());
+
+/// Something is wrong, and the host comes up all the same. The firmware's console may be a screen that nobody sees: the
+/// kernel says it again on its own.
 fn complain(text: &str) {
     say(&format!("error: {text}"));
+    let mut errors = ERRORS.lock();
+    errors.push_str("flexvisor.efi: ");
+    errors.push_str(text);
+    errors.push('\n');
 }
 
 fn wait(time: Duration) {

@@ -3,13 +3,13 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use cmdline::{ConfigFile, ModuleRole};
+use cmdline::{ConfigError, ConfigFile, ModuleRole, ModuleRow};
 use uefi::boot;
 use uefi::proto::loaded_image::LoadedImage;
 
 use crate::memory::Pages;
 use crate::source::Source;
-use crate::{complain, say};
+use crate::{ERRORS, complain, say};
 
 /// The file for every host.
 const SHARED: &str = "flexvisor.cfg";
@@ -29,25 +29,29 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads configuration and modules. What cannot be read is said and left out.
     pub(crate) fn read(source: &mut Source) -> Self {
-        let mut settings = Self { line: load_options(), modules: Vec::new() };
+        let (line, rows) = cmdline::modules_of_line(&load_options());
+        let mut settings = Self { line, modules: Vec::new() };
         let mut files = Vec::new();
         for name in source.host_names().into_iter().map(|id| format!("host.cfg/{id}")).chain([SHARED.into()])
         {
             files.extend(config(source, &name));
         }
         let mut refused = Vec::new();
+        let mut take = |settings: &mut Self, whence: &str, row: Result<ModuleRow, ConfigError>| match row {
+            Ok(row) => {
+                if let Err(vm) = settings.take_module(source, whence, row) {
+                    refused.extend(vm);
+                }
+            }
+            Err(error) => complain(&format!("{whence}: {error}")),
+        };
+        for row in rows {
+            take(&mut settings, "load options", row);
+        }
         for file in &files {
             settings.take_config(file);
             for row in file.modules() {
-                match row {
-                    Ok(row) => {
-                        let from = format!("{} line {}", file.name, row.number);
-                        if let Err(vm) = settings.take_module(source, &from, &row.file, row.line) {
-                            refused.extend(vm);
-                        }
-                    }
-                    Err(error) => complain(&format!("{}: {error}", file.name)),
-                }
+                take(&mut settings, &file.name, row);
             }
         }
         settings.modules.retain(|module| vm_of(&module.line).is_none_or(|vm| !refused.contains(&vm)));
@@ -56,7 +60,23 @@ impl Settings {
         for vm in refused {
             complain(&format!("vm {vm} is left out: a file of it is missing"));
         }
+        settings.hand_over_errors();
         settings
+    }
+
+    /// The last module is what was wrong with all before.
+    fn hand_over_errors(&mut self) {
+        let text = ERRORS.lock();
+        if text.is_empty() {
+            return;
+        }
+        match Pages::new(text.len()) {
+            Ok(mut pages) => {
+                pages.bytes().copy_from_slice(text.as_bytes());
+                self.modules.push(Module { pages, line: "loader-errors".to_string() });
+            }
+            Err(error) => say(&format!("error: the list of errors: {error}")),
+        }
     }
 
     /// The kernel reads the options itself, and names faults by file and line.
@@ -75,11 +95,12 @@ impl Settings {
     fn take_module(
         &mut self,
         source: &mut Source,
-        from: &str,
-        name: &str,
-        line: String,
+        whence: &str,
+        row: ModuleRow,
     ) -> Result<(), Option<String>> {
-        match source.read(name) {
+        let ModuleRow { number, file: name, line } = row;
+        let from = format!("{whence} line {number}");
+        match source.read(&name) {
             Ok(Some(pages)) => {
                 say(&format!("{name}, {} KiB", pages.len().div_ceil(1024)));
                 self.modules.push(Module { pages, line });

@@ -3,13 +3,14 @@
 use super::ways::{self, NO_VMX};
 use super::{Case, Context, start};
 use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
-use crate::emu::qemu::{self, Accel};
+use crate::emu::qemu::{self, Accel, Network};
 use crate::emu::{Media, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
 use crate::paths;
 use crate::release;
 use anyhow::{Context as _, Result, ensure};
+use std::fs;
 use std::time::Duration;
 
 const MODEL: &str = "corei7_skylake_x";
@@ -26,6 +27,11 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/disk", LIMIT, disk));
     cases.push(Case::new("boot/efi_disk", ways::LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", ways::LIMIT, reproducible));
+    cases.push(Case::new("boot/efi_shell", ways::LIMIT, efi_shell).slow());
+    for (name, network) in [("pxe", Network::Pxe), ("http", Network::Http)] {
+        let run = move |context: &Context| ways::missing(context, network);
+        cases.push(Case::new(&format!("boot/{name}_missing_file"), ways::LIMIT, run).slow());
+    }
     cases.extend(ways::cases());
     for cpus in [2, 4] {
         cases.push(Case::new(&format!("boot/cpus_{cpus}"), LIMIT, move |context| cpus_run(context, cpus)));
@@ -74,7 +80,7 @@ fn efi_disk(context: &Context) -> Result<()> {
     let folder = "EFI/BOOT";
     let name = |name: &str| format!("{folder}/{name}");
     let files: [(&str, &[u8]); 4] = [
-        (&name("BOOTX64.EFI"), &std::fs::read(&efi)?),
+        (&name("BOOTX64.EFI"), &fs::read(&efi)?),
         (&name("flexvisor.cfg"), config.as_bytes()),
         (&name("data"), &[7; 5000]),
         (&name("here"), b"x"),
@@ -89,6 +95,7 @@ fn efi_disk(context: &Context) -> Result<()> {
         "error: flexvisor.cfg: line 7: module names no file",
         "error: vm half is left out: a file of it is missing",
         "Flexvisor *via uefi",
+        "boot: error: flexvisor.efi: flexvisor.cfg line 6: module nothing is not there",
         "flexvisor.cfg line 3: unknown option `bogus=1`",
         "5 KiB, `some words`",
         "boot: memory 0x",
@@ -101,17 +108,36 @@ fn efi_disk(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Options and modules on the line of UEFI's shell, as a boot entry has them too.
+fn efi_shell(context: &Context) -> Result<()> {
+    let (efi, file) = (context.dir.join("flexvisor.efi"), context.dir.join("esp.img"));
+    release::efi(&paths::hypervisor(), &efi)?;
+    let line = "fs0:\r\nflexvisor.efi console=com1 module=\"data some words\" loglevel=debug module=\"gone vm=x\"\r\n";
+    let files: [(&str, &[u8]); 3] =
+        [("flexvisor.efi", &fs::read(&efi)?), ("startup.nsh", line.as_bytes()), ("data", &[7; 5000])];
+    release::efi_disk(&files, &file)?;
+    let media = Media::Disk(file);
+    let mut machine = qemu::Config { uefi: true, ..qemu::Config::new(media) }.start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    for line in [
+        "flexvisor.efi: error: load options line 2: module gone is not there",
+        "Flexvisor *via uefi",
+        "command line `console=com1 loglevel=debug`",
+        "boot: error: flexvisor.efi: vm x is left out",
+        "5 KiB, `some words`",
+        NO_VMX,
+    ] {
+        console.expect(line, PATIENCE)?;
+    }
+    Ok(())
+}
+
 fn reproducible(context: &Context) -> Result<()> {
     let image = paths::hypervisor();
     let files = ["one", "two"].map(|name| release::make(&image, &context.dir.join(name)));
     let [one, two] = files;
     for (one, two) in one?.iter().zip(two?) {
-        ensure!(
-            std::fs::read(one)? == std::fs::read(&two)?,
-            "{} and {} differ",
-            one.display(),
-            two.display()
-        );
+        ensure!(fs::read(one)? == fs::read(&two)?, "{} and {} differ", one.display(), two.display());
     }
     Ok(())
 }

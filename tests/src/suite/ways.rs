@@ -151,29 +151,25 @@ impl Way {
 
     fn start(&self, context: &Context, hub: &Hub) -> Result<(Machine, Option<Server>)> {
         let dir = context.dir.as_path();
-        let (media, server) = match self.how {
+        let media = match self.how {
             How::Kernel { pvh } => {
                 let cmdline = "console=com1".to_string();
                 let file = if pvh { dir.join("flexvisor-pvh.elf") } else { paths::hypervisor() };
                 if pvh {
                     fs::write(&file, release::pvh(&fs::read(paths::hypervisor())?)?)?;
                 }
-                (Media::Kernel { file, cmdline, modules: None }, None)
+                Media::Kernel { file, cmdline, modules: None }
             }
-            How::Iso { stick: true } => (Media::Disk(iso(context)?), None),
-            How::Iso { stick: false } => (Media::Cd(iso(context)?), None),
-            How::Grub => (Media::Disk(self.grub(dir)?), None),
+            How::Iso { stick: true } => Media::Disk(iso(context)?),
+            How::Iso { stick: false } => Media::Cd(iso(context)?),
+            How::Grub => Media::Disk(self.grub(dir)?),
             How::Net(network, instead) => {
-                let folder = netboot(context)?;
-                let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
-                let server = Server::new(hub, 1, &folder, Rules::parse(&rules, instead)?)?;
-                (Media::Network(network), Some(server))
+                return net(context, hub, &netboot(context)?, network, instead);
             }
             How::Guest { network } => return self.start_guest(context, hub, network),
         };
-        let nic = server.as_ref().map(|_| hub.plug(netboot::SAMPLE_MAC)).transpose()?;
-        let config = qemu::Config { uefi: self.uefi, nic, ..qemu::Config::new(media) };
-        Ok((config.start("host", dir)?, server))
+        let config = qemu::Config { uefi: self.uefi, ..qemu::Config::new(media) };
+        Ok((config.start("host", dir)?, None))
     }
 
     /// A disk with GRUB: in its boot sector, or as UEFI's boot loader.
@@ -227,6 +223,49 @@ impl Way {
         let config = bochs::Config { mem_mib: 1024, nic, ..bochs::Config::new(Cpu::model(MODEL), media) };
         Ok((config.start("host", dir)?, server))
     }
+}
+
+/// A machine in QEMU that boots from `folder` by the network.
+fn net(
+    context: &Context,
+    hub: &Hub,
+    folder: &Path,
+    network: Network,
+    instead: Option<&str>,
+) -> Result<(Machine, Option<Server>)> {
+    let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
+    let server = Server::new(hub, 1, folder, Rules::parse(&rules, instead)?)?;
+    let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
+    let uefi = network != Network::Ipxe;
+    let config = qemu::Config { uefi, nic, ..qemu::Config::new(Media::Network(network)) };
+    Ok((config.start("host", &context.dir)?, Some(server)))
+}
+
+/// Files that `flexvisor.efi` does not find where it was loaded from: each is named, and so is the VM that lacks one.
+pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
+    let folder = context.dir.join("netboot");
+    fs::create_dir(&folder)?;
+    for name in [netboot::DNSMASQ, "flexvisor.efi", "flexvisor.cfg", "initrd.img"] {
+        fs::copy(netboot(context)?.join(name), folder.join(name))?;
+    }
+    let hub = Hub::new();
+    let (mut machine, server) = net(context, &hub, &folder, network, None)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.set_deadline(context.deadline);
+    // On the firmware's console, then on the host's own.
+    for said in ["flexvisor.efi: error: ", "boot: error: flexvisor.efi: "] {
+        for line in [
+            "flexvisor.cfg line 3: module vmlinuz is not there",
+            "vm demo is left out: a file of it is missing",
+        ] {
+            console.expect(&format!("{said}{line}"), PATIENCE)?;
+        }
+    }
+    console.expect(NO_VMX, PATIENCE)?;
+    ensure!(!console.text().contains("vm=demo"), "a VM without its kernel came through");
+    let asked = server.context("a server")?.asked();
+    ensure!(asked.iter().any(|line| line.ends_with("vmlinuz (none)")), "{asked:?}");
+    Ok(())
 }
 
 /// The folder of the boot server with its samples in use, one for all cases of a run. The guest's files are none: no guest
