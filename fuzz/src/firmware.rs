@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use acpi_tables::{Acpi, find_rsdp};
+use acpi_tables::{Acpi, Registers, find_rsdp};
 use bootinfo::{BootInfo, MULTIBOOT1_MAGIC, MULTIBOOT2_MAGIC, PVH_MAGIC};
 
 /// Memory that holds `bytes` at `base` and nothing else.
@@ -28,8 +28,14 @@ pub fn bootinfo(data: &[u8]) {
 /// ACPI tables: memory from 0xE0000 on, where a BIOS has its RSDP.
 pub fn acpi(data: &[u8]) {
     let memory = view(data, 0xE_0000);
-    if let Some(Err(error)) = find_rsdp(&memory).map(|rsdp| Acpi::parse(rsdp, &memory)) {
-        assert!(!error.to_string().is_empty());
+    match find_rsdp(&memory).map(|rsdp| Acpi::parse(rsdp, &memory)) {
+        Some(Ok(acpi)) => {
+            if let Some(Registers::Memory(_, stride)) = acpi.spcr.and_then(|spcr| spcr.uart()) {
+                assert!(matches!(stride, 1 | 2 | 4));
+            }
+        }
+        Some(Err(error)) => assert!(!error.to_string().is_empty()),
+        None => {}
     }
 }
 

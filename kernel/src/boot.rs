@@ -2,8 +2,9 @@
 
 use acpi_tables::Acpi;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bootinfo::BootInfo;
-use cmdline::HostOptions;
+use cmdline::{HostOptions, Uart};
 use spin::Once;
 
 /// Everything that is known after the first stages. Lives for ever.
@@ -15,6 +16,8 @@ pub(crate) struct Boot {
     pub(crate) config: String,
     /// The command line and they, parsed.
     pub(crate) options: HostOptions,
+    /// The serial ports of the console, in the order of their numbers.
+    pub(crate) consoles: Vec<Uart>,
     /// The firmware's tables; empty where there are none.
     pub(crate) acpi: Acpi,
 }

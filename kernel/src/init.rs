@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use acpi_tables::{Acpi, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, RegionKind};
-use cmdline::{COM1_PORT, ConfigFile, Console, HostOptions, ModuleRole, Warning, redacted};
+use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
+use crate::console::open::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
 use crate::{log as host_log, panic, policy, stages as stage, start};
 
@@ -25,7 +26,10 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     let line = parsed.as_ref().map_or("", |info| &info.command_line);
     let (files, unreadable) = parsed.as_ref().map_or_else(|_| Default::default(), config_files);
     let (options, warnings) = HostOptions::with_config(line, &files);
-    let console = open_console(options.console);
+    // The firmware's tables may name the console: they are read first, and what is wrong with them told behind.
+    let acpi = parsed.as_ref().map_or_else(|_| Ok(Acpi::default()), acpi_tables);
+    let spcr = acpi.as_ref().ok().and_then(|acpi| acpi.spcr);
+    let console = open::open(&options, spcr, parsed.as_ref().ok());
     for target in [host_log::Target::Console, host_log::Target::Ring] {
         host_log::set_level(target, options.log_level);
     }
@@ -35,22 +39,20 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         Ok(info) => info,
         Err(error) => panic!("boot: {error}"),
     };
-    if !console {
-        let port = options.console.port;
-        log::warn!(target: "boot", "no UART at port {port:#x}: the console is on COM1");
-    }
+    report_console(&console, &options);
     report_boot(&info, &warnings, &unreadable);
     report_cpu(clock);
     stage::done("hand-over");
 
-    let acpi = acpi(&info);
+    let acpi = report_acpi(acpi);
     stage::done("acpi");
     let (functions, armed) = pci::quiesce();
     log::info!(target: "pci", "{functions} functions, bus mastering taken from {armed}");
     stage::done("pci");
 
     frame::init(&info);
-    let map = map::init(&info);
+    let devices: Vec<(Hpa, u64)> = console.in_memory.iter().filter_map(|at| at.memory()).collect();
+    let map = map::init(&info, &devices);
     let heap = mm::init_heap(frame::stats().total);
     host_log::keep();
     let [small, large, huge] = map.pages;
@@ -63,19 +65,20 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     );
     stage::done("memory");
     let lines: Vec<String> = files.iter().map(ConfigFile::line).collect();
-    let boot = boot::set(Boot { info, config: lines.join(" "), options, acpi });
+    let boot = boot::set(Boot { info, config: lines.join(" "), options, consoles: console.ports, acpi });
     start_cpus(boot);
     stage::done("cpus");
     boot
 }
 
-/// Opens the console that the boot line names, else COM1. False where it is not the one named.
-fn open_console(named: Console) -> bool {
-    let found = host_log::open(named);
-    if !found && named.port != COM1_PORT {
-        host_log::open(Console { port: COM1_PORT, ..named });
+fn report_console(console: &Opened, options: &HostOptions) {
+    for warning in &console.warnings {
+        log::warn!(target: "console", "{warning}");
     }
-    found
+    let names = Opened::names(&console.ports);
+    let wanted = options.consoles.is_empty();
+    let instead = if console.by == "default" && !wanted { " instead" } else { "" };
+    log::info!(target: "console", "on {names}{instead} ({})", console.by);
 }
 
 fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
@@ -164,13 +167,14 @@ fn report_cpu(clock: bool) {
 }
 
 /// The firmware's tables, read while the loader's page tables still map everything below 4 GiB.
-fn acpi(info: &BootInfo) -> Acpi {
+fn acpi_tables(info: &BootInfo) -> Result<Acpi, String> {
     let handed = info.rsdp.as_deref().and_then(Rsdp::parse);
-    let Some(rsdp) = handed.or_else(|| find_rsdp(&mm::boot_view)) else {
-        log::warn!(target: "acpi", "no RSDP: one CPU only");
-        return Acpi::default();
-    };
-    let acpi = Acpi::parse(rsdp, &mm::boot_view).unwrap_or_else(|error| {
+    let rsdp = handed.or_else(|| find_rsdp(&mm::boot_view)).ok_or("no RSDP")?;
+    Acpi::parse(rsdp, &mm::boot_view).map_err(|error| alloc::format!("{error}"))
+}
+
+fn report_acpi(acpi: Result<Acpi, String>) -> Acpi {
+    let acpi = acpi.unwrap_or_else(|error| {
         log::warn!(target: "acpi", "{error}: one CPU only");
         Acpi::default()
     });

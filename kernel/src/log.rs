@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use cmdline::{Console, LogLevel};
+use cmdline::{LogLevel, MAX_CONSOLES};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use log_ring::LogRing;
 use shell::TypeAhead;
@@ -21,27 +21,42 @@ use crate::{meter, mm};
 
 /// Bytes that may wait for the serial port.
 const SIZE: usize = 64 << 10;
+/// Bytes taken from a port before the others have their turn.
+const BURST: usize = 64;
 /// Words of the ring until memory is known.
 const EARLY: usize = 2 << 10;
 
-struct Sink {
+/// A serial port of the console.
+struct Port {
     serial: Option<Serial>,
-    /// The log's last lines; none only before [`init`].
-    ring: Option<LogRing<'static>>,
     /// Bytes written since the start.
     written: usize,
     /// Bytes of them that the serial port has taken.
     sent: usize,
     /// A line feed whose carriage return has been sent.
     line_feed_due: bool,
-    /// Writing does not wait for the port; [`pump`] feeds it.
-    deferred: bool,
     /// What has been typed. Its memory is there once writing does not wait.
     typed: TypeAhead,
-    /// When something was typed last, in host TSC ticks.
-    heard: u64,
     /// The cursor stands behind a prompt: a line of the log begins a new row.
     prompt: Prompt,
+}
+
+/// How long a port may take nothing, in microseconds: a FIFO at 50 baud needs 3.2 s.
+const STUCK_US: u64 = 5_000_000;
+
+type Queue = [AtomicU8; SIZE];
+
+struct Sink {
+    /// The first is there from the start, with nothing behind it: what is written before [`open`] is lost.
+    ports: [Port; MAX_CONSOLES],
+    /// How many there are.
+    count: usize,
+    /// The log's last lines; none only before [`init`].
+    ring: Option<LogRing<'static>>,
+    /// Writing does not wait for the ports; [`pump`] feeds them.
+    deferred: bool,
+    /// When something was typed last, in host TSC ticks.
+    heard: u64,
 }
 
 /// What stands on the cursor's row of the console.
@@ -55,20 +70,17 @@ enum Prompt {
     Gone,
 }
 
-/// What waits for the port; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
-static QUEUE: [AtomicU8; SIZE] = [const { AtomicU8::new(0) }; SIZE];
+/// What waits for the ports; only touched with [`SINK`] locked. Apart from it so that the image need not hold the zeros.
+static QUEUES: [[AtomicU8; SIZE]; MAX_CONSOLES] =
+    [const { [const { AtomicU8::new(0) }; SIZE] }; MAX_CONSOLES];
 static EARLY_RING: [AtomicU64; EARLY] = [const { AtomicU64::new(0) }; EARLY];
 
 static SINK: Mutex<Sink> = Mutex::new(Sink {
-    serial: None,
+    ports: [const { Port::closed() }; MAX_CONSOLES],
+    count: 1,
     ring: None,
-    written: 0,
-    sent: 0,
-    line_feed_due: false,
     deferred: false,
-    typed: TypeAhead::closed(),
     heard: 0,
-    prompt: Prompt::None,
 });
 /// The least urgent levels that console and ring take.
 static LEVELS: [AtomicU8; 2] =
@@ -78,57 +90,70 @@ static PREVIOUS: Once<Option<String>> = Once::new();
 /// A panic found the log locked for good.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
-/// The place of the `n`th byte since the start.
-fn slot(n: usize) -> &'static AtomicU8 {
-    &QUEUE[n % SIZE]
-}
-
 impl Write for Sink {
+    /// Writes to all ports.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.put(byte));
-        if !self.deferred {
-            self.flush();
+        for number in 0..self.count {
+            self.write_to(number, text.as_bytes());
         }
         Ok(())
     }
 }
 
-impl Sink {
-    fn put(&mut self, byte: u8) {
-        // The ring is also the queue to the port: what it has not sent must not be overwritten.
-        if self.written - self.sent == SIZE {
-            self.flush();
+impl Port {
+    const fn closed() -> Self {
+        Self {
+            serial: None,
+            written: 0,
+            sent: 0,
+            line_feed_due: false,
+            typed: TypeAhead::closed(),
+            prompt: Prompt::None,
         }
-        slot(self.written).store(byte, Ordering::Relaxed);
+    }
+
+    fn put(&mut self, queue: &Queue, byte: u8) {
+        // What the port has not sent must not be overwritten.
+        if self.written - self.sent == SIZE {
+            self.flush(queue);
+        }
+        queue[self.written % SIZE].store(byte, Ordering::Relaxed);
         self.written += 1;
     }
 
-    /// Waits until the port has taken everything.
-    fn flush(&mut self) {
-        while self.step() {
+    /// Waits until the port has taken everything; one that takes nothing for long loses it.
+    fn flush(&mut self, queue: &Queue) {
+        let (mut sent, mut since) = (self.sent, tsc::micros());
+        while self.step(queue) {
+            if sent != self.sent {
+                (sent, since) = (self.sent, tsc::micros());
+            } else if tsc::micros().saturating_sub(since) > STUCK_US {
+                self.sent = self.written;
+            }
             core::hint::spin_loop();
         }
     }
 
-    /// Takes what has arrived: the port holds 16 bytes, 1.4 ms of a paste at 115200 baud.
-    fn listen(&mut self) {
-        let Some(serial) = self.serial.as_mut().filter(|_| self.deferred) else { return };
-        let mut lost = false;
-        loop {
+    /// Takes what has arrived: the port holds 16 bytes, 1.4 ms of a paste at 115200 baud. True where something had.
+    fn listen(&mut self) -> bool {
+        let Some(serial) = &mut self.serial else { return false };
+        let (mut heard, mut lost) = (false, false);
+        // A port that always has something must not hold the host up.
+        for _ in 0..BURST {
             let (byte, overrun) = serial.receive();
             lost |= overrun;
             let Some(byte) = byte else { break };
             self.typed.push(byte);
-            self.heard = tsc::read();
+            heard = true;
         }
         if lost {
             self.typed.broken();
         }
+        heard
     }
 
     /// Gives the port as much as it takes at once. False when nothing is left.
-    fn step(&mut self) -> bool {
-        self.listen();
+    fn step(&mut self, queue: &Queue) -> bool {
         let Some(serial) = &mut self.serial else {
             self.sent = self.written;
             return false;
@@ -141,7 +166,7 @@ impl Sink {
             meter::found();
         }
         while room > 0 && self.sent < self.written {
-            let byte = slot(self.sent).load(Ordering::Relaxed);
+            let byte = queue[self.sent % SIZE].load(Ordering::Relaxed);
             if byte == b'\n' && !self.line_feed_due {
                 self.line_feed_due = true;
                 serial.put(b'\r');
@@ -153,6 +178,49 @@ impl Sink {
             room -= 1;
         }
         true
+    }
+}
+
+impl Sink {
+    /// The ports there are, each with its queue.
+    fn ports(&mut self) -> impl Iterator<Item = (&mut Port, &'static Queue)> {
+        self.ports.iter_mut().zip(&QUEUES).take(self.count)
+    }
+
+    fn write_to(&mut self, number: usize, bytes: &[u8]) {
+        let deferred = self.deferred;
+        let Some((port, queue)) = self.ports().nth(number) else { return };
+        bytes.iter().for_each(|byte| port.put(queue, *byte));
+        if !deferred {
+            port.flush(queue);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.ports().for_each(|(port, queue)| port.flush(queue));
+    }
+
+    fn listen(&mut self) {
+        if !self.deferred {
+            return;
+        }
+        let mut heard = false;
+        for (port, _) in self.ports() {
+            heard |= port.listen();
+        }
+        if heard {
+            self.heard = tsc::read();
+        }
+    }
+
+    /// Gives the ports as much as they take at once. False when nothing is left.
+    fn step(&mut self) -> bool {
+        self.listen();
+        let mut left = false;
+        for (port, queue) in self.ports() {
+            left |= port.step(queue);
+        }
+        left
     }
 }
 
@@ -185,9 +253,11 @@ pub(crate) enum Target {
 
 impl Sink {
     fn put_prompt_away(&mut self) {
-        if self.prompt == Prompt::Shown {
-            self.prompt = Prompt::Gone;
-            let _ = self.write_str("\n");
+        for number in 0..self.count {
+            if self.ports[number].prompt == Prompt::Shown {
+                self.ports[number].prompt = Prompt::Gone;
+                self.write_to(number, b"\n");
+            }
         }
     }
 }
@@ -241,12 +311,20 @@ pub(crate) fn init() {
     log::set_max_level(LevelFilter::Info);
 }
 
-/// Sends the log to a serial port. False where no UART answers there: the ring still has everything.
-pub(crate) fn open(console: Console) -> bool {
-    let serial = Serial::open(console.port, console.baud);
-    let found = serial.is_some();
-    SINK.lock().serial = serial;
-    found
+/// Sends the log to a serial port, too, whose number this gives. `None` where there are as many as there can be.
+pub(crate) fn open(serial: Serial) -> Option<usize> {
+    let mut sink = SINK.lock();
+    let number = if sink.ports[0].serial.is_none() { 0 } else { sink.count };
+    let port = sink.ports.get_mut(number)?;
+    serial.publish();
+    port.serial = Some(serial);
+    sink.count = number + 1;
+    Some(number)
+}
+
+/// How many serial ports the console has; one even where none answered.
+pub(crate) fn ports() -> usize {
+    SINK.lock().count
 }
 
 /// Takes what the boot before left in the ring, and goes on in the ring's own memory. The heap is there.
@@ -280,16 +358,17 @@ pub(crate) fn previous() -> Option<&'static str> {
     PREVIOUS.get()?.as_deref()
 }
 
-/// From now on writing does not wait for the serial port: a character takes it 87 us at 115200 baud. Whoever calls
+/// From now on writing does not wait for the serial ports: a character takes it 87 us at 115200 baud. Whoever calls
 /// this calls [`pump`] again and again.
 pub(crate) fn defer() {
-    let typed = TypeAhead::with_capacity(TypeAhead::CAPACITY);
-    let mut sink = SINK.lock();
-    sink.typed = typed;
-    sink.deferred = true;
+    for number in 0..ports() {
+        let typed = TypeAhead::with_capacity(TypeAhead::CAPACITY);
+        SINK.lock().ports[number].typed = typed;
+    }
+    SINK.lock().deferred = true;
 }
 
-/// Feeds the serial port without waiting. True while something is left to send.
+/// Feeds the serial ports without waiting. True while something is left to send.
 pub(crate) fn pump() -> bool {
     SINK.try_lock().is_some_and(|mut sink| sink.step())
 }
@@ -345,16 +424,16 @@ pub(crate) fn plain(args: fmt::Arguments<'_>) {
     let _ = Tee { sink: &mut SINK.lock(), console: true, ring: true }.write_fmt(args);
 }
 
-/// Prints on the console as it is; the ring does not take it.
-pub(crate) fn raw(args: fmt::Arguments<'_>) {
-    let _ = SINK.lock().write_fmt(args);
+/// Prints on a port of the console as it is; the ring does not take it.
+pub(crate) fn raw(port: usize, text: &str) {
+    SINK.lock().write_to(port, text.as_bytes());
 }
 
-/// What has been typed on the console and not been read; takes what has arrived before.
-pub(crate) fn typed<R>(look: impl FnOnce(&mut TypeAhead) -> R) -> R {
+/// What has been typed on a port of the console and not been read; takes what has arrived before.
+pub(crate) fn typed<R>(port: usize, look: impl FnOnce(&mut TypeAhead) -> R) -> R {
     let mut sink = SINK.lock();
     sink.listen();
-    look(&mut sink.typed)
+    look(&mut sink.ports[port].typed)
 }
 
 /// Takes what has arrived on the console, for long work between two looks at it.
@@ -369,33 +448,33 @@ pub(crate) fn heard() -> u64 {
     SINK.lock().heard
 }
 
-/// Bytes that the port has not taken yet.
-pub(crate) fn waiting() -> usize {
+/// Bytes that a port has not taken yet.
+pub(crate) fn waiting(port: usize) -> usize {
     let sink = SINK.lock();
-    sink.written - sink.sent
+    sink.ports[port].written - sink.ports[port].sent
 }
 
 /// Prints bytes as they are, but for CR before LF, which the port gets anyway.
-pub(crate) fn bytes(bytes: &[u8]) {
+pub(crate) fn bytes(port: usize, bytes: &[u8]) {
     let mut sink = SINK.lock();
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte != b'\r' || bytes.get(at + 1) != Some(&b'\n') {
-            sink.put(*byte);
+    let mut from = 0;
+    for (at, pair) in bytes.windows(2).enumerate() {
+        if pair == b"\r\n" {
+            sink.write_to(port, &bytes[from..at]);
+            from = at + 1;
         }
     }
-    if !sink.deferred {
-        sink.flush();
-    }
+    sink.write_to(port, &bytes[from..]);
 }
 
 /// Says whether a prompt stands on the cursor's row.
-pub(crate) fn set_prompt(shown: bool) {
-    SINK.lock().prompt = if shown { Prompt::Shown } else { Prompt::None };
+pub(crate) fn set_prompt(port: usize, shown: bool) {
+    SINK.lock().ports[port].prompt = if shown { Prompt::Shown } else { Prompt::None };
 }
 
 /// Whether lines of the log have taken the prompt's place.
-pub(crate) fn prompt_is_gone() -> bool {
-    SINK.lock().prompt == Prompt::Gone
+pub(crate) fn prompt_is_gone(port: usize) -> bool {
+    SINK.lock().ports[port].prompt == Prompt::Gone
 }
 
 /// What the ring holds, oldest first, from the first whole line.
@@ -407,15 +486,15 @@ pub(crate) fn recent() -> String {
 /// CPUs have been stopped. Before the console is open it goes to COM1.
 pub(crate) fn emergency(args: fmt::Arguments<'_>) {
     if let Some(mut sink) = patiently() {
-        if sink.serial.is_none() {
-            sink.serial = Serial::open_default();
+        if sink.ports[0].serial.is_none() {
+            sink.ports[0].serial = Serial::open_com1();
         }
         sink.deferred = false;
         let _ = Tee { sink: &mut sink, console: true, ring: true }.write_fmt(args);
         return;
     }
     STUCK.store(true, Ordering::Relaxed);
-    if let Some(mut serial) = Serial::attach() {
+    for mut serial in Serial::attached() {
         let _ = serial.write_fmt(args);
     }
 }

@@ -11,6 +11,7 @@ use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
+use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
 use crate::migration::Migrations;
 use crate::mm::held::Held;
@@ -74,7 +75,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     if boot.options.selftest {
         selftest::run();
     }
-    let mut console = Console::new(&boot.options);
+    let mut console = Console::new(boot);
     let mut remote = Remote::new(&boot.options);
     let mut pending = Pending::new(boot);
     pending.make(boot);
@@ -86,18 +87,10 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         Ok(()) if vms == 1 => "vm",
         Ok(()) => "vms",
     };
-    log::info!("ready: {vms} {plural}, console on {}, {migration}", console_name(boot));
+    log::info!("ready: {vms} {plural}, console on {}, {migration}", Opened::names(&boot.consoles));
     console.start();
     host_log::defer();
     manage(boot, &mut console, &mut remote, &mut migrations, pending)
-}
-
-fn console_name(boot: &Boot) -> String {
-    match boot.options.console.port {
-        cmdline::COM1_PORT => "COM1".into(),
-        cmdline::COM2_PORT => "COM2".into(),
-        port => alloc::format!("port {port:#x}"),
-    }
 }
 
 fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {

@@ -24,7 +24,7 @@ pub use fadt::Fadt;
 pub use madt::{Cpu, IoApic, Madt, SourceOverride};
 pub use mcfg::EcamSegment;
 pub use root::{Rsdp, find_rsdp};
-pub use spcr::Spcr;
+pub use spcr::{Registers, Spcr};
 
 /// Longest table that is read, in bytes.
 pub const MAX_TABLE: usize = 1 << 20;

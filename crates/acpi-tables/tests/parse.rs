@@ -1,6 +1,6 @@
 //! Tables made by hand, and the same damaged.
 
-use acpi_tables::{Acpi, AcpiError, AddressSpace, Rsdp, find_rsdp};
+use acpi_tables::{Acpi, AcpiError, AddressSpace, Registers, Rsdp, find_rsdp};
 use proptest::prelude::*;
 
 const BASE: u64 = 0x7fe_0000;
@@ -127,6 +127,81 @@ fn every_table() {
         assert_eq!((dmar.units[0].base, dmar.units[0].all_devices), (0xfed9_0000, true));
         assert_eq!((dmar.reserved[0].start, dmar.reserved[0].last), (0x7b00_0000, 0x7bff_ffff));
     }
+}
+
+/// What a table with this content of [`spcr`]'s names.
+fn port(revision: u8, change: impl Fn(&mut [u8])) -> Option<(Option<Registers>, Option<u32>)> {
+    let mut body = spcr()[36..].to_vec();
+    body.resize(52, 0);
+    change(&mut body);
+    let root = table(b"XSDT", 1, &(BASE + SLOT as u64).to_le_bytes());
+    let mut bytes = root;
+    bytes.resize(SLOT, 0);
+    bytes.extend(table(b"SPCR", revision, &body));
+    parse(&bytes, true).unwrap().spcr.map(|spcr| (spcr.uart(), spcr.baud))
+}
+
+#[test]
+fn spcr_names_ports_that_a_16550_driver_can_use() {
+    let address = |at: u64| move |b: &mut [u8]| b[8..16].copy_from_slice(&at.to_le_bytes());
+    assert_eq!(port(2, |_| ()), Some((Some(Registers::Io(0x3f8)), Some(115_200))));
+    assert_eq!(port(2, address(0x2f8)), Some((Some(Registers::Io(0x2f8)), Some(115_200))));
+    // Redirection is off.
+    assert_eq!(port(2, address(0)), None);
+    assert_eq!(port(2, address(0x1_02f8)), Some((None, Some(115_200))));
+    // In memory: 8-bit and 32-bit registers, and a width that no 16550 has.
+    for (bits, want) in [
+        (8, Some(Registers::Memory(0xfe03_4000, 1))),
+        (32, Some(Registers::Memory(0xfe03_4000, 4))),
+        (64, None),
+    ] {
+        let in_memory = |b: &mut [u8]| {
+            (b[4], b[5]) = (0, bits);
+            address(0xfe03_4000)(b);
+        };
+        assert_eq!(port(2, in_memory), Some((want, Some(115_200))));
+    }
+    // An ARM PL011, and registers in PCI configuration space.
+    assert_eq!(port(2, |b| b[0] = 3).unwrap().0, None);
+    assert_eq!(port(2, |b| b[0] = 0x12).unwrap().0, Some(Registers::Io(0x3f8)));
+    assert_eq!(port(2, |b| b[4] = 2).unwrap().0, None);
+    // Rates: as it is, unknown, and the precise one of revision 4 only.
+    for code in [0, 5, 255] {
+        assert_eq!(port(2, |b| b[22] = code).unwrap().1, None);
+    }
+    let precise = |b: &mut [u8]| b[44..48].copy_from_slice(&38_400_u32.to_le_bytes());
+    assert_eq!(port(4, precise).unwrap().1, Some(38_400));
+    assert_eq!(port(3, precise).unwrap().1, Some(115_200));
+}
+
+/// As firmware of a machine with two sockets of 96 CPUs each and ids in two clusters lists them: the first 255 as local
+/// APICs, all as x2APICs, with slots that hold nothing.
+#[test]
+fn madt_of_192_cpus_with_ids_above_255() {
+    let ids: Vec<u32> = (0..96_u32).map(|i| 2 * i).chain((0..96).map(|i| 0x100 + 2 * i)).collect();
+    let mut body = [0xfee0_0000_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
+    for (uid, id) in ids.iter().enumerate().filter(|(_, id)| **id < 255) {
+        body.extend([0, 8, uid as u8, *id as u8, 1, 0, 0, 0]);
+    }
+    body.extend([0, 8, 0xff, 0xff, 0, 0, 0, 0]);
+    for (uid, id) in ids.iter().enumerate() {
+        body.extend([9, 16, 0, 0]);
+        body.extend(id.to_le_bytes());
+        body.extend(1_u32.to_le_bytes());
+        body.extend((uid as u32).to_le_bytes());
+    }
+    body.extend([9, 16, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let mut bytes = table(b"XSDT", 1, &(BASE + SLOT as u64).to_le_bytes());
+    bytes.resize(SLOT, 0);
+    bytes.extend(table(b"APIC", 5, &body));
+    let madt = parse(&bytes, true).unwrap().madt.unwrap();
+    let enabled: Vec<u32> = madt.cpus.iter().filter(|cpu| cpu.enabled).map(|cpu| cpu.apic_id).collect();
+    let mut want = ids.clone();
+    want.sort_unstable();
+    let mut found = enabled.clone();
+    found.sort_unstable();
+    assert_eq!(found, want, "each CPU once, whichever way it is listed");
+    assert!(enabled.contains(&0x1be) && !enabled.contains(&u32::MAX));
 }
 
 #[test]

@@ -82,6 +82,14 @@ pub enum RegionKind {
     Other(u32),
 }
 
+impl RegionKind {
+    /// Whether RAM is there, of whatever use.
+    #[must_use]
+    pub const fn is_ram(self) -> bool {
+        matches!(self, Self::Usable | Self::AcpiReclaimable | Self::AcpiNvs)
+    }
+}
+
 impl From<u32> for RegionKind {
     fn from(kind: u32) -> Self {
         match kind {

@@ -8,23 +8,10 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use crate::config::ConfigFile;
 use crate::error::{OptionError, Warning};
 use crate::secret::Secret;
-use crate::table::{self, Spec};
+use crate::table::{self, OptionSet, Spec};
+use crate::uart::{self, COM1_PORT, COM2_PORT, Console, Uart};
 use crate::value;
 use crate::words::Words;
-
-/// I/O port of COM1.
-pub const COM1_PORT: u16 = 0x3F8;
-/// I/O port of COM2.
-pub const COM2_PORT: u16 = 0x2F8;
-
-/// The serial port of the host's console.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Console {
-    /// First of the 16550's eight I/O ports.
-    pub port: u16,
-    /// Bits a second; divides 115200. Always 8 data bits, no parity, 1 stop bit.
-    pub baud: u32,
-}
 
 /// The least urgent log line that is printed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -87,8 +74,8 @@ pub enum SerialUse {
 /// Everything the boot line can say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostOptions {
-    /// `console=`
-    pub console: Console,
+    /// `console=`: the serial ports of the console; empty where nothing is said.
+    pub consoles: Vec<Console>,
     /// `loglevel=`
     pub log_level: LogLevel,
     /// `ip=`
@@ -134,7 +121,7 @@ pub struct HostOptions {
 impl Default for HostOptions {
     fn default() -> Self {
         Self {
-            console: Console { port: COM1_PORT, baud: 115_200 },
+            consoles: Vec::new(),
             log_level: LogLevel::Info,
             ip: IpConfig::Off,
             idle: Idle::Hlt,
@@ -179,10 +166,13 @@ const MAX_PEERS: usize = 16;
 pub(crate) const TABLE: &[Spec<HostOptions>] = &[
     Spec {
         name: "console",
-        form: "com1|com2|0xPORT[,BAUD[n8]]",
-        default: "com1,115200n8",
-        help: "Serial port of the host's console and log. COM1 is I/O port 0x3f8, COM2 0x2f8; BAUD divides 115200.",
-        set: |o, v| put(&mut o.console, console(v)),
+        form: "PORT[,BAUD[n8]][,PORT...]",
+        default: "",
+        help: "Serial ports of the host's console and log, up to 4, each with a prompt of its own. PORT: `com1` to `com4`, \
+               `0xPORT` (I/O), `mmio:0xADDRESS[,STRIDE]` (STRIDE 1, 2 or 4) or `pci:BB:DD.F[,N]` (port N of a 16550 card). \
+               BAUD divides 115200, which it is unless given. May be given more than once. Without it, the port that \
+               ACPI's SPCR names, else `com1`.",
+        set: |o, v| put(&mut o.consoles, uart::consoles(v)),
     },
     Spec {
         name: "loglevel",
@@ -339,6 +329,19 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
     },
 ];
 
+impl OptionSet for HostOptions {
+    const REPEATED: &'static [&'static str] = &["console"];
+
+    fn append(&mut self, more: Self) -> Option<()> {
+        uart::add(&mut self.consoles, &more.consoles)
+    }
+}
+
+/// Whether a UART has an I/O port in common with the one at `port`.
+fn overlaps(uart: Uart, port: u16) -> bool {
+    matches!(uart, Uart::Io(base) if base.abs_diff(port) < 8)
+}
+
 impl HostOptions {
     /// Parses the boot line. Whatever is wrong with it becomes a warning and changes nothing; the host comes up.
     #[must_use]
@@ -368,10 +371,13 @@ impl HostOptions {
         table::apply(TABLE, line, &mut options, |error| {
             warnings.push(Warning { from: BOOT_LINE.into(), error });
         });
-        for (name, port, owner) in
-            [("com1", COM1_PORT, &mut options.com1), ("com2", COM2_PORT, &mut options.com2)]
-        {
-            if let (SerialUse::Vm(vm), true) = (&owner, options.console.port == port) {
+        let Self { consoles, com1, com2, .. } = &mut options;
+        for (name, port, owner) in [("com1", COM1_PORT, com1), ("com2", COM2_PORT, com2)] {
+            let taken = match consoles.as_slice() {
+                [] => port == COM1_PORT,
+                some => some.iter().any(|console| overlaps(console.uart, port)),
+            };
+            if let (SerialUse::Vm(vm), true) = (&owner, taken) {
                 let value = format!("vm:{vm}");
                 warnings.push(Warning {
                     from: BOOT_LINE.into(),
@@ -414,22 +420,6 @@ fn put<T>(to: &mut T, value: Option<T>) -> Option<()> {
 
 fn one_of<T: Clone>(value: &str, of: &[(&str, T)]) -> Option<T> {
     of.iter().find(|(name, _)| *name == value).map(|(_, meaning)| meaning.clone())
-}
-
-fn console(value: &str) -> Option<Console> {
-    let (port, rate) = value.split_once(',').unwrap_or((value, "115200"));
-    let port = match port {
-        "com1" => COM1_PORT,
-        "com2" => COM2_PORT,
-        other => {
-            let digits =
-                other.strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            // A 16550 has eight consecutive ports.
-            u16::from_str_radix(digits, 16).ok().filter(|port| (1..=0xFFF8).contains(port))?
-        }
-    };
-    let baud = value::decimal(rate.strip_suffix("n8").unwrap_or(rate), 2, 115_200)?;
-    (115_200 % baud == 0).then_some(Console { port, baud })
 }
 
 fn log_level(value: &str) -> Option<LogLevel> {

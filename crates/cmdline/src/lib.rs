@@ -15,18 +15,18 @@ mod host;
 mod module;
 mod secret;
 mod table;
+mod uart;
 mod value;
 mod words;
 
 pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow, modules_of_line};
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
-pub use host::{
-    COM1_PORT, COM2_PORT, Console, HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, SerialUse,
-};
+pub use host::{HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, SerialUse};
 pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
 pub use secret::{Secret, redacted};
 pub use table::Spec;
+pub use uart::{COM_PORTS, COM1_PORT, COM2_PORT, Console, MAX_BAUD, MAX_CONSOLES, Uart};
 
 /// Longest name of a VM or level, in bytes.
 pub const MAX_NAME: usize = 31;

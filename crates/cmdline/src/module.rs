@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 
 use crate::error::{OptionError, Refused};
-use crate::table::{self, Spec};
+use crate::table::{self, OptionSet, Spec};
 use crate::value;
 use crate::words::Words;
 
@@ -105,6 +105,10 @@ pub(crate) const FOR_TABLE: &[Spec<String>] = &[Spec {
     set: |o, v| value::name(v).map(|name| *o = name),
 }];
 
+impl OptionSet for VmOptions {}
+
+impl OptionSet for String {}
+
 impl VmOptions {
     /// Parses the line of a VM's kernel.
     ///
@@ -196,7 +200,11 @@ fn value_of(name: &str, line: &str) -> Option<String> {
 }
 
 /// Applies a line and fails with its first fault.
-fn strictly<'a, T>(table: &'static [Spec<T>], line: &'a str, to: &mut T) -> Result<&'a str, OptionError> {
+fn strictly<'a, T: OptionSet>(
+    table: &'static [Spec<T>],
+    line: &'a str,
+    to: &mut T,
+) -> Result<&'a str, OptionError> {
     let mut first = None;
     let rest = table::apply(table, line, to, |error| {
         first.get_or_insert(error);

@@ -21,6 +21,17 @@ pub struct Spec<T: 'static> {
     pub(crate) set: fn(&mut T, &str) -> Option<()>,
 }
 
+/// A set of options.
+pub(crate) trait OptionSet: Default {
+    /// Those that may stand on a line more than once.
+    const REPEATED: &'static [&'static str] = &[];
+
+    /// Adds what another occurrence of one of them says; `None` when that does not fit, and nothing is changed.
+    fn append(&mut self, _more: Self) -> Option<()> {
+        None
+    }
+}
+
 impl<T> Spec<T> {
     fn apply(&'static self, to: &mut T, value: Option<&str>) -> Result<(), OptionError> {
         let (name, form) = (self.name, self.form);
@@ -39,7 +50,7 @@ impl<T> Spec<T> {
 }
 
 /// Applies all words of `line` and hands each fault to `fault`; returns the text behind `--`.
-pub(crate) fn apply<'a, T>(
+pub(crate) fn apply<'a, T: OptionSet>(
     table: &'static [Spec<T>],
     line: &'a str,
     to: &mut T,
@@ -51,7 +62,7 @@ pub(crate) fn apply<'a, T>(
 }
 
 /// Applies `words`, which come from the same place as those that gave what was `seen`.
-pub(crate) fn apply_words<T>(
+pub(crate) fn apply_words<T: OptionSet>(
     table: &'static [Spec<T>],
     words: &mut Words<'_>,
     to: &mut T,
@@ -71,20 +82,27 @@ pub(crate) fn apply_words<T>(
 }
 
 /// The options of `line` that are in force by it, with their values as they may be shown.
-pub(crate) fn given<T: Default>(table: &'static [Spec<T>], line: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn given<T: OptionSet>(table: &'static [Spec<T>], line: &str) -> Vec<(&'static str, String)> {
     let mut scratch = T::default();
     let mut given: Vec<(&'static str, String)> = Vec::new();
     for word in Words::new(line).filter(|word| !word.open) {
         let seen: Vec<&'static str> = given.iter().map(|(name, _)| *name).collect();
         if let Ok(name) = apply_word(table, &word, &mut scratch, &seen) {
             let shown = word.split().1.map(|value| secret::value(name, None, value));
-            given.push((name, shown.unwrap_or_else(|| "yes".into())));
+            let shown = shown.unwrap_or_else(|| "yes".into());
+            match given.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, list)) => {
+                    list.push(',');
+                    list.push_str(&shown);
+                }
+                None => given.push((name, shown)),
+            }
         }
     }
     given
 }
 
-fn apply_word<T>(
+fn apply_word<T: OptionSet>(
     table: &'static [Spec<T>],
     word: &Word,
     to: &mut T,
@@ -96,8 +114,14 @@ fn apply_word<T>(
         return Err(OptionError::Unknown { word: secret::word(&word.text, near), near });
     };
     if seen.contains(&spec.name) {
-        let value = secret::value(spec.name, None, value.unwrap_or_default());
-        return Err(OptionError::Twice { name: spec.name, value });
+        if !T::REPEATED.contains(&spec.name) {
+            let value = secret::value(spec.name, None, value.unwrap_or_default());
+            return Err(OptionError::Twice { name: spec.name, value });
+        }
+        let mut more = T::default();
+        spec.apply(&mut more, value)?;
+        let (name, form, value) = (spec.name, spec.form, value.unwrap_or_default().into());
+        return to.append(more).map(|()| name).ok_or(OptionError::BadValue { name, value, form });
     }
     spec.apply(to, value)?;
     Ok(spec.name)

@@ -2,7 +2,7 @@
 
 use cmdline::{
     COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, OptionError, PanicAction,
-    SerialUse, VmOptions,
+    SerialUse, Uart, VmOptions,
 };
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ fn every_host_option() {
         cmdline::Secret::from_hex(&format!("{first}{rest}"))
     };
     let want = HostOptions {
-        console: Console { port: COM2_PORT, baud: 57_600 },
+        consoles: vec![Console { uart: Uart::Io(COM2_PORT), baud: Some(57_600) }],
         log_level: LogLevel::Trace,
         ip: IpConfig::Static {
             address: [10, 1, 2, 3].into(),
@@ -81,11 +81,116 @@ fn every_host_option() {
         com2: SerialUse::Host,
     };
     assert_eq!(host(line), (want, vec![]));
-    assert_eq!(host("console=0x2e8").0.console, Console { port: 0x2E8, baud: 115_200 });
     assert_eq!(host("migrate=listen").0.migrate_port, Some(4444));
     assert_eq!(host("ip=dhcp").0.ip, IpConfig::Dhcp);
     assert!(host("--selftest --name=a").0.selftest);
     assert_eq!(cmdline::redacted("--key=00 x"), "--key=... x");
+}
+
+fn consoles(line: &str) -> Vec<(String, u32)> {
+    let (options, warnings) = host(line);
+    assert_eq!(warnings, Vec::<String>::new(), "{line}");
+    options.consoles.iter().map(|console| (console.uart.to_string(), console.baud.unwrap())).collect()
+}
+
+#[test]
+fn consoles_by_number_address_memory_and_card() {
+    for (line, want) in [
+        ("console=com1", vec![("COM1", 115_200)]),
+        ("console=com4,9600n8", vec![("COM4", 9_600)]),
+        ("console=0x2f8", vec![("COM2", 115_200)]),
+        ("console=0x2e0,50", vec![("port 0x2e0", 50)]),
+        ("console=mmio:0xfedc9000", vec![("mmio:0xfedc9000", 115_200)]),
+        ("console=mmio:0xfedc9000,4,38400", vec![("mmio:0xfedc9000,4", 38_400)]),
+        ("console=mmio:0x91a000000,1,57600n8,com1", vec![("mmio:0x91a000000", 57_600), ("COM1", 115_200)]),
+        ("console=pci:00:1f.3", vec![("pci:00:1f.3", 115_200)]),
+        ("console=pci:AF:02.0,3,19200", vec![("pci:af:02.0,3", 19_200)]),
+        ("console=com1,com2,19200,com3", vec![("COM1", 115_200), ("COM2", 19_200), ("COM3", 115_200)]),
+        (
+            "console=com2,9600 idle=poll console=com1,0x2e0",
+            vec![("COM2", 9_600), ("COM1", 115_200), ("port 0x2e0", 115_200)],
+        ),
+    ] {
+        let want: Vec<_> = want.into_iter().map(|(name, baud)| (name.to_string(), baud)).collect();
+        assert_eq!(consoles(line), want, "{line}");
+    }
+    let row = |line: &'static str| {
+        let rows = HostOptions::in_force(&[("boot line", line), ("config", "console=com4")]);
+        rows.into_iter().find(|row| row.name == "console").unwrap()
+    };
+    assert_eq!(row("console=com1 console=com2,9600").value, "com1,com2,9600");
+    assert_eq!((row("idle=poll").value.as_str(), row("idle=poll").from), ("com4", "config"));
+    // The boot line's take the place of those in a file.
+    let file = cmdline::ConfigFile::parse("f", b"console=com3 console=com4").unwrap();
+    let (options, _) = HostOptions::with_config("console=com2 console=com1", &[file]);
+    assert_eq!(
+        options.consoles.iter().map(|c| c.uart).collect::<Vec<_>>(),
+        [Uart::Io(0x2F8), Uart::Io(0x3F8)]
+    );
+}
+
+#[test]
+fn a_wrong_console_is_named_and_gives_none() {
+    for value in [
+        "",
+        "com",
+        "com0",
+        "com5",
+        "com9",
+        "COM1",
+        "com1,",
+        "com1,115200e7",
+        "com1,7",
+        "com1,100000",
+        "com1,4",
+        "com1,115200,9600",
+        "0x+3f8",
+        "0xfffa",
+        "0x0",
+        "0x12345",
+        "3f8",
+        "mmio:fedc9000",
+        "mmio:0x0",
+        "mmio:0x1000,3",
+        "mmio:0xffffffffffffffff",
+        "mmio:0x10000000000000000",
+        "pci:0:1",
+        "pci:100:00.0",
+        "pci:00:20.0",
+        "pci:00:00.8",
+        "pci:00:03.0,8",
+        "com1,com1",
+        "com1,com9",
+        "com1,0x3f8",
+        "com1,com2,com3,com4,0x2e0",
+        "1",
+    ] {
+        let (options, warnings) = host(&format!("console={value}"));
+        assert!(options.consoles.is_empty(), "{value}");
+        let want = format!("boot line: option console={value}: expected PORT[,BAUD[n8]][,PORT...]");
+        assert_eq!(warnings, [want]);
+    }
+    // A second one that is wrong leaves the first.
+    for value in ["com9", "com1", "com2,com3,com4,0x2e0"] {
+        let (options, warnings) = host(&format!("console=com1 console={value}"));
+        assert_eq!((options.consoles.len(), warnings.len()), (1, 1), "{value}");
+        assert!(warnings[0].contains(&format!("option console={value}: expected")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_console_is_given_to_no_vm() {
+    for (line, name) in [
+        ("com1=vm:a", "com1"),
+        ("console=com2 com2=vm:a", "com2"),
+        ("console=com1,com2 com2=vm:a", "com2"),
+        ("console=0x2fc com2=vm:a", "com2"),
+    ] {
+        let (options, warnings) = host(line);
+        assert_eq!((options.com1, options.com2), (SerialUse::Host, SerialUse::Host), "{line}");
+        assert!(warnings[0].contains(&format!("the host's console is on {name}")), "{warnings:?}");
+    }
+    assert_eq!(host("console=com2,com3 com1=vm:a").0.com1, SerialUse::Vm("a".into()));
 }
 
 #[test]
@@ -96,14 +201,6 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
         ("zzz", "boot line: unknown option `zzz`"),
         ("loglevel=loud", "boot line: option loglevel=loud: expected error|warn|info|debug|trace"),
         ("idle", "boot line: option idle has no value: expected idle=hlt|poll"),
-        ("console=com3", "boot line: option console=com3: expected com1|com2|0xPORT[,BAUD[n8]]"),
-        (
-            "console=com1,115200e7",
-            "boot line: option console=com1,115200e7: expected com1|com2|0xPORT[,BAUD[n8]]",
-        ),
-        ("console=com1,7", "boot line: option console=com1,7: expected com1|com2|0xPORT[,BAUD[n8]]"),
-        ("console=0x+3f8", "boot line: option console=0x+3f8: expected com1|com2|0xPORT[,BAUD[n8]]"),
-        ("console=0xfffa", "boot line: option console=0xfffa: expected com1|com2|0xPORT[,BAUD[n8]]"),
         ("ip=10.0.0.1", "boot line: option ip=10.0.0.1: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
         ("ip=10.0.0.1/33", "boot line: option ip=10.0.0.1/33: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),
         ("ip=224.0.0.1/8", "boot line: option ip=224.0.0.1/8: expected off|dhcp|A.B.C.D/M[,GATEWAY]"),

@@ -14,3 +14,15 @@ pub(crate) fn write32(at: Hpa, value: u32) {
     // SAFETY: see the module's comment.
     unsafe { (at.0 as *mut u32).write_volatile(value) }
 }
+
+/// Reads an 8-bit register.
+pub(crate) fn read8(at: Hpa) -> u8 {
+    // SAFETY: see the module's comment.
+    unsafe { (at.0 as *const u8).read_volatile() }
+}
+
+/// Writes an 8-bit register.
+pub(crate) fn write8(at: Hpa, value: u8) {
+    // SAFETY: see the module's comment.
+    unsafe { (at.0 as *mut u8).write_volatile(value) }
+}

@@ -110,6 +110,11 @@ impl Function {
         self.address.command(0, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
     }
 
+    /// Lets the function decode its memory and ports.
+    pub(crate) fn decode(&self) {
+        self.address.command(0, COMMAND_IO | COMMAND_MEMORY);
+    }
+
     /// Takes DMA away again.
     pub(crate) fn disable_bus_master(&self) {
         self.address.command(COMMAND_MASTER, 0);
@@ -184,6 +189,11 @@ impl Function {
 /// Every function that was found.
 pub(crate) fn functions() -> &'static [Function] {
     FUNCTIONS.get().map_or(&[], Vec::as_slice)
+}
+
+/// The function at an address, before or after the scan.
+pub(crate) fn at(address: Address) -> Option<Function> {
+    identify(address).map(|(function, _)| function)
 }
 
 /// Scans every bus and silences what is there. Returns how many functions were found and how many had been armed.

@@ -1,51 +1,144 @@
-//! A polled 16550 serial port.
+//! A polled 16550 serial port, at I/O ports or in memory.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::io;
-use uart_16550::backend::PioBackend;
+use super::{io, mmio};
+use crate::mm::Hpa;
+use cmdline::{COM1_PORT, MAX_BAUD, MAX_CONSOLES};
+use uart_16550::backend::Backend;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 /// Bytes in the transmitter's FIFO.
 const FIFO: usize = 16;
-/// The port that was tried last, for [`Serial::attach`].
-static PORT: AtomicU16 = AtomicU16::new(0);
+/// Registers by their number.
+const MODEM_CONTROL: u8 = 4;
+const LINE_STATUS: u8 = 5;
+const MODEM_STATUS: u8 = 6;
 
-/// A 16550 at a port base.
-pub(crate) struct Serial(Uart16550<PioBackend>);
+/// The console's ports, for [`Serial::attached`]: [`Registers::code`], 0 where there is none.
+static OPEN: [AtomicU64; MAX_CONSOLES] = [const { AtomicU64::new(0) }; MAX_CONSOLES];
+
+/// Where the registers are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Registers {
+    /// The first of eight ports.
+    Io(u16),
+    /// Physical address of the first, mapped; bytes from one to the next (1, 2 or 4).
+    Memory(u64, u8),
+}
+
+const IN_MEMORY: u64 = 1 << 63;
+const STRIDE_SHIFT: u32 = 56;
+
+impl Registers {
+    /// Bytes of memory that they take; none at I/O ports.
+    pub(crate) fn memory(self) -> Option<(Hpa, u64)> {
+        match self {
+            Self::Io(_) => None,
+            Self::Memory(base, stride) => Some((Hpa(base), u64::from(stride) * 8)),
+        }
+    }
+
+    fn code(self) -> u64 {
+        match self {
+            Self::Io(base) => base.into(),
+            Self::Memory(base, stride) => IN_MEMORY | u64::from(stride) << STRIDE_SHIFT | base,
+        }
+    }
+
+    fn from_code(code: u64) -> Option<Self> {
+        let base = code & ((1 << STRIDE_SHIFT) - 1);
+        match code {
+            0 => None,
+            _ if code & IN_MEMORY != 0 => Some(Self::Memory(base, (code >> STRIDE_SHIFT) as u8 & 0x7f)),
+            _ => Some(Self::Io(code as u16)),
+        }
+    }
+
+    fn get(self, register: u8) -> u8 {
+        match self {
+            Self::Io(base) => io::inb(base.wrapping_add(register.into())),
+            Self::Memory(base, 4) => mmio::read32(Hpa(base + u64::from(register) * 4)) as u8,
+            Self::Memory(base, stride) => mmio::read8(Hpa(base + u64::from(register) * u64::from(stride))),
+        }
+    }
+
+    fn set(self, register: u8, value: u8) {
+        match self {
+            Self::Io(base) => io::outb(base.wrapping_add(register.into()), value),
+            Self::Memory(base, 4) => mmio::write32(Hpa(base + u64::from(register) * 4), value.into()),
+            Self::Memory(base, stride) => {
+                mmio::write8(Hpa(base + u64::from(register) * u64::from(stride)), value);
+            }
+        }
+    }
+}
+
+// The trait's methods are unsafe for what other implementations do; these take any register.
+impl Backend for Registers {
+    unsafe fn read(&mut self, register: u8) -> u8 {
+        self.get(register)
+    }
+
+    unsafe fn write(&mut self, register: u8, value: u8) {
+        self.set(register, value);
+    }
+}
+
+/// A 16550.
+pub(crate) struct Serial(Uart16550<Registers>);
 
 impl Serial {
-    /// Sets the UART at `port` to `baud` 8n1. `None` where no UART answers or the rate has no divisor.
-    pub(crate) fn open(port: u16, baud: u32) -> Option<Self> {
-        let mut serial = Self::at(port)?;
-        PORT.store(port, Ordering::Relaxed);
-        let config = Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT };
-        serial.0.init(config).ok()?;
+    /// Sets the UART to `baud` 8n1, or to the rate that it has. `None` where no UART answers or the rate has no divisor.
+    pub(crate) fn open(at: Registers, baud: Option<u32>) -> Option<Self> {
+        let mut serial = Self::at(at);
+        if !serial.0.check_present() || !loops_back(at) {
+            return None;
+        }
+        let baud = baud.unwrap_or_else(|| serial.rate());
+        serial.set(baud)?;
         Some(serial)
     }
 
-    /// Sets the UART at `port` to 115200 8n1 for a guest's use. `None` where no UART answers.
-    pub(crate) fn open_guest(port: u16) -> Option<Self> {
-        let mut serial = Self::at(port)?;
-        serial.0.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
+    /// Sets COM1 to 115200 8n1, with no more questions than whether something is there.
+    pub(crate) fn open_com1() -> Option<Self> {
+        let mut serial = Self::at(Registers::Io(COM1_PORT));
+        serial.set(MAX_BAUD)?;
         Some(serial)
     }
 
-    /// A second handle of the console, as it is set: for a panic that finds the first one locked.
-    pub(crate) fn attach() -> Option<Self> {
-        Some(PORT.load(Ordering::Relaxed)).filter(|&port| port != 0).and_then(Self::at)
+    /// Makes it a port of the console: [`attached`](Self::attached) yields it from now on.
+    pub(crate) fn publish(&self) {
+        let code = self.0.backend().code();
+        let free = OPEN.iter().find(|slot| matches!(slot.load(Ordering::Relaxed), 0));
+        if let Some(slot) = free {
+            slot.store(code, Ordering::Relaxed);
+        }
     }
 
-    fn at(port: u16) -> Option<Self> {
-        // SAFETY: the eight ports from `port` belong to the console that the administrator named (default COM1); a
-        // port access touches no memory.
-        unsafe { Uart16550::new_port(port) }.ok().map(Self)
+    /// Second handles of the console's ports, as they are set: for a panic that finds the first ones locked.
+    pub(crate) fn attached() -> impl Iterator<Item = Self> {
+        OPEN.iter().filter_map(|slot| Registers::from_code(slot.load(Ordering::Relaxed))).map(Self::at)
     }
 
-    /// COM1, unless a console has been tried before: then there is none.
-    pub(crate) fn open_default() -> Option<Self> {
-        if PORT.load(Ordering::Relaxed) == 0 { Self::open(0x3f8, 115_200) } else { None }
+    fn at(registers: Registers) -> Self {
+        // SAFETY: the ports belong to the console, or to a guest, that the administrator named (default COM1), and a
+        // port access touches no memory; registers in memory lie in no RAM and are mapped, as `Registers` asks for.
+        Self(unsafe { Uart16550::new_with_backend(registers) })
+    }
+
+    fn set(&mut self, baud: u32) -> Option<()> {
+        self.0.init(Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT }).ok()
+    }
+
+    /// The rate that it is set to; the usual one where that is none.
+    fn rate(&mut self) -> u32 {
+        let (low, high) = self.0.dll_dlm();
+        match u32::from(u16::from_le_bytes([low.into(), high.into()])) {
+            0 => MAX_BAUD,
+            divisor => MAX_BAUD / divisor,
+        }
     }
 
     /// How many bytes it takes at once.
@@ -59,7 +152,7 @@ impl Serial {
 
     /// Sends a byte that it has [`room`](Self::room) for.
     pub(crate) fn put(&mut self, byte: u8) {
-        io::outb(self.0.backend().base(), byte);
+        self.0.backend().set(0, byte);
     }
 
     /// A byte that has arrived.
@@ -72,10 +165,31 @@ impl Serial {
         // Line status: data ready, overrun error; reading it clears the latter.
         const READY: u8 = 1;
         const OVERRUN: u8 = 2;
-        let base = self.0.backend().base();
-        let status = io::inb(base + 5);
-        ((status & READY != 0).then(|| io::inb(base)), status & OVERRUN != 0)
+        let registers = *self.0.backend();
+        let status = registers.get(LINE_STATUS);
+        // A port that is gone reads as ones.
+        if status == 0xff {
+            return (None, false);
+        }
+        ((status & READY != 0).then(|| registers.get(0)), status & OVERRUN != 0)
     }
+}
+
+/// Whether the modem lines that are set come back while they are connected to each other inside: so a 16550 does it, and
+/// neither memory nor any other device.
+fn loops_back(registers: Registers) -> bool {
+    const LOOP: u8 = 1 << 4;
+    const RTS: u8 = 1 << 1;
+    const OUT_2: u8 = 1 << 3;
+    let saved = registers.get(MODEM_CONTROL);
+    let come_back = |lines: u8, status: u8| {
+        registers.set(MODEM_CONTROL, LOOP | lines);
+        registers.get(MODEM_STATUS) & 0xf0 == status
+    };
+    // RTS comes back as CTS, OUT2 as DCD.
+    let found = come_back(RTS | OUT_2, 0x90) && come_back(0, 0);
+    registers.set(MODEM_CONTROL, saved & !LOOP);
+    found
 }
 
 impl fmt::Write for Serial {

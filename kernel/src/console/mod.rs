@@ -1,4 +1,4 @@
-//! The operator's console on the host's serial port, and the serial ports of guests.
+//! The operator's console on the host's serial ports, and the serial ports of guests.
 
 mod audit;
 mod commands;
@@ -15,6 +15,7 @@ mod mitigations;
 mod msr;
 mod names;
 mod net;
+pub(crate) mod open;
 mod pool;
 mod port;
 mod remote;
@@ -24,9 +25,11 @@ mod viewer;
 mod vm;
 
 use alloc::vec::Vec;
-use cmdline::{HostOptions, SerialUse};
+use cmdline::{SerialUse, Uart};
+use core::fmt::Write;
 use shell::{Code, Event, Failure, LineEditor, MAX_LINE, PROMPT, TermSettings, TypeAhead, Typed};
 
+use crate::boot::Boot;
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
 use names::Known;
@@ -38,31 +41,39 @@ use viewer::Viewer;
 
 /// The console; CPU 0's management loop owns it.
 pub(crate) struct Console {
-    editor: LineEditor,
-    session: Session,
-    viewer: Option<Viewer>,
+    terminals: Vec<Terminal>,
     ports: Vec<GuestPort>,
 }
 
-/// Text to the console's serial port, as it is.
-struct Port;
+/// One of the console's serial ports, with a prompt of its own.
+struct Terminal {
+    port: Port,
+    editor: LineEditor,
+    session: Session,
+    viewer: Option<Viewer>,
+}
 
-impl core::fmt::Write for Port {
+/// Text to a serial port of the console, as it is.
+#[derive(Clone, Copy)]
+struct Port(usize);
+
+impl Write for Port {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        host_log::raw(format_args!("{text}"));
+        host_log::raw(self.0, text);
         Ok(())
     }
 }
 
 impl Console {
-    /// The console with the ports that the boot line gives to guests.
-    pub(crate) fn new(options: &HostOptions) -> Self {
+    /// The console, with the serial ports that the boot line gives to guests.
+    pub(crate) fn new(boot: &Boot) -> Self {
+        let options = &boot.options;
         let mut ports = Vec::new();
         for (number, base, used_by) in
             [(1, cmdline::COM1_PORT, &options.com1), (2, cmdline::COM2_PORT, &options.com2)]
         {
             let SerialUse::Vm(name) = used_by else { continue };
-            if base == options.console.port {
+            if boot.consoles.iter().any(|console| *console == Uart::Io(base)) {
                 log::warn!(target: "console", "COM{number} is the host's console: not given to vm {name}");
             } else if let Some(port) = GuestPort::open(base, name) {
                 log::info!(target: "console", "COM{number} is COM1 of vm {name}");
@@ -71,12 +82,12 @@ impl Console {
                 log::warn!(target: "console", "COM{number} does not answer: vm {name} has no port");
             }
         }
-        Self { editor: LineEditor::new(PROMPT), session: Session::default(), viewer: None, ports }
+        Self { terminals: (0..host_log::ports()).map(Terminal::new).collect(), ports }
     }
 
-    /// The first prompt.
+    /// The first prompts.
     pub(crate) fn start(&mut self) {
-        self.prompt();
+        self.terminals.iter_mut().for_each(Terminal::prompt);
     }
 
     /// Takes what was typed, shows what guests printed. True where something happened.
@@ -85,13 +96,40 @@ impl Console {
         for port in &mut self.ports {
             busy |= port.poll();
         }
-        busy |= self.show_guest();
+        for terminal in &mut self.terminals {
+            busy |= terminal.poll(migrations);
+        }
+        busy | host_log::pump()
+    }
+
+    /// What a command may have begun is over.
+    pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
+        for terminal in &mut self.terminals {
+            terminal.ended(work, ended);
+        }
+    }
+}
+
+impl Terminal {
+    fn new(number: usize) -> Self {
+        Self {
+            port: Port(number),
+            editor: LineEditor::new(PROMPT),
+            session: Session::default(),
+            viewer: None,
+        }
+    }
+
+    /// The same as [`Console::poll`] for this port.
+    fn poll(&mut self, migrations: &mut Migrations) -> bool {
+        let Port(number) = self.port;
+        let mut busy = self.show_guest();
         if self.session.waits() {
             self.wait(migrations);
         }
         self.say_what_was_lost();
         while !self.session.waits()
-            && let Some(byte) = host_log::typed(TypeAhead::pop)
+            && let Some(byte) = host_log::typed(number, TypeAhead::pop)
         {
             busy = true;
             if self.viewer.is_some() {
@@ -100,21 +138,21 @@ impl Console {
                 self.edit(byte, migrations);
             }
         }
-        if host_log::prompt_is_gone() {
+        if host_log::prompt_is_gone(number) {
             self.prompt();
         }
-        busy | host_log::pump()
+        busy
     }
 
     /// Goes on with what a command began; what is typed is kept until that is over. Ctrl-C ends it.
     fn wait(&mut self, migrations: &mut Migrations) {
-        let mut port = Port;
+        let mut port = self.port;
         let out = &mut Out::terminal(&mut port, self.editor.term().1);
-        if self.session.can_interrupt() && host_log::typed(TypeAhead::interrupt) {
+        if self.session.can_interrupt() && host_log::typed(self.port.0, TypeAhead::interrupt) {
             self.session.interrupt(migrations, out);
         }
         // A task that reads keys has them before the prompt; the first one that is not for it stays, and all behind it.
-        while host_log::typed(|typed| {
+        while host_log::typed(self.port.0, |typed| {
             typed.first().is_some_and(|byte| self.session.key(byte) && typed.pop().is_some())
         }) {}
         if let Some(result) = self.session.poll(migrations, out) {
@@ -125,7 +163,9 @@ impl Console {
 
     /// A line of which a part is lost must not be run.
     fn say_what_was_lost(&mut self) {
-        let Some(Typed { lines, bytes, begun }) = host_log::typed(TypeAhead::take_lost) else { return };
+        let Some(Typed { lines, bytes, begun }) = host_log::typed(self.port.0, TypeAhead::take_lost) else {
+            return;
+        };
         if begun && self.viewer.is_none() {
             self.editor.give_up();
         }
@@ -133,10 +173,8 @@ impl Console {
         log::warn!(target: "console", "{lines} {plural} ({bytes} bytes) came faster than they were read: dropped");
     }
 
-    /// What a command may have begun is over.
-    pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
-        let mut port = Port;
-        let out = &mut Out::new(&mut port);
+    fn ended(&mut self, work: Work, ended: &Ended) {
+        let out = &mut Out::new(&mut self.port);
         if let Some(result) = self.session.ended(work, ended, out) {
             finish(result, out);
             self.prompt();
@@ -144,28 +182,28 @@ impl Console {
     }
 
     fn prompt(&mut self) {
-        host_log::set_prompt(false);
-        self.editor.prompt(&mut Port);
-        host_log::set_prompt(true);
+        host_log::set_prompt(self.port.0, false);
+        self.editor.prompt(&mut self.port);
+        host_log::set_prompt(self.port.0, true);
     }
 
     fn edit(&mut self, byte: u8, migrations: &mut Migrations) {
-        if host_log::prompt_is_gone() {
+        if host_log::prompt_is_gone(self.port.0) {
             self.prompt();
         }
-        let mut port = Port;
+        let mut port = self.port;
         let out = &mut Out::new(&mut port);
-        let step = match self.editor.input(byte, &Known, &mut Port) {
+        let step = match self.editor.input(byte, &Known, &mut self.port) {
             None => return,
             Some(Event::Interrupt) => Step::Nothing,
             Some(Event::TooLong(by)) => {
-                host_log::set_prompt(false);
+                host_log::set_prompt(self.port.0, false);
                 let text =
                     alloc::format!("the line is {by} bytes too long: at most {MAX_LINE}, nothing was done");
                 Step::Answered(Err(Failure::new(Code::Usage, text)))
             }
             Some(Event::Line(line)) => {
-                host_log::set_prompt(false);
+                host_log::set_prompt(self.port.0, false);
                 self.session.run(line, migrations, out)
             }
         };
@@ -176,7 +214,7 @@ impl Console {
                 self.prompt();
             }
             Step::Waits => {}
-            Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment)),
+            Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment, self.port)),
             Step::Term(settings) => self.term(settings),
         }
     }
@@ -192,22 +230,22 @@ impl Console {
             let (term, ansi) = self.editor.term();
             let sequences = if ansi { "gets ESC sequences" } else { "gets no ESC sequences" };
             let columns = self.editor.columns();
-            host_log::raw(format_args!("terminal {}, {sequences}, {columns} columns\n", term.name()));
+            let _ = writeln!(self.port, "terminal {}, {sequences}, {columns} columns", term.name());
         }
-        finish(Ok(()), &mut Out::new(&mut Port));
+        finish(Ok(()), &mut Out::new(&mut self.port));
         self.prompt();
     }
 
     fn type_to_guest(&mut self, byte: u8) {
         if self.viewer.as_mut().is_some_and(|viewer| viewer.key(byte)) {
-            host_log::raw(format_args!("\n"));
+            host_log::raw(self.port.0, "\n");
             self.detach();
         }
     }
 
     fn detach(&mut self) {
         self.viewer = None;
-        finish(Ok(()), &mut Out::new(&mut Port));
+        finish(Ok(()), &mut Out::new(&mut self.port));
         self.prompt();
     }
 
@@ -216,7 +254,7 @@ impl Console {
         let Some(viewer) = &mut self.viewer else { return false };
         let busy = viewer.poll();
         if !busy && viewer.is_gone() {
-            host_log::raw(format_args!("\nvm {} is not on this host any more\n", viewer.name()));
+            let _ = writeln!(self.port, "\nvm {} is not on this host any more", viewer.name());
             self.detach();
         }
         busy

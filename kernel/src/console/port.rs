@@ -2,8 +2,9 @@
 
 use alloc::string::String;
 
-use crate::arch::serial::Serial;
+use crate::arch::serial::{Registers, Serial};
 use crate::vm::registry;
+use cmdline::MAX_BAUD;
 
 /// The port, and the VM it belongs to, by name: the VM may come and go.
 pub(super) struct GuestPort {
@@ -15,7 +16,7 @@ pub(super) struct GuestPort {
 
 impl GuestPort {
     pub(super) fn open(base: u16, vm: &str) -> Option<Self> {
-        Some(Self { serial: Serial::open_guest(base)?, vm: vm.into(), typed: None })
+        Some(Self { serial: Serial::open(Registers::Io(base), Some(MAX_BAUD))?, vm: vm.into(), typed: None })
     }
 
     /// Moves bytes both ways, as many as the UARTs take at once.

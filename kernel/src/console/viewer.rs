@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::fmt::Write;
 use shell::{Attach, AttachEvent, ESCAPE};
 
 use super::Port;
@@ -17,6 +18,7 @@ const TYPED: usize = 4 << 10;
 
 /// Shows what a guest prints, and types at it.
 pub(super) struct Viewer {
+    port: Port,
     vm: Arc<Vm>,
     attach: Attach,
     /// How much of what the guest has printed was shown.
@@ -27,15 +29,15 @@ pub(super) struct Viewer {
 
 impl Viewer {
     /// Begins with the history.
-    pub(super) fn new(Attachment { vm, read_only }: Attachment) -> Self {
+    pub(super) fn new(Attachment { vm, read_only }: Attachment, mut port: Port) -> Self {
         let attach = if read_only { Attach::read_only(ESCAPE) } else { Attach::new(ESCAPE) };
-        let _ = attach.write_help(&vm.name.get(), &mut Port);
+        let _ = attach.write_help(&vm.name.get(), &mut port);
         vm.drain_uart();
         let console = vm.console.lock();
         let (older, newer) = console.ring.replay();
         let seen = console.ring.total().saturating_sub((older.len() + newer.len()) as u64);
         drop(console);
-        Self { vm, attach, seen, typed: VecDeque::new() }
+        Self { port, vm, attach, seen, typed: VecDeque::new() }
     }
 
     pub(super) fn name(&self) -> String {
@@ -57,17 +59,21 @@ impl Viewer {
                 self.keep(second);
             }
             AttachEvent::Help => {
-                let _ = self.attach.write_help(&self.vm.name.get(), &mut Port);
+                let _ = self.attach.write_help(&self.vm.name.get(), &mut self.port);
             }
-            AttachEvent::Ignored => bell(),
+            AttachEvent::Ignored => self.bell(),
             AttachEvent::Detach => return true,
         }
         self.offer();
         false
     }
 
+    fn bell(&self) {
+        host_log::raw(self.port.0, "\x07");
+    }
+
     fn keep(&mut self, byte: u8) {
-        if self.typed.len() < TYPED { self.typed.push_back(byte) } else { bell() }
+        if self.typed.len() < TYPED { self.typed.push_back(byte) } else { self.bell() }
     }
 
     /// Gives the guest what it takes. True where it took something.
@@ -86,25 +92,21 @@ impl Viewer {
     pub(super) fn poll(&mut self) -> bool {
         let typed = self.offer();
         self.vm.drain_uart();
-        let mut room = AHEAD.saturating_sub(host_log::waiting());
+        let mut room = AHEAD.saturating_sub(host_log::waiting(self.port.0));
         let console = self.vm.console.lock();
         let (lost, (older, newer)) = console.ring.since(self.seen);
         if lost > 0 && room > 0 {
-            host_log::raw(format_args!("\n[{lost} bytes came faster than this line takes them]\n"));
+            let _ = writeln!(self.port, "\n[{lost} bytes came faster than this line takes them]");
             self.seen += lost;
         }
         let mut any = false;
         for part in [older, newer] {
             let part = part.get(..room).unwrap_or(part);
-            host_log::bytes(part);
+            host_log::bytes(self.port.0, part);
             self.seen += part.len() as u64;
             room -= part.len();
             any |= !part.is_empty();
         }
         typed || any || self.seen < console.ring.total()
     }
-}
-
-fn bell() {
-    host_log::raw(format_args!("\x07"));
 }

@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use bootinfo::{BootInfo, RangeSet, RegionKind};
+use bootinfo::{BootInfo, RegionKind};
 use spin::Mutex;
 
 use super::{Hpa, PAGE, frame, image};
@@ -57,11 +57,11 @@ pub(crate) struct Summary {
     pub(crate) no_execute: bool,
 }
 
-/// Builds the tables, switches to them, and checks them.
+/// Builds the tables, with `devices` (address, bytes) that are in use already, switches to them, and checks them.
 ///
 /// # Panics
 /// Where memory runs out, or a page came out both writable and executable.
-pub(crate) fn init(info: &BootInfo) -> Summary {
+pub(crate) fn init(info: &BootInfo, devices: &[(Hpa, u64)]) -> Summary {
     let mut ram = info.usable(PAGE);
     for r in &info.memory {
         if matches!(r.kind, RegionKind::AcpiReclaimable | RegionKind::AcpiNvs) {
@@ -85,6 +85,9 @@ pub(crate) fn init(info: &BootInfo) -> Summary {
     tables.map(image.start, image.text_end, Access::ReadExecute);
     tables.map(image.text_end, image.rodata_end, Access::Read);
     tables.map(image.rodata_end, image.end, Access::ReadWrite);
+    for &(at, len) in devices {
+        tables.map_device(at, len);
+    }
     for guard in Stacks::boot().guards() {
         tables.set(guard, 0, 0);
     }
@@ -101,18 +104,7 @@ pub(crate) fn root() -> Hpa {
 
 /// Maps device registers uncached. Mapping the same twice is fine; RAM is left alone.
 pub(crate) fn map_mmio(at: Hpa, len: u64) {
-    let (start, end) = (at.0 & !(PAGE - 1), at.0.saturating_add(len).next_multiple_of(PAGE));
-    let tables = TABLES.lock();
-    let mut gaps = RangeSet::new();
-    gaps.insert(start, end);
-    for page in (start..end).step_by(PAGE as usize) {
-        if tables.leaf(page).is_some() {
-            gaps.remove(page, page + PAGE);
-        }
-    }
-    for &(start, end) in gaps.ranges() {
-        tables.map(start, end, Access::Device);
-    }
+    TABLES.lock().map_device(at, len);
 }
 
 /// Changes what may be done with pages that only the calling CPU uses.
@@ -139,6 +131,16 @@ fn flush(page: u64) {
 }
 
 impl Tables {
+    /// Maps registers uncached where nothing is mapped.
+    fn map_device(&self, at: Hpa, len: u64) {
+        let end = at.0.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(!(PAGE - 1));
+        for page in (at.0 & !(PAGE - 1)..end).step_by(PAGE as usize) {
+            if self.leaf(page).is_none() {
+                self.map(page, page + PAGE, Access::Device);
+            }
+        }
+    }
+
     fn bits(&self, access: Access) -> u64 {
         let (protection, executable) = match access {
             Access::Read => (0, false),
