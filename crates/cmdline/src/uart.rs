@@ -158,5 +158,5 @@ fn numbered(uart: Uart, number: u32) -> Option<Uart> {
 
 fn baud(word: &str) -> Option<u32> {
     let rate = value::decimal(word.strip_suffix("n8").unwrap_or(word), MIN_BAUD, MAX_BAUD)?;
-    (MAX_BAUD % rate == 0).then_some(rate)
+    MAX_BAUD.is_multiple_of(rate).then_some(rate)
 }
