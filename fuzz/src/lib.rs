@@ -9,6 +9,7 @@ mod fetching;
 mod firmware;
 mod guest;
 pub mod link;
+mod manage;
 mod memory;
 pub mod migration;
 mod net_frames;
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("link_initiator", link::initiator),
     ("link_responder", link::responder),
     ("log_ring", firmware::log_ring),
+    ("manage", manage::manage),
     ("migrate_source", migration::source),
     ("migrate_target", migration::target),
     ("net_frames", net_frames::frames),

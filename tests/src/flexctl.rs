@@ -116,6 +116,11 @@ impl Run {
         }
     }
 
+    /// Ctrl-C.
+    pub fn interrupt(&self) -> Result<()> {
+        self.process.interrupt()
+    }
+
     /// Ends it as a loss of power would.
     pub fn kill(mut self) {
         self.process.kill();

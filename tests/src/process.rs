@@ -88,6 +88,12 @@ impl Process {
         run_tool(Command::new("kill").arg(signal).arg(self.child.id().to_string()), "procps").map(drop)
     }
 
+    /// Ctrl-C.
+    pub fn interrupt(&self) -> Result<()> {
+        let id = self.child.id().to_string();
+        run_tool(Command::new("kill").args(["-INT", &id]), "procps").map(|_| ())
+    }
+
     /// Kills the child and waits for its end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -14,6 +14,7 @@ mod image;
 mod levels;
 mod link;
 mod linux;
+mod manage;
 mod migrate;
 mod network;
 mod operate;
@@ -112,6 +113,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(image::cases());
     cases.extend(boot::cases());
     cases.extend(cpu::cases());
+    cases.extend(manage::cases());
     cases.extend(refuse::cases());
     cases.extend(create::cases());
     cases.extend(selftest::cases());
