@@ -74,7 +74,10 @@ impl Download {
     /// The server cannot be reached from here, or another file comes by TFTP already.
     pub(crate) fn start(url: Url, most: u64, wanted: Option<[u8; 32]>) -> Result<Self, String> {
         let now = tsc::micros();
-        let error = |error: NetError| format!("{url}: {error}");
+        let error = |error: NetError| match error {
+            NetError::UdpInUse => format!("{url}: another file comes by TFTP: one at a time"),
+            error => format!("{url}: {error}"),
+        };
         let how = match url.scheme {
             Scheme::Http => {
                 let connection = connect(url.host, url.port).map_err(error)?;

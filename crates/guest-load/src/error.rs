@@ -6,7 +6,7 @@ use vm_types::MemoryError;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LoadError {
     /// None of the supported headers.
-    #[error("no PVH note and no bzImage header: not a kernel Flexvisor can start")]
+    #[error("no bzImage header, PVH note or Multiboot header: not a kernel Flexvisor can start")]
     NotAKernel,
     /// A header's field has a value that cannot be used.
     #[error("{what} {value:#x}: {need}")]

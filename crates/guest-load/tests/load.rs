@@ -335,7 +335,7 @@ fn detection() {
     for image in [&too_late[..], &[], b"\x7fELF", b"hello", &elf64(0, &[])] {
         assert!(detect(image).is_err(), "{}", image.len());
     }
-    let text = "no PVH note and no bzImage header: not a kernel Flexvisor can start";
+    let text = "no bzImage header, PVH note or Multiboot header: not a kernel Flexvisor can start";
     assert_eq!(detect(&elf64(0, &[])).unwrap_err().to_string(), text);
     let mut foreign = pvh();
     p16(&mut foreign, 18, 183);

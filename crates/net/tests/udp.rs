@@ -13,7 +13,7 @@ fn datagrams_go_both_ways_to_any_port_of_the_peer_only() {
     let mut lan = Lan::new([Wire::new(100, 10), Wire::new(100, 10)]);
     assert_eq!(lan.a.stack().udp_send(1, b"x"), Err(NetError::Stale));
     let a = lan.a.stack().udp_open(ip(2)).unwrap();
-    assert_eq!(lan.a.stack().udp_open(ip(2)), Err(NetError::Busy));
+    assert_eq!(lan.a.stack().udp_open(ip(2)), Err(NetError::UdpInUse));
     let b = lan.b.stack().udp_open(ip(1)).unwrap();
     assert_eq!(lan.a.stack().udp_send(0, b"x"), Err(NetError::PortUnusable(0)));
     let long = [7; MAX_DATAGRAM + 1];

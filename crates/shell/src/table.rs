@@ -223,7 +223,7 @@ impl Spec {
         named().find(|arg| bare(arg) == near).map(OptionName)
     }
 
-    /// The usage line without flags.
+    /// The usage line without what can be left out by name.
     pub(crate) const fn brief(&self) -> impl fmt::Display + '_ {
         Usage { spec: self, flags: false }
     }
@@ -249,7 +249,7 @@ struct Usage<'a> {
 impl fmt::Display for Usage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.spec.fmt(f)?;
-        for arg in self.spec.args.iter().filter(|arg| self.flags || !arg.kind.is_named()) {
+        for arg in self.spec.args.iter().filter(|arg| self.flags || arg.required || !arg.kind.is_named()) {
             if arg.required { write!(f, " {}", arg.name)? } else { write!(f, " [{}]", arg.name)? }
         }
         Ok(())

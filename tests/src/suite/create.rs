@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("create/two_vms", 240, two_vms),
         Case::new("create/failures", 240, failures),
         Case::new("create/silent_server", 240, silent_server).slow(),
+        Case::new("create/limit", 400, limit).slow(),
         Case::new("create/debian", 900, debian).slow(),
     ]
 }
@@ -191,16 +192,19 @@ fn failures(context: &Context) -> Result<()> {
         "failed ",
         "refused",
     )?;
-    for scheme in ["http", "tftp"] {
+    for (scheme, term) in [("http", "dumb"), ("tftp", "ansi")] {
+        done(&mut host, &format!("term {term}"))?;
         let asked = files.asked().len();
         let command = format!("vm create x --mem 8 --kernel {scheme}://{SERVER}/silent");
         host.console()?.send_line(&command)?;
-        // The first two lines of progress come two seconds apart.
-        host.console()?.expect("kernel: ", PATIENCE)?;
+        // A line each two seconds, or one that is rewritten in place.
+        let line = host.console()?.expect(" of 39.1 KiB", PATIENCE)?;
+        ensure!(line.contains("kernel: "), "{line}");
         ensure!(files.asked().len() == asked + 1, "{:?}", files.asked());
         host.console()?.send(CTRL_C)?;
         host.console()?.expect("error: failed vm x: not made: interrupted", PATIENCE)?;
     }
+    done(&mut host, "term dumb")?;
     all_told(&files)?;
     is_back(&mut host, &before)?;
     ensure!(done(&mut host, "vm list --json")?.iter().any(|line| line == "[]"), "a VM is left");
@@ -222,6 +226,31 @@ fn silent_server(context: &Context) -> Result<()> {
         let nobody = format!("vm create x --mem 8 --kernel {scheme}://10.77.0.77/hello");
         fails(&mut host, &nobody, "failed ", "10.77.0.77")?;
     }
+    is_back(&mut host, &before)
+}
+
+/// As many VMs as a host takes, and one more; a guest that stays too small for its kernel.
+fn limit(context: &Context) -> Result<()> {
+    const MOST: usize = 64;
+    let hub = Hub::new();
+    let (mut host, files) = start(context, &hub, 512)?;
+    let before = memory(&mut host)?;
+    let create = |index: usize| format!("vm create v{index} --kernel http://{SERVER}/hello --mem 2 --paused");
+    for index in 0..MOST {
+        done(&mut host, &create(index))?;
+    }
+    fails(&mut host, &create(MOST), "state ", "64 VMs are on this host, the most it takes")?;
+    ensure!(files.asked().len() == MOST, "{} requests", files.asked().len());
+    // All of them at once on the one CPU.
+    for index in 0..MOST {
+        done(&mut host, &format!("vm start v{index}"))?;
+    }
+    for index in 0..MOST {
+        done(&mut host, &format!("vm destroy v{index} --force"))?;
+    }
+    is_back(&mut host, &before)?;
+    let small = format!("vm create v0 --kernel http://{SERVER}/hello --mem 1");
+    fails(&mut host, &small, "failed ", "RAM of this VM")?;
     is_back(&mut host, &before)
 }
 

@@ -49,6 +49,9 @@ pub enum NetError {
     /// The handle names a connection or listener that was given up.
     #[error("no such connection")]
     Stale,
+    /// The UDP socket is open.
+    #[error("the UDP socket is in use")]
+    UdpInUse,
     /// A ping runs already.
     #[error("a ping is running")]
     Busy,

@@ -27,7 +27,7 @@ impl Stack {
     pub fn udp_open(&mut self, peer: Ipv4Addr) -> Result<u16, NetError> {
         self.address().ok_or(NetError::NoAddress)?.route(peer)?;
         if self.udp.is_some() {
-            return Err(NetError::Busy);
+            return Err(NetError::UdpInUse);
         }
         let buffer =
             || PacketBuffer::new(vec![PacketMetadata::EMPTY; WAITING], vec![0; WAITING * MAX_DATAGRAM]);
