@@ -27,6 +27,9 @@ use crate::{net, pool};
 const LIVE_US: u64 = 500_000;
 const PLAIN_US: u64 = 2_000_000;
 
+/// Columns of the line that is rewritten.
+const LINE: usize = 79;
+
 /// A file that is wanted.
 struct Wanted {
     /// What it is to the VM.
@@ -122,7 +125,7 @@ impl Creating {
         if let Some(total) = total {
             let _ = write!(line, " of {}", Size(total));
         }
-        let _ = if out.is_ansi() { write!(out, "{line:79}\r") } else { writeln!(out, "{line}") };
+        let _ = if out.is_ansi() { write!(out, "{line:LINE$}\r") } else { writeln!(out, "{line}") };
     }
 
     fn came(&mut self, held: Held, digest: &[u8; 32], out: &mut Out<'_>) {
@@ -130,7 +133,9 @@ impl Creating {
         let ms = (tsc::micros() - began) / 1000;
         let digest = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let line = format!("{role}: {} in {}.{:03} s", Size(held.len()), ms / 1000, ms % 1000);
-        let _ = writeln!(out, "{line:79}\n{role}: sha256 {digest}");
+        // What is left of the live line is written over.
+        let width = if out.is_ansi() { LINE } else { 0 };
+        let _ = writeln!(out, "{line:width$}\n{role}: sha256 {digest}");
         self.held.push(Arc::new(held));
     }
 

@@ -198,7 +198,7 @@ fn failures(context: &Context) -> Result<()> {
         let command = format!("vm create x --mem 8 --kernel {scheme}://{SERVER}/silent");
         host.console()?.send_line(&command)?;
         // A line each two seconds, or one that is rewritten in place.
-        let line = host.console()?.expect(" of 39.1 KiB", PATIENCE)?;
+        let line = host.console()?.expect(" of 39.0 KiB", PATIENCE)?;
         ensure!(line.contains("kernel: "), "{line}");
         ensure!(files.asked().len() == asked + 1, "{:?}", files.asked());
         host.console()?.send(CTRL_C)?;
