@@ -201,18 +201,16 @@ fn report_acpi(acpi: Result<Acpi, String>) -> Acpi {
 
 fn start_cpus(boot: &Boot) {
     let mode = apic::init();
+    let mut others = 0;
     if let Some(madt) = &boot.acpi.madt {
         match trampoline_page(&boot.info) {
-            Some(page) => smp::start_all(madt, page),
+            Some(page) => others = smp::start_all(madt, page),
             None => log::warn!(target: "cpu", "no free page below 640 KiB: one CPU only"),
         }
     }
-    log::info!(
-        target: "cpu",
-        "{} running, {mode}, APIC timer {} kHz",
-        cpu::count(),
-        apic::timer_hz() / 1000
-    );
+    let running = cpu::count();
+    let of = if running <= others { alloc::format!(" of {}", others + 1) } else { String::new() };
+    log::info!(target: "cpu", "{running}{of} running, {mode}, APIC timer {} kHz", apic::timer_hz() / 1000);
 }
 
 /// A page below 640 KiB that is RAM and holds no module. The boot loader's own data has been copied by now.

@@ -113,8 +113,9 @@ fn fill_slots(boot: &Boot) {
 /// Every other CPU.
 pub(crate) fn ap(index: usize) -> ! {
     policy::flex::unlock_leaves();
+    // Halted: a hundred that spin hold an emulator up, and cost power elsewhere.
     while !AWAKE.load(Ordering::Acquire) {
-        hint::spin_loop();
+        irq::wait();
     }
     if host::boot_cpu().is_none() {
         arch::halt() // nothing but guests runs here
@@ -141,6 +142,9 @@ static AWAKE: AtomicBool = AtomicBool::new(false);
 /// Lets the other CPUs go on, and waits until each has VMX on, if this one has: nothing counts them in later.
 fn wake_others(vmx: bool) {
     AWAKE.store(true, Ordering::Release);
+    for other in (1..cpu::count()).filter_map(cpu::get) {
+        apic::send_ipi(other.apic_id, irq::KICK);
+    }
     if !vmx {
         return;
     }

@@ -2,14 +2,14 @@
 
 use alloc::boxed::Box;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use spin::{Once, RwLock};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::stack::Stacks;
+use super::stack::{Stack, Stacks};
 use super::{gdt, idt, msr};
 
 /// One CPU. GS points at it.
@@ -18,20 +18,32 @@ use super::{gdt, idt, msr};
 pub(crate) struct PerCpu {
     /// Read through GS by [`this`].
     myself: AtomicU64,
-    /// 0 for the bootstrap CPU, then in the order of the MADT.
-    pub(crate) index: usize,
+    /// Where its stack begins. The trampoline reads this field and the next at their offsets.
+    stack_top: u64,
     /// Local APIC id.
     pub(crate) apic_id: u32,
+    /// 0 for the bootstrap CPU, then in the order of the MADT.
+    pub(crate) index: usize,
     /// Bits others ask this CPU to see to; what they mean is the business of whoever runs on it.
     pub(crate) requests: AtomicU32,
-    /// It has come up.
-    pub(crate) online: AtomicBool,
+    /// [`STARTING`], [`ONLINE`] or [`GIVEN_UP`].
+    state: AtomicU8,
     /// Interrupts taken.
     pub(crate) interrupts: AtomicU64,
     pub(super) stacks: Stacks,
     tss: TaskStateSegment,
     gdt: Once<GlobalDescriptorTable>,
 }
+
+const _: () =
+    assert!(core::mem::offset_of!(PerCpu, stack_top) == 8 && core::mem::offset_of!(PerCpu, apic_id) == 16);
+
+/// It has not come up yet.
+const STARTING: u8 = 0;
+/// It has.
+const ONLINE: u8 = 1;
+/// It took too long: it must not run any more, should it come.
+const GIVEN_UP: u8 = 2;
 
 static CPUS: RwLock<alloc::vec::Vec<&'static PerCpu>> = RwLock::new(alloc::vec::Vec::new());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -42,10 +54,11 @@ impl PerCpu {
         let mut cpus = CPUS.write();
         let cpu: &'static Self = Box::leak(Box::new(Self {
             myself: AtomicU64::new(0),
-            index: cpus.len(),
+            stack_top: stacks.top(Stack::Main),
             apic_id,
+            index: cpus.len(),
             requests: AtomicU32::new(0),
-            online: AtomicBool::new(false),
+            state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
             stacks,
             tss: gdt::tss(stacks),
@@ -57,13 +70,27 @@ impl PerCpu {
         cpu
     }
 
-    /// Takes the CPU that was added last off the list: it never came up.
-    pub(super) fn withdraw(&'static self) {
+    /// Takes the CPU that was added last off the list, unless it is online by now. False where it is.
+    pub(super) fn give_up(&'static self) -> bool {
         let mut cpus = CPUS.write();
+        if self.state.compare_exchange(STARTING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
         if cpus.last().is_some_and(|last| core::ptr::eq(*last, self)) {
             cpus.pop();
             COUNT.store(cpus.len(), Ordering::Release);
         }
+        true
+    }
+
+    /// Whether it has come up.
+    pub(super) fn is_online(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ONLINE
+    }
+
+    /// It has come up. False where nobody waits for it any more.
+    pub(super) fn set_online(&self) -> bool {
+        self.state.compare_exchange(STARTING, ONLINE, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Loads everything that makes the calling CPU this one. Each CPU does it once.

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use acpi_tables::Madt;
 
 use super::cpu::{self, PerCpu};
-use super::stack::{self, Stack, Stacks};
+use super::stack::{self, Stacks};
 use super::{apic, tsc};
 use crate::mm::{Hpa, PAGE, frame, map};
 
@@ -19,38 +19,50 @@ unsafe extern "C" {
     static ap_efer: u8;
 }
 
-/// Top of the stack of the CPU that is being started.
-// SAFETY: the only definition of this symbol.
-#[unsafe(export_name = "ap_stack")]
-static AP_STACK: AtomicU64 = AtomicU64::new(0);
-/// Address of its PerCpu.
+/// Address of the PerCpu of the CPU that is being started; 0 where none is. Each CPU compares the APIC id there with its
+/// own: an emulator may start one long after it was given up.
 // SAFETY: the only definition of this symbol.
 #[unsafe(export_name = "ap_cpu")]
 static AP_CPU: AtomicU64 = AtomicU64::new(0);
 
 /// How long a CPU may take to come up, in microseconds.
-const PATIENCE: u64 = 100_000;
+const PATIENCE: u64 = 500_000;
+/// How long those that do not come up may take together; then each has a [`SHORT`] time.
+const PATIENCE_IN_ALL: u64 = 5_000_000;
+const SHORT: u64 = 20_000;
 
-/// Starts every CPU that `madt` calls enabled, with the trampoline in the free page `page` below 1 MiB.
-pub(crate) fn start_all(madt: &Madt, page: Hpa) {
+/// Starts every CPU that `madt` calls enabled, with the trampoline in the free page `page` below 1 MiB. Each that stays
+/// off is named. Returns how many there are besides this one.
+pub(crate) fn start_all(madt: &Madt, page: Hpa) -> usize {
     let own = apic::id();
     let others = || madt.cpus.iter().filter(|c| c.enabled && c.apic_id != own).map(|c| c.apic_id);
     let startable = |id: &u32| *id < 0xff || apic::is_x2apic();
     for id in others().filter(|id| !startable(id)) {
-        log::warn!("CPU with APIC id {id} needs x2APIC and stays off");
+        log::warn!(target: "cpu", "CPU with APIC id {id} needs x2APIC and stays off");
     }
     if others().next().is_none() {
-        return;
+        return 0;
     }
     install(page);
     for id in others().filter(startable) {
         apic::send_init(id);
     }
     tsc::delay(10_000);
+    let (mut all_up, mut lost) = (true, 0);
     for id in others().filter(startable) {
-        start(id, page);
+        let began = tsc::micros();
+        if !start(id, page, if lost < PATIENCE_IN_ALL { PATIENCE } else { SHORT }) {
+            lost += tsc::micros() - began;
+            all_up = false;
+            log::warn!(target: "cpu", "CPU with APIC id {id} did not start");
+        }
     }
-    map::protect(page, PAGE, map::Access::ReadWrite);
+    AP_CPU.store(0, Ordering::SeqCst);
+    // One that comes after all goes no further than the trampoline, which must be there then.
+    if all_up {
+        map::protect(page, PAGE, map::Access::ReadWrite);
+    }
+    others().count()
 }
 
 /// Copies the trampoline and makes the page executable and read-only.
@@ -68,33 +80,32 @@ fn install(page: Hpa) {
     map::protect(page, PAGE, map::Access::ReadExecute);
 }
 
-fn start(apic_id: u32, page: Hpa) {
+fn start(apic_id: u32, page: Hpa, patience: u64) -> bool {
     let Some(block) = frame::alloc_contiguous(stack::BLOCK, PAGE) else {
-        log::error!("no memory for the stacks of the CPU with APIC id {apic_id}");
-        return;
+        log::error!(target: "cpu", "no memory for the stacks of the CPU with APIC id {apic_id}");
+        return false;
     };
     let stacks = Stacks::at(block.0);
     stacks.guards().for_each(|guard| map::unmap(Hpa(guard), PAGE));
     let cpu = PerCpu::create(apic_id, stacks);
-    AP_STACK.store(stacks.top(Stack::Main), Ordering::SeqCst);
     AP_CPU.store(core::ptr::from_ref(cpu) as u64, Ordering::SeqCst);
     // The second start-up IPI is for CPUs that missed the first; a running CPU ignores it.
     for _ in 0..2 {
         apic::send_startup(apic_id, (page.0 / PAGE) as u8);
         if comes_up(cpu, 200) {
-            return;
+            return true;
         }
     }
-    if !comes_up(cpu, PATIENCE) {
-        apic::send_init(apic_id);
-        cpu.withdraw();
-        log::warn!("CPU with APIC id {apic_id} did not start");
+    if comes_up(cpu, patience) || !cpu.give_up() {
+        return true;
     }
+    apic::send_init(apic_id);
+    false
 }
 
 fn comes_up(cpu: &PerCpu, micros: u64) -> bool {
     let start = tsc::micros();
-    while !cpu.online.load(Ordering::Acquire) {
+    while !cpu.is_online() {
         if tsc::micros() - start > micros {
             return false;
         }
@@ -103,11 +114,13 @@ fn comes_up(cpu: &PerCpu, micros: u64) -> bool {
     true
 }
 
-// SAFETY: the only definition of this symbol; `trampoline.s` calls it with the C calling convention.
+// SAFETY: the only definition of this symbol; `trampoline.s` calls it with the C calling convention, on the stack of
+// `cpu`. Where it returns, the CPU halts for good.
 #[unsafe(no_mangle)]
-extern "C" fn ap_main(cpu: &'static PerCpu) -> ! {
+extern "C" fn ap_main(cpu: &'static PerCpu) {
     cpu.take_over();
     apic::init_cpu();
-    cpu.online.store(true, Ordering::Release);
-    crate::start::ap(cpu.index)
+    if cpu.set_online() {
+        crate::start::ap(cpu.index)
+    }
 }

@@ -45,8 +45,27 @@ ap_long_mode:
     movl    %eax, %ss
     movl    %eax, %fs
     movl    %eax, %gs
-    movq    ap_stack, %rsp
-    movq    ap_cpu, %rdi
+    xorl    %eax, %eax                  # the initial APIC id: leaf 0xb, where it is there
+    cpuid
+    cmpl    $0xb, %eax
+    jb      1f
+    movl    $0xb, %eax
+    xorl    %ecx, %ecx
+    cpuid
+    testl   %ebx, %ebx
+    jnz     2f
+1:  movl    $1, %eax
+    cpuid
+    shrl    $24, %ebx
+    movl    %ebx, %edx
+2:  movq    ap_cpu, %rdi                # one that comes too late must not take what is another's
+    testq   %rdi, %rdi
+    jz      3f
+    cmpl    %edx, 16(%rdi)
+    jne     3f
+    movq    8(%rdi), %rsp
     xorl    %ebp, %ebp                  # ends the chain of frames
     call    ap_main
-    ud2
+3:  cli
+    hlt
+    jmp     3b
