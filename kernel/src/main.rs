@@ -14,6 +14,7 @@ mod entropy;
 mod exit;
 mod fetch;
 mod init;
+mod iommu;
 mod link;
 mod log;
 mod meter;

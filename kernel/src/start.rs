@@ -20,7 +20,7 @@ use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, link, log as host_log, meter, net, policy, pool, selftest, stages};
+use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -58,6 +58,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     fill_slots(boot);
     wake_others(vmx.is_ok());
     stages::done("vmx");
+    iommu::init(boot.acpi.dmar.as_ref());
     let network = net::init(&boot.options);
     let key =
         boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));

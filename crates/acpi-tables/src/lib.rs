@@ -19,7 +19,7 @@ mod spcr;
 
 use alloc::vec::Vec;
 
-pub use dmar::{Dmar, RemappingUnit, ReservedMemory};
+pub use dmar::{DeviceScope, Dmar, RemappingUnit, ReservedMemory};
 pub use fadt::Fadt;
 pub use madt::{Cpu, IoApic, Madt, SourceOverride};
 pub use mcfg::EcamSegment;

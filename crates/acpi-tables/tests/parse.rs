@@ -70,7 +70,9 @@ fn spcr() -> Vec<u8> {
 fn dmar() -> Vec<u8> {
     let mut body = vec![45, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     body.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0]);
-    body.extend([1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7b, 0, 0, 0, 0]);
+    body.extend([1, 0, 42, 0, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7b, 0, 0, 0, 0]);
+    body.extend([1, 8, 0, 0, 0, 0, 0x1d, 0]); // 00:1d.0
+    body.extend([1, 10, 0, 0, 0, 0x80, 1, 2, 0, 3]); // behind 80:01.2, 00.3
     table(b"DMAR", 1, &body)
 }
 
@@ -126,6 +128,10 @@ fn every_table() {
         assert_eq!((dmar.address_bits, dmar.interrupt_remapping), (46, true));
         assert_eq!((dmar.units[0].base, dmar.units[0].all_devices), (0xfed9_0000, true));
         assert_eq!((dmar.reserved[0].start, dmar.reserved[0].last), (0x7b00_0000, 0x7bff_ffff));
+        let bridge = |bus, device, function| ((bus, device, function) == (0x80, 1, 2)).then_some(0x85);
+        let devices: Vec<_> = dmar.reserved[0].devices.iter().map(|scope| scope.resolve(bridge)).collect();
+        assert_eq!(devices, [Some((0, 0x1d, 0)), Some((0x85, 0, 3))]);
+        assert_eq!(dmar.reserved[0].devices[1].resolve(|_, _, _| None), None);
     }
 }
 

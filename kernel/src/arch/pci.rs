@@ -186,6 +186,17 @@ impl Function {
     }
 }
 
+/// The bridge to `bus`; none for a root bus.
+pub(crate) fn bridge_to(bus: u8) -> Option<Address> {
+    functions().iter().map(|f| f.address).find(|&at| bus != 0 && behind(at) == Some(bus))
+}
+
+/// The bus behind the bridge at an address; none where there is no bridge.
+pub(crate) fn behind(address: Address) -> Option<u8> {
+    let bridge = functions().iter().find(|f| f.address == address && f.header == 1)?;
+    Some((bridge.address.read(0x18) >> 8) as u8)
+}
+
 /// Every function that was found.
 pub(crate) fn functions() -> &'static [Function] {
     FUNCTIONS.get().map_or(&[], Vec::as_slice)

@@ -23,7 +23,7 @@ impl DmaBuffer {
         self.len
     }
 
-    /// Address of byte `offset` as a device uses it: host-physical, as there is no IOMMU in between.
+    /// Address of byte `offset` as a device uses it: host-physical, as an IOMMU in between maps one to one.
     pub(crate) fn bus_addr(&self, offset: usize) -> u64 {
         self.base.0 + offset as u64
     }
@@ -47,6 +47,16 @@ impl DmaBuffer {
         let to = self.range(offset, from.len());
         // SAFETY: `to` covers `from.len()` bytes of ours, and `from` is not in the buffer.
         unsafe { copy(from.as_ptr().addr() as u64, to, from.len()) };
+    }
+
+    /// Writes the cache line of `offset` back to memory, for a device that does not snoop caches.
+    ///
+    /// # Panics
+    /// As [`DmaBuffer::write`].
+    pub(crate) fn flush(&self, offset: usize) {
+        let at = self.range(offset, 1);
+        // SAFETY: writes back a line of ours; the fences order it with the stores around it.
+        unsafe { asm!("mfence", "clflush [{}]", "mfence", in(reg) at, options(nostack, preserves_flags)) };
     }
 
     fn range(&self, offset: usize, len: usize) -> u64 {

@@ -16,7 +16,7 @@ use spin::Mutex;
 
 use crate::arch::pci::Function;
 use crate::arch::tsc;
-use crate::{entropy, meter};
+use crate::{entropy, iommu, meter};
 use nic::{Card, Found};
 
 /// How often the card is asked for its link.
@@ -98,6 +98,7 @@ pub(crate) fn poll(now_us: u64) -> bool {
     }
     if now_us >= network.next_link_check_us {
         network.next_link_check_us = now_us + LINK_CHECK_US;
+        iommu::poll();
         let link = network.host.nic().link();
         if link != network.link {
             network.link = link;

@@ -2,10 +2,12 @@
 
 use core::fmt;
 
+use ::iommu::IommuError;
 use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, Family, InitError, Model, Registers};
 
 use crate::arch::pci::{self, Bar, Function};
 use crate::arch::{mmio, tsc};
+use crate::iommu;
 use crate::mm::dma::DmaBuffer;
 use crate::mm::{Hpa, map};
 
@@ -70,6 +72,13 @@ enum Refusal {
     NoBar,
     NoMemory,
     Init(InitError),
+    Closed(IommuError),
+}
+
+impl From<IommuError> for Refusal {
+    fn from(error: IommuError) -> Self {
+        Refusal::Closed(error)
+    }
 }
 
 impl From<InitError> for Refusal {
@@ -84,6 +93,7 @@ impl fmt::Display for Refusal {
             Refusal::NoBar => f.write_str("BAR 0 is not memory, or too small"),
             Refusal::NoMemory => write!(f, "no {DMA_BYTES} bytes of memory in one piece"),
             Refusal::Init(error) => error.fmt(f),
+            Refusal::Closed(error) => write!(f, "the IOMMU lets it reach nothing: {error}"),
         }
     }
 }
@@ -125,6 +135,7 @@ fn bring_up(function: &Function, family: Family) -> Result<Card, Refusal> {
     let command = function.address.read(COMMAND) & 0xffff;
     function.address.write(COMMAND, command | COMMAND_MEMORY);
     intel::reset(family, &mut Bar0(base))?;
+    iommu::allow(function.address, Hpa(arena.bus_addr(0)), DMA_BYTES as u64)?;
     function.enable();
     Ok(Card::new(family, Bar0(base), Arena(arena))?)
 }
