@@ -29,7 +29,8 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("suspend_and_back", suspend_and_back),
         case("checkpoint_and_clones", checkpoint_and_clones),
-        case("lost_and_asked", lost_and_asked),
+        // two minutes: both ends ask until they give up
+        case("lost_and_asked", lost_and_asked).slow(),
         case("lost_and_found", lost_and_found),
         Case { limit: Duration::from_secs(1500), ..case("linux", linux) }.slow(),
     ]

@@ -65,7 +65,8 @@ impl Picture {
             row(Kind::Console, beside(&left, &right, pane));
         }
         let guest = |here| if here { "guest's console: the guest runs here" } else { "guest's console" };
-        let (here, there) = (self.place == Place::Source, self.place == Place::Target);
+        let here = matches!(self.place, Place::Source | Place::Moving);
+        let there = self.place == Place::Target;
         row(Kind::Title, beside(guest(here), guest(there), pane));
         for (left, right) in tail(&self.guests, guests) {
             row(Kind::Console, beside(&left, &right, pane));
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(texts[0], "source: new                            | target: old");
         assert_eq!(texts[1], "a 25                                   | only");
         assert_eq!(texts[5], "a 29                                   |");
-        assert_eq!(texts[6], "guest's console                        | guest's console");
+        assert_eq!(texts[6], "guest's console: the guest runs here    | guest's console".replace("    |", "   |"));
         assert_eq!(texts[11], "g 29                                   |");
         let sent = texts[12].matches('#').count();
         assert_eq!((sent, texts[12].matches('.').count()), (43, 15), "{}", texts[12]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Most pictures of an SVG.
-const PICTURES: usize = 40;
+const PICTURES: usize = 30;
 /// For how long the last one stays.
 const LAST: f64 = 6.0;
 /// How much faster than it was an SVG plays.
