@@ -152,7 +152,10 @@ mod tests {
         assert_eq!(texts[0], "source: new                            | target: old");
         assert_eq!(texts[1], "a 25                                   | only");
         assert_eq!(texts[5], "a 29                                   |");
-        assert_eq!(texts[6], "guest's console: the guest runs here    | guest's console".replace("    |", "   |"));
+        assert_eq!(
+            texts[6],
+            "guest's console: the guest runs here    | guest's console".replace("    |", "   |")
+        );
         assert_eq!(texts[11], "g 29                                   |");
         let sent = texts[12].matches('#').count();
         assert_eq!((sent, texts[12].matches('.').count()), (43, 15), "{}", texts[12]);
