@@ -22,12 +22,17 @@ use nic::{Card, Found};
 /// How often the card is asked for its link.
 const LINK_CHECK_US: u64 = 1_000_000;
 
+/// Without an answer for so long the operator is told, in microseconds.
+const DHCP_PATIENCE_US: u64 = 10_000_000;
+
 struct Network {
     function: &'static Function,
     model: &'static Model,
     host: Host<Card>,
     link: Link,
     next_link_check_us: u64,
+    /// Since when an address is asked for, until somebody is told that none comes.
+    asks_since_us: Option<u64>,
     busy_ticks: u64,
     arrival: Arrival,
 }
@@ -74,6 +79,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
         host,
         link,
         next_link_check_us: now_us + LINK_CHECK_US,
+        asks_since_us: (config == AddressConfig::Dhcp).then_some(now_us),
         busy_ticks: 0,
         arrival: Arrival::new(),
     };
@@ -104,6 +110,7 @@ pub(crate) fn poll(now_us: u64) -> bool {
             network.link = link;
             log::warn!(target: "net", "{link}");
         }
+        network.miss_address(now_us);
     }
     network.report();
     busy
@@ -148,6 +155,18 @@ pub(crate) fn shut_down() {
 }
 
 impl Network {
+    /// Says once that nobody answers.
+    fn miss_address(&mut self, now_us: u64) {
+        let due = |since: &mut u64| now_us.saturating_sub(*since) >= DHCP_PATIENCE_US;
+        if self.asks_since_us.take_if(due).is_some() && self.host.stack().address().is_none() {
+            let (seconds, link) = (DHCP_PATIENCE_US / 1_000_000, self.link);
+            log::warn!(
+                target: "net",
+                "no dhcp answer for {seconds} s ({link}): still asking; ip=A.B.C.D/M on the boot line needs no server"
+            );
+        }
+    }
+
     fn report(&mut self) {
         match self.host.take_address_event() {
             Some(AddressEvent::Acquired(address)) => log::info!(target: "net", "address {address}"),

@@ -50,6 +50,11 @@ fn dhcp_lease(context: &Context) -> Result<()> {
     let mut host = spec.start(&context.dir, Some((&hub, 1)))?;
     host.set_deadline(context.deadline);
     let (server, lease) = ("10.77.0.8".parse()?, "10.77.0.55".parse()?);
+    // Nobody answers at first.
+    host.console()?.expect("net: warning: no dhcp answer for 10 s", PATIENCE)?;
+    let answer = host.command("net ping 10.77.0.9", PATIENCE)?;
+    let error = answer.error.context("a ping without an address")?;
+    anyhow::ensure!(error.starts_with("failed ping 10.77.0.9: ") && error.contains("address"), "{error}");
     let mac = dhcp::lease(&hub, 8, server, lease, PATIENCE)?;
     anyhow::ensure!(mac == host_mac(1), "the client is {mac:02x?}");
     host.console()?.expect("10.77.0.55", PATIENCE)?;
