@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use acpi_tables::{Acpi, Rsdp, find_rsdp};
-use bootinfo::{BootInfo, RegionKind};
+use bootinfo::{BootInfo, Cut};
 use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
 use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
@@ -35,12 +35,14 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     }
     panic::set_action(options.panic);
     banner(&parsed);
-    let info = match parsed {
+    let mut info = match parsed {
         Ok(info) => info,
         Err(error) => panic!("boot: {error}"),
     };
+    let cut = info.cut_above(map::limit());
     report_console(&console, &options);
     report_boot(&info, &warnings, &unreadable);
+    report_cut(cut);
     report_cpu(clock);
     stage::done("hand-over");
 
@@ -58,9 +60,10 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     let [small, large, huge] = map.pages;
     log::info!(
         target: "mm",
-        "{} MiB free, heap {} MiB; {small} pages of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB mapped, {}",
+        "{} MiB free, heap {} MiB; {small} pages of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB mapped by {} KiB of tables, {}",
         frame::stats().free / MIB,
         heap / MIB,
+        map.tables * PAGE / 1024,
         if map.no_execute { "none writable and executable" } else { "no-execute is missing" },
     );
     stage::done("memory");
@@ -144,9 +147,18 @@ fn report_boot(info: &BootInfo, warnings: &[Warning], unreadable: &[String]) {
     for region in &info.memory {
         log::debug!(target: "boot", "memory {:#x}-{:#x} {:?}", region.start, region.end, region.kind);
     }
-    let usable: u64 =
-        info.memory.iter().filter(|r| r.kind == RegionKind::Usable).map(|r| r.end - r.start).sum();
+    let usable = info.usable(PAGE).total();
     log::info!(target: "boot", "{} MiB of RAM in {} regions", usable / MIB, info.memory.len());
+}
+
+fn report_cut(cut: Cut) {
+    if cut.usable > 0 {
+        let (lost, limit) = (cut.usable.div_ceil(MIB), map::limit());
+        log::warn!(target: "boot", "{lost} MiB of RAM lie at {limit:#x} or above, where this CPU cannot reach: not used");
+    }
+    if cut.modules > 0 {
+        log::warn!(target: "boot", "{} boot modules lie where this CPU cannot reach: ignored", cut.modules);
+    }
 }
 
 fn report_cpu(clock: bool) {

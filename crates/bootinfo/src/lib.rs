@@ -33,8 +33,10 @@ pub const PVH_MAGIC: u32 = 0x336e_c578;
 pub const UEFI_MAGIC: u32 = 0x4945_4655;
 /// Longest command line or module line that is kept, in bytes.
 pub const MAX_STRING: usize = 4096;
-/// Most memory map entries that are kept.
-pub const MAX_REGIONS: usize = 512;
+/// Most memory map entries that are kept. Of more, RAM is lost rather than what says that something is none.
+pub const MAX_REGIONS: usize = 4096;
+/// Most memory map entries that are read.
+const MAX_ENTRIES: usize = 4 * MAX_REGIONS;
 /// Most modules that are kept.
 pub const MAX_MODULES: usize = 64;
 
@@ -155,6 +157,15 @@ pub struct BootInfo {
     pub rsdp: Option<Vec<u8>>,
 }
 
+/// What [`BootInfo::cut_above`] left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// Bytes of RAM free for use.
+    pub usable: u64,
+    /// Boot modules.
+    pub modules: usize,
+}
+
 /// Why the hand-over is of no use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BootError {
@@ -210,6 +221,19 @@ impl BootInfo {
         set
     }
 
+    /// Leaves out what lies at `limit` or above: addresses that the CPU or its page tables cannot give. Returns what was
+    /// lost by it.
+    pub fn cut_above(&mut self, limit: u64) -> Cut {
+        let modules = self.modules.len();
+        let usable = self.usable(1).total();
+        for region in &mut self.memory {
+            region.end = region.end.min(limit);
+        }
+        self.memory.retain(|region| region.start < region.end);
+        self.modules.retain(|module| module.end <= limit);
+        Cut { usable: usable - self.usable(1).total(), modules: modules - self.modules.len() }
+    }
+
     fn empty(via: Via) -> Self {
         Self {
             via,
@@ -223,8 +247,16 @@ impl BootInfo {
 
     fn push_region(&mut self, start: u64, len: u64, kind: u32) {
         let end = start.saturating_add(len);
-        if end > start && self.memory.len() < MAX_REGIONS {
-            self.memory.push(Region { start, end, kind: kind.into() });
+        let region = Region { start, end, kind: kind.into() };
+        if end <= start {
+            return;
+        }
+        if self.memory.len() < MAX_REGIONS {
+            self.memory.push(region);
+        } else if region.kind != RegionKind::Usable
+            && let Some(ram) = self.memory.iter_mut().rev().find(|r| r.kind == RegionKind::Usable)
+        {
+            *ram = region;
         }
     }
 

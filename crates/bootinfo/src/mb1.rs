@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 
 use crate::bytes::{text_at, u32_at, u64_at};
-use crate::{BootError, BootInfo, MAX_MODULES, MAX_REGIONS, Via};
+use crate::{BootError, BootInfo, MAX_ENTRIES, MAX_MODULES, Via};
 
 /// Loaders that begin every line with the file's name, whatever that is.
 const NAMING: [&str; 5] = ["qemu", "PXELINUX ", "SYSLINUX ", "ISOLINUX ", "EXTLINUX "];
@@ -59,7 +59,7 @@ where
 {
     let mut at = address;
     let end = address.saturating_add(len);
-    while at < end && out.memory.len() < MAX_REGIONS {
+    while at < end && out.memory.len() < MAX_ENTRIES {
         let Some(entry) = memory(at, 24) else { break };
         let (Some(size), Some(start), Some(len), Some(kind)) =
             (u32_at(entry, 0), u64_at(entry, 4), u64_at(entry, 12), u32_at(entry, 20))

@@ -1,7 +1,7 @@
 //! Multiboot 2 information (Multiboot 2.0, 3.4 to 3.6).
 
 use crate::bytes::{text, u32_at, u64_at};
-use crate::{BootError, BootInfo, MAX_REGIONS, RegionKind, Via};
+use crate::{BootError, BootInfo, MAX_ENTRIES, RegionKind, Via};
 
 /// Largest information block that is read, in bytes.
 const MAX_INFO: usize = 1 << 20;
@@ -68,7 +68,7 @@ fn module(out: &mut BootInfo, body: &[u8]) {
 fn map(out: &mut BootInfo, body: &[u8]) {
     let entry_size = u32_at(body, 0).unwrap_or(0) as usize;
     let Some(entries) = body.get(8..).filter(|_| entry_size >= 20) else { return };
-    for entry in entries.chunks_exact(entry_size).take(MAX_REGIONS) {
+    for entry in entries.chunks_exact(entry_size).take(MAX_ENTRIES) {
         if let (Some(start), Some(len), Some(kind)) = (u64_at(entry, 0), u64_at(entry, 8), u32_at(entry, 16))
         {
             out.push_region(start, len, kind);

@@ -1,7 +1,7 @@
 //! PVH start info (Xen, `xen/include/public/arch-x86/hvm/start_info.h`), as QEMU's `-kernel` hands it over too.
 
 use crate::bytes::{text_at, u32_at, u64_at};
-use crate::{BootError, BootInfo, MAX_MODULES, MAX_REGIONS, PVH_MAGIC, Via};
+use crate::{BootError, BootInfo, MAX_ENTRIES, MAX_MODULES, PVH_MAGIC, Via};
 
 /// Bytes of version 1, which has the memory map; version 0 ends before that.
 const INFO_LEN: usize = 56;
@@ -32,7 +32,7 @@ where
         let field = |at| u64_at(module, at).unwrap_or(0);
         out.push_module(field(0), field(0).saturating_add(field(8)), line(field(16)).unwrap_or_default());
     }
-    let regions = if short(4) == 0 { 0 } else { u64::from(short(48)).min(MAX_REGIONS as u64) };
+    let regions = if short(4) == 0 { 0 } else { u64::from(short(48)).min(MAX_ENTRIES as u64) };
     for index in 0..regions {
         let Some(region) = entry(long(40), index, REGION_LEN) else { break };
         let (start, len) = (u64_at(region, 0).unwrap_or(0), u64_at(region, 8).unwrap_or(0));

@@ -53,8 +53,19 @@ pub(crate) struct Summary {
     pub(crate) mapped: u64,
     /// Pages of 4 KiB, 2 MiB and 1 GiB.
     pub(crate) pages: [u64; 3],
+    /// Tables, of a page each.
+    pub(crate) tables: u64,
     /// The CPU can forbid execution.
     pub(crate) no_execute: bool,
+}
+
+/// The first address that cannot be mapped one to one: beyond the CPU's physical addresses, or beyond the lower half of
+/// the linear addresses that four levels of tables give.
+pub(crate) fn limit() -> u64 {
+    const LOWER_HALF: u8 = 47;
+    let sizes = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();
+    // Without the leaf: 36 bits (SDM 3A 4.1.4).
+    1 << sizes.map_or(36, |sizes| sizes.physical_address_bits()).clamp(32, LOWER_HALF)
 }
 
 /// Builds the tables, with `devices` (address, bytes) that are in use already, switches to them, and checks them.
@@ -211,7 +222,7 @@ impl Tables {
 
     /// Walks every entry.
     fn check(&self) -> Summary {
-        let mut summary = Summary { mapped: 0, pages: [0; 3], no_execute: self.no_execute != 0 };
+        let mut summary = Summary { mapped: 0, pages: [0; 3], tables: 0, no_execute: self.no_execute != 0 };
         self.check_table(self.root, 3, 0, &mut summary);
         assert!(self.leaf(0).is_none(), "page 0 is mapped");
         for guard in Stacks::boot().guards() {
@@ -221,6 +232,7 @@ impl Tables {
     }
 
     fn check_table(&self, table: u64, level: usize, base: u64, summary: &mut Summary) {
+        summary.tables += 1;
         for i in 0..512_u64 {
             let address = base + i * SIZE[level];
             // SAFETY: as in `set`.
