@@ -172,6 +172,8 @@ pub struct HostSpec {
     pub vms: Vec<VmSpec>,
     /// The hypervisor's image.
     pub hypervisor: PathBuf,
+    /// Further arguments for QEMU.
+    pub qemu: Vec<String>,
 }
 
 impl HostSpec {
@@ -189,6 +191,7 @@ impl HostSpec {
             second_port: false,
             vms: Vec::new(),
             hypervisor: paths::hypervisor(),
+            qemu: Vec::new(),
         }
     }
 
@@ -253,8 +256,17 @@ impl HostSpec {
             }
             Platform::Qemu(accel) => {
                 let accel = *accel;
-                qemu::Config { accel, cpus, mem_mib, media, serial, nic, uefi: false }
-                    .start(&self.name, dir)?
+                qemu::Config {
+                    accel,
+                    cpus,
+                    mem_mib,
+                    media,
+                    serial,
+                    nic,
+                    uefi: false,
+                    extra: self.qemu.clone(),
+                }
+                .start(&self.name, dir)?
             }
         };
         Ok(Host { name: self.name.clone(), machine, image: file })

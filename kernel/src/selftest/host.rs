@@ -11,7 +11,7 @@ use crate::arch::{apic, cpu, fixup, irq, msr, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
 use crate::vmx::host as vmx;
-use crate::{entropy, net, policy};
+use crate::{entropy, iommu, net, policy};
 
 pub(super) const CHECKS: [Check; 9] = [
     ("faults", || Verdict::of(faults())),
@@ -129,7 +129,10 @@ fn random() -> Result<String, String> {
 fn network() -> Verdict {
     match net::card() {
         None => Skipped("off, or no card"),
-        Some(card) => Verdict::Passed(format!("{}, {}, link {}", card.place, card.mac, card.link)),
+        Some(card) => {
+            let remapped = iommu::state().map_or_else(|| "no IOMMU".into(), |state| format!("{state}"));
+            Verdict::Passed(format!("{}, {}, {}; {remapped}", card.place, card.mac, card.link))
+        }
     }
 }
 

@@ -59,13 +59,24 @@ pub struct Config {
     pub nic: Option<Nic>,
     /// UEFI (OVMF) instead of a BIOS.
     pub uefi: bool,
+    /// Further arguments; a later `-machine` wins.
+    pub extra: Vec<String>,
 }
 
 impl Config {
     /// A one-CPU TCG machine with 512 MiB and a console on COM1.
     pub fn new(media: Media) -> Self {
         let serial = [Serial::Console, Serial::Absent];
-        Self { accel: Accel::Tcg, cpus: 1, mem_mib: 512, media, serial, nic: None, uefi: false }
+        Self {
+            accel: Accel::Tcg,
+            cpus: 1,
+            mem_mib: 512,
+            media,
+            serial,
+            nic: None,
+            uefi: false,
+            extra: Vec::new(),
+        }
     }
 
     /// Starts the machine; its files go to `dir` under names that begin with `name`.
@@ -139,6 +150,7 @@ impl Config {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             push(&["-device", &format!("{card},netdev=net,mac={mac}")]);
         }
+        args.extend(self.extra.iter().cloned());
         Ok(args)
     }
 }

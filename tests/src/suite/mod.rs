@@ -17,6 +17,7 @@ mod linux;
 mod manage;
 mod migrate;
 mod network;
+mod nics;
 mod operate;
 mod pairs;
 mod pool;
@@ -124,6 +125,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(network::cases());
+    cases.extend(nics::cases());
     cases.extend(link::cases());
     cases.extend(migrate::cases());
     cases.extend(operate::cases());
