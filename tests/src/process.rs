@@ -77,6 +77,11 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The program's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -135,7 +135,7 @@ impl Serial {
     /// The rate that it is set to; the usual one where that is none.
     fn rate(&mut self) -> u32 {
         let (low, high) = self.0.dll_dlm();
-        match u32::from(u16::from_le_bytes([low.into(), high.into()])) {
+        match u32::from(u16::from_le_bytes([low, high])) {
             0 => MAX_BAUD,
             divisor => MAX_BAUD / divisor,
         }

@@ -73,7 +73,7 @@ impl Console {
             [(1, cmdline::COM1_PORT, &options.com1), (2, cmdline::COM2_PORT, &options.com2)]
         {
             let SerialUse::Vm(name) = used_by else { continue };
-            if boot.consoles.iter().any(|console| *console == Uart::Io(base)) {
+            if boot.consoles.contains(&Uart::Io(base)) {
                 log::warn!(target: "console", "COM{number} is the host's console: not given to vm {name}");
             } else if let Some(port) = GuestPort::open(base, name) {
                 log::info!(target: "console", "COM{number} is COM1 of vm {name}");

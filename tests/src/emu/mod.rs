@@ -40,6 +40,8 @@ pub enum Serial {
     Absent,
     /// A [`Console`].
     Console,
+    /// The same on a PCI card in slot [`qemu::SERIAL_CARD`] (QEMU only).
+    Card,
 }
 
 /// A running emulated machine. Dropping it ends it.
@@ -58,7 +60,7 @@ const CONNECT: Duration = Duration::from_secs(20);
 /// A listening socket for each port that is to be a console. The emulators connect to us: no port number can be
 /// taken by another between choice and use.
 fn listen(serial: [Serial; 2]) -> Result<Vec<Option<Port>>> {
-    let open = |kind| if kind == Serial::Console { Port::open().map(Some) } else { Ok(None) };
+    let open = |kind| if kind == Serial::Absent { Ok(None) } else { Port::open().map(Some) };
     serial.into_iter().map(open).collect()
 }
 

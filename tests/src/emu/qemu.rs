@@ -63,6 +63,9 @@ pub struct Config {
     pub extra: Vec<String>,
 }
 
+/// The PCI slot of [`Serial::Card`].
+pub const SERIAL_CARD: u8 = 0x10;
+
 impl Config {
     /// A one-CPU TCG machine with 512 MiB and a console on COM1.
     pub fn new(media: Media) -> Self {
@@ -88,7 +91,11 @@ impl Config {
             let Some(port) = port else { continue };
             let id = format!("com{}", index + 1);
             push(&["-chardev", &format!("socket,id={id},host=127.0.0.1,port={}", port.number()?)]);
-            push(&["-device", &format!("isa-serial,chardev={id},index={index}")]);
+            let device = match self.serial.get(index) {
+                Some(Serial::Card) => format!("pci-serial,chardev={id},addr={SERIAL_CARD:#x}"),
+                _ => format!("isa-serial,chardev={id},index={index}"),
+            };
+            push(&["-device", &device]);
         }
         let log = dir.join(format!("{name}-qemu.log"));
         let mut process = Process::start("qemu-system-x86_64", "qemu-system-x86", &args, &log)?;

@@ -20,6 +20,7 @@ mod network;
 mod nics;
 mod operate;
 mod pairs;
+mod platform;
 mod pool;
 mod refuse;
 mod selftest;
@@ -116,6 +117,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cpu::cases());
     cases.extend(manage::cases());
     cases.extend(refuse::cases());
+    cases.extend(platform::cases());
     cases.extend(create::cases());
     cases.extend(selftest::cases());
     cases.extend(guests::cases());
