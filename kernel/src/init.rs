@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use acpi_tables::{Acpi, Rsdp, find_rsdp};
+use acpi_tables::{Acpi, AddressSpace, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, Cut};
 use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
@@ -47,6 +47,9 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     stage::done("hand-over");
 
     let acpi = report_acpi(acpi);
+    if !clock {
+        second_clock(&acpi);
+    }
     stage::done("acpi");
     let (functions, armed) = pci::quiesce();
     log::info!(target: "pci", "{functions} functions, bus mastering taken from {armed}");
@@ -174,7 +177,19 @@ fn report_cpu(clock: bool) {
         tsc::hz() % 1_000_000,
     );
     if !clock {
-        log::error!(target: "cpu", "the PIT does not count: times are guesses");
+        log::warn!(target: "cpu", "the PIT does not count: times up to here are guesses");
+    }
+}
+
+/// Measures the TSC by the timer that ACPI names.
+fn second_clock(acpi: &Acpi) {
+    let timer = acpi.fadt.and_then(|fadt| fadt.pm_timer).filter(|timer| timer.space == AddressSpace::Io);
+    let port = timer.and_then(|timer| u16::try_from(timer.address).ok()).filter(|&port| port != 0);
+    if port.is_some_and(tsc::calibrate_by_pm_timer) {
+        let (whole, rest) = (tsc::hz() / 1_000_000, tsc::hz() % 1_000_000);
+        log::info!(target: "cpu", "TSC {whole}.{rest:06} MHz by the ACPI timer");
+    } else {
+        log::error!(target: "cpu", "neither PIT nor ACPI timer counts: times are guesses");
     }
 }
 

@@ -64,10 +64,43 @@ pub(crate) fn calibrate() -> bool {
     let Some(coarse) = measure(1) else { return false };
     let halves = if coarse < 200_000_000 { 10 } else { MAX_HALVES };
     let Some(hz) = measure(halves) else { return false };
-    let hz = settle(hz, DOUBT_MICROS * 1_000 / halves as u64);
+    take(settle(hz, DOUBT_MICROS * 1_000 / halves as u64));
+    true
+}
+
+fn take(hz: u64) {
     HZ.store(hz, Ordering::Relaxed);
     MICROS.store((1_000_000 << 32) / hz.max(1), Ordering::Relaxed);
+}
+
+/// The same against the ACPI PM timer (ACPI 6.5, 4.8.3.3) at I/O port `port`, for machines without a PIT: as
+/// [`calibrate`] it says whether the timer counts.
+pub(crate) fn calibrate_by_pm_timer(port: u16) -> bool {
+    let mut tries = [0; 5];
+    for slot in &mut tries {
+        let Some(hz) = by_pm_timer(port) else { return false };
+        *slot = hz;
+    }
+    tries.sort_unstable();
+    let [_, _, median, ..] = tries;
+    take(settle(median, DOUBT_MICROS * 1_000 / 50));
     true
+}
+
+/// The frequency by 10 ms of the PM timer.
+fn by_pm_timer(port: u16) -> Option<u64> {
+    const PM_HZ: u64 = 3_579_545;
+    const COUNTS: u32 = PM_HZ as u32 / 100;
+    const TRIES: u32 = 1_000_000;
+    // All have 24 bits, some more.
+    let count = || io::inl(port) & 0xff_ffff;
+    let passed = |since: u32, now: u32| now.wrapping_sub(since) & 0xff_ffff;
+    let first = count();
+    let start = (0..TRIES).map(|_| count()).find(|&now| now != first)?;
+    let began = read();
+    let end = (0..TRIES).map(|_| count()).find(|&now| passed(start, now) >= COUNTS)?;
+    let hz = u128::from(read().wrapping_sub(began)) * u128::from(PM_HZ) / u128::from(passed(start, end));
+    u64::try_from(hz).ok().filter(|&hz| hz > 0)
 }
 
 /// The frequency by `halves` (up to [`MAX_HALVES`]) half-periods of a 500 Hz square wave. From edge to edge, so that

@@ -25,6 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/multiboot1_grub", LIMIT, multiboot1_grub));
     cases.push(Case::new("boot/multiboot2_qemu", LIMIT, multiboot2_qemu));
     cases.push(Case::new("boot/disk", LIMIT, disk));
+    cases.push(Case::new("boot/no_pit", LIMIT, no_pit));
     cases.push(Case::new("boot/efi_disk", ways::LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", ways::LIMIT, reproducible));
     cases.push(Case::new("boot/efi_shell", ways::LIMIT, efi_shell).slow());
@@ -146,6 +147,20 @@ fn multiboot2_qemu(context: &Context) -> Result<()> {
     let mut spec = HostSpec::new("host", MODEL);
     spec.platform = Platform::Qemu(Accel::Tcg);
     start(context, &spec)?.console()?.expect("Flexvisor *via multiboot2", PATIENCE)?;
+    Ok(())
+}
+
+/// A machine without a PIT: the ACPI timer stands in.
+fn no_pit(context: &Context) -> Result<()> {
+    let media =
+        Media::Kernel { file: paths::hypervisor(), cmdline: "console=com1".to_string(), modules: None };
+    let mut machine =
+        qemu::Config { extra: vec!["-machine".into(), "pc,pit=off".into()], ..qemu::Config::new(media) }
+            .start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("the PIT does not count", PATIENCE)?;
+    console.expect(" MHz by the ACPI timer", PATIENCE)?;
+    console.expect("ready: ", PATIENCE)?;
     Ok(())
 }
 

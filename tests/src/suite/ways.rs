@@ -121,6 +121,9 @@ impl Way {
         console.set_deadline(context.deadline);
         console.expect("Flexvisor *via ", PATIENCE)?;
         console.expect(ends, PATIENCE)?;
+        if !bochs {
+            console.expect("ready: 0 vms (no VMX)", PATIENCE)?;
+        }
         let text = console.text();
         let after = |mark: &str| text.lines().find_map(|line| Some(line.split_once(mark)?.1.trim_end()));
         let via = after(" via ").unwrap_or_default();
