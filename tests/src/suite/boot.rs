@@ -135,7 +135,14 @@ fn efi_shell(context: &Context) -> Result<()> {
 
 fn reproducible(context: &Context) -> Result<()> {
     let image = paths::hypervisor();
-    let files = ["one", "two"].map(|name| release::make(&image, &context.dir.join(name)));
+    let files = ["one", "two"].map(|name| {
+        let mut files = release::make(&image, &context.dir.join(name))?;
+        // GRUB's images are made as well.
+        files.extend(
+            ["bios.0", "uefi.efi"].map(|file| context.dir.join(name).join("netboot/grub").join(file)),
+        );
+        anyhow::Ok(files)
+    });
     let [one, two] = files;
     for (one, two) in one?.iter().zip(two?) {
         ensure!(fs::read(one)? == fs::read(&two)?, "{} and {} differ", one.display(), two.display());

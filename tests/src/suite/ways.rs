@@ -20,6 +20,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The first of these builds the UEFI application, the others wait for that.
 pub(super) const LIMIT: u64 = 400;
+/// SMBIOS UUID of the machines that boot from the network.
+const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
 /// Without VMX the host says what is missing, and stays up.
 pub(super) const NO_VMX: &str = "VMX is missing: not an Intel CPU";
 /// The host in Bochs, and what its guest prints once it is in user space.
@@ -240,21 +242,26 @@ fn net(
     let server = Server::new(hub, 1, folder, Rules::parse(&rules, instead)?)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let uefi = network != Network::Ipxe;
-    let config = qemu::Config { uefi, nic, ..qemu::Config::new(Media::Network(network)) };
+    let extra = vec!["-uuid".to_string(), UUID.to_string()];
+    let config = qemu::Config { uefi, nic, extra, ..qemu::Config::new(Media::Network(network)) };
     Ok((config.start("host", &context.dir)?, Some(server)))
 }
 
-/// Files that `flexvisor.efi` does not find where it was loaded from: each is named, and so is the VM that lacks one.
+/// Files that `flexvisor.efi` does not find where it was loaded from: each is named, and so is the VM that lacks one. The
+/// host's own settings, by its UUID, are there.
 pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
     let folder = context.dir.join("netboot");
     fs::create_dir(&folder)?;
     for name in [netboot::DNSMASQ, "flexvisor.efi", "flexvisor.cfg", "initrd.img"] {
         fs::copy(netboot(context)?.join(name), folder.join(name))?;
     }
+    fs::create_dir(folder.join("host.cfg"))?;
+    fs::write(folder.join(format!("host.cfg/{UUID}")), "loglevel=debug\n")?;
     let hub = Hub::new();
     let (mut machine, server) = net(context, &hub, &folder, network, None)?;
     let console = machine.serial[0].as_mut().context("no console")?;
     console.set_deadline(context.deadline);
+    console.expect(&format!("flexvisor.efi: settings from host.cfg/{UUID}"), PATIENCE)?;
     // On the firmware's console, then on the host's own.
     for said in ["flexvisor.efi: error: ", "boot: error: flexvisor.efi: "] {
         for line in [
