@@ -23,6 +23,9 @@ impl Held {
 
     /// Them.
     pub(crate) fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[]; // an empty file has no frame
+        }
         // SAFETY: RAM that is mapped and ours until drop; nothing writes there meanwhile.
         unsafe { core::slice::from_raw_parts(self.start.0 as *const u8, self.len as usize) }
     }
@@ -35,6 +38,9 @@ impl Drop for Held {
         }
     }
 }
+
+/// Room for bytes to come, where memory is scarce.
+const MORE: u64 = 1 << 20;
 
 /// Bytes that come piece by piece, to become [`Held`].
 #[derive(Debug)]
@@ -74,7 +80,9 @@ impl Filling {
     /// Adds bytes, for which there may have to be made room. False as [`Filling::reserve`].
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let Some(len) = self.len.checked_add(bytes.len() as u64) else { return false };
-        if len > self.capacity && !self.reserve(len.max(self.capacity.saturating_mul(2))) {
+        // Twice as much, so that little is copied; where that is not free, what is needed.
+        let twice = len.max(self.capacity.saturating_mul(2));
+        if len > self.capacity && !self.reserve(twice) && !self.reserve(len.saturating_add(MORE)) {
             return false;
         }
         // SAFETY: `capacity` bytes from `start` are ours, and `len` is not above it.

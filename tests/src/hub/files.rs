@@ -33,6 +33,8 @@ pub enum Way {
     SilentAfter(usize),
     /// The server says that it has so many bytes.
     Announced(u64),
+    /// The server does not say how many bytes it has, and knows no options of TFTP.
+    Unsaid,
 }
 
 #[derive(Clone, Debug)]
@@ -43,13 +45,15 @@ struct File {
 
 impl File {
     /// What is said of its size, what is sent, and whether the server says when that is over.
-    fn plan(&self) -> (u64, usize, bool) {
+    fn plan(&self) -> (Option<u64>, usize, bool) {
         let whole = self.bytes.len();
+        let size = Some(whole as u64);
         match self.way {
-            Way::Whole => (whole as u64, whole, true),
-            Way::EndsAfter(count) => (whole as u64, count.min(whole), true),
-            Way::SilentAfter(count) => (whole as u64, count.min(whole), false),
-            Way::Announced(size) => (size, whole, true),
+            Way::Whole => (size, whole, true),
+            Way::EndsAfter(count) => (size, count.min(whole), true),
+            Way::SilentAfter(count) => (size, count.min(whole), false),
+            Way::Announced(size) => (Some(size), whole, true),
+            Way::Unsaid => (None, whole, true),
         }
     }
 }
@@ -248,7 +252,8 @@ fn answer(request: &[u8], shared: &Shared) -> (Vec<u8>, usize, bool) {
         return (head.into(), 0, true);
     };
     let (size, sent, ends) = file.plan();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n");
+    let size = size.map_or(String::new(), |size| format!("Content-Length: {size}\r\n"));
+    let head = format!("HTTP/1.1 200 OK\r\n{size}Connection: close\r\n\r\n");
     ([head.as_bytes(), &file.bytes[..sent]].concat(), 0, ends)
 }
 
@@ -285,9 +290,9 @@ impl Transfer {
         (self.bytes, self.ends) = (file.bytes[..sent].to_vec(), ends);
         let mut agreed = vec![0, 6];
         for option in texts.get(2..).unwrap_or_default().chunks_exact(2) {
-            let value = match option[0].as_str() {
-                "tsize" => size.to_string(),
-                "blksize" => {
+            let value = match (option[0].as_str(), size) {
+                ("tsize", Some(size)) => size.to_string(),
+                ("blksize", Some(_)) => {
                     self.block = option[1].parse().unwrap_or(PLAIN_BLOCK).clamp(8, 1428);
                     self.block.to_string()
                 }

@@ -107,7 +107,8 @@ fn sha256(file: &Path) -> Result<String> {
 fn two_vms(context: &Context) -> Result<()> {
     let hub = Hub::new();
     let (mut host, files) = start(context, &hub, 256)?;
-    files.put("/initrd.img", b"abc".repeat(50_000), Way::Whole);
+    files.put("/initrd.img", b"abc".repeat(50_000), Way::Unsaid);
+    files.put("/plain", std::fs::read(guest::payload("spin-cli"))?, Way::Unsaid);
     let before = memory(&mut host)?;
     let digest = sha256(&guest::payload("hello"))?;
     let create = format!(
@@ -136,7 +137,7 @@ fn two_vms(context: &Context) -> Result<()> {
         done(&mut host, "version")?;
     }
     fails(&mut host, &format!("vm create spin --kernel tftp://{SERVER}/none"), "state ", "spin")?;
-    done(&mut host, &format!("vm create third --kernel tftp://{SERVER}/spin-cli --mem 8"))?;
+    done(&mut host, &format!("vm create third --kernel tftp://{SERVER}/plain --mem 8"))?;
     for (name, force) in [(SEEN, ""), ("spin", " --force"), ("third", " --force")] {
         done(&mut host, &format!("vm destroy {name}{force}"))?;
     }
@@ -168,6 +169,7 @@ fn failures(context: &Context) -> Result<()> {
 
     files.put("/cut", vec![0; 40_000], Way::EndsAfter(20_000));
     files.put("/huge", vec![0; 10], Way::Announced(1 << 40));
+    files.put("/empty", Vec::new(), Way::Whole);
     files.put("/noise", vec![0x55; 3000], Way::Whole);
     files.put("/silent", vec![0; 40_000], Way::SilentAfter(20_000));
     let wrong = format!("hello --sha256 {}", "12".repeat(32));
@@ -181,6 +183,8 @@ fn failures(context: &Context) -> Result<()> {
         ("http", "huge", "1099511627776 bytes"),
         ("tftp", "huge", "1099511627776 bytes"),
         ("http", "noise", "not a kernel"),
+        ("http", "empty", "not a kernel"),
+        ("tftp", "empty", "not a kernel"),
     ];
     for (scheme, what, text) in failing {
         let command = format!("vm create x --mem 8 --kernel {scheme}://{SERVER}/{what}");

@@ -20,6 +20,7 @@ fn server(hub: &Hub) -> Files {
     files.put("/full", bytes()[..2 * 1428].to_vec(), Way::Whole);
     files.put("/ends", bytes(), Way::EndsAfter(5000));
     files.put("/silent", bytes(), Way::SilentAfter(5000));
+    files.put("/unsaid", bytes(), Way::Unsaid);
     files.put("/huge", bytes(), Way::Announced(1 << 40));
     files
 }
@@ -46,11 +47,13 @@ fn http_files_come_as_they_are_meant_to() {
     }
     assert!(http(&mut peer, "/none", PATIENCE).0.starts_with("HTTP/1.1 404 Not Found"));
     assert!(http(&mut peer, "/huge", short).0.contains("Content-Length: 1099511627776\r\n"));
+    let (head, body, ended) = http(&mut peer, "/unsaid", PATIENCE);
+    assert!(!head.contains("Length") && body == bytes() && ended);
     let (_, body, ended) = http(&mut peer, "/ends", PATIENCE);
     assert_eq!((body.len(), ended), (5000, true));
     let (_, body, ended) = http(&mut peer, "/silent", short);
     assert_eq!((body.len(), ended), (5000, false));
-    assert_eq!(files.asked().len(), 12);
+    assert_eq!(files.asked().len(), 13);
     assert_eq!(files.asked()[8..10], ["GET /none", "GET /huge"]);
 }
 
@@ -111,9 +114,9 @@ fn tftp(hub: &Hub, path: &str, wait: Duration) -> (Taken, Result<Status, FetchEr
 fn tftp_files_come_as_they_are_meant_to() {
     let hub = Hub::new();
     let files = server(&hub);
-    for (path, length) in [("/whole", 100_000), ("/full", 2 * 1428)] {
+    for (path, length) in [("/whole", 100_000), ("/full", 2 * 1428), ("/unsaid", 100_000)] {
         let (taken, result) = tftp(&hub, path, PATIENCE);
-        assert_eq!((result, taken.size), (Ok(Status::Done), length));
+        assert_eq!((result, taken.size), (Ok(Status::Done), if path == "/unsaid" { 0 } else { length }));
         assert!(taken.bytes == bytes()[..length as usize]);
     }
     let why = |path| tftp(&hub, path, PATIENCE).1.unwrap_err().why;
@@ -124,6 +127,6 @@ fn tftp_files_come_as_they_are_meant_to() {
     assert_eq!((taken.bytes.len(), result), (3 * 1428, Ok(Status::More)));
     assert_eq!(
         files.asked(),
-        ["/whole", "/full", "/none", "/huge", "/ends", "/silent"].map(|p| format!("RRQ {p}"))
+        ["/whole", "/full", "/unsaid", "/none", "/huge", "/ends", "/silent"].map(|p| format!("RRQ {p}"))
     );
 }
