@@ -30,6 +30,9 @@ pub fn acpi(data: &[u8]) {
     let memory = view(data, 0xE_0000);
     match find_rsdp(&memory).map(|rsdp| Acpi::parse(rsdp, &memory)) {
         Some(Ok(acpi)) => {
+            for scope in acpi.dmar.iter().flat_map(|dmar| &dmar.reserved).flat_map(|region| &region.devices) {
+                assert_eq!(scope.resolve(|bus, _, _| Some(bus)).is_some(), !scope.path.is_empty());
+            }
             if let Some(Registers::Memory(_, stride)) = acpi.spcr.and_then(|spcr| spcr.uart()) {
                 assert!(matches!(stride, 1 | 2 | 4));
             }

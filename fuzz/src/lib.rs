@@ -13,6 +13,7 @@ mod manage;
 mod memory;
 pub mod migration;
 mod net_frames;
+mod nic;
 mod operator;
 mod policy;
 mod pool_link;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     ("migrate_source", migration::source),
     ("migrate_target", migration::target),
     ("net_frames", net_frames::frames),
+    ("nic", nic::card),
     ("page_walk", guest::page_walk),
     ("pool_link", pool_link::link),
     ("shell_line", operator::shell_line),
