@@ -227,7 +227,11 @@ fn report_acpi(acpi: Result<Acpi, String>) -> Acpi {
 }
 
 fn start_cpus(boot: &Boot) {
-    let mode = apic::init();
+    // Ids from 255 on are reached by an x2APIC only, whatever firmware asks for.
+    let wide =
+        boot.acpi.madt.as_ref().is_some_and(|madt| madt.cpus.iter().any(|c| c.enabled && c.apic_id >= 255));
+    let opt_out = boot.acpi.dmar.as_ref().is_some_and(|dmar| dmar.x2apic_opt_out);
+    let mode = apic::init(opt_out && !wide);
     let mut others = 0;
     if let Some(madt) = &boot.acpi.madt {
         match trampoline_page(&boot.info) {

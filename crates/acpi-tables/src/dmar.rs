@@ -55,6 +55,8 @@ pub struct Dmar {
     pub address_bits: u8,
     /// Interrupt remapping is supported.
     pub interrupt_remapping: bool,
+    /// Firmware asks for the local APICs to be left in xAPIC mode.
+    pub x2apic_opt_out: bool,
     /// Remapping units.
     pub units: Vec<RemappingUnit>,
     /// Reserved memory.
@@ -65,6 +67,8 @@ pub(crate) fn parse(table: &[u8]) -> Option<Dmar> {
     let mut out = Dmar {
         address_bits: u8_at(table, 36)?.saturating_add(1),
         interrupt_remapping: u8_at(table, 37)? & 1 != 0,
+        // Bit 1 means something only together with bit 0.
+        x2apic_opt_out: u8_at(table, 37)? & 3 == 3,
         ..Dmar::default()
     };
     for (kind, r) in records(table, 48, |b| Some((u16_at(b, 0)?, u16_at(b, 2)?.into()))) {

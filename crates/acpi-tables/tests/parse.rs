@@ -125,7 +125,7 @@ fn every_table() {
         let spcr = acpi.spcr.unwrap();
         assert_eq!((spcr.interface, spcr.address.address, spcr.baud), (0, 0x3f8, Some(115_200)));
         let dmar = acpi.dmar.unwrap();
-        assert_eq!((dmar.address_bits, dmar.interrupt_remapping), (46, true));
+        assert_eq!((dmar.address_bits, dmar.interrupt_remapping, dmar.x2apic_opt_out), (46, true, false));
         assert_eq!((dmar.units[0].base, dmar.units[0].all_devices), (0xfed9_0000, true));
         assert_eq!((dmar.reserved[0].start, dmar.reserved[0].last), (0x7b00_0000, 0x7bff_ffff));
         let bridge = |bus, device, function| ((bus, device, function) == (0x80, 1, 2)).then_some(0x85);
@@ -178,6 +178,18 @@ fn spcr_names_ports_that_a_16550_driver_can_use() {
     let precise = |b: &mut [u8]| b[44..48].copy_from_slice(&38_400_u32.to_le_bytes());
     assert_eq!(port(4, precise).unwrap().1, Some(38_400));
     assert_eq!(port(3, precise).unwrap().1, Some(115_200));
+}
+
+#[test]
+fn x2apic_opt_out_counts_with_interrupt_remapping_only() {
+    for (flags, want) in [(0, false), (1, false), (2, false), (3, true), (7, true)] {
+        let mut body = dmar()[36..].to_vec();
+        body[1] = flags;
+        let mut bytes = table(b"XSDT", 1, &(BASE + SLOT as u64).to_le_bytes());
+        bytes.resize(SLOT, 0);
+        bytes.extend(table(b"DMAR", 1, &body));
+        assert_eq!(parse(&bytes, true).unwrap().dmar.unwrap().x2apic_opt_out, want, "{flags}");
+    }
 }
 
 /// As firmware of a machine with two sockets of 96 CPUs each and ids in two clusters lists them: the first 255 as local

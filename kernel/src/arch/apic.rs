@@ -35,11 +35,16 @@ const X2APIC: u64 = 1;
 /// Timer counts in 2^32 TSC ticks.
 static TIMER_RATIO: AtomicU64 = AtomicU64::new(0);
 
-/// Sets up the bootstrap CPU's APIC and measures its timer. Says how it is reached.
-pub(crate) fn init() -> &'static str {
+/// Sets up the bootstrap CPU's APIC and measures its timer. Says how it is reached. `opt_out`: not as an x2APIC, where
+/// it is none yet.
+pub(crate) fn init(opt_out: bool) -> &'static str {
     irq::silence_pic();
     let features = raw_cpuid::CpuId::new().get_feature_info();
-    let x2apic = features.is_some_and(|f| f.has_x2apic());
+    let mut x2apic = features.is_some_and(|f| f.has_x2apic());
+    if x2apic && opt_out && msr::read(msr::IA32_APIC_BASE) & BASE_X2APIC == 0 {
+        log::info!(target: "cpu", "firmware (ACPI DMAR) asks for no x2APIC");
+        x2apic = false;
+    }
     if x2apic {
         BASE.store(X2APIC, Ordering::Release);
     } else {

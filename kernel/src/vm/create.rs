@@ -76,6 +76,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let mut mmu =
         Ept::new(&cpu.caps, slots::plan().large_executable_pages).ok_or(OutOfMemory).map_err(memory_error)?;
     for chunk in memory.chunks() {
+        log::debug!(target: "vm", "{} MiB of guest RAM at {}", chunk.len >> 20, chunk.hpa);
         mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
     }
     debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));

@@ -18,7 +18,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("platform/console_on_card", LIMIT, console_on_card),
         Case::new("platform/wrong_console", LIMIT, wrong_console),
         Case::new("platform/console_by_spcr", LIMIT, console_by_spcr),
-        Case::new("platform/memory_above_4_gib", LIMIT, |context| memory(context, 6 << 10, &[])),
+        // The second CPU's stacks come from the top of memory.
+        Case::new("platform/memory_above_4_gib", LIMIT, |context| memory(context, 6 << 10, &["-smp", "2"])),
         Case::new("platform/memory_above_1_tib", LIMIT, |context| {
             let further = [
                 "-object",
