@@ -65,7 +65,11 @@ fn refused(context: &Context, spec: &HostSpec, text: &str) -> Result<()> {
         let answer = host.command(command, PATIENCE)?;
         ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
     }
-    for (command, code) in [("vm start hello", "not-found"), ("pool show", "state")] {
+    for (command, code) in [
+        ("vm start hello", "not-found"),
+        ("vm create x --kernel http://10.0.0.9/k", "unsupported this host has no VMX"),
+        ("pool show", "state"),
+    ] {
         let error = host.command(command, PATIENCE)?.error.unwrap_or_default();
         ensure!(error.starts_with(code), "{command}: {error}");
     }
