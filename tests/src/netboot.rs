@@ -63,6 +63,19 @@ pub fn make(images: &[&Path], dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes the folder with `kernel` and `initrd` as the guest that the samples' module lines name, these in use.
+///
+/// # Errors
+/// As [`make`].
+pub fn with_guest(images: &[&Path], kernel: &Path, initrd: &Path, dir: &Path) -> Result<()> {
+    make(images, dir)?;
+    enable_modules(dir)?;
+    for (file, name) in [(kernel, "vmlinuz"), (initrd, "initrd.img")] {
+        fs::copy(file, dir.join(name)).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Takes the comment signs off the module lines of every sample in the folder, as its reader is told to.
 ///
 /// # Errors

@@ -1,13 +1,18 @@
 //! `pxe-lab`: the netboot folder served to a machine that boots from the network, a boot server and QEMU without a network.
 
-use crate::tools;
+use crate::{run, tools};
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use testbench::emu::bochs::{self, Cpu};
 use testbench::emu::qemu::{Config, Network};
 use testbench::emu::{Media, Serial};
 use testbench::hub::Hub;
 use testbench::hub::serve::{self, Rules, Server};
-use testbench::{netboot, paths, release};
+use testbench::{guest, netboot, paths, release};
 
 #[derive(clap::Args)]
 #[command(after_help = "QEMU has no VMX without KVM: the host says so and waits. Ctrl-A then X ends it.")]
@@ -29,16 +34,22 @@ enum Way {
     Uefi,
     /// UEFI HTTP boot, which loads flexvisor.efi by HTTP.
     Http,
+    /// Bochs, which has VMX: a BIOS with iPXE, and Debian's kernel as a guest. Ctrl-] leaves.
+    Guest,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let image = tools::build()?;
+    if matches!(args.way, Way::Guest) {
+        return guest_runs(&image);
+    }
     let dir = paths::fresh_dir(&paths::build().join("lab"))?;
     let folder = release::netboot(&image, &dir)?;
     let (network, uefi) = match args.way {
         Way::Bios => (Network::Ipxe, false),
         Way::Uefi => (Network::Pxe, true),
         Way::Http => (Network::Http, true),
+        Way::Guest => bail!("not QEMU's"),
     };
     let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
     let rules = Rules::parse(&rules, args.instead.as_deref())?;
@@ -56,4 +67,33 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         Some(0) => Ok(0),
         code => bail!("QEMU ended with {code:?}"),
     }
+}
+
+/// The whole way from power-on to a guest, in Bochs.
+fn guest_runs(image: &Path) -> Result<u8> {
+    let dir = paths::fresh_dir(&paths::build().join("lab"))?;
+    let (elf, folder) = (dir.join("flexvisor.elf"), dir.join("netboot"));
+    std::fs::copy(image, &elf)?;
+    let linux = guest::debian()?;
+    netboot::with_guest(&[&elf], &linux.kernel, &linux.initrd, &folder)?;
+    let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
+    let hub = Hub::new();
+    let server = Server::new(&hub, 1, &folder, Rules::parse(&rules, None)?)?;
+    let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
+    let (cpu, media) = (Cpu::model("corei7_skylake_x"), Media::Network(Network::Ipxe));
+    let mut machine =
+        bochs::Config { mem_mib: 1024, nic, ..bochs::Config::new(cpu, media) }.start("lab", &dir)?;
+    println!("serving {} at {}", folder.display(), serve::ADDRESS);
+    println!("this is the host's console: `console demo` shows the guest's, Ctrl-] leaves");
+    let terminal = run::Terminal::open();
+    let left = Arc::default();
+    let (mut shown, console) = (0, machine.serial[0].take().context("no console")?);
+    run::forward_input(&console, terminal.is_some(), &left)?;
+    while !left.load(Ordering::Relaxed) && machine.process.ended().is_none() {
+        run::show(&console, &mut shown)?;
+        console.wait_news(shown, Duration::from_millis(50));
+    }
+    drop(terminal);
+    println!("\nasked for:\n{}", server.asked().join("\n"));
+    Ok(0)
 }

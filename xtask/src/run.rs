@@ -226,7 +226,8 @@ fn watch(host: &mut Host, timeout: Option<Duration>, left: &AtomicBool) -> Resul
     }
 }
 
-fn show(guest: &Console, shown: &mut usize) -> Result<()> {
+/// Prints what the console said since.
+pub(crate) fn show(guest: &Console, shown: &mut usize) -> Result<()> {
     let text = guest.text_from(*shown);
     if !text.is_empty() {
         *shown += text.len();
@@ -239,7 +240,7 @@ fn show(guest: &Console, shown: &mut usize) -> Result<()> {
 }
 
 /// Sends what comes on stdin to the guest; its end is not the guest's end.
-fn forward_input(guest: &Console, terminal: bool, left: &Arc<AtomicBool>) -> Result<()> {
+pub(crate) fn forward_input(guest: &Console, terminal: bool, left: &Arc<AtomicBool>) -> Result<()> {
     let mut to = guest.sender()?;
     let left = Arc::clone(left);
     thread::spawn(move || {
@@ -288,12 +289,12 @@ fn copy_tap(tap: &testbench::console::Tap, mut client: TcpStream) {
 }
 
 /// The terminal in raw mode; as it was when dropped.
-struct Terminal {
+pub(crate) struct Terminal {
     saved: String,
 }
 
 impl Terminal {
-    fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         if !std::io::stdin().is_terminal() {
             return None;
         }

@@ -208,10 +208,7 @@ impl Way {
             let folder = dir.join("netboot");
             let elf = dir.join("flexvisor.elf");
             fs::copy(paths::hypervisor(), &elf)?;
-            netboot::make(&[&elf], &folder)?;
-            netboot::enable_modules(&folder)?;
-            fs::copy(&linux.kernel, folder.join("vmlinuz"))?;
-            fs::copy(&linux.initrd, folder.join("initrd.img"))?;
+            netboot::with_guest(&[&elf], &linux.kernel, &linux.initrd, &folder)?;
             let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
             let server = Server::new(hub, 1, &folder, Rules::parse(&rules, None)?)?;
             (Media::Network(Network::Ipxe), Some(server), Some(hub.plug(netboot::SAMPLE_MAC)?))
