@@ -83,12 +83,21 @@ impl Memory for Pages {
     }
 }
 
-/// Turns remapping on where ACPI tells of it; no device may use DMA yet. The log says what came of it.
-pub(crate) fn init(dmar: Option<&Dmar>) {
+/// Turns remapping on where ACPI tells of it, or off if it is not `wanted`; no device may use DMA yet. The log says what
+/// came of it.
+pub(crate) fn init(dmar: Option<&Dmar>, wanted: bool) {
     let Some(dmar) = dmar.filter(|dmar| !dmar.units.is_empty()) else {
         log::info!(target: "iommu", "no IOMMU: devices trusted");
         return;
     };
+    if !wanted {
+        let left = find(dmar).map(|mut units| units.iter_mut().all(|(_, _, unit)| unit.disable().is_ok()));
+        match left {
+            Ok(true) => log::warn!(target: "iommu", "off, as iommu= says: devices trusted"),
+            _ => log::error!(target: "iommu", "a remapping unit does not go off: devices may reach nothing"),
+        }
+        return;
+    }
     match enable(dmar) {
         Ok(iommu) => {
             let units = iommu.units.len();
@@ -100,7 +109,8 @@ pub(crate) fn init(dmar: Option<&Dmar>) {
     }
 }
 
-fn enable(dmar: &Dmar) -> Result<Iommu, String> {
+/// The units with base address and segment, as the firmware left them.
+fn find(dmar: &Dmar) -> Result<Vec<(u64, u16, Unit<Mmio>)>, String> {
     let mut units = Vec::new();
     for &RemappingUnit { base, segment, .. } in &dmar.units {
         if base == 0 || base % PAGE != 0 {
@@ -112,6 +122,11 @@ fn enable(dmar: &Dmar) -> Result<Iommu, String> {
         map::map_mmio(Hpa(base), unit.capability().register_bytes().into());
         units.push((base, segment, unit));
     }
+    Ok(units)
+}
+
+fn enable(dmar: &Dmar) -> Result<Iommu, String> {
+    let mut units = find(dmar)?;
     let name = |error: IommuError| alloc::format!("{error}");
     let depth = Capability::common_depth(units.iter().map(|unit| unit.2.capability())).map_err(name)?;
     let tables = Tables::new(Pages::default(), depth).map_err(name)?;

@@ -58,7 +58,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     fill_slots(boot);
     wake_others(vmx.is_ok());
     stages::done("vmx");
-    iommu::init(boot.acpi.dmar.as_ref());
+    iommu::init(boot.acpi.dmar.as_ref(), boot.options.iommu);
     let network = net::init(&boot.options);
     let key =
         boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));

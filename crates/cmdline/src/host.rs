@@ -86,6 +86,8 @@ pub struct HostOptions {
     pub panic: PanicAction,
     /// `mitigations=`: whether the entry and exit paths guard against speculative execution.
     pub mitigations: bool,
+    /// `iommu=`: whether devices reach only what they are given, where the host can see to that.
+    pub iommu: bool,
     /// `aesni=`: whether this host keeps AES-NI.
     pub aesni: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
@@ -127,6 +129,7 @@ impl Default for HostOptions {
             idle: Idle::Hlt,
             panic: PanicAction::Halt,
             mitigations: true,
+            iommu: true,
             aesni: true,
             migrate_port: None,
             manage: false,
@@ -208,6 +211,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         default: "auto",
         help: "Guards against speculative execution on VM entry and exit, as this CPU needs them, or none.",
         set: |o, v| put(&mut o.mitigations, one_of(v, &[("auto", true), ("off", false)])),
+    },
+    Spec {
+        name: "iommu",
+        form: "auto|off",
+        default: "auto",
+        help: "Lets devices reach the network card's buffers only, where the host has VT-d; `off` trusts them all: for \
+               firmware whose tables are wrong.",
+        set: |o, v| put(&mut o.iommu, one_of(v, &[("auto", true), ("off", false)])),
     },
     Spec {
         name: "aesni",

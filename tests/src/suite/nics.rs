@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
     let ways: [(&str, &str, Vec<&str>, &str); 6] = [
         ("e1000_qemu", "e1000", pc.into(), "8086:100e at 00:02.0 82540EM (e1000)"),
         ("e1000e_qemu", "e1000e", pc.into(), "8086:10d3 at 00:02.0 82574L (e1000e)"),
-        ("e1000e_other_start", "e1000e", vec!["-machine", "q35", "-m", "3G"], "82574L (e1000e)"),
+        ("e1000e_q35_3_gib", "e1000e", vec!["-machine", "q35", "-m", "3G"], "82574L (e1000e)"),
         ("iommu_e1000e", "e1000e", iommu.into(), "82574L (e1000e)"),
         ("iommu_behind_root_port", "e1000e,bus=above", [&wide[..], &root_port].concat(), "at 01:00.0 82574L"),
         ("iommu_behind_pci_bridge", "e1000,bus=above", [&iommu[..], &bridge].concat(), "at 01:00.0 82540EM"),
@@ -44,6 +44,18 @@ pub(super) fn cases() -> Vec<Case> {
         host.console()?.expect("net: warning: no driver for 10ec:8139 at 00:02.0", PATIENCE)?;
         without_network(&mut host)
     }));
+    cases.push(Case::new("nics/iommu_off", 120, |context| {
+        let spec = HostSpec::new("host", "").option("iommu=off");
+        let iommu = ["-machine", "q35", "-device", "intel-iommu"];
+        let mut host = boot_with(
+            context,
+            spec,
+            &[&iommu[..], &["-netdev", "user,id=n", "-device", "e1000e,netdev=n,romfile="]].concat(),
+        )?;
+        host.console()?.expect("iommu: warning: off, as iommu= says: devices trusted", PATIENCE)?;
+        host.console()?.expect("net: address 10.0.2.15/24", PATIENCE)?;
+        Ok(())
+    }));
     // The first card is not known, the second is used.
     cases.push(Case::new("nics/second_qemu", 120, |context| {
         let first = ["-device", "rtl8139,romfile="];
@@ -58,7 +70,11 @@ fn free_port() -> Result<u16> {
 }
 
 fn boot(context: &Context, arguments: &[&str]) -> Result<Host> {
-    let mut spec = HostSpec::new("host", "").option("ip=dhcp");
+    boot_with(context, HostSpec::new("host", ""), arguments)
+}
+
+fn boot_with(context: &Context, spec: HostSpec, arguments: &[&str]) -> Result<Host> {
+    let mut spec = spec.option("ip=dhcp");
     spec.platform = Platform::Qemu(Accel::Tcg);
     spec.qemu = arguments.iter().map(ToString::to_string).collect();
     start(context, &spec)
