@@ -1,12 +1,13 @@
 //! `--host`: commands of a host's console, over the link.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use manage::{Client, Said};
+use manage::{Client, MAX_LINE, Said};
 use migrate::Link as _;
 use secure_link::{Security, Service};
 
@@ -106,10 +107,26 @@ fn line_of(words: &[String]) -> Result<String> {
         };
         line += &format!("{key}{quote}{value}{quote}");
     }
+    ensure!(line.len() <= MAX_LINE, "a command of {} bytes, at most {MAX_LINE} are taken", line.len());
     Ok(line)
 }
 
-static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+/// How often Ctrl-C was said to the command that runs. Where none does, once is enough.
+static INTERRUPTS: AtomicU32 = AtomicU32::new(IDLE);
+const IDLE: u32 = 1;
+
+/// The lines of the standard input as they come: whoever waits for them goes on saying that he is there.
+fn typed() -> Receiver<std::io::Result<String>> {
+    let (sender, lines) = sync_channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
 
 fn run(host: &str, security: &Security, line: &str) -> Result<u8> {
     ctrlc::set_handler(|| {
@@ -122,7 +139,7 @@ fn run(host: &str, security: &Security, line: &str) -> Result<u8> {
     let link = link.map_err(anyhow::Error::msg).with_context(|| host.to_string())?;
     let clock = Clock::start();
     let client = Client::new(clock.now() / 1000);
-    let mut talk = Talk { link, client, clock };
+    let mut talk = Talk { link, client, clock, heard: true };
     let status = if line.is_empty() { talk.lines() } else { talk.command(line) };
     let status = status.with_context(|| host.to_string())?;
     talk.link.close();
@@ -133,37 +150,85 @@ struct Talk {
     link: Link,
     client: Client,
     clock: Clock,
+    /// Somebody reads the standard output.
+    heard: bool,
 }
 
 impl Talk {
     fn lines(&mut self) -> Result<u8> {
-        for line in std::io::stdin().lock().lines() {
-            let status = self.command(&line.context("standard input")?)?;
-            if status != 0 {
-                return Ok(status);
+        let lines = typed();
+        loop {
+            match lines.try_recv() {
+                Ok(line) => {
+                    let line = line.context("standard input")?;
+                    if line.len() > MAX_LINE {
+                        eprintln!("flexctl: a line of {} bytes, at most {MAX_LINE} are taken", line.len());
+                        return Ok(2);
+                    }
+                    let status = self.command(&line)?;
+                    if status != 0 {
+                        return Ok(status);
+                    }
+                }
+                Err(TryRecvError::Disconnected) => return Ok(0),
+                Err(TryRecvError::Empty) => {
+                    self.turn()?;
+                    if let Some(said) = self.client.take()? {
+                        ensure!(matches!(said, Said::Hello(_)), "{said:?} to no command");
+                    }
+                    pause();
+                }
             }
         }
-        Ok(0)
+    }
+
+    /// Moves what there is to move; how much came.
+    fn turn(&mut self) -> Result<usize> {
+        let mut bytes = [0; 4096];
+        let count = self.link.recv(&mut bytes);
+        let now_us = self.clock.now() / 1000;
+        self.client.feed(bytes.get(..count).unwrap_or_default(), now_us);
+        self.client.poll(now_us)?;
+        let sent = self.link.send(self.client.outgoing());
+        self.client.sent(sent);
+        // What came with the end of the link is still read.
+        ensure!(count > 0 || self.link.is_open(), "the link ended{}", self.link.fault());
+        Ok(count)
+    }
+
+    /// What the command printed. A reader that has seen enough, as `head`, ends the command as Ctrl-C does.
+    fn print(&mut self, text: &str) -> Result<()> {
+        if !self.heard {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.heard = false;
+                self.client.interrupt();
+                Ok(())
+            }
+            other => other.context("standard output"),
+        }
     }
 
     /// Runs one command; its output goes to the standard output, its error to the standard error.
     fn command(&mut self, line: &str) -> Result<u8> {
-        let mut told = INTERRUPTS.load(Ordering::Relaxed);
+        INTERRUPTS.store(0, Ordering::Relaxed);
+        let status = self.watch(line);
+        INTERRUPTS.store(IDLE, Ordering::Relaxed);
+        status
+    }
+
+    fn watch(&mut self, line: &str) -> Result<u8> {
+        let mut told = 0;
         self.client.run(line)?;
         loop {
-            let mut bytes = [0; 4096];
-            let count = self.link.recv(&mut bytes);
-            let now_us = self.clock.now() / 1000;
-            self.client.feed(bytes.get(..count).unwrap_or_default(), now_us);
+            let count = self.turn()?;
             while let Some(said) = self.client.take()? {
                 match said {
                     Said::Hello(_) => {}
-                    Said::Output(text) => {
-                        let mut out = std::io::stdout().lock();
-                        out.write_all(text.as_bytes())
-                            .and_then(|()| out.flush())
-                            .context("standard output")?;
-                    }
+                    Said::Output(text) => self.print(&text)?,
                     Said::End(Ok(())) => return Ok(0),
                     Said::End(Err(text)) => {
                         eprintln!("error: {text}");
@@ -176,10 +241,6 @@ impl Talk {
                 told = interrupts;
                 self.client.interrupt();
             }
-            self.client.poll(now_us)?;
-            let sent = self.link.send(self.client.outgoing());
-            self.client.sent(sent);
-            ensure!(self.link.is_open(), "the link ended{}", self.link.fault());
             if count == 0 {
                 pause();
             }

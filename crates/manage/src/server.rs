@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::wire::{self, Inbox, Outbox, Pulse, WireError};
-use crate::{MAX_QUEUED, VERSION};
+use crate::{MAX_BODY, MAX_QUEUED, PATIENCE_US, VERSION};
 
 /// What the workstation wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +23,9 @@ pub struct Server {
     greeted: bool,
     runs: bool,
     unread: Option<usize>,
+    /// Since when nothing of what waits has been taken.
+    stuck_us: u64,
+    taken: bool,
 }
 
 impl Server {
@@ -34,7 +37,17 @@ impl Server {
         hello.extend_from_slice(wire::split(name).0.as_bytes());
         outbox.push(wire::HELLO, &hello);
         let pulse = Pulse::new(now_us);
-        Self { inbox: Inbox::default(), outbox, pulse, greeted: false, runs: false, unread: None }
+        let inbox = Inbox::default();
+        Self {
+            inbox,
+            outbox,
+            pulse,
+            greeted: false,
+            runs: false,
+            unread: None,
+            stuck_us: now_us,
+            taken: false,
+        }
     }
 
     /// Bytes that came.
@@ -43,6 +56,13 @@ impl Server {
             self.pulse.heard(now_us);
             self.inbox.feed(bytes);
         }
+    }
+
+    /// Whether there is nothing left that [`Server::take`] could look at. A caller that feeds it then only keeps what
+    /// a peer sends ahead within the peer's own memory.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        !self.inbox.is_whole()
     }
 
     /// What is asked next. After a request to run a line there is no other one before [`Server::end`].
@@ -76,8 +96,7 @@ impl Server {
 
     /// Text that the command printed.
     pub fn output(&mut self, mut text: &str) {
-        if self.queued() + text.len() > MAX_QUEUED {
-            self.unread = Some(self.queued());
+        if !self.has_room(text.len()) {
             return;
         }
         while !text.is_empty() {
@@ -90,6 +109,9 @@ impl Server {
     /// The command is over: well, or with a code and a text.
     pub fn end(&mut self, result: Result<(), (&str, &str)>) {
         self.runs = false;
+        if !self.has_room(MAX_BODY) {
+            return;
+        }
         match result {
             Ok(()) => self.outbox.push(wire::END, &[]),
             Err((code, text)) => {
@@ -99,11 +121,25 @@ impl Server {
         }
     }
 
+    /// Whether so many bytes more may wait; where not, the next poll ends the conversation.
+    fn has_room(&mut self, more: usize) -> bool {
+        let room = self.unread.is_none() && self.queued().saturating_add(more) <= MAX_QUEUED;
+        if !room {
+            self.unread = Some(self.queued());
+        }
+        room
+    }
+
     /// Lets time pass.
     ///
     /// # Errors
     /// The other end is gone, or does not read.
     pub fn poll(&mut self, now_us: u64) -> Result<(), WireError> {
+        if core::mem::take(&mut self.taken) || self.queued() == 0 {
+            self.stuck_us = now_us;
+        } else if now_us.saturating_sub(self.stuck_us) > PATIENCE_US {
+            self.unread = Some(self.queued());
+        }
         if let Some(unread) = self.unread {
             return Err(WireError::Unread(unread));
         }
@@ -118,6 +154,7 @@ impl Server {
 
     /// So many of them have been taken.
     pub fn sent(&mut self, count: usize) {
+        self.taken |= count > 0;
         self.outbox.sent(count);
     }
 

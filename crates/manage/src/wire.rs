@@ -72,6 +72,13 @@ impl Inbox {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether a message is whole, or can never be one.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Some(&[_, low, high]) = self.bytes.first_chunk::<HEAD>() else { return false };
+        let len = usize::from(u16::from_le_bytes([low, high]));
+        len > MAX_BODY || self.bytes.len() >= HEAD + len
+    }
+
     /// The next message that is whole.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, WireError> {
         let Some(&[kind, low, high]) = self.bytes.first_chunk::<HEAD>() else { return Ok(None) };

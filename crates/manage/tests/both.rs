@@ -100,7 +100,135 @@ fn what_has_no_place_is_refused() {
     assert_eq!(Client::new(0).run(&"x".repeat(MAX_LINE + 1)), Err(WireError::Length(MAX_LINE + 1)));
 }
 
+#[test]
+fn one_who_never_reads_is_given_up() {
+    // commands without output, whose ends nobody reads
+    let mut server = Server::new("a", 0);
+    server.feed(&[1, 1, 0, 1], 0);
+    for _ in 0..2 * MAX_QUEUED / 20 {
+        server.feed(&[2, 1, 0, b'x'], 0);
+        assert!(matches!(server.take(), Ok(Some(Asked::Run(_)))));
+        server.end(Err(("usage", "no command is named x")));
+    }
+    assert!(server.queued() <= MAX_QUEUED);
+    assert!(matches!(server.poll(0), Err(WireError::Unread(_))));
+
+    // one who lives and takes nothing, and one who takes a byte now and then
+    for reads in [false, true] {
+        let mut server = Server::new("a", 0);
+        server.feed(&[1, 1, 0, 1], 0);
+        let mut given_up = None;
+        for now in (0..3 * PATIENCE_US).step_by(ALIVE_US as usize) {
+            server.feed(&[4, 0, 0], now);
+            server.take().unwrap();
+            if reads {
+                server.sent(1);
+            }
+            given_up = given_up.or(server.poll(now).err().map(|error| (now, error)));
+        }
+        match given_up {
+            Some((now, WireError::Unread(_))) => assert!(!reads && now > PATIENCE_US),
+            other => assert!(reads && other.is_none(), "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_ahead_stays_with_the_sender() {
+    let mut server = Server::new("a", 0);
+    assert!(server.is_hungry());
+    server.feed(&[1, 1], 0);
+    assert!(server.is_hungry());
+    server.feed(&[0, 1, 3, 0, 0, 4], 0);
+    assert!(!server.is_hungry());
+    assert_eq!(server.take(), Ok(Some(Asked::Interrupt)));
+    assert!(server.is_hungry());
+    // a message that can never be whole is looked at, too
+    server.feed(&[0xff, 0xff], 0);
+    assert!(!server.is_hungry());
+    assert_eq!(server.take(), Err(WireError::Length(0xffff)));
+}
+
+/// What a host understands of a stream, and whether all of it had a place.
+fn asked(bytes: &[u8]) -> (Vec<Asked>, bool) {
+    let mut server = Server::new("a", 0);
+    server.feed(bytes, 0);
+    let mut all = Vec::new();
+    loop {
+        match server.take() {
+            Ok(Some(asked)) => {
+                if let Asked::Run(_) = asked {
+                    server.end(Ok(()));
+                }
+                all.push(asked);
+            }
+            Ok(None) => return (all, true),
+            Err(_) => return (all, false),
+        }
+    }
+}
+
+/// What a workstation sends, and what a host answers.
+fn seeds() -> (Vec<u8>, Vec<u8>) {
+    let (mut client, mut server) = (Client::new(0), Server::new("host", 0));
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for (line, result) in [("vm list --json", Ok(())), ("vm pause d\u{e9}mo", Err(("state", "it is paused")))]
+    {
+        client.run(line).unwrap();
+        client.interrupt();
+        let sent = client.outgoing().to_vec();
+        client.sent(sent.len());
+        server.feed(&sent, 0);
+        up.extend(sent);
+        while server.take().unwrap().is_some() {}
+        server.output("[{\"name\":\"d\u{e9}mo\"}]\n");
+        server.end(result);
+        let sent = server.outgoing().to_vec();
+        server.sent(sent.len());
+        client.feed(&sent, 0);
+        down.extend(sent);
+        all(&mut client);
+    }
+    (up, down)
+}
+
+/// A link that is lost at any byte: no line is run that was not sent whole, no end is told that was not.
+#[test]
+fn a_loss_at_any_byte_leaves_a_beginning() {
+    let (up, down) = seeds();
+    let (whole, well) = asked(&up);
+    assert!(well && whole.len() == 4, "{whole:?}");
+    for cut in 0..up.len() {
+        let (some, well) = asked(&up[..cut]);
+        assert!(well && whole.starts_with(&some) && some.len() < whole.len(), "{cut}: {some:?}");
+    }
+    let first = down.windows(3).position(|w| w == [6, 0, 0]).unwrap() + 3;
+    for cut in 0..first {
+        let mut client = Client::new(0);
+        client.run("vm list --json").unwrap();
+        client.feed(&down[..cut], 0);
+        assert!(all(&mut client).iter().all(|said| !matches!(said, Said::End(_))), "{cut}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn altered_streams_do_no_harm(at in any::<prop::sample::Index>(), with: u8, cut in any::<prop::sample::Index>()) {
+        let (mut up, mut down) = seeds();
+        let (at_up, at_down) = (at.index(up.len()), at.index(down.len()));
+        up[at_up] = with;
+        down[at_down] = with;
+        prop_assert!(asked(&up[..cut.index(up.len())]).0.len() < 20);
+        let mut client = Client::new(0);
+        client.run("vm list --json").unwrap();
+        client.feed(&down, 0);
+        while let Ok(Some(said)) = client.take() {
+            if let Said::End(_) = said {
+                client.run("next").unwrap();
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_do_no_harm(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
         let (mut client, mut server) = (Client::new(0), Server::new("a", 0));

@@ -60,7 +60,10 @@ impl Remote {
             return false;
         }
         while let Some(link) = link::take(Service::Manage) {
-            log::info!(target: "manage", "{}: begins", link.peer());
+            match link.peer_key() {
+                Some(key) => log::info!(target: "manage", "{}: begins, key {key}", link.peer()),
+                None => log::info!(target: "manage", "{}: begins, INSECURE", link.peer()),
+            }
             let server = Server::new(&self.name, tsc::micros());
             let session = Session::default();
             self.sessions.push(Conversation { link, server, session, line: String::new(), over: false });
@@ -99,6 +102,9 @@ impl Conversation {
             let mut bytes = [0; 1024];
             // A bounded amount each time: what a peer sends is not to hold the host up.
             for _ in 0..4 {
+                if !server.is_hungry() {
+                    break;
+                }
                 let count = bound.recv(&mut bytes);
                 server.feed(bytes.get(..count).unwrap_or_default(), now);
                 if count == 0 {
@@ -111,7 +117,11 @@ impl Conversation {
         });
         while let Some(asked) = self.server.take().map_err(|error| format!("{error}"))? {
             match asked {
-                Asked::Run(line) => self.run(line, migrations),
+                // One a poll: whoever sends many lines ahead waits, not the host.
+                Asked::Run(line) => {
+                    self.run(line, migrations);
+                    break;
+                }
                 Asked::Interrupt => self.interrupt(migrations),
             }
         }

@@ -95,6 +95,19 @@ fn two_consoles(context: &Context) -> Result<()> {
     let answer = bench.host.command("vm resume other", PATIENCE)?;
     ensure!(answer.error.is_none(), "{:?}", answer.error);
     bench.ends(&["vm", "show", "other"], 0, "state     running")?;
+    // Four at a time; the fifth hears why not, and the four go on.
+    let mut tops = Vec::new();
+    for _ in 0..3 {
+        let mut top = bench.begin(&bench.key, &["top"])?;
+        top.expect("demo")?;
+        tops.push(top);
+    }
+    bench.ends(&["version"], 3, "busy")?;
+    for top in tops {
+        top.interrupt()?;
+        let ended = top.end()?;
+        ensure!(ended.status < 2, "{ended:?}");
+    }
     ping.interrupt()?;
     let ended = ping.end()?;
     ensure!(ended.status == 1 && ended.text.contains("does not answer"), "{ended:?}");
