@@ -121,8 +121,12 @@ impl Screen {
         step: Arc<Mutex<String>>,
         started: Instant,
     ) -> Self {
-        let log =
-            |host: &str, port: u8, columns| Console::new(dir.join(format!("{host}-com{port}.log")), columns);
+        let log = |host: &str, port: u8, columns| {
+            let file = dir.join(format!("{host}-com{port}.log"));
+            // What an earlier run left there is not this one's.
+            let _ = std::fs::remove_file(&file);
+            Console::new(file, columns)
+        };
         let pane = pane_columns(size.0);
         let consoles = |port| ["source", "target"].map(|host| log(host, port, pane));
         let (hosts, guests) = (consoles(1), consoles(2));

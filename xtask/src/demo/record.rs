@@ -11,8 +11,8 @@ use std::time::Duration;
 const PICTURES: usize = 30;
 /// For how long the last one stays.
 const LAST: f64 = 6.0;
-/// How much faster than it was an SVG plays.
-const SPEED: f64 = 4.0;
+/// For how long an SVG plays, whatever the run took, in seconds.
+const PLAYS: f64 = 30.0;
 /// Pixels of a character.
 const CELL: (f64, f64) = (6.6, 14.0);
 
@@ -74,7 +74,8 @@ impl Recording {
             .map(|(_, f)| f)
             .collect();
         let first = chosen.first().map_or(0.0, |(at, _)| *at);
-        let begins: Vec<f64> = chosen.iter().map(|(at, _)| (at - first) / SPEED).collect();
+        let took = chosen.last().map_or(0.0, |(at, _)| at - first).max(f64::MIN_POSITIVE);
+        let begins: Vec<f64> = chosen.iter().map(|(at, _)| (at - first) / took * PLAYS).collect();
         let all = begins.last().copied().unwrap_or(0.0) + LAST;
         let (width, height) = (columns as f64 * CELL.0 + 16.0, rows as f64 * CELL.1 + 16.0);
         let mut svg = format!(
