@@ -84,13 +84,13 @@ impl Remote {
     pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
         for Conversation { server, session, .. } in &mut self.sessions {
             if let Some(result) = session.ended(work, ended, &mut Out::new(&mut Outgoing(server))) {
-                end(server, result);
+                end(server, &result);
             }
         }
     }
 }
 
-fn end(server: &mut Server, result: Result<(), Failure>) {
+fn end(server: &mut Server, result: &Result<(), Failure>) {
     server.end(result.as_ref().map_err(|failure| (failure.code.name(), failure.text.as_str())).copied());
 }
 
@@ -119,7 +119,7 @@ impl Conversation {
             match asked {
                 // One a poll: whoever sends many lines ahead waits, not the host.
                 Asked::Run(line) => {
-                    self.run(line, migrations);
+                    self.run(&line, migrations);
                     break;
                 }
                 Asked::Interrupt => self.interrupt(migrations),
@@ -129,7 +129,7 @@ impl Conversation {
         if self.session.waits() && server.queued() < ENOUGH {
             let result = self.session.poll(migrations, &mut Out::new(&mut Outgoing(server)));
             if let Some(result) = result {
-                end(server, result);
+                end(server, &result);
             }
         }
         server.poll(now).map_err(|error| format!("{error}"))?;
@@ -140,12 +140,12 @@ impl Conversation {
         }
     }
 
-    fn run(&mut self, line: String, migrations: &mut Migrations) {
+    fn run(&mut self, line: &str, migrations: &mut Migrations) {
         let server = &mut self.server;
         // A secret is for nobody's log.
-        let shown = line.get(..shell::secret_at(&line).unwrap_or(line.len())).unwrap_or_default();
+        let shown = line.get(..shell::secret_at(line).unwrap_or(line.len())).unwrap_or_default();
         log::info!(target: "manage", "{}: {}", self.link.peer(), shown.escape_debug());
-        let step = self.session.run(&line, migrations, &mut Out::new(&mut Outgoing(server)));
+        let step = self.session.run(line, migrations, &mut Out::new(&mut Outgoing(server)));
         let refused = |what: &str| {
             let text = format!("{what}: only at the host's own console");
             Some(Err(Failure::new(Code::Unsupported, text)))
@@ -159,7 +159,7 @@ impl Conversation {
         };
         self.line = shown.into();
         if let Some(result) = result {
-            end(server, result);
+            end(server, &result);
         }
     }
 
