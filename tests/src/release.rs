@@ -147,7 +147,24 @@ pub fn make(image: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::write(file("flexvisor-pvh.elf"), pvh(&bytes)?)?;
     iso(&file("flexvisor.elf"), "console=com1", &[], &file("flexvisor.iso"))?;
     let names = ["flexvisor.elf", "flexvisor-pvh.elf", "flexvisor.efi", "flexvisor.iso"];
-    let sums = run_tool(Command::new("sha256sum").args(names).current_dir(dir), "coreutils")?;
+    let mut summed = names.map(PathBuf::from).to_vec();
+    files_below(dir, Path::new("netboot"), &mut summed)?;
+    let sums = run_tool(Command::new("sha256sum").args(&summed).current_dir(dir), "coreutils")?;
     fs::write(file("SHA256SUMS"), sums)?;
     Ok(names.into_iter().chain(["SHA256SUMS"]).map(file).collect())
+}
+
+/// Adds the files in `folder` of `dir` and below it, in the order of their names, each by its path from `dir` on.
+fn files_below(dir: &Path, folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = || folder.display().to_string();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir.join(folder)).with_context(shown)? {
+        names.push(entry.with_context(shown)?.file_name());
+    }
+    names.sort();
+    for name in names {
+        let path = folder.join(name);
+        if dir.join(&path).is_dir() { files_below(dir, &path, found)? } else { found.push(path) }
+    }
+    Ok(())
 }

@@ -11,7 +11,8 @@ const INTRO: &str = "\
 
 <!-- Generated from crates/shell by `cargo run -p shell --example console_md > docs/console.md`. -->
 
-The host's console is a serial line (boot option `console=`), 115200 8N1 unless told otherwise. Any terminal will do:
+The host's console is a serial line, or several at once, each with its own prompt (boot option `console=`), 115200 8N1
+unless told otherwise. Any terminal will do:
 nothing but BS, CR and LF is asked of it until it sends the ESC sequence of a key, and `term dumb` keeps it so. The
 prompt is `flexvisor> `.
 
