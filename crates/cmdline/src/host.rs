@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::ConfigFile;
 use crate::error::{OptionError, Warning};
+use crate::nic::NicChoice;
 use crate::secret::Secret;
 use crate::table::{self, OptionSet, Spec};
 use crate::uart::{self, COM1_PORT, COM2_PORT, Console, Uart};
@@ -80,6 +81,8 @@ pub struct HostOptions {
     pub log_level: LogLevel,
     /// `ip=`
     pub ip: IpConfig,
+    /// `nic=`: the network card that the host uses.
+    pub nic: NicChoice,
     /// `idle=`
     pub idle: Idle,
     /// `panic=`
@@ -126,6 +129,7 @@ impl Default for HostOptions {
             consoles: Vec::new(),
             log_level: LogLevel::Info,
             ip: IpConfig::Off,
+            nic: NicChoice::Auto,
             idle: Idle::Hlt,
             panic: PanicAction::Halt,
             mitigations: true,
@@ -190,6 +194,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         default: "off",
         help: "The host's IPv4 address: none, from DHCP, or fixed with prefix length and optional router.",
         set: |o, v| put(&mut o.ip, ip(v)),
+    },
+    Spec {
+        name: "nic",
+        form: "auto|MAC|BB:DD.F",
+        default: "auto",
+        help: "The network card that the host uses, by its Ethernet address or its place on PCI. `auto`: the first in PCI \
+               order whose link comes up within 4 s; where none does, the first.",
+        set: |o, v| put(&mut o.nic, NicChoice::parse(v)),
     },
     Spec {
         name: "idle",

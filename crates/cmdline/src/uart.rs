@@ -126,23 +126,12 @@ fn uart(word: &str) -> Option<Uart> {
 /// `0x` and up to `digits` digits.
 fn hex(word: &str, digits: usize) -> Option<u64> {
     let word = word.strip_prefix("0x")?;
-    plain_hex(word, digits)
-}
-
-fn plain_hex(word: &str, digits: usize) -> Option<u64> {
-    let fits = (1..=digits).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
-    u64::from_str_radix(word, 16).ok().filter(|_| fits)
+    value::hex(word, digits)
 }
 
 fn pci(word: &str) -> Option<Uart> {
-    let (bus, rest) = word.split_once(':')?;
-    let (device, function) = rest.split_once('.')?;
-    Some(Uart::Pci {
-        bus: u8::try_from(plain_hex(bus, 2)?).ok()?,
-        device: u8::try_from(plain_hex(device, 2)?).ok().filter(|device| *device < 32)?,
-        function: value::decimal(function, 0, 7)? as u8,
-        port: 0,
-    })
+    let (bus, device, function) = value::pci(word)?;
+    Some(Uart::Pci { bus, device, function, port: 0 })
 }
 
 /// The same with the number that stands behind the address.

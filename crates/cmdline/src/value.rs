@@ -24,3 +24,18 @@ pub(crate) fn unicast(value: &str) -> Option<Ipv4Addr> {
     let address: Ipv4Addr = value.parse().ok()?;
     (address.octets()[0] != 0 && address.octets()[0] < 224).then_some(address)
 }
+
+/// One to `digits` hexadecimal digits without a prefix.
+pub(crate) fn hex(word: &str, digits: usize) -> Option<u64> {
+    let fits = (1..=digits).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(word, 16).ok().filter(|_| fits)
+}
+
+/// `BB:DD.F`, hexadecimal: bus, device and function of PCI.
+pub(crate) fn pci(word: &str) -> Option<(u8, u8, u8)> {
+    let (bus, rest) = word.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    let bus = u8::try_from(hex(bus, 2)?).ok()?;
+    let device = u8::try_from(hex(device, 2)?).ok().filter(|device| *device < 32)?;
+    Some((bus, device, decimal(function, 0, 7)? as u8))
+}

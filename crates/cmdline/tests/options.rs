@@ -1,8 +1,8 @@
 //! The tables, the parsers and the documentation page agree.
 
 use cmdline::{
-    COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, OptionError, PanicAction,
-    SerialUse, Uart, VmOptions,
+    COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, NicChoice, OptionError,
+    PanicAction, SerialUse, Uart, VmOptions,
 };
 use proptest::prelude::*;
 
@@ -43,7 +43,7 @@ fn table_defaults_are_the_defaults() {
 
 #[test]
 fn every_host_option() {
-    let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 idle=poll \
+    let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 nic=82:00.1 idle=poll \
                 panic=debug-exit mitigations=off iommu=off aesni=off migrate=listen:4445 com1=vm:demo com2=host insecure selftest manage=on \
                 pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 accept=512 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
@@ -61,6 +61,7 @@ fn every_host_option() {
             prefix: 24,
             gateway: Some([10, 1, 2, 1].into()),
         },
+        nic: NicChoice::Place { bus: 0x82, device: 0, function: 1 },
         idle: Idle::Poll,
         panic: PanicAction::DebugExit,
         mitigations: false,

@@ -5,7 +5,7 @@ mod common;
 
 use common::{BUS, Dice, Mock, TestCard, mac, nic, nic_of};
 use net::intel::regs::*;
-use net::intel::{DMA_BYTES, Dma, Family, InitError, MODELS, Model, VENDOR_INTEL};
+use net::intel::{DMA_BYTES, Dma, Family, InitError, MODELS, Model, Probed, VENDOR_INTEL};
 use net::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 use proptest::prelude::*;
 
@@ -53,6 +53,22 @@ fn every_failure_of_the_card_has_its_name() {
     assert!(matches!(up(|c| c.family = Family::I8257x), Err(InitError::EepromStuck(_))));
     assert!(matches!(up(|c| c.memory.truncate(DMA_BYTES - 1)), Err(InitError::BadArena(..))));
     assert_eq!(up(|_| ()), Ok(mac(1)));
+}
+
+#[test]
+fn a_card_that_is_looked_at_stays_off_the_bus() {
+    for family in FAMILIES {
+        let mock = Mock::of(family, mac(1));
+        let link = |status, links| mock.card().regs.extend([(STATUS, status), (IXGBE_LINKS, links)]);
+        link(0, 0);
+        let card = Probed::new(family, mock.clone()).unwrap();
+        assert_eq!((card.mac(), card.link()), (mac(1), Link::Down), "{family:?}");
+        link(STATUS_LU, LINKS_UP);
+        assert_eq!(card.link(), Link::Up(10), "{family:?}");
+        let (rx, tx) = mock.look().queues();
+        assert!(!mock.look().runs(rx) && !mock.look().runs(tx), "{family:?}");
+        card.release();
+    }
 }
 
 /// One of each family.

@@ -54,7 +54,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
             AddressConfig::Static { ip: address, prefix, gateway }
         }
     };
-    let Some(Found { function, model, card }) = nic::find() else {
+    let Some(Found { function, model, card }) = nic::find(options.nic) else {
         log::warn!(target: "net", "no supported network card: migration off");
         return false;
     };

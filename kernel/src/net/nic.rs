@@ -1,11 +1,14 @@
-//! The card that the host's network runs on: the first one in PCI order that a driver knows.
+//! The card that the host's network runs on: the one of `nic=`, else the first in PCI order that has a link.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use ::iommu::IommuError;
-use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, Family, InitError, Model, Registers};
+use cmdline::NicChoice;
+use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
+use net::{Link, MacAddr};
 
-use crate::arch::pci::{self, Bar, Function};
+use crate::arch::pci::{self, Address, Bar, Function};
 use crate::arch::{mmio, tsc};
 use crate::iommu;
 use crate::mm::dma::DmaBuffer;
@@ -18,6 +21,9 @@ pub(crate) type Card = intel::Card<Bar0, Arena>;
 const CLASS_ETHERNET: (u8, u8) = (2, 0);
 const COMMAND: u8 = 0x04;
 const COMMAND_MEMORY: u32 = 1 << 1;
+/// Copper negotiates for up to 3 s after a reset.
+const LINK_PATIENCE_US: u64 = 4_000_000;
+const LINK_CHECK_US: u64 = 10_000;
 
 /// Registers of a card in BAR 0.
 #[derive(Debug)]
@@ -105,14 +111,95 @@ pub(super) struct Found {
     pub(super) card: Card,
 }
 
-/// Brings up the first card that a driver knows and that works; the log says what is wrong with the others.
-pub(super) fn find() -> Option<Found> {
-    pci::functions().iter().filter(|function| function.class == CLASS_ETHERNET).find_map(|function| {
-        let Some(model) = Model::of_pci_id(function.vendor, function.device) else {
-            log::warn!(target: "net", "no driver for {}", super::Place(function));
-            return None;
-        };
-        match bring_up(function, model.family) {
+/// A card that works, and does nothing yet.
+struct Candidate {
+    function: &'static Function,
+    model: &'static Model,
+    card: Probed<Bar0>,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { function, model, card } = self;
+        write!(f, "{} {model} mac {} {}", super::Place(function), card.mac(), card.link())
+    }
+}
+
+/// Brings up the card of the choice. The log tells of the others, and what is wrong with those that do not work.
+pub(super) fn find(choice: NicChoice) -> Option<Found> {
+    let ethernet = pci::functions().iter().filter(|function| function.class == CLASS_ETHERNET);
+    let mut cards: Vec<Candidate> = match choice {
+        NicChoice::Place { bus, device, function } => {
+            let place = Address { bus, device, function };
+            ethernet.filter(|function| function.address == place).filter_map(candidate).collect()
+        }
+        NicChoice::Auto | NicChoice::Mac(_) => ethernet.filter_map(candidate).collect(),
+    };
+    if choice == NicChoice::Auto {
+        await_link(&cards);
+    }
+    // First what is wanted most; among equals the order of PCI.
+    cards.sort_by_key(|Candidate { card, .. }| match choice {
+        NicChoice::Mac(mac) => card.mac() != MacAddr(mac),
+        NicChoice::Auto | NicChoice::Place { .. } => card.link() == Link::Down,
+    });
+    let mut found = None;
+    for candidate in cards {
+        let fits = !matches!(choice, NicChoice::Mac(mac) if candidate.card.mac() != MacAddr(mac));
+        if found.is_none() && fits {
+            found = candidate.start();
+        } else {
+            log::info!(target: "net", "{candidate}: not used");
+            candidate.card.release();
+        }
+    }
+    if found.is_none() && choice != NicChoice::Auto {
+        log::error!(target: "net", "no network card {choice} that works, as nic= wants it");
+    }
+    found
+}
+
+/// Waits where there is a choice: until the first card has a link, or none can be expected any more.
+fn await_link(cards: &[Candidate]) {
+    let [first, _, ..] = cards else { return };
+    let start = tsc::micros();
+    while first.card.link() == Link::Down && tsc::micros() - start < LINK_PATIENCE_US {
+        tsc::delay(LINK_CHECK_US);
+    }
+}
+
+fn candidate(function: &'static Function) -> Option<Candidate> {
+    let Some(model) = Model::of_pci_id(function.vendor, function.device) else {
+        log::warn!(target: "net", "no driver for {}", super::Place(function));
+        return None;
+    };
+    match probe(function, model) {
+        Ok(card) => Some(Candidate { function, model, card }),
+        Err(why) => {
+            log::error!(target: "net", "{} {model}: {why}", super::Place(function));
+            None
+        }
+    }
+}
+
+fn probe(function: &Function, model: &Model) -> Result<Probed<Bar0>, Refusal> {
+    let base = match function.bar(0) {
+        Some(Bar::Memory { base, len }) if base != 0 && len >= BAR_BYTES as u64 => Hpa(base),
+        _ => return Err(Refusal::NoBar),
+    };
+    map::map_mmio(base, BAR_BYTES as u64);
+    function.wake();
+    // A network boot leaves the rings running: bus mastering stays off until they have stopped.
+    let command = function.address.read(COMMAND) & 0xffff;
+    function.address.write(COMMAND, command | COMMAND_MEMORY);
+    Ok(Probed::new(model.family, Bar0(base))?)
+}
+
+impl Candidate {
+    /// The running card; the log says why there is none.
+    fn start(self) -> Option<Found> {
+        let Self { function, model, card } = self;
+        match bring_up(function, card) {
             Ok(card) => Some(Found { function, model, card }),
             Err(why) => {
                 function.disable_bus_master();
@@ -120,22 +207,12 @@ pub(super) fn find() -> Option<Found> {
                 None
             }
         }
-    })
+    }
 }
 
-fn bring_up(function: &Function, family: Family) -> Result<Card, Refusal> {
-    let base = match function.bar(0) {
-        Some(Bar::Memory { base, len }) if base != 0 && len >= BAR_BYTES as u64 => Hpa(base),
-        _ => return Err(Refusal::NoBar),
-    };
+fn bring_up(function: &Function, card: Probed<Bar0>) -> Result<Card, Refusal> {
     let arena = DmaBuffer::new(DMA_BYTES).ok_or(Refusal::NoMemory)?;
-    map::map_mmio(base, BAR_BYTES as u64);
-    function.wake();
-    // A network boot leaves the rings running: bus mastering stays off until they have stopped.
-    let command = function.address.read(COMMAND) & 0xffff;
-    function.address.write(COMMAND, command | COMMAND_MEMORY);
-    intel::reset(family, &mut Bar0(base))?;
     iommu::allow(function.address, Hpa(arena.bus_addr(0)), DMA_BYTES as u64)?;
     function.enable();
-    Ok(Card::new(family, Bar0(base), Arena(arena))?)
+    Ok(card.start(Arena(arena))?)
 }

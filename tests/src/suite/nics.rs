@@ -4,9 +4,10 @@
 use super::{Case, Context, start};
 use crate::emu::qemu::Accel;
 use crate::host::{Host, HostSpec, Platform};
-use anyhow::{Context as _, Result, ensure};
-use std::io::Read;
+use anyhow::{Context as _, Result, anyhow, ensure};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +62,19 @@ pub(super) fn cases() -> Vec<Case> {
         let first = ["-device", "rtl8139,romfile="];
         network(context, "e1000e", &first, "8086:10d3 at 00:03.0 82574L (e1000e)")
     }));
+    // Two cards, each with a network of its own: which is used shows in the address.
+    let choices: [(&str, &str, Links, Option<u8>); 5] = [
+        ("auto", "auto", Links::Both, Some(FIRST)),
+        ("without_a_link", "auto", Links::Second, Some(SECOND)),
+        ("by_mac", "52-54-00-77-00-04", Links::Both, Some(SECOND)),
+        ("by_place", "00:03.0", Links::Both, Some(SECOND)),
+        ("of_none", "52:54:00:77:00:05", Links::Both, None),
+    ];
+    for (name, choice, links, used) in choices {
+        cases.push(Case::new(&format!("nics/choice_{name}"), 120, move |context| {
+            chosen(context, choice, links, used)
+        }));
+    }
     cases
 }
 
@@ -116,6 +130,62 @@ fn network(context: &Context, card: &str, arguments: &[&str], place: &str) -> Re
     ensure!(count("rx_frames")? > FRAMES && count("tx_frames")? > FRAMES, "{stats}");
     ensure!(count("rx_damaged")? == 0, "{stats}");
     ensure!(!host.console()?.text().contains("was stopped"), "an access of the card was stopped");
+    Ok(())
+}
+
+/// Which of two cards have a link.
+#[derive(Clone, Copy)]
+enum Links {
+    Both,
+    Second,
+}
+
+/// Last byte of the cards' addresses, third of their networks'.
+const FIRST: u8 = 3;
+const SECOND: u8 = 4;
+
+/// A host with two cards uses one of them, or none, and says so of the other.
+fn chosen(context: &Context, choice: &str, links: Links, used: Option<u8>) -> Result<()> {
+    let mut arguments = Vec::new();
+    for card in [FIRST, SECOND] {
+        let net = format!("user,id=net{card},net=10.0.{card}.0/24");
+        let device = format!("e1000e,netdev=net{card},id=card{card},romfile=,mac=52:54:00:77:00:{card:02x}");
+        arguments.extend(["-netdev".to_string(), net, "-device".to_string(), device]);
+    }
+    // The emulator asks what to do before the machine starts.
+    let monitor = TcpListener::bind(("127.0.0.1", 0))?;
+    let at = format!("tcp:{}", monitor.local_addr()?);
+    arguments.extend(["-S", "-monitor", &at].map(str::to_string));
+    let down = match links {
+        Links::Both => String::new(),
+        Links::Second => format!("set_link card{FIRST} off\n"),
+    };
+    let told = thread::spawn(move || -> Result<TcpStream> {
+        let (mut link, _) = monitor.accept()?;
+        link.write_all(format!("{down}cont\n").as_bytes())?;
+        Ok(link)
+    });
+    let spec = HostSpec::new("host", "").option(&format!("nic={choice}"));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut host = boot_with(context, spec, &arguments)?;
+    let _open = told.join().map_err(|_| anyhow!("the monitor's thread panicked"))??;
+    for card in [FIRST, SECOND].into_iter().filter(|card| used != Some(*card) && !choice.contains('.')) {
+        let up = if card == FIRST && matches!(links, Links::Second) { "down" } else { "up" };
+        let line = host.console()?.expect_line("the other card", PATIENCE, |line| {
+            line.contains(&format!("mac 52:54:00:77:00:{card:02x} link {up}")).then(|| line.to_string())
+        })?;
+        ensure!(line.ends_with(": not used"), "{line}");
+    }
+    match used {
+        Some(card) => {
+            host.console()?.expect(&format!("net: address 10.0.{card}.15/24"), PATIENCE)?;
+        }
+        None => {
+            let why = format!("net: error: no network card {choice} that works, as nic= wants it");
+            host.console()?.expect(&why, PATIENCE)?;
+            without_network(&mut host)?;
+        }
+    }
     Ok(())
 }
 

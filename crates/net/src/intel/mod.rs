@@ -4,14 +4,15 @@
 //! card is reset, where its registers are, and how its link and its address are read ([`Family`]).
 
 mod models;
+mod probe;
 pub mod regs;
 mod reset;
 mod rings;
 
 use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
 pub use models::{Family, MODELS, Model, VENDOR_INTEL};
+pub use probe::Probed;
 use regs::*;
-pub use reset::reset;
 use rings::{RX_RING, RxRing, TX_RING, TxRing};
 
 /// The card's memory-mapped registers (BAR 0).
@@ -99,33 +100,12 @@ pub struct Card<R: Registers, D: Dma> {
 }
 
 impl<R: Registers, D: Dma> Card<R, D> {
-    /// Resets the card, reads its MAC and starts both rings with interrupts masked.
-    /// PCI memory decoding and bus mastering must be on.
+    /// Probes a card and starts it, see [`Probed`].
     ///
     /// # Errors
     /// See [`InitError`]; the card is left reset, or does not answer.
-    pub fn new(family: Family, mut registers: R, mut dma: D) -> Result<Self, InitError> {
-        let base = dma.bus_addr(0);
-        if dma.size() < DMA_BYTES || !base.is_multiple_of(4096) {
-            return Err(InitError::BadArena(dma.size(), base));
-        }
-        reset(family, &mut registers)?;
-        let mac = reset::read_mac(family, &mut registers)?;
-        reset::prepare(family, &mut registers, mac);
-        let (rx, tx) = match start(family, &mut registers, &mut dma) {
-            Ok(rings) => rings,
-            Err(error) => {
-                let _ = reset(family, &mut registers);
-                return Err(error);
-            }
-        };
-        let mut nic =
-            Self { family, registers, dma, mac, rx, tx, promiscuous: false, counters: Counters::default() };
-        nic.set_promiscuous(false);
-        if family == Family::Ixgbe {
-            nic.registers.write32(IXGBE_RXCTRL, RXCTRL_RXEN);
-        }
-        Ok(nic)
+    pub fn new(family: Family, registers: R, dma: D) -> Result<Self, InitError> {
+        Probed::new(family, registers)?.start(dma)
     }
 
     /// Receives frames to any station (a guest's port behind the switch needs that) or only those to the card's own
@@ -152,7 +132,7 @@ impl<R: Registers, D: Dma> Card<R, D> {
 
     /// Stops both directions and resets the card, so that it writes to memory no more (before a reboot).
     pub fn shut_down(&mut self) -> Result<(), InitError> {
-        reset(self.family, &mut self.registers)?;
+        reset::reset(self.family, &mut self.registers)?;
         reset::release(self.family, &mut self.registers);
         Ok(())
     }
@@ -164,18 +144,7 @@ impl<R: Registers, D: Dma> Nic for Card<R, D> {
     }
 
     fn link(&self) -> Link {
-        if self.family == Family::Ixgbe {
-            return ixgbe_link(self.registers.read32(IXGBE_LINKS));
-        }
-        let status = self.registers.read32(STATUS);
-        if status == u32::MAX || status & STATUS_LU == 0 {
-            return Link::Down;
-        }
-        Link::Up(match status >> STATUS_SPEED_SHIFT & 3 {
-            0 => 10,
-            1 => 100,
-            _ => 1000,
-        })
+        probe::link(self.family, &self.registers)
     }
 
     fn poll(&mut self) {
@@ -217,20 +186,6 @@ impl<R: Registers, D: Dma> Nic for Card<R, D> {
 
     fn tx_room(&self) -> usize {
         self.tx.room()
-    }
-}
-
-fn ixgbe_link(links: u32) -> Link {
-    if links == u32::MAX || links & LINKS_UP == 0 {
-        return Link::Down;
-    }
-    match (links >> LINKS_SPEED_SHIFT & 3, links & LINKS_ODD_SPEED != 0) {
-        (3, false) => Link::Up(10_000),
-        (3, true) => Link::Up(2_500),
-        (2, _) => Link::Up(1_000),
-        (1, true) => Link::Up(5_000),
-        (1, false) => Link::Up(100),
-        _ => Link::Up(10),
     }
 }
 

@@ -16,11 +16,11 @@ impl Family {
 }
 
 /// Masks interrupts, stops DMA and resets the MAC (8254x manual section 14.3). A card that a boot loader left armed must
-/// have this before bus mastering is allowed; [`super::Card::new`] does it again.
+/// have this before bus mastering is allowed.
 ///
 /// # Errors
 /// The card does not answer, or does not come out of reset.
-pub fn reset(family: Family, registers: &mut impl Registers) -> Result<(), InitError> {
+pub(super) fn reset(family: Family, registers: &mut impl Registers) -> Result<(), InitError> {
     if registers.read32(STATUS) == u32::MAX {
         return Err(InitError::NoAnswer);
     }

@@ -97,7 +97,7 @@ impl Card {
     }
 
     /// Whether a queue runs, by the card's own rules.
-    fn runs(&self, queue: u32) -> bool {
+    pub fn runs(&self, queue: u32) -> bool {
         let (rx, _) = self.queues();
         let all = match (self.family, queue == rx) {
             (Family::Ixgbe, true) => self.reg(IXGBE_RXCTRL) & RXCTRL_RXEN != 0,
