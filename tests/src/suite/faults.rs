@@ -2,8 +2,8 @@
 //! host killed, the operator's change of mind. The guest runs in one place and finds all of its memory as it left it,
 //! and the next move goes through. With `--faults` only.
 
+use super::memory::{free_memory, memory_is_free_again};
 use super::migrate::{insecure, towards_target};
-use super::operate::{free_memory, memory_is_free_again};
 use super::{Case, Context, Run};
 use crate::hub::stream::{PORT, Records, record};
 use crate::hub::{Frame, Verdict};
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 const SKYLAKE: &str = "corei7_skylake_x";
 const HASWELL: &str = "corei7_haswell_4770";
 const PATIENCE: Duration = Duration::from_secs(180);
-const MOVES: usize = 100;
 
 /// When a phase begins: at a record of the source, or of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +67,6 @@ pub(super) fn cases() -> Vec<Case> {
         add(&format!("weather_{name}"), 900, true, Box::new(move |context| weather(context, when)));
         add(&format!("ends_{name}"), 1200, true, Box::new(move |context| ends(context, when)));
     }
-    add("a_hundred_moves", 3600, true, Box::new(a_hundred_moves));
     cases
 }
 
@@ -133,7 +131,7 @@ impl Watch {
 }
 
 /// A guest whose first round leaves some hundred pages, and whose second leaves few.
-fn plan() -> Result<Plan> {
+pub(super) fn plan() -> Result<Plan> {
     let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 1)?;
     plan.vm.cmdline = "mib=1 pages=8 gap=5000000".into();
     plan.migrate_after = "tick 2 ".into();
@@ -149,14 +147,14 @@ struct Bench {
     /// Starts of hosts so far.
     starts: u32,
     /// Memory that a host has free while the guest is not there.
-    free: [String; 2],
+    free: [Option<u64>; 2],
 }
 
 impl Bench {
     fn start(context: &Context, plan: Plan) -> Result<Self> {
         let mut pair = Pair::start(&insecure(&plan), &context.dir, context.deadline, &mut Silent)?;
         pair.wait_guest(&plan, &mut Silent)?;
-        let free = [String::new(), free_memory(&mut pair, TARGET)?];
+        let free = [None, Some(free_memory(&mut pair, TARGET)?)];
         Ok(Self { pair, plan, at: SOURCE, starts: 0, free })
     }
 
@@ -177,10 +175,11 @@ impl Bench {
         self.at = 1 - left;
         self.check()?;
         self.only_here()?;
-        if self.free[left].is_empty() {
-            self.free[left] = free_memory(&mut self.pair, left)?;
-        }
-        memory_is_free_again(&mut self.pair, left, &self.free[left])
+        let free = match self.free[left] {
+            Some(free) => free,
+            None => *self.free[left].insert(free_memory(&mut self.pair, left)?),
+        };
+        memory_is_free_again(&mut self.pair, left, free)
     }
 
     /// Both consoles answer, and one host has the guest.
@@ -240,7 +239,7 @@ impl Bench {
         up.set_deadline(context.deadline);
         up.wait_ready(PATIENCE)?;
         self.pair.hosts[host] = up;
-        self.free[host] = free_memory(&mut self.pair, host)?;
+        self.free[host] = Some(free_memory(&mut self.pair, host)?);
         Ok(())
     }
 }
@@ -396,74 +395,6 @@ fn source_killed(context: &Context, bench: &mut Bench, when: When) -> Result<()>
     }
     // The guest has died with its host, and has left nothing on the other.
     ensure!(row(&mut bench.pair, target)?.is_none(), "the target keeps a part of it");
-    let free = bench.free[target].clone();
-    memory_is_free_again(&mut bench.pair, target, &free)
-}
-
-/// Back and forth: nothing is lost, and nothing of it stays on the host that it leaves.
-fn a_hundred_moves(context: &Context) -> Result<()> {
-    let mut plan = plan()?;
-    plan.vm.mem_mib = 4;
-    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
-    pair.wait_guest(&plan, &mut Silent)?;
-    let moves = MOVES;
-    there_and_back(&mut pair, &plan, moves, check)
-}
-
-/// `moves` moves, `look` after each; the free memory of both hosts returns to the same figure each time.
-pub(super) fn there_and_back(
-    pair: &mut Pair,
-    plan: &Plan,
-    moves: usize,
-    look: fn(&mut Pair, usize) -> Result<()>,
-) -> Result<()> {
-    let mut free: [[Option<String>; 2]; 2] = Default::default();
-    let heap = [heap_kib(pair, SOURCE)?, heap_kib(pair, TARGET)?];
-    for number in 1..=moves {
-        let from = (number - 1) % 2;
-        let name = || format!("move {number} of {moves}");
-        pair.migrate(from, plan, &mut Silent).with_context(name)?;
-        look(pair, 1 - from).with_context(name)?;
-        for host in [SOURCE, TARGET] {
-            match &free[from][host] {
-                Some(before) => memory_is_free_again(pair, host, before).with_context(name)?,
-                // The first of each kind leaves caches behind that the others use.
-                None if number > 2 => free[from][host] = Some(free_memory(pair, host)?),
-                None => {}
-            }
-        }
-    }
-    let mut after = [0.0; 2];
-    if moves.is_multiple_of(2) {
-        for host in [SOURCE, TARGET] {
-            after[host] = heap_settles(pair, host, heap[host])?;
-        }
-    }
-    println!("        {moves} moves, free memory of source and target when it is there: {free:?}");
-    println!("        heap of source and target in KiB: {heap:?} before, {after:?} after");
-    Ok(())
-}
-
-/// What the host's own heap holds.
-fn heap_kib(pair: &mut Pair, host: usize) -> Result<f64> {
-    let lines = command(pair, host, "mem")?;
-    let part = lines.iter().find_map(|line| line.split_once("heap ")?.1.split_once(" of "));
-    let (number, unit) =
-        part.and_then(|(text, _)| text.split_once(' ')).with_context(|| format!("{lines:?}"))?;
-    let number: f64 = number.parse().with_context(|| format!("heap of {number:?}"))?;
-    Ok(if unit == "MiB" { number * 1024.0 } else { number })
-}
-
-/// Buffers of connections that are over, 127 KiB each, go after a minute of the host's time.
-fn heap_settles(pair: &mut Pair, host: usize, before: f64) -> Result<f64> {
-    const SLACK_KIB: f64 = 48.0;
-    let mut now = 0.0;
-    for _ in 0..240 {
-        now = heap_kib(pair, host)?;
-        if now <= before + SLACK_KIB {
-            return Ok(now);
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    bail!("host {host}: {now} KiB of heap in use, {before} before")
+    let free = bench.free[target].context("the target has never been without the guest")?;
+    memory_is_free_again(&mut bench.pair, target, free)
 }

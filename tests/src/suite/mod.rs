@@ -15,7 +15,9 @@ mod levels;
 mod link;
 mod linux;
 mod manage;
+mod memory;
 mod migrate;
+mod moves;
 mod network;
 mod nics;
 mod operate;
@@ -134,6 +136,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(console::cases());
     cases.extend(converge::cases());
     cases.extend(faults::cases());
+    cases.extend(moves::cases());
     cases.extend(soak::cases());
     cases.extend(handover::cases());
     cases.extend(pool::cases());

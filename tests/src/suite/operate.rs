@@ -1,5 +1,6 @@
 //! What an operator does while VMs move: watches, cancels, types ahead, evacuates.
 
+use super::memory::{free_memory, memory_is_free_again};
 use super::{Case, Context};
 use crate::guest;
 use crate::host::VmSpec;
@@ -43,25 +44,6 @@ fn list(pair: &mut Pair, host: usize) -> Result<String> {
     Ok(pair.hosts[host].command("vm list", PATIENCE)?.lines.join("\n"))
 }
 
-pub(super) fn free_memory(pair: &mut Pair, host: usize) -> Result<String> {
-    let answer = pair.hosts[host].command("mem", PATIENCE)?;
-    let line = answer.lines.last().context("no answer to mem")?;
-    let free = line.split(", ").find(|part| part.starts_with("free ")).context("no free memory")?;
-    Ok(free.to_string())
-}
-
-/// Another CPU may hold on to a VM that is gone for a moment.
-pub(super) fn memory_is_free_again(pair: &mut Pair, host: usize, before: &str) -> Result<()> {
-    let mut now = String::new();
-    for _ in 0..50 {
-        now = free_memory(pair, host)?;
-        if now == before {
-            return Ok(());
-        }
-    }
-    bail!("{before} before, {now} now")
-}
-
 /// A guest that cannot be stopped within a millisecond is watched, cancelled with a command and by Ctrl-C, and
 /// moved in the end; what was typed ahead is done after that.
 fn watch_cancel_and_retry(context: &Context) -> Result<()> {
@@ -98,7 +80,7 @@ fn watch_cancel_and_retry(context: &Context) -> Result<()> {
         .expect("error: failed cancelled: by the operator (running here)", PATIENCE)?;
     pair.hosts[TARGET].console()?.expect("failed: peer: cancelled: by the operator", PATIENCE)?;
     ensure!(list(&mut pair, SOURCE)?.contains("running"), "the guest is not running here");
-    memory_is_free_again(&mut pair, TARGET, &free)?;
+    memory_is_free_again(&mut pair, TARGET, free)?;
 
     // And for good; commands typed meanwhile come after.
     let from = pair.hosts[SOURCE].console()?.text().len();

@@ -1,6 +1,6 @@
 //! Debian Linux under load, moved back and forth again and again. With `--soak` only.
 
-use super::faults::there_and_back;
+use super::moves::there_and_back;
 use super::{Case, Context};
 use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Result, ensure};

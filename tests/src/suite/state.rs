@@ -1,7 +1,7 @@
 //! What a guest finds after a move: its clocks and its registers; and a target that has no place for it.
 
+use super::memory::{free_memory, memory_is_free_again};
 use super::migrate::{goes_on, in_sequence, runs};
-use super::operate::{free_memory, memory_is_free_again};
 use super::{Case, Context};
 use crate::guest;
 use crate::host::VmSpec;
@@ -131,7 +131,7 @@ fn refused(pair: &mut Pair, plan: &Plan, words: &str) -> Result<()> {
         }
         goes_on(pair, SOURCE, 3)?;
         ensure!(runs(pair, SOURCE)?, "the source does not run it");
-        memory_is_free_again(pair, TARGET, &before)?;
+        memory_is_free_again(pair, TARGET, before)?;
     }
     in_sequence(&pair.hosts[SOURCE].guest()?.text())?;
     Ok(())
