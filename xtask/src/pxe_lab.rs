@@ -54,7 +54,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
     let rules = Rules::parse(&rules, args.instead.as_deref())?;
     let hub = Hub::new();
-    let server = Server::new(&hub, 1, &folder, rules)?;
+    let server = Server::boot(&hub, 1, &folder, rules)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let config = Config { uefi, nic, serial: [Serial::Absent; 2], ..Config::new(Media::Network(network)) };
     let mut words = config.arguments("lab", &dir)?;
@@ -78,7 +78,7 @@ fn guest_runs(image: &Path) -> Result<u8> {
     netboot::with_guest(&[&elf], &linux.kernel, &linux.initrd, &folder)?;
     let rules = std::fs::read_to_string(folder.join(netboot::DNSMASQ))?;
     let hub = Hub::new();
-    let server = Server::new(&hub, 1, &folder, Rules::parse(&rules, None)?)?;
+    let server = Server::boot(&hub, 1, &folder, Rules::parse(&rules, None)?)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let (cpu, media) = (Cpu::model("corei7_skylake_x"), Media::Network(Network::Ipxe));
     let mut machine =

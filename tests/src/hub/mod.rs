@@ -2,7 +2,6 @@
 //! cut links and drop or delay frames, and everything that passes can be captured.
 
 pub mod dhcp;
-pub mod files;
 mod frame;
 mod pcap;
 pub mod peer;

@@ -4,7 +4,7 @@ use super::{Case, Context};
 use crate::guest;
 use crate::host::{Host, HostSpec};
 use crate::hub::Hub;
-use crate::hub::files::{Files, Way};
+use crate::hub::serve::{Server, Way};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// A host without VMs, and a server beside it that has the small guests.
-fn start(context: &Context, hub: &Hub, mem_mib: u32) -> Result<(Host, Files)> {
+fn start(context: &Context, hub: &Hub, mem_mib: u32) -> Result<(Host, Server)> {
     guest::build_payloads()?;
     hub.capture(&context.dir.join("wire.pcap"))?;
     let mut spec = HostSpec::new("host", MODEL).option(&format!("ip={HOST}/24")).option("idle=poll");
@@ -38,7 +38,7 @@ fn start(context: &Context, hub: &Hub, mem_mib: u32) -> Result<(Host, Files)> {
     spec.guest_console = Some(SEEN.to_string());
     let mut host = spec.start(&context.dir, Some((hub, 1)))?;
     host.set_deadline(context.deadline);
-    let files = Files::new(hub, 9, SERVER.parse().context("address")?);
+    let files = Server::files(hub, 9, SERVER.parse().context("address")?)?;
     for name in ["hello", "spin-cli"] {
         let bytes = std::fs::read(guest::payload(name)).with_context(|| name.to_string())?;
         files.put(&format!("/{name}"), bytes, Way::Whole);
@@ -85,7 +85,7 @@ fn is_back(host: &mut Host, before: &Value) -> Result<()> {
 }
 
 /// The server has been told how every transfer by TFTP ended.
-fn all_told(files: &Files) -> Result<()> {
+fn all_told(files: &Server) -> Result<()> {
     for _ in 0..100 {
         if files.open() == 0 {
             return Ok(());
@@ -123,10 +123,10 @@ fn two_vms(context: &Context) -> Result<()> {
     // Kernel and module are still here.
     done(&mut host, &format!("vm start {SEEN}"))?;
     host.vm_event(SEEN, &["stopped: debug exit 7"], PATIENCE)?;
-    ensure!(files.asked() == ["GET /hello", "GET /initrd.img"], "{:?}", files.asked());
+    ensure!(files.asked() == ["http hello", "http initrd.img"], "{:?}", files.asked());
 
     done(&mut host, &format!("vm create spin --kernel tftp://{SERVER}/spin-cli --mem 8 --paused"))?;
-    ensure!(files.asked().last().is_some_and(|asked| asked == "RRQ /spin-cli"), "{:?}", files.asked());
+    ensure!(files.asked().last().is_some_and(|asked| asked == "tftp spin-cli"), "{:?}", files.asked());
     let list = done(&mut host, "vm list --json")?.join("\n");
     ensure!(list.contains("\"paused\""), "{list}");
     done(&mut host, "vm start spin")?;

@@ -210,7 +210,7 @@ impl Way {
             fs::copy(paths::hypervisor(), &elf)?;
             netboot::with_guest(&[&elf], &linux.kernel, &linux.initrd, &folder)?;
             let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
-            let server = Server::new(hub, 1, &folder, Rules::parse(&rules, None)?)?;
+            let server = Server::boot(hub, 1, &folder, Rules::parse(&rules, None)?)?;
             (Media::Network(Network::Ipxe), Some(server), Some(hub.plug(netboot::SAMPLE_MAC)?))
         } else {
             let module = |file: &Path, line: &str| Module { file: file.into(), line: line.to_string() };
@@ -236,7 +236,7 @@ fn net(
     instead: Option<&str>,
 ) -> Result<(Machine, Option<Server>)> {
     let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
-    let server = Server::new(hub, 1, folder, Rules::parse(&rules, instead)?)?;
+    let server = Server::boot(hub, 1, folder, Rules::parse(&rules, instead)?)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let uefi = network != Network::Ipxe;
     let extra = vec!["-uuid".to_string(), UUID.to_string()];

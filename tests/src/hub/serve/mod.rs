@@ -1,79 +1,64 @@
-//! A boot server on the hub: DHCP by the rules of a dnsmasq configuration, and one folder by TFTP and HTTP.
+//! A server on the hub: files by TFTP and HTTP, and for a boot server DHCP by the rules of a dnsmasq configuration.
 
 mod dhcp;
 mod http;
 mod ipv6;
 mod rules;
+mod shelf;
 mod tftp;
 
 pub use rules::Rules;
+pub use shelf::Way;
 
 use super::Hub;
 use super::peer::Wire;
 use anyhow::Result;
 use http::Http;
+use shelf::Shelf;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::Ipv4Address;
 use std::net::Ipv4Addr;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tftp::Tftp;
 
-/// The server's own address, as the sample configuration has it.
+/// The boot server's address, as the sample configuration has it.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// The server; it works until it is dropped.
 pub struct Server {
     over: Arc<AtomicBool>,
-    log: Log,
+    shelf: Arc<Shelf>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What it was asked for, a line each.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn say(&self, line: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-    }
-}
-
-/// The folder that is served.
-struct Folder(PathBuf);
-
-impl Folder {
-    /// The file of that name; none where there is no such file within the folder.
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let name = Path::new(name.trim_start_matches('/'));
-        let inside = name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if inside { std::fs::read(self.0.join(name)).ok() } else { None }
-    }
-}
-
 impl Server {
-    /// Serves `folder` as station `index` of the hub.
-    pub fn new(hub: &Hub, index: u8, folder: &Path, rules: Rules) -> Result<Self> {
-        let folder = Folder(folder.canonicalize()?);
-        let (over, log) = (Arc::<AtomicBool>::default(), Log::default());
+    /// A boot server at [`ADDRESS`], station `index` of the hub: `folder`, to whom `rules` send there.
+    pub fn boot(hub: &Hub, index: u8, folder: &Path, rules: Rules) -> Result<Self> {
+        Self::start(hub, index, ADDRESS, Shelf::new(Some(folder.canonicalize()?)), Some(rules))
+    }
+
+    /// Station `index` with the address `ip`/24: the files that it is given by [`Self::put`].
+    pub fn files(hub: &Hub, index: u8, ip: Ipv4Addr) -> Result<Self> {
+        Self::start(hub, index, ip, Shelf::default(), None)
+    }
+
+    fn start(hub: &Hub, index: u8, ip: Ipv4Addr, shelf: Shelf, rules: Option<Rules>) -> Result<Self> {
+        let (over, shelf) = (Arc::<AtomicBool>::default(), Arc::new(shelf));
         let own = super::host_mac(index);
-        let (mut wire, mut interface) = Wire::new(hub, index, ADDRESS);
+        let (mut wire, mut interface) = Wire::new(hub, index, ip);
         let mut sockets = SocketSet::new(Vec::new());
-        let leases = open(&mut sockets, dhcp::PORT)?;
-        let files = Tftp::new(&mut sockets)?;
-        let pages = Http::new(&mut sockets)?;
-        let mut service = Service {
-            dhcp: (leases, dhcp::Leases::new(rules)),
-            tftp: files,
-            http: pages,
-            folder,
-            log: log.clone(),
+        let dhcp = match rules {
+            Some(rules) => Some((open(&mut sockets, dhcp::PORT)?, dhcp::Leases::new(rules))),
+            None => None,
         };
+        let (tftp, http) = (Tftp::new(&mut sockets)?, Http::new(&mut sockets));
+        let mut service = Service { dhcp, tftp, http, shelf: Arc::clone(&shelf) };
         let ending = Arc::clone(&over);
         let thread = thread::spawn(move || {
             let began = Instant::now();
@@ -90,12 +75,22 @@ impl Server {
                 }
             }
         });
-        Ok(Self { over, log, thread: Some(thread) })
+        Ok(Self { over, shelf, thread: Some(thread) })
+    }
+
+    /// Gives out `bytes` as `path` from now on, in place of a file of the folder that is called so.
+    pub fn put(&self, path: &str, bytes: Vec<u8>, way: Way) {
+        self.shelf.put(path, bytes, way);
     }
 
     /// What was asked for so far: `dhcp MAC FILE`, `tftp FILE`, `http FILE`, with ` (none)` for what is not there.
     pub fn asked(&self) -> Vec<String> {
-        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shelf.asked()
+    }
+
+    /// TFTP transfers that are open: neither acknowledged to the last block nor given up by a message.
+    pub fn open(&self) -> usize {
+        self.shelf.open()
     }
 }
 
@@ -109,26 +104,26 @@ impl Drop for Server {
 }
 
 struct Service {
-    dhcp: (SocketHandle, dhcp::Leases),
+    dhcp: Option<(SocketHandle, dhcp::Leases)>,
     tftp: Tftp,
     http: Http,
-    folder: Folder,
-    log: Log,
+    shelf: Arc<Shelf>,
 }
 
 impl Service {
     fn run(&mut self, sockets: &mut SocketSet<'static>) {
-        let (handle, leases) = &mut self.dhcp;
-        let socket = sockets.get_mut::<udp::Socket<'_>>(*handle);
-        while let Ok((data, _)) = socket.recv() {
-            if let Some((reply, line)) = leases.answer(data) {
-                self.log.say(line);
-                // A client without an address is reached by broadcasts alone.
-                let _ = socket.send_slice(&reply, (Ipv4Address::BROADCAST, dhcp::CLIENT_PORT));
+        if let Some((handle, leases)) = &mut self.dhcp {
+            let socket = sockets.get_mut::<udp::Socket<'_>>(*handle);
+            while let Ok((data, _)) = socket.recv() {
+                if let Some((reply, line)) = leases.answer(data) {
+                    self.shelf.note(line);
+                    // A client without an address is reached by broadcasts alone.
+                    let _ = socket.send_slice(&reply, (Ipv4Address::BROADCAST, dhcp::CLIENT_PORT));
+                }
             }
         }
-        self.tftp.run(sockets, &self.folder, &self.log);
-        self.http.run(sockets, &self.folder, &self.log);
+        self.tftp.run(sockets, &self.shelf);
+        self.http.run(sockets, &self.shelf);
     }
 }
 
@@ -140,34 +135,4 @@ fn open(sockets: &mut SocketSet<'static>, port: u16) -> Result<SocketHandle> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::peer::Peer;
-
-    #[test]
-    fn a_station_fetches_by_http() {
-        let dir = std::env::temp_dir().join(format!("serve-test-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let body: Vec<u8> = (0..200_000_u32).map(|i| ((i * 7919) >> 8) as u8).collect();
-        std::fs::write(dir.join("a"), &body).unwrap();
-        let hub = Hub::new();
-        let server = Server::new(&hub, 1, &dir, Rules::default()).unwrap();
-        let mut peer = Peer::new(&hub, 2, Ipv4Addr::new(10, 0, 0, 2));
-        let patience = Duration::from_secs(10);
-        let connection = peer.connect(ADDRESS, 80, patience).unwrap();
-        let request = "HEAD /a HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\nConnection: close\r\n\r\n";
-        peer.send(connection, request.as_bytes(), patience).unwrap();
-        let (bytes, closed) = peer.read_to_end(connection, patience);
-        assert!(closed && bytes.ends_with(&body), "{} bytes", bytes.len());
-        assert_eq!(server.asked(), ["http a", "http a"]);
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn nothing_outside_of_the_folder_is_served() {
-        let folder = Folder(std::env::temp_dir());
-        assert_eq!(folder.read("../etc/passwd"), None);
-        assert_eq!(folder.read("//etc/passwd"), None);
-        assert_eq!(folder.read(""), None);
-    }
-}
+mod tests;

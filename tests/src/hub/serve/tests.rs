@@ -1,21 +1,22 @@
 //! The project's own clients against the server.
 
-use super::super::peer::Peer;
-use super::super::station;
+use super::http::CLIENTS;
 use super::*;
+use crate::hub::peer::Peer;
+use crate::hub::station;
 use fetch::{FetchError, Sink, Status, TftpGet, Url, Why};
 use net::{AddressConfig, MAX_DATAGRAM, Stack};
 
-const CLIENT: Ipv4Address = Ipv4Address::new(10, 0, 0, 1);
-const SERVER: Ipv4Address = Ipv4Address::new(10, 0, 0, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn bytes() -> Vec<u8> {
     (0..100_000_u32).map(|i| ((i * 7919) >> 8) as u8).collect()
 }
 
-fn server(hub: &Hub) -> Files {
-    let files = Files::new(hub, 2, SERVER);
+fn server(hub: &Hub) -> Server {
+    let files = Server::files(hub, 2, SERVER).unwrap();
     files.put("/whole", bytes(), Way::Whole);
     files.put("/full", bytes()[..2 * 1428].to_vec(), Way::Whole);
     files.put("/ends", bytes(), Way::EndsAfter(5000));
@@ -27,7 +28,12 @@ fn server(hub: &Hub) -> Files {
 
 fn http(peer: &mut Peer, path: &str, wait: Duration) -> (String, Vec<u8>, bool) {
     let connection = peer.connect(SERVER, 80, PATIENCE).unwrap();
-    peer.send(connection, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(), PATIENCE).unwrap();
+    peer.send(
+        connection,
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        PATIENCE,
+    )
+    .unwrap();
     let (got, ended) = peer.read_to_end(connection, wait);
     peer.abort(connection);
     let head = got.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
@@ -40,7 +46,7 @@ fn http_files_come_as_they_are_meant_to() {
     let files = server(&hub);
     let mut peer = Peer::new(&hub, 1, CLIENT);
     let short = Duration::from_millis(700);
-    for _ in 0..2 * CONNECTIONS {
+    for _ in 0..2 * CLIENTS {
         let (head, body, ended) = http(&mut peer, "/whole", PATIENCE);
         assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("Content-Length: 100000\r\n") && ended);
         assert_eq!(body, bytes());
@@ -53,8 +59,8 @@ fn http_files_come_as_they_are_meant_to() {
     assert_eq!((body.len(), ended), (5000, true));
     let (_, body, ended) = http(&mut peer, "/silent", short);
     assert_eq!((body.len(), ended), (5000, false));
-    assert_eq!(files.asked().len(), 13);
-    assert_eq!(files.asked()[8..10], ["GET /none", "GET /huge"]);
+    assert_eq!(files.asked().len(), 2 * CLIENTS + 5);
+    assert_eq!(files.asked()[2 * CLIENTS..][..2], ["http none (none)", "http huge"]);
 }
 
 struct Taken {
@@ -127,6 +133,23 @@ fn tftp_files_come_as_they_are_meant_to() {
     assert_eq!((taken.bytes.len(), result), (3 * 1428, Ok(Status::More)));
     assert_eq!(
         files.asked(),
-        ["/whole", "/full", "/unsaid", "/none", "/huge", "/ends", "/silent"].map(|p| format!("RRQ {p}"))
+        ["whole", "full", "unsaid", "none (none)", "huge", "ends", "silent"].map(|p| format!("tftp {p}"))
     );
+}
+
+#[test]
+fn a_connection_takes_one_request_after_another() {
+    let dir = std::env::temp_dir().join(format!("serve-test-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("a"), bytes()).unwrap();
+    let hub = Hub::new();
+    let server = Server::boot(&hub, 1, &dir, Rules::default()).unwrap();
+    let mut peer = Peer::new(&hub, 2, SERVER);
+    let connection = peer.connect(ADDRESS, 80, PATIENCE).unwrap();
+    let request = "HEAD /a HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\nConnection: close\r\n\r\n";
+    peer.send(connection, request.as_bytes(), PATIENCE).unwrap();
+    let (got, closed) = peer.read_to_end(connection, PATIENCE);
+    assert!(closed && got.ends_with(&bytes()), "{} bytes", got.len());
+    assert_eq!(server.asked(), ["http a", "http a"]);
+    std::fs::remove_dir_all(dir).unwrap();
 }
