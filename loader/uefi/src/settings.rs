@@ -3,13 +3,13 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use cmdline::{ConfigError, ConfigFile, ModuleRole, ModuleRow};
+use cmdline::{ConfigError, ConfigFile, HostOptions, ModuleRole, ModuleRow};
 use uefi::boot;
 use uefi::proto::loaded_image::LoadedImage;
 
 use crate::memory::Pages;
 use crate::source::Source;
-use crate::{ERRORS, complain, say};
+use crate::{CONSOLES, ERRORS, complain, say};
 
 /// The file for every host.
 const SHARED: &str = "flexvisor.cfg";
@@ -28,14 +28,15 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads configuration and modules. What cannot be read is said and left out.
-    pub(crate) fn read(source: &mut Source) -> Self {
-        let (line, rows) = cmdline::modules_of_line(&load_options());
+    pub(crate) fn read(load_options: &str, source: &mut Source) -> Self {
+        let (line, rows) = cmdline::modules_of_line(load_options);
         let mut settings = Self { line, modules: Vec::new() };
         let mut files = Vec::new();
         for name in source.host_names().into_iter().map(|id| format!("host.cfg/{id}")).chain([SHARED.into()])
         {
             files.extend(config(source, &name));
         }
+        note_consoles(&settings.line, &files);
         let mut refused = Vec::new();
         let mut take = |settings: &mut Self, whence: &str, row: Result<ModuleRow, ConfigError>| match row {
             Ok(row) => {
@@ -140,8 +141,13 @@ fn config(source: &mut Source, name: &str) -> Option<ConfigFile> {
     }
 }
 
+/// Where the host's consoles are, for errors that no kernel will tell.
+pub(crate) fn note_consoles(line: &str, files: &[ConfigFile]) {
+    *CONSOLES.lock() = HostOptions::with_config(line, files).0.consoles;
+}
+
 /// The load options without the application's own name, which shells and iPXE put first.
-fn load_options() -> String {
+pub(crate) fn load_options() -> String {
     let Ok(image) = boot::open_protocol_exclusive::<LoadedImage>(boot::image_handle()) else {
         return String::new();
     };

@@ -4,12 +4,12 @@ use super::ways::{self, NO_VMX};
 use super::{Case, Context, start};
 use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
 use crate::emu::qemu::{self, Accel, Network};
-use crate::emu::{Media, bochs};
+use crate::emu::{Media, Serial, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};
 use crate::paths;
 use crate::release;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/efi_disk", ways::LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", ways::LIMIT, reproducible));
     cases.push(Case::new("boot/efi_shell", ways::LIMIT, efi_shell).slow());
+    cases.push(Case::new("boot/efi_damaged", ways::LIMIT, efi_damaged).slow());
     for (name, network) in [("pxe", Network::Pxe), ("http", Network::Http)] {
         let run = move |context: &Context| ways::missing(context, network);
         cases.push(Case::new(&format!("boot/{name}_missing_file"), ways::LIMIT, run).slow());
@@ -129,6 +130,38 @@ fn efi_shell(context: &Context) -> Result<()> {
         NO_VMX,
     ] {
         console.expect(line, PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// What makes a start impossible is said where the load options put the host's console, or on COM1; the firmware goes on.
+fn efi_damaged(context: &Context) -> Result<()> {
+    const ERROR: &str = "flexvisor.efi: error: the kernel in flexvisor.efi is damaged; back to the firmware";
+    let (efi, file) = (context.dir.join("flexvisor.efi"), context.dir.join("esp.img"));
+    release::efi(&paths::hypervisor(), &efi)?;
+    let good = fs::read(&efi)?;
+    let mut bad = good.clone();
+    let kernel = bad.windows(6).position(|bytes| bytes == b"\x7fELF\x02\x01").context("no kernel")?;
+    bad[kernel + 1] = b'e';
+    let card = qemu::SERIAL_CARD;
+    let line = format!(
+        "fs0:\r\nbad.efi console=pci:00:{card:02x}.0\r\nbad.efi console=com4\r\ngood.efi console=com1\r\n"
+    );
+    let files: [(&str, &[u8]); 3] =
+        [("good.efi", &good), ("bad.efi", &bad), ("startup.nsh", line.as_bytes())];
+    release::efi_disk(&files, &file)?;
+    let serial = [Serial::Console, Serial::Card];
+    let config = qemu::Config { uefi: true, serial, ..qemu::Config::new(Media::Disk(file)) };
+    let mut machine = config.start("host", &context.dir)?;
+    let [Some(console), Some(card)] = machine.serial.as_mut_slice() else { bail!("two serial ports") };
+    console.expect("Flexvisor *via uefi", PATIENCE)?;
+    console.expect(NO_VMX, PATIENCE)?;
+    // Both are consoles of the firmware, too, which shows each error once.
+    for (port, which, wanted) in [(card, "card", [2, 1]), (console, "COM1", [1, 2])] {
+        let text = port.text();
+        let (first, second) = text.split_once("bad.efi console=com4").context("two starts")?;
+        let said = [first, second].map(|part| part.matches(ERROR).count());
+        ensure!(said == wanted, "the {which} shows the errors {said:?} times");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::emu::bochs::{self, Cpu};
 use crate::emu::qemu::{self, Network};
 use crate::emu::{Machine, Media};
 use crate::hub::Hub;
-use crate::hub::serve::{Rules, Server};
+use crate::hub::serve::{Rules, Server, Way as Given};
 use crate::image::{self, Module, Protocol};
 use crate::process::run_tool;
 use crate::{guest, netboot, paths, release};
@@ -244,8 +244,8 @@ fn net(
     Ok((config.start("host", &context.dir)?, Some(server)))
 }
 
-/// Files that `flexvisor.efi` does not find where it was loaded from: each is named, and so is the VM that lacks one. The
-/// host's own settings, by its UUID, are there.
+/// Files that `flexvisor.efi` does not find where it was loaded from, or gets in part: each is named, and so is the VM that
+/// lacks one. The host's own settings, by its UUID, are there.
 pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
     let folder = context.dir.join("netboot");
     fs::create_dir(&folder)?;
@@ -253,15 +253,21 @@ pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
         fs::copy(netboot(context)?.join(name), folder.join(name))?;
     }
     fs::create_dir(folder.join("host.cfg"))?;
-    fs::write(folder.join(format!("host.cfg/{UUID}")), "loglevel=debug\n")?;
+    let own = "loglevel=debug\nmodule cut for=demo\nmodule silent for=demo\n";
+    fs::write(folder.join(format!("host.cfg/{UUID}")), own)?;
     let hub = Hub::new();
     let (mut machine, server) = net(context, &hub, &folder, network, None)?;
+    let server = server.context("a server")?;
+    server.put("cut", vec![1; 40_000], Given::EndsAfter(20_000));
+    server.put("silent", vec![1; 40_000], Given::SilentAfter(20_000));
     let console = machine.serial[0].as_mut().context("no console")?;
     console.set_deadline(context.deadline);
     console.expect(&format!("flexvisor.efi: settings from host.cfg/{UUID}"), PATIENCE)?;
     // On the firmware's console, then on the host's own.
     for said in ["flexvisor.efi: error: ", "boot: error: flexvisor.efi: "] {
         for line in [
+            &format!("host.cfg/{UUID} line 2: module cut: truncated: 20000 of 40000 bytes"),
+            &format!("host.cfg/{UUID} line 3: module silent: "),
             "flexvisor.cfg line 3: module vmlinuz is not there",
             "vm demo is left out: a file of it is missing",
         ] {
@@ -270,7 +276,7 @@ pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
     }
     console.expect(NO_VMX, PATIENCE)?;
     ensure!(!console.text().contains("vm=demo"), "a VM without its kernel came through");
-    let asked = server.context("a server")?.asked();
+    let asked = server.asked();
     ensure!(asked.iter().any(|line| line.ends_with("vmlinuz (none)")), "{asked:?}");
     Ok(())
 }
