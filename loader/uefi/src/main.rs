@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod elf;
 mod handover;
+mod http;
 mod memory;
 mod serial;
 mod settings;

@@ -10,12 +10,10 @@ use uefi::proto::device_path::{DevicePath, DevicePathNodeEnum, LoadedImageDevice
 use uefi::proto::loaded_image::LoadedImage;
 use uefi::proto::media::file::{File, FileAttribute, FileInfo, FileMode};
 use uefi::proto::media::fs::SimpleFileSystem;
-use uefi::proto::network::http::{HttpBinding, HttpHelper};
-use uefi::proto::network::ip4config2::Ip4Config2;
 use uefi::proto::network::pxe::BaseCode;
 use uefi::{CStr8, CString16, Handle, Status};
-use uefi_raw::protocol::network::http::HttpStatusCode;
 
+use crate::http::Network;
 use crate::memory::Pages;
 use crate::{because, complain, smbios};
 
@@ -35,7 +33,7 @@ struct Place {
 enum Kind {
     Disk(ScopedProtocol<SimpleFileSystem>),
     Tftp(ScopedProtocol<BaseCode>, IpAddr),
-    Http(HttpHelper),
+    Http(Network),
 }
 
 /// Finds out where the application came from; and what that is called.
@@ -52,11 +50,11 @@ pub(crate) fn open() -> (Source, String) {
     let path = protocol::<LoadedImageDevicePath>(image);
     let path: Option<&DevicePath> = path.as_deref().map(|path| &**path);
     if let Some(url) = path.and_then(url_of).filter(|url| url.starts_with("http")) {
-        match http(path) {
-            Ok(helper) => {
+        match Network::open(path) {
+            Ok(network) => {
                 let beside = directory(&url);
                 names.push(beside.clone());
-                places.push(Place { kind: Kind::Http(helper), beside });
+                places.push(Place { kind: Kind::Http(network), beside });
             }
             Err(error) => complain(&format!("{url}: {error}")),
         }
@@ -101,9 +99,9 @@ impl Place {
         match &mut self.kind {
             Kind::Disk(volume) => from_disk(volume, &name.replace('/', "\\")),
             Kind::Tftp(pxe, server) => from_tftp(pxe, *server, &name),
-            Kind::Http(helper) => {
+            Kind::Http(network) => {
                 let url = if name.starts_with('/') { [origin(&self.beside), &name].concat() } else { name };
-                from_http(helper, &url)
+                network.read(&url)
             }
         }
     }
@@ -258,51 +256,5 @@ fn from_tftp(pxe: &mut BaseCode, server: IpAddr, name: &str) -> Result<Option<Pa
         Ok(got) if got == size as u64 => Ok(Some(pages)),
         Ok(got) => Err(format!("truncated: {got} of {size} bytes")),
         Err(error) => Err(because("TFTP", &error)),
-    }
-}
-
-fn http(path: Option<&DevicePath>) -> Result<HttpHelper, String> {
-    let mut path = path.ok_or("no device path")?;
-    let nic = boot::locate_device_path::<HttpBinding>(&mut path)
-        .map_err(|error| because("no HTTP there", &error))?;
-    let mut ip = Ip4Config2::new(nic).map_err(|error| because("no IPv4 there", &error))?;
-    ip.ifup().map_err(|error| because("no IPv4 address", &error))?;
-    let mut helper = HttpHelper::new(nic).map_err(|error| because("HTTP", &error))?;
-    helper.configure().map_err(|error| because("HTTP", &error))?;
-    Ok(helper)
-}
-
-fn from_http(helper: &mut HttpHelper, url: &str) -> Result<Option<Pages>, String> {
-    let failed = |error: uefi::Error| because("HTTP", &error);
-    if CString16::try_from(url).is_err() {
-        return Err("an address that HTTP cannot have".into());
-    }
-    helper.request_get(url).map_err(failed)?;
-    let first = helper.response_first(true).map_err(failed)?;
-    match first.status {
-        HttpStatusCode::STATUS_200_OK => {}
-        HttpStatusCode::STATUS_404_NOT_FOUND => return Ok(None),
-        other => return Err(format!("the server refuses: {other:?}")),
-    }
-    let length = first.headers.iter().find(|(name, _)| name == "content-length");
-    let size: usize = length
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .ok_or("the server does not say how long the file is")?;
-    let mut pages = Pages::new(size)?;
-    let (mut at, mut piece) = (0, first.body);
-    loop {
-        let to = pages.bytes().get_mut(at..).and_then(|rest| rest.get_mut(..piece.len()));
-        to.ok_or("longer than the server said")?.copy_from_slice(&piece);
-        at += piece.len();
-        if at == size {
-            return Ok(Some(pages));
-        }
-        piece.clear();
-        let more = helper
-            .response_more(&mut piece)
-            .map_err(|error| format!("truncated: {at} of {size} bytes: {}", error.status()))?;
-        if more.is_empty() {
-            return Err(format!("truncated: {at} of {size} bytes"));
-        }
     }
 }
