@@ -53,7 +53,8 @@ impl VmSpec {
         }
     }
 
-    fn modules(&self) -> Vec<Module> {
+    /// Its boot modules: kernel and initrd.
+    pub fn modules(&self) -> Vec<Module> {
         let Self { name, mem_mib, level, options, cmdline, .. } = self;
         let mut line = format!("vm={name} mem={mem_mib}");
         if !level.is_empty() {

@@ -34,7 +34,7 @@ const GRUBS: [(&str, &str, &str, &str); 2] = [
     ("grub/bios.0", "i386-pc-pxe", "grub-pc-bin", "pxe"),
     ("grub/uefi.efi", "x86_64-efi", "grub-efi-amd64-bin", "efinet"),
 ];
-const GRUB: &str = "net tftp http normal configfile multiboot2 test regexp echo";
+const GRUB: &str = "net tftp http normal configfile multiboot2 test regexp echo serial terminal";
 
 /// Writes the folder: `images` are put into it under their names.
 ///

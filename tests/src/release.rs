@@ -17,6 +17,10 @@ const HEADER_ROOM: usize = 32768;
 const EPOCH: &str = "946684800";
 const VOLUME_DATE: &str = "2000010100000000";
 
+/// GRUB's own errors are seen, and it is spoken to, on COM1 as well.
+const GRUB_SERIAL: &str = "if serial --unit=0 --speed=115200; then\n  terminal_input console serial\n  \
+     terminal_output console serial\nfi\n";
+
 /// The image for loaders that know PVH and would take it for a Multiboot one: QEMU's `-kernel` never looks at the PVH
 /// note of a file with a Multiboot header. The same bytes but for the magic numbers of those headers.
 ///
@@ -82,7 +86,7 @@ pub fn iso(image: &Path, cmdline: &str, modules: &[crate::image::Module], out: &
     }
     let tree = paths::fresh_dir(&out.with_extension("tree"))?;
     fs::create_dir_all(tree.join("boot/grub"))?;
-    let mut menu = String::from("set timeout=0\n");
+    let mut menu = format!("set timeout=0\n{GRUB_SERIAL}");
     writeln!(menu, "multiboot2 /boot/flexvisor.elf {}", quote(cmdline))?;
     fs::copy(image, tree.join("boot/flexvisor.elf")).with_context(|| image.display().to_string())?;
     for (index, module) in modules.iter().enumerate() {
@@ -95,7 +99,9 @@ pub fn iso(image: &Path, cmdline: &str, modules: &[crate::image::Module], out: &
     let mut command = Command::new("grub-mkrescue");
     command.env("SOURCE_DATE_EPOCH", EPOCH).env("TZ", "UTC").arg("-o").arg(out);
     command.args(["--fonts=", "--locales=", "--themes=", "--compress=no"]);
-    command.args(["--install-modules=normal iso9660 multiboot2 part_gpt part_msdos fat"]).arg(&tree);
+    command
+        .args(["--install-modules=normal iso9660 multiboot2 part_gpt part_msdos fat serial terminal"])
+        .arg(&tree);
     command.args([
         "--",
         "-volume_date",

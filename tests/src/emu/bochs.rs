@@ -155,6 +155,7 @@ impl Config {
                 writeln!(rc, "boot: disk")?;
             }
             Media::Kernel { file, .. } => bail!("Bochs cannot load {} by itself", file.display()),
+            Media::Stick(_) => bail!("Bochs starts from no USB stick"),
             Media::Network(Network::Ipxe) => writeln!(rc, "boot: network")?,
             Media::Network(other) => bail!("Bochs has no UEFI: {other:?}"),
         }

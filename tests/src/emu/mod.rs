@@ -20,6 +20,8 @@ pub enum Media {
     Cd(PathBuf),
     /// The same image as the first hard disk.
     Disk(PathBuf),
+    /// The same image on a USB stick (QEMU only).
+    Stick(PathBuf),
     /// A Multiboot 1 or PVH kernel loaded by the emulator itself (QEMU only), with a command line and modules.
     Kernel {
         /// The kernel's file.

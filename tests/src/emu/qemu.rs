@@ -130,6 +130,13 @@ impl Config {
             Media::Disk(image) => {
                 push(&["-drive", &format!("format=raw,snapshot=on,file={}", image.display())]);
             }
+            Media::Stick(image) => {
+                push(&[
+                    "-drive",
+                    &format!("if=none,id=stick,format=raw,snapshot=on,file={}", image.display()),
+                ]);
+                push(&["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,bootindex=0"]);
+            }
             Media::Kernel { file, cmdline, modules } => {
                 push(&["-kernel", &file.to_string_lossy(), "-append", cmdline]);
                 if let Some(modules) = modules {

@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("boot/efi_disk", ways::LIMIT, efi_disk));
     cases.push(Case::new("boot/release_is_reproducible", ways::LIMIT, reproducible));
     cases.push(Case::new("boot/efi_shell", ways::LIMIT, efi_shell).slow());
+    cases.push(Case::new("boot/iso_damaged", ways::LIMIT, iso_damaged));
     cases.push(Case::new("boot/efi_damaged", ways::LIMIT, efi_damaged).slow());
     for (name, network) in [("pxe", Network::Pxe), ("http", Network::Http)] {
         let run = move |context: &Context| ways::missing(context, network);
@@ -40,6 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new("boot/console_on_com2", LIMIT, console_on_com2));
     cases.push(Case::new("boot/wrong_options", LIMIT, wrong_options));
+    cases.push(Case::new("boot/wrong_modules", LIMIT, wrong_modules));
     cases
 }
 
@@ -81,17 +83,23 @@ fn efi_disk(context: &Context) -> Result<()> {
                   module here vm=half\nmodule nothing for=half\nmodule\n";
     let folder = "EFI/BOOT";
     let name = |name: &str| format!("{folder}/{name}");
-    let files: [(&str, &[u8]); 4] = [
+    let files: [(&str, &[u8]); 5] = [
         (&name("BOOTX64.EFI"), &fs::read(&efi)?),
+        (&name(&format!("host.cfg/{}", ways::UUID)), b"loglevel=debug\nname=\0\n"),
         (&name("flexvisor.cfg"), config.as_bytes()),
         (&name("data"), &[7; 5000]),
         (&name("here"), b"x"),
     ];
     release::efi_disk(&files, &file)?;
-    let mut machine =
-        qemu::Config { uefi: true, ..qemu::Config::new(Media::Disk(file)) }.start("host", &context.dir)?;
+    let extra = vec!["-uuid".to_string(), ways::UUID.to_string()];
+    let config = qemu::Config { uefi: true, extra, ..qemu::Config::new(Media::Disk(file)) };
+    let mut machine = config.start("host", &context.dir)?;
     let console = machine.serial[0].as_mut().context("no console")?;
     for line in [
+        &format!(
+            "flexvisor.efi: error: host.cfg/{}: line 2: not UTF-8 text: the file is ignored",
+            ways::UUID
+        ),
         "flexvisor.efi: settings from flexvisor.cfg",
         "error: flexvisor.cfg line 6: module nothing is not there",
         "error: flexvisor.cfg: line 7: module names no file",
@@ -131,6 +139,21 @@ fn efi_shell(context: &Context) -> Result<()> {
     ] {
         console.expect(line, PATIENCE)?;
     }
+    Ok(())
+}
+
+/// What the release's loader cannot load it says on the serial line, and takes commands there.
+fn iso_damaged(context: &Context) -> Result<()> {
+    let (cut, file) = (context.dir.join("cut.elf"), context.dir.join("flexvisor.iso"));
+    let whole = fs::read(paths::hypervisor())?;
+    fs::write(&cut, &whole[..whole.len() / 2])?;
+    release::iso(&cut, "console=com1", &[], &file)?;
+    let mut machine = qemu::Config::new(Media::Cd(file)).start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("error: premature end of file /boot/flexvisor.elf", PATIENCE)?;
+    console.expect("grub>", PATIENCE)?;
+    console.send_line("set")?;
+    console.expect("timeout=0", PATIENCE)?;
     Ok(())
 }
 
@@ -233,6 +256,42 @@ fn wrong_options(context: &Context) -> Result<()> {
         // The line itself is echoed: that is not enough.
         let named = text.lines().any(|line| line.contains(word) && !line.contains("command line `"));
         ensure!(named, "no warning names {word}");
+    }
+    Ok(())
+}
+
+/// Modules that are not what their lines say are named; the host comes up, with what is right.
+fn wrong_modules(context: &Context) -> Result<()> {
+    let long = vec![b'#'; 70_000];
+    let files: [(&str, &str, &[u8]); 5] = [
+        ("noise", "config=noise", b"loglevel=debug\nname=\0\xff"),
+        ("long", "config=long", &long),
+        ("right", "config=right", b"loglevel=debug bogus=1\nmodule vmlinuz vm=x"),
+        ("lost", "for=nobody", b"x"),
+        ("words", "some words", b"x"),
+    ];
+    let mut modules = Vec::new();
+    for (name, line, bytes) in files {
+        let file = context.dir.join(name);
+        fs::write(&file, bytes)?;
+        modules.push(format!("{} {line}", file.display()));
+    }
+    let (file, cmdline) = (paths::hypervisor(), "console=com1".to_string());
+    let media = Media::Kernel { file, cmdline, modules: Some(modules.join(",")) };
+    let mut machine = qemu::Config::new(media).start("host", &context.dir)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.expect("ready: ", PATIENCE)?;
+    let text = console.text();
+    for said in [
+        "noise: line 2: not UTF-8 text: the file is ignored",
+        "long: 70000 bytes, more than 65536: ignored",
+        "right line 1: unknown option `bogus=1`",
+        "right line 2: ",
+        "boot: memory 0x",
+        "is for a VM that no module describes",
+        "has neither vm= nor for=: ignored",
+    ] {
+        ensure!(text.contains(said), "nothing says `{said}`");
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The first of these builds the UEFI application, the others wait for that.
 pub(super) const LIMIT: u64 = 400;
 /// SMBIOS UUID of the machines that boot from the network.
-const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+pub(super) const UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
 /// Without VMX the host says what is missing, and stays up.
 pub(super) const NO_VMX: &str = "VMX is missing: not an Intel CPU";
 /// The host in Bochs, and what its guest prints once it is in user space.
@@ -47,7 +47,7 @@ struct Way {
 enum How {
     /// QEMU's `-kernel` with the image, or with the one for PVH.
     Kernel { pvh: bool },
-    /// The release's hybrid image, as a CD or a stick.
+    /// The release's hybrid image, as a CD or a USB stick.
     Iso { stick: bool },
     /// An image by the test's own use of GRUB.
     Grub,
@@ -68,7 +68,7 @@ const fn slow(way: Way) -> Way {
 const GRUB: &str = "GRUB 2";
 const UEFI: &str = "flexvisor.efi from ";
 
-const WAYS: [Way; 17] = [
+const WAYS: [Way; 18] = [
     way("multiboot1_qemu", How::Kernel { pvh: false }, false, "multiboot1", "qemu"),
     way("pvh_qemu", How::Kernel { pvh: true }, false, "pvh", "a nameless loader"),
     way("grub_bios", How::Grub, false, "multiboot2", GRUB),
@@ -79,6 +79,7 @@ const WAYS: [Way; 17] = [
     way("iso_stick_uefi", How::Iso { stick: true }, true, "multiboot2 (efi)", GRUB),
     slow(way("pxelinux", How::Net(Network::Ipxe, Some("pxelinux.0")), false, "multiboot1", "PXELINUX")),
     way("ipxe_bios", How::Net(Network::Ipxe, None), false, "multiboot1", "iPXE"),
+    slow(way("undionly", How::Net(Network::Ipxe, Some("undionly.kpxe")), false, "multiboot1", "iPXE")),
     slow(way("ipxe_uefi", How::Net(Network::Pxe, Some("snponly.efi")), true, "uefi", UEFI)),
     slow(way("grub_net_bios", How::Net(Network::Ipxe, Some("grub/bios.0")), false, "multiboot2", GRUB)),
     slow(way("grub_net_uefi", How::Net(Network::Pxe, Some("grub/uefi.efi")), true, "multiboot2 (efi)", GRUB)),
@@ -111,7 +112,11 @@ impl Way {
         let (mut machine, server) = self.start(context, &hub)?;
         let outcome = self.watch(context, &mut machine);
         if let Some(server) = server {
-            fs::write(context.dir.join("served.log"), server.asked().join("\n") + "\n")?;
+            let asked = server.asked();
+            fs::write(context.dir.join("served.log"), asked.join("\n") + "\n")?;
+            if let How::Net(_, Some(file)) = self.how {
+                ensure!(asked.contains(&format!("tftp {file}")), "{file} was not loaded: {asked:?}");
+            }
         }
         outcome
     }
@@ -165,7 +170,7 @@ impl Way {
                 }
                 Media::Kernel { file, cmdline, modules: None }
             }
-            How::Iso { stick: true } => Media::Disk(iso(context)?),
+            How::Iso { stick: true } => Media::Stick(iso(context)?),
             How::Iso { stick: false } => Media::Cd(iso(context)?),
             How::Grub => Media::Disk(self.grub(dir)?),
             How::Net(network, instead) => {

@@ -3,7 +3,7 @@
 use super::ADDRESS;
 use super::rules::{Client, Rules};
 use smoltcp::wire::DhcpPacket;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const PORT: u16 = 67;
 pub(super) const CLIENT_PORT: u16 = 68;
@@ -18,11 +18,13 @@ const FIRST_LEASE: u8 = 100;
 pub(super) struct Leases {
     rules: Rules,
     taken: BTreeMap<[u8; 6], u8>,
+    /// Clients that were sent to [`Rules::first`].
+    sent: BTreeSet<[u8; 6]>,
 }
 
 impl Leases {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, taken: BTreeMap::new() }
+        Self { rules, taken: BTreeMap::new(), sent: BTreeSet::new() }
     }
 
     /// The reply to a request, and a line for the log.
@@ -47,7 +49,11 @@ impl Leases {
         let next = FIRST_LEASE + u8::try_from(self.taken.len()).ok()?;
         let last = *self.taken.entry(mac).or_insert(next);
         let [a, b, c, server] = ADDRESS.octets();
-        let file = self.rules.boot(&client);
+        let first = self.rules.first.as_deref().filter(|_| !self.sent.contains(&mac));
+        let file = first.or_else(|| self.rules.boot(&client));
+        if kind == 5 {
+            self.sent.insert(mac);
+        }
 
         let mut reply = vec![0; FIXED];
         reply[..3].copy_from_slice(&[2, 1, 6]);
@@ -110,5 +116,15 @@ mod tests {
         assert_eq!(again[FILE], 0);
         assert_eq!(leases.answer(&request(7, 7)), None);
         assert_eq!(leases.answer(b"short"), None);
+    }
+
+    #[test]
+    fn a_client_boots_the_first_file_once() {
+        let rules = "dhcp-match=set:bios,option:client-arch,0\ndhcp-boot=tag:bios,a\ndhcp-boot=tag:uefi,b";
+        let mut leases = Leases::new(Rules::parse(rules, Some("b")).unwrap());
+        let mut file = |kind| leases.answer(&request(kind, 0)).unwrap().1;
+        for (kind, wanted) in [(1, "b"), (3, "b"), (1, "a"), (3, "a")] {
+            assert_eq!(file(kind), format!("dhcp 52:54:00:01:02:03 {wanted}"));
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Rules {
     boot: Vec<(Vec<Condition>, String)>,
     /// Conditions, the option's number, and its text.
     options: Vec<(Vec<Condition>, u8, String)>,
+    /// What a client boots first, whatever it is; then the lines hold.
+    pub(super) first: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +32,8 @@ struct Condition {
 
 impl Rules {
     /// Reads a configuration. `instead` is the file of a `dhcp-boot` line that stands in a comment, to be taken in place
-    /// of the lines that hold for the same clients.
+    /// of the lines that hold for the same clients; or of one that does not, which each client boots first: an emulator's
+    /// cards have iPXE, and would not be sent to load it.
     ///
     /// # Errors
     /// A line that is not understood: nobody has tried what it says.
@@ -48,6 +51,10 @@ impl Rules {
             } else if !line.is_empty() && !line.starts_with('#') {
                 rules.line(line).with_context(|| format!("line `{line}`"))?;
             }
+        }
+        if let Some(file) = instead.filter(|file| rules.boot.iter().any(|(_, boot)| boot == file)) {
+            rules.first = Some(file.to_string()).filter(|_| !taken);
+            taken = true;
         }
         match instead {
             Some(file) if !taken => bail!("no dhcp-boot line names {file}"),
@@ -161,8 +168,11 @@ mod tests {
             [("pxelinux.0", 0), ("grub/bios.0", 0), ("snponly.efi", 7), ("grub/uefi.efi", 7)]
         {
             let rules = Rules::parse(SAMPLE, Some(file)).unwrap();
-            assert_eq!(rules.boot(&client(architecture, None)), Some(file));
+            assert_eq!((rules.boot(&client(architecture, None)), rules.first), (Some(file), None));
         }
+        let rules = Rules::parse(SAMPLE, Some("undionly.kpxe")).unwrap();
+        assert_eq!(rules.first.as_deref(), Some("undionly.kpxe"));
+        assert_eq!(rules.boot(&client(0, Some("iPXE"))), Some("flexvisor.ipxe"));
         assert!(Rules::parse(SAMPLE, Some("nothing")).is_err());
     }
 
