@@ -168,7 +168,7 @@ mod tests {
             [("pxelinux.0", 0), ("grub/bios.0", 0), ("snponly.efi", 7), ("grub/uefi.efi", 7)]
         {
             let rules = Rules::parse(SAMPLE, Some(file)).unwrap();
-            assert_eq!((rules.boot(&client(architecture, None)), rules.first), (Some(file), None));
+            assert_eq!((rules.boot(&client(architecture, None)), &rules.first), (Some(file), &None));
         }
         let rules = Rules::parse(SAMPLE, Some("undionly.kpxe")).unwrap();
         assert_eq!(rules.first.as_deref(), Some("undionly.kpxe"));
