@@ -1,12 +1,16 @@
 //! Records into a byte stream.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use minicbor::Encode;
 
-use crate::body::encode;
+use crate::body::{Abort, encode, printable};
+use crate::limits;
 use crate::link::Link;
-use crate::wire::{RECORD_HEADER, RecordHeader, RecordType, STREAM_HEADER, StreamHeader};
+use crate::reason::Reason;
+use crate::tuning::Clock;
+use crate::wire::{RECORD_HEADER, RecordHeader, RecordType, STREAM_HEADER, StreamHeader, WireError};
 
 /// Bytes on their way out. Bounded: the machines queue a large record only when it is empty.
 #[derive(Clone)]
@@ -86,6 +90,25 @@ impl Outbox {
         self.queued = self.queued.saturating_add(bytes.len() as u64);
     }
 
+    /// Queues a sign of life where nothing has left for `keepalive_ms`.
+    pub(crate) fn keep_alive(&mut self, now: u64, clock: Clock, keepalive_ms: u64) {
+        if self.is_empty() && clock.passed(self.spoke, now, keepalive_ms) {
+            self.put_raw(RecordType::Ping, &[]);
+        }
+    }
+
+    /// Tells the peer why it ends, unless the peer said so itself or cannot hear or understand it.
+    pub(crate) fn put_abort(&mut self, reason: &Reason) {
+        let deaf = matches!(
+            reason,
+            Reason::LinkLost | Reason::Peer(_) | Reason::Refused(_) | Reason::Wire(WireError::NotOurs(_))
+        );
+        if !deaf {
+            let reason = printable(&format!("{reason}"), limits::MAX_TEXT);
+            self.put(RecordType::Abort, &Abort { reason });
+        }
+    }
+
     /// Hands on what the link takes.
     pub(crate) fn flush(&mut self, link: &mut impl Link, now: u64) {
         while let Some(rest) = self.buf.get(self.sent..self.len) {
@@ -107,10 +130,6 @@ impl Outbox {
     /// long enough (`late`).
     pub(crate) fn is_done(&self, link: &impl Link, late: bool) -> bool {
         self.is_empty() || !link.is_open() || late
-    }
-
-    pub(crate) fn spoke(&self) -> u64 {
-        self.spoke
     }
 
     pub(crate) fn queued(&self) -> u64 {

@@ -1,8 +1,13 @@
 //! The end that the VM leaves.
 
+mod event;
+mod fate;
 mod note;
+mod phase;
 mod progress;
+mod records;
 mod rounds;
+mod state;
 
 use alloc::format;
 use alloc::string::String;
@@ -10,10 +15,11 @@ use alloc::vec::{self, Vec};
 
 use vm_types::StateRecord;
 
-use crate::body::{self, Abort, Commit, Hello, HelloAck, Holding, Id, Running, Shape, Verdict, printable};
-use crate::convergence::{Convergence, Stall};
-use crate::handover::{Deal, Role, SourceAction, SourceInput, SourceOwner};
-use crate::inbox::{Inbox, Item};
+use crate::body::{self, Hello, Id, Shape};
+use crate::convergence::Convergence;
+use crate::ending::Ending;
+use crate::handover::{Deal, Role, SourceInput, SourceOwner};
+use crate::inbox::Inbox;
 use crate::limits;
 use crate::link::Link;
 use crate::memory::{Choice, Encoder, RamDigest};
@@ -22,8 +28,10 @@ use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary, Totals};
 use crate::tuning::{Clock, Tuning};
 use crate::vm::SourceVm;
-use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType, WireError};
+use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType};
+use phase::Phase;
 
+pub use event::{Slowed, SourceEvent, SourceOutcome};
 pub use note::Note;
 pub use progress::{Progress, Status};
 
@@ -43,83 +51,6 @@ pub struct SourceParams {
     pub tuning: Tuning,
     /// Ticks a second of the clock that `now` is read from.
     pub hz: u64,
-}
-
-/// How it ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SourceOutcome {
-    /// The target runs the VM; it is freed here.
-    Done(Summary),
-    /// The target holds a copy; the VM runs on here.
-    Copied(Summary),
-    /// The target would take the VM.
-    Checked,
-    /// The VM runs here.
-    Failed(Reason),
-    /// The VM is paused here, and given away; the target can be asked what became of it: [`crate::handover`].
-    Asking(Reason),
-    /// The VM is paused here; the target may run it.
-    Unknown(Reason),
-}
-
-/// A guest that is slowed down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slowed {
-    /// Why.
-    pub stall: Stall,
-    /// Share of its CPU that it is left, in percent.
-    pub share: u8,
-}
-
-/// What a poll did.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SourceEvent {
-    /// It waits for the peer, the link or the VM.
-    Waiting,
-    /// It worked; more may be done at once.
-    Working,
-    /// A round is over.
-    Round(RoundStats),
-    /// The guest does not converge and gets less of its CPU from here on.
-    Slowed(Slowed),
-    /// COMMIT is queued: the VM is given away.
-    Given,
-    /// It is over; given once. The link can be closed.
-    Finished(SourceOutcome),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Open,
-    AwaitAck,
-    AwaitVerdict,
-    Track,
-    Copy,
-    Harvest,
-    Pausing,
-    LastHarvest,
-    Digest,
-    Export,
-    SendState,
-    AwaitReady,
-    Commit,
-    AwaitRunning,
-    Closing,
-    Finished,
-}
-
-impl Phase {
-    /// What is waited for without work of our own.
-    fn awaits(self) -> Option<&'static str> {
-        match self {
-            Self::AwaitAck => Some("HELLO_ACK from the peer"),
-            Self::AwaitVerdict => Some("VERDICT from the peer"),
-            Self::AwaitReady => Some("READY from the peer"),
-            Self::Harvest | Self::LastHarvest => Some("harvest of dirty pages"),
-            Self::Pausing => Some("pause of the guest"),
-            _ => None,
-        }
-    }
 }
 
 /// The end that the VM leaves: made when the connection stands, polled until [`SourceEvent::Finished`].
@@ -169,7 +100,7 @@ pub struct Source {
     exported_at: u64,
     ready_at: u64,
     summary: Summary,
-    outcome: Option<SourceOutcome>,
+    ending: Ending<SourceOutcome>,
 }
 
 impl Source {
@@ -211,7 +142,7 @@ impl Source {
             exported_at: now,
             ready_at: now,
             summary: Summary::default(),
-            outcome: None,
+            ending: Ending::NotYet,
         }
     }
 
@@ -225,6 +156,7 @@ impl Source {
     #[must_use]
     pub fn doing(&self) -> &'static str {
         match self.phase {
+            _ if self.ending.has_come() => "ending",
             Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict => "checking",
             Phase::Track | Phase::Copy | Phase::Harvest if self.paused_at.is_none() => "sending memory",
             Phase::Track | Phase::Copy | Phase::Harvest | Phase::Pausing | Phase::LastHarvest => {
@@ -233,7 +165,6 @@ impl Source {
             Phase::Digest => "digesting memory",
             Phase::Export | Phase::SendState | Phase::AwaitReady => "sending state",
             Phase::Commit | Phase::AwaitRunning => "handing over",
-            Phase::Closing | Phase::Finished => "ending",
         }
     }
 
@@ -285,7 +216,7 @@ impl Source {
     pub fn poll(&mut self, now: u64, link: &mut impl Link, vm: &mut impl SourceVm) -> SourceEvent {
         self.outbox.flush(link, now);
         let mut event = SourceEvent::Waiting;
-        if !self.is_closing() {
+        if !self.ending.has_come() {
             event = self.step(now, link, vm).unwrap_or_else(|reason| {
                 self.end(reason, now, vm);
                 SourceEvent::Working
@@ -293,29 +224,22 @@ impl Source {
             self.outbox.flush(link, now);
         }
         // An event is told before the end is.
-        if self.phase == Phase::Closing && matches!(event, SourceEvent::Waiting | SourceEvent::Working) {
-            let late = self.clock.passed(self.since, now, self.params.tuning.linger_ms);
-            if self.outbox.is_done(link, late) {
-                self.phase = Phase::Finished;
-                if let Some(outcome) = self.outcome.take() {
-                    return SourceEvent::Finished(outcome);
-                }
-            }
+        if matches!(event, SourceEvent::Waiting | SourceEvent::Working)
+            && let linger_ms = self.params.tuning.linger_ms
+            && let Some(outcome) = self.ending.tell(now, &self.outbox, link, self.clock, linger_ms)
+        {
+            return SourceEvent::Finished(outcome);
         }
         event
     }
 
     /// Ends the migration; the VM runs on here. `false` once COMMIT is queued or all is over: nothing happens then.
     pub fn cancel(&mut self, why: &str, now: u64, vm: &mut impl SourceVm) -> bool {
-        if self.is_closing() || self.owner != SourceOwner::Owns {
+        if self.ending.has_come() || self.owner != SourceOwner::Owns {
             return false;
         }
         self.end(Reason::Cancelled(why.into()), now, vm);
         true
-    }
-
-    fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Finished)
     }
 
     fn enter(&mut self, phase: Phase, now: u64) {
@@ -330,7 +254,7 @@ impl Source {
         vm: &mut impl SourceVm,
     ) -> Result<SourceEvent, Reason> {
         let heard_all = self.listen(now, link, vm)?;
-        if self.is_closing() {
+        if self.ending.has_come() {
             return Ok(SourceEvent::Working);
         }
         if heard_all && !link.is_open() {
@@ -355,88 +279,6 @@ impl Source {
         }
     }
 
-    /// Reads what the peer sent; whether that was all there is.
-    fn listen(&mut self, now: u64, link: &mut impl Link, vm: &mut impl SourceVm) -> Result<bool, Reason> {
-        for _ in 0..limits::RECORDS_PER_POLL {
-            match self.inbox.next(link, now)? {
-                None => return Ok(true),
-                Some(Item::Skipped) => {}
-                Some(Item::Stream(header)) => self.version = header.agree()?,
-                Some(Item::Record(kind, _)) => {
-                    self.record(kind, now, vm)?;
-                    self.inbox.release();
-                    if self.is_closing() {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn record(&mut self, kind: RecordType, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
-        let body = self.inbox.body();
-        match (kind, self.phase) {
-            (RecordType::Ping, _) => {}
-            (RecordType::Abort, _) => {
-                let Abort { reason } = body::decode(kind, body)?;
-                return Err(Reason::Peer(printable(&reason, limits::MAX_TEXT)));
-            }
-            (RecordType::HelloAck, Phase::AwaitAck) => {
-                let ack: HelloAck = body::decode(kind, body)?;
-                self.same_migration(kind, ack.migration)?;
-                self.suits()?;
-                self.target_boot = Some(ack.boot);
-                self.hello_rtt = now.saturating_sub(self.since);
-                self.outbox.put_raw(RecordType::Policy, &self.params.policy);
-                if (1..=limits::MAX_COMPANION_BODY).contains(&self.params.companion.len()) {
-                    self.outbox.put_raw(RecordType::Companion, &self.params.companion);
-                }
-                self.outbox.put(RecordType::Shape, &self.params.shape);
-                self.enter(Phase::AwaitVerdict, now);
-            }
-            (RecordType::Verdict, Phase::AwaitVerdict) => {
-                let verdict: Verdict = body::decode(kind, body)?;
-                if let Some(text) = verdict.refused {
-                    return Err(Reason::Refused(printable(&text, limits::MAX_TEXT)));
-                }
-                if self.params.hello.is_copy() && verdict.purpose != self.params.hello.purpose {
-                    return Err(Reason::TakesNoCopy);
-                }
-                self.warning = verdict.warning.map(|text| printable(&text, limits::MAX_TEXT));
-                if self.params.hello.check_only {
-                    self.close(SourceOutcome::Checked, now);
-                } else {
-                    self.accepted_at = Some(now);
-                    self.enter(Phase::Track, now);
-                }
-            }
-            (RecordType::Ready, Phase::AwaitReady) => {
-                let held: Holding = body::decode(kind, body)?;
-                self.same_migration(kind, held.migration)?;
-                differs(&self.totals.holding(self.params.hello.migration), &held)?;
-                self.ready_at = now;
-                if self.params.hello.is_copy() {
-                    // At once: the target has said all it will, and may be gone.
-                    self.act(SourceInput::Copied, Reason::LinkLost, now, vm);
-                } else {
-                    self.enter(Phase::Commit, now);
-                }
-            }
-            (RecordType::Running, Phase::AwaitRunning) => {
-                let running: Running = body::decode(kind, body)?;
-                self.same_migration(kind, running.migration)?;
-                self.act(SourceInput::Running, Reason::LinkLost, now, vm);
-            }
-            (kind, phase) => return Err(WireError::Unexpected { kind, state: unexpected_in(phase) }.into()),
-        }
-        Ok(())
-    }
-
-    fn same_migration(&self, kind: RecordType, id: Id) -> Result<(), Reason> {
-        if id == self.params.hello.migration { Ok(()) } else { Err(Reason::OtherMigration(kind)) }
-    }
-
     fn timers(&mut self, now: u64) -> Result<(), Reason> {
         let tuning = &self.params.tuning;
         if self.owner == SourceOwner::Owns {
@@ -449,9 +291,8 @@ impl Source {
             }
         }
         // Also while RUNNING is awaited: an unanswered ping lets TCP find out that the peer is gone.
-        let quiet = self.clock.passed(self.outbox.spoke(), now, tuning.keepalive_ms);
-        if quiet && self.outbox.is_empty() && self.phase != Phase::Open {
-            self.outbox.put_raw(RecordType::Ping, &[]);
+        if self.phase != Phase::Open {
+            self.outbox.keep_alive(now, self.clock, tuning.keepalive_ms);
         }
         Ok(())
     }
@@ -475,26 +316,13 @@ impl Source {
             Phase::Pausing => self.pause(now, vm),
             Phase::LastHarvest => self.last_harvest(now, vm),
             Phase::Digest => self.digest(now, vm)?,
-            Phase::Export => {
-                self.send_history(vm);
-                self.exported_at = now;
-                self.states = vm.export_state().map_err(Reason::Vm)?.into_iter();
-                if self.states.len() > limits::MAX_STATE_RECORDS {
-                    return Err(Reason::Vm(format!("{} state records", self.states.len())));
-                }
-                self.enter(Phase::SendState, now);
-            }
+            Phase::Export => self.export(now, vm)?,
             Phase::SendState => self.send_state(now, link)?,
             Phase::Commit => {
                 self.act(SourceInput::Ready, Reason::LinkLost, now, vm);
                 return Ok(Some(SourceEvent::Given));
             }
-            Phase::AwaitAck
-            | Phase::AwaitVerdict
-            | Phase::AwaitReady
-            | Phase::AwaitRunning
-            | Phase::Closing
-            | Phase::Finished => {}
+            Phase::AwaitAck | Phase::AwaitVerdict | Phase::AwaitReady | Phase::AwaitRunning => {}
         }
         Ok(None)
     }
@@ -510,186 +338,5 @@ impl Source {
         self.outbox.put(RecordType::Hello, &self.params.hello);
         self.enter(Phase::AwaitAck, now);
         Ok(())
-    }
-
-    /// No migration fails for it.
-    fn send_history(&mut self, vm: &mut impl SourceVm) {
-        let piece = vm.history();
-        if (1..=limits::MAX_HISTORY_BODY).contains(&piece.len()) {
-            self.outbox.put_raw(RecordType::History, &piece);
-        }
-    }
-
-    fn send_state(&mut self, now: u64, link: &mut impl Link) -> Result<(), Reason> {
-        loop {
-            self.outbox.flush(link, now);
-            if !self.outbox.is_empty() {
-                return Ok(());
-            }
-            let Some(record) = self.states.next() else { break };
-            let kind = record.kind.clone();
-            let encoded = body::encode(&body::State::from(record));
-            self.state_bytes = self.state_bytes.saturating_add(encoded.len());
-            if encoded.len() > limits::MAX_STATE_BODY || self.state_bytes > limits::MAX_STATE_BYTES {
-                return Err(Reason::Vm(format!("state record {kind} of {} bytes", encoded.len())));
-            }
-            let seal = self.outbox.put_raw(RecordType::State, &encoded);
-            self.totals.mix(seal);
-            self.totals.state_records += 1;
-        }
-        self.outbox.put(RecordType::StateEnd, &self.totals.holding(self.params.hello.migration));
-        self.enter(Phase::AwaitReady, now);
-        Ok(())
-    }
-
-    /// The migration cannot go on.
-    fn end(&mut self, reason: Reason, now: u64, vm: &mut impl SourceVm) {
-        let input = match reason {
-            Reason::Peer(_) | Reason::Refused(_) => SourceInput::Aborted,
-            Reason::LinkLost | Reason::Wire(_) | Reason::Differs { .. } | Reason::OtherMigration(_) => {
-                if self.deal().is_some() { SourceInput::Lost } else { SourceInput::Cut }
-            }
-            _ => SourceInput::Stop,
-        };
-        self.act(input, reason, now, vm);
-    }
-
-    /// The one place that touches the VM's fate: [`SourceOwner`] decides, this carries out.
-    fn act(&mut self, input: SourceInput, reason: Reason, now: u64, vm: &mut impl SourceVm) {
-        let (owner, action) = self.owner.step(input);
-        self.owner = owner;
-        match action {
-            SourceAction::Nothing => {}
-            SourceAction::Commit => {
-                vm.give_up();
-                let paused = now.saturating_sub(self.paused_at.unwrap_or(now));
-                self.outbox.put(
-                    RecordType::Commit,
-                    &Commit {
-                        migration: self.params.hello.migration,
-                        paused_ns: self.clock.ns(paused),
-                        exported_ns: self.clock.ns(now.saturating_sub(self.exported_at)),
-                        transit_ns: self.clock.ns(self.hello_rtt / 2),
-                    },
-                );
-                self.enter(Phase::AwaitRunning, now);
-            }
-            SourceAction::Free => {
-                vm.free();
-                self.close(SourceOutcome::Done(self.summed(now)), now);
-            }
-            SourceAction::Keep => {
-                self.run_on(vm);
-                self.close(SourceOutcome::Copied(self.summed(now)), now);
-            }
-            SourceAction::Resume => {
-                self.run_on(vm);
-                self.tell(&reason);
-                self.close(SourceOutcome::Failed(reason), now);
-            }
-            SourceAction::Ask => {
-                vm.stop_tracking();
-                vm.mark_unknown();
-                self.close(SourceOutcome::Asking(reason), now);
-            }
-            SourceAction::MarkUnknown => {
-                vm.stop_tracking();
-                vm.mark_unknown();
-                self.close(SourceOutcome::Unknown(reason), now);
-            }
-        }
-    }
-
-    /// Everything that was done to the VM is undone: it runs here as before.
-    fn run_on(&mut self, vm: &mut impl SourceVm) {
-        if self.tracking {
-            vm.give_back();
-            vm.stop_tracking();
-        }
-        if self.convergence.share() != 100 {
-            vm.throttle(100);
-        }
-        if self.pausing {
-            vm.resume();
-        }
-    }
-
-    fn summed(&self, now: u64) -> Summary {
-        let paused_at = self.paused_at.unwrap_or(self.last_page_at);
-        Summary {
-            ram: self.ram(),
-            hz: self.params.hz,
-            ticks: now.saturating_sub(self.began),
-            bytes: self.outbox.queued(),
-            pages_ticks: self.last_page_at.saturating_sub(paused_at),
-            state_ticks: self.ready_at.saturating_sub(self.last_page_at),
-            resume_ticks: now.saturating_sub(self.ready_at),
-            chosen: self.chosen().map(|chosen| chosen.way),
-            ..self.summary
-        }
-    }
-
-    /// Tells the peer why, unless it said so itself or cannot hear or understand it.
-    fn tell(&mut self, reason: &Reason) {
-        let deaf = matches!(
-            reason,
-            Reason::LinkLost | Reason::Peer(_) | Reason::Refused(_) | Reason::Wire(WireError::NotOurs(_))
-        );
-        if !deaf && self.phase != Phase::Open {
-            let reason = printable(&format!("{reason}"), limits::MAX_TEXT);
-            self.outbox.put(RecordType::Abort, &Abort { reason });
-        }
-    }
-
-    fn close(&mut self, outcome: SourceOutcome, now: u64) {
-        self.outcome = Some(outcome);
-        self.states = Vec::new().into_iter();
-        self.encoder.unprepare();
-        self.enter(Phase::Closing, now);
-    }
-}
-
-/// Compares what was sent with what is held.
-pub(crate) fn differs(sent: &Holding, held: &Holding) -> Result<(), Reason> {
-    let pairs = [
-        ("pages", sent.pages, held.pages),
-        ("zero pages", sent.zero, held.zero),
-        ("fill pages", sent.fill, held.fill),
-        ("memory records", sent.memory_records, held.memory_records),
-        ("state records", sent.state_records, held.state_records),
-        ("digests", sent.digest, held.digest),
-    ];
-    let ram = sent.ram != held.ram;
-    match pairs.into_iter().find(|(_, sent, held)| sent != held) {
-        Some((what, sent, held)) => Err(Reason::Differs { what, sent, held }),
-        None if ram => Err(Reason::Differs {
-            what: "digests of RAM",
-            sent: sent.ram.unwrap_or_default(),
-            held: held.ram.unwrap_or_default(),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn unexpected_in(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Open | Phase::AwaitAck => "where HELLO_ACK was due",
-        Phase::AwaitVerdict => "where VERDICT was due",
-        Phase::AwaitReady => "where READY was due",
-        Phase::AwaitRunning => "where RUNNING was due",
-        _ => "while this host sends",
-    }
-}
-
-/// What the console prints behind `migrate NAME: `.
-impl core::fmt::Display for SourceOutcome {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Done(summary) => write!(f, "{summary}"),
-            Self::Copied(summary) => write!(f, "{summary}; a copy, the VM runs on here"),
-            Self::Checked => f.write_str("fits"),
-            Self::Failed(reason) => write!(f, "failed: {reason} (running here)"),
-            Self::Asking(reason) | Self::Unknown(reason) => write!(f, "unknown: paused here ({reason})"),
-        }
     }
 }

@@ -141,7 +141,7 @@ impl Source {
     pub fn progress(&self, now: u64) -> Progress {
         let clock = self.clock;
         let ms = |from: u64, to: u64| clock.ns(to.saturating_sub(from)) / 1_000_000;
-        let status = match (self.owner, self.phase, self.paused_at, &self.outcome) {
+        let status = match (self.owner, self.phase, self.paused_at, self.ending.outcome()) {
             (_, _, _, Some(outcome)) => Status::of(outcome),
             // The outcome has been told.
             (SourceOwner::Freed, ..) => Status::Completed,

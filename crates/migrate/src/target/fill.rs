@@ -5,10 +5,10 @@ use alloc::string::String;
 
 use super::{Target, TargetEvent, TargetInput, TargetOutcome};
 use crate::body::{self, Hello, Holding, RoundEnd, State};
+use crate::holding::differs;
 use crate::limits;
 use crate::memory::{Content, Run, apply};
 use crate::reason::Reason;
-use crate::source::differs;
 use crate::vm::TargetVm;
 use crate::wire::{RecordType, WireError};
 
