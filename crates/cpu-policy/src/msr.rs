@@ -383,7 +383,7 @@ impl MsrPolicy {
 
     /// What RDMSR of `index` does.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, index: u32) -> MsrRead {
         match self.busy(index) {
             Some(kind) => MsrRead::Emulate(kind),

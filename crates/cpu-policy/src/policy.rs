@@ -160,6 +160,7 @@ impl GuestPolicy {
 
     /// What RDMSR does.
     #[must_use]
+    #[inline(always)]
     pub fn read_msr(&self, index: u32) -> MsrRead {
         self.msrs.read(index)
     }

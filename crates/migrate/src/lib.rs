@@ -13,9 +13,11 @@
 //! | `body` | the bodies of the control records |
 //! | `page`, `memory` | page scan, runs of pages, encoder and decoder |
 //! | `inbox`, `outbox`, `link` | records out of and into a byte stream |
+//! | `holding` | what was sent against what is held |
 //! | `handover` | who owns the VM: the two small machines that decide it |
 //! | `convergence` | when the guest is stopped, slowed down or left where it is |
-//! | `source`, `target` | the two ends of a migration |
+//! | `source`, `target` | the two ends: `event` what they tell, `phase` how far they are, `records` what the other says, `fate` what becomes of the VM; memory in `source::rounds` and `target::fill` |
+//! | `ending` | how either closes |
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -138,25 +138,31 @@ pub(super) fn find(choice: NicChoice) -> Option<Found> {
     if choice == NicChoice::Auto {
         await_link(&cards);
     }
-    // First what is wanted most; among equals the order of PCI.
-    cards.sort_by_key(|Candidate { card, .. }| match choice {
-        NicChoice::Mac(mac) => card.mac() != MacAddr(mac),
-        NicChoice::Auto | NicChoice::Place { .. } => card.link() == Link::Down,
-    });
     let mut found = None;
-    for candidate in cards {
-        let fits = !matches!(choice, NicChoice::Mac(mac) if candidate.card.mac() != MacAddr(mac));
-        if found.is_none() && fits {
-            found = candidate.start();
-        } else {
-            log::info!(target: "net", "{candidate}: not used");
-            candidate.card.release();
-        }
+    while found.is_none()
+        && let Some(index) = best(choice, &cards)
+    {
+        found = cards.remove(index).start();
+    }
+    for other in cards {
+        log::info!(target: "net", "{other}: not used");
+        other.card.release();
     }
     if found.is_none() && choice != NicChoice::Auto {
         log::error!(target: "net", "no network card {choice} that works, as nic= wants it");
     }
     found
+}
+
+/// The first with a link of those that are wanted, else the first of them.
+fn best(choice: NicChoice, cards: &[Candidate]) -> Option<usize> {
+    let wanted = |candidate: &Candidate| match choice {
+        NicChoice::Mac(mac) => candidate.card.mac() == MacAddr(mac),
+        NicChoice::Auto | NicChoice::Place { .. } => true,
+    };
+    let up = |candidate: &Candidate| candidate.card.link() != Link::Down;
+    let with_link = cards.iter().position(|candidate| wanted(candidate) && up(candidate));
+    with_link.or_else(|| cards.iter().position(wanted))
 }
 
 /// Waits where there is a choice: until the first card has a link, or none can be expected any more.
