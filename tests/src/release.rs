@@ -104,6 +104,8 @@ pub fn iso(image: &Path, cmdline: &str, modules: &[crate::image::Module], out: &
         .arg(&tree);
     command.args([
         "--",
+        "-volid",
+        "FLEXVISOR",
         "-volume_date",
         "uuid",
         VOLUME_DATE,

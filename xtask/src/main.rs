@@ -22,19 +22,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build a bootable image (CD or disk) with the hypervisor and its VMs.
+    /// Build a bootable image (CD or USB stick, BIOS and UEFI) with the hypervisor and its VMs.
+    #[command(override_usage = "scripts/image [OPTIONS]")]
     Image(image::Args),
     /// Boot one host with one guest; the guest's serial console is this terminal.
+    #[command(override_usage = "scripts/run [OPTIONS] --kernel <FILE>")]
     Run(run::Args),
     /// Migrate a Linux guest between two emulated Xeons and prove that it was not harmed.
+    #[command(override_usage = "scripts/demo [OPTIONS]")]
     Demo(demo::Args),
     /// Run all tests.
+    #[command(override_usage = "scripts/test [OPTIONS] [TEXT]")]
     Test(test::Args),
     /// Take the project's figures.
+    #[command(override_usage = "scripts/bench [OPTIONS]")]
     Bench(bench::Args),
     /// Boot the host from a network that is all inside QEMU.
+    #[command(override_usage = "scripts/pxe-lab [OPTIONS] <WAY>")]
     PxeLab(pxe_lab::Args),
     /// Everything that has to pass before a push.
+    #[command(override_usage = "scripts/prepush")]
     Prepush(prepush::Args),
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// How the machine boots.
     #[arg(value_enum)]
     way: Way,
-    /// Load this file first, of a line in netboot/dnsmasq.conf that is a comment: pxelinux.0, grub/bios.0, snponly.efi,
-    /// grub/uefi.efi.
+    /// Load this file first, of a line in netboot/dnsmasq.conf: undionly.kpxe, pxelinux.0, grub/bios.0; with uefi
+    /// snponly.efi, grub/uefi.efi.
     #[arg(long, value_name = "FILE")]
     instead: Option<String>,
 }

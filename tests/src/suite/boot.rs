@@ -35,6 +35,14 @@ pub(super) fn cases() -> Vec<Case> {
         let run = move |context: &Context| ways::missing(context, network);
         cases.push(Case::new(&format!("boot/{name}_missing_file"), ways::LIMIT, run).slow());
     }
+    for (name, first, said) in [
+        ("pxelinux", "pxelinux.0", "Loading flexvisor.elf... failed!"),
+        ("grub_net", "grub/bios.0", "error: premature end of file /flexvisor.elf"),
+    ] {
+        let run = move |context: &Context| ways::cut_short(context, first, said);
+        cases.push(Case::new(&format!("boot/{name}_damaged"), ways::LIMIT, run).slow());
+    }
+    cases.push(Case::new("boot/ipxe_missing_file", ways::LIMIT, ways::comes_later).slow());
     cases.extend(ways::cases());
     for cpus in [2, 4] {
         cases.push(Case::new(&format!("boot/cpus_{cpus}"), LIMIT, move |context| cpus_run(context, cpus)));

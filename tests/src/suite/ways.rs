@@ -174,7 +174,7 @@ impl Way {
             How::Iso { stick: false } => Media::Cd(iso(context)?),
             How::Grub => Media::Disk(self.grub(dir)?),
             How::Net(network, instead) => {
-                return net(context, hub, &netboot(context)?, network, instead);
+                return net(context, hub, &netboot(context)?, network, instead, false);
             }
             How::Guest { network } => return self.start_guest(context, hub, network),
         };
@@ -232,19 +232,24 @@ impl Way {
     }
 }
 
-/// A machine in QEMU that boots from `folder` by the network.
+/// A machine in QEMU that boots from `folder` by the network; `redirected`: what a BIOS shows on the screen comes to COM1,
+/// too, as with a server's console redirection.
 fn net(
     context: &Context,
     hub: &Hub,
     folder: &Path,
     network: Network,
     instead: Option<&str>,
+    redirected: bool,
 ) -> Result<(Machine, Option<Server>)> {
     let rules = fs::read_to_string(folder.join(netboot::DNSMASQ))?;
     let server = Server::boot(hub, 1, folder, Rules::parse(&rules, instead)?)?;
     let nic = Some(hub.plug(netboot::SAMPLE_MAC)?);
     let uefi = network != Network::Ipxe;
-    let extra = vec!["-uuid".to_string(), UUID.to_string()];
+    let mut extra = ["-uuid", UUID].map(str::to_string).to_vec();
+    if redirected {
+        extra.extend(["-machine", "pc,graphics=off"].map(str::to_string));
+    }
     let config = qemu::Config { uefi, nic, extra, ..qemu::Config::new(Media::Network(network)) };
     Ok((config.start("host", &context.dir)?, Some(server)))
 }
@@ -261,7 +266,7 @@ pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
     let own = "loglevel=debug\nmodule cut for=demo\nmodule silent for=demo\n";
     fs::write(folder.join(format!("host.cfg/{UUID}")), own)?;
     let hub = Hub::new();
-    let (mut machine, server) = net(context, &hub, &folder, network, None)?;
+    let (mut machine, server) = net(context, &hub, &folder, network, None, false)?;
     let server = server.context("a server")?;
     server.put("cut", vec![1; 40_000], Given::EndsAfter(20_000));
     server.put("silent", vec![1; 40_000], Given::SilentAfter(20_000));
@@ -283,6 +288,41 @@ pub(super) fn missing(context: &Context, network: Network) -> Result<()> {
     ensure!(!console.text().contains("vm=demo"), "a VM without its kernel came through");
     let asked = server.asked();
     ensure!(asked.iter().any(|line| line.ends_with("vmlinuz (none)")), "{asked:?}");
+    Ok(())
+}
+
+/// Half an image, by TFTP: the loader says so on the serial line.
+pub(super) fn cut_short(context: &Context, first: &str, said: &str) -> Result<()> {
+    let hub = Hub::new();
+    let (mut machine, server) = net(context, &hub, &netboot(context)?, Network::Ipxe, Some(first), false)?;
+    let image = fs::read(paths::hypervisor())?;
+    let half = Given::EndsAfter(image.len() / 2);
+    let server = server.context("a server")?;
+    server.put("flexvisor.elf", image, half);
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.set_deadline(context.deadline);
+    console.expect(said, PATIENCE)?;
+    Ok(())
+}
+
+/// The image is not on the server yet: iPXE says so, tries again, and boots once it is.
+pub(super) fn comes_later(context: &Context) -> Result<()> {
+    let folder = context.dir.join("netboot");
+    fs::create_dir(&folder)?;
+    for name in [netboot::DNSMASQ, "flexvisor.ipxe", "vmlinuz", "initrd.img"] {
+        fs::copy(netboot(context)?.join(name), folder.join(name))?;
+    }
+    let hub = Hub::new();
+    let (mut machine, server) = net(context, &hub, &folder, Network::Ipxe, None, true)?;
+    let console = machine.serial[0].as_mut().context("no console")?;
+    console.set_deadline(context.deadline);
+    for line in ["flexvisor.elf... No such file or directory", "Flexvisor cannot be loaded: again in 30 s"] {
+        console.expect(line, PATIENCE)?;
+    }
+    let server = server.context("a server")?;
+    server.put("flexvisor.elf", fs::read(paths::hypervisor())?, Given::Whole);
+    console.expect("Flexvisor *via multiboot1", PATIENCE)?;
+    console.expect(NO_VMX, PATIENCE)?;
     Ok(())
 }
 
