@@ -14,6 +14,7 @@ use crate::boot::Boot;
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
 use crate::migration::Migrations;
+use crate::mm::frame;
 use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
 use crate::vm::reset::Source;
@@ -190,6 +191,9 @@ fn manage(
         busy |= console.poll(migrations);
         busy |= remote.poll(migrations);
         busy |= pending.waits();
+        if !busy {
+            busy = frame::scrub();
+        }
         // A guest gets as much of this CPU as the migration took.
         let ended = tsc::read();
         meter::end(ended);

@@ -112,19 +112,24 @@ impl Creating {
         Ok(true)
     }
 
-    fn show(&mut self, out: &mut Out<'_>) {
+    fn show_download(&mut self, out: &mut Out<'_>) {
         let Some((download, role, _)) = &self.download else { return };
+        let (received, total) = download.progress();
+        let mut line = format!("{role}: {}", Size(received));
+        if let Some(total) = total {
+            let _ = write!(line, " of {}", Size(total));
+        }
+        self.show_line(&line, out);
+    }
+
+    /// Shows it, unless one was shown just now.
+    fn show_line(&mut self, line: &str, out: &mut Out<'_>) {
         let now = tsc::micros();
         let pause = if out.is_ansi() { LIVE_US } else { PLAIN_US };
         if now - self.shown_us < pause {
             return;
         }
         self.shown_us = now;
-        let (received, total) = download.progress();
-        let mut line = format!("{role}: {}", Size(received));
-        if let Some(total) = total {
-            let _ = write!(line, " of {}", Size(total));
-        }
         let _ = if out.is_ansi() { write!(out, "{line:LINE$}\r") } else { writeln!(out, "{line}") };
     }
 
@@ -152,13 +157,18 @@ impl Creating {
         }
         if let Some((download, ..)) = &mut self.download {
             match download.poll() {
-                Poll::Pending => self.show(out),
+                Poll::Pending => self.show_download(out),
                 Poll::Ready(Ok((held, digest))) => self.came(held, &digest, out),
                 Poll::Ready(Err(why)) => return Err(why),
             }
             return Ok(false);
         }
         if self.next()? {
+            return Ok(false);
+        }
+        let to_clear = frame::prepare(u64::from(self.options.mem_mib) << 20);
+        if to_clear > 0 {
+            self.show_line(&format!("memory: {} to clear", Size(to_clear)), out);
             return Ok(false);
         }
         self.make().map(|()| true)

@@ -238,6 +238,9 @@ impl TargetVm for Arriving {
     }
 
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        if frame::prepare(offer.shape.pages().saturating_mul(PAGE_SIZE)) > 0 {
+            return Poll::Pending;
+        }
         Poll::Ready(self.make(offer))
     }
 

@@ -1,13 +1,22 @@
 //! The owner of all free physical memory.
 //!
-//! Memory is handed out zeroed and comes back zeroed; what is known to be zero is not cleared again. Pages come from
-//! the bottom, larger pieces from the top, so that the pages of small users do not cut up what guests need in one
-//! piece. Memory below 1 MiB is never handed out.
+//! Memory is handed out zeroed; what is known to be zero is not cleared again. What comes back is cleared bit by bit while
+//! there is nothing else to do ([`scrub`]), and what somebody will need at once beforehand ([`prepare`]): a guest's
+//! gigabytes hold nobody up. Memory that was never used is not touched before it is needed. Pages come from the bottom,
+//! larger pieces from the top, so that the pages of small users do not cut up what guests need in one piece. Memory below
+//! 1 MiB is never handed out.
 
 use bootinfo::{BootInfo, RangeSet};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use super::{Hpa, PAGE, image, keep};
+use crate::arch::tsc;
+
+/// What is cleared with the lock held.
+const PIECE: u64 = 64 << 10;
+/// How long [`scrub`] and [`prepare`] work at a time, in microseconds.
+const SCRUB_US: u64 = 200;
+const PREPARE_US: u64 = 1000;
 
 struct Frames {
     /// Everything that may ever be free.
@@ -15,10 +24,41 @@ struct Frames {
     free: RangeSet,
     /// The part of `free` that is known to hold zeros.
     clean: RangeSet,
+    /// The part of `free` that came back and is not cleared yet.
+    used: RangeSet,
 }
 
-static FRAMES: Mutex<Frames> =
-    Mutex::new(Frames { ram: RangeSet::new(), free: RangeSet::new(), clean: RangeSet::new() });
+impl Frames {
+    const fn new(ram: RangeSet, free: RangeSet) -> Self {
+        Self { ram, free, clean: RangeSet::new(), used: RangeSet::new() }
+    }
+
+    /// Somebody has it now.
+    fn leave(&mut self, start: u64, end: u64) {
+        for set in [&mut self.free, &mut self.clean, &mut self.used] {
+            set.remove(start, end);
+        }
+    }
+
+    /// Clears the end of a free range.
+    fn clear(&mut self, start: u64, end: u64) {
+        let start = start.max(end.saturating_sub(PIECE));
+        zero(start, end - start);
+        self.clean.insert(start, end);
+        self.used.remove(start, end);
+    }
+
+    /// The highest free range that may hold something.
+    fn last_dirty(&self) -> Option<(u64, u64)> {
+        let mut dirty = self.free.clone();
+        for &(start, end) in self.clean.ranges() {
+            dirty.remove(start, end);
+        }
+        dirty.ranges().last().copied()
+    }
+}
+
+static FRAMES: Mutex<Frames> = Mutex::new(Frames::new(RangeSet::new(), RangeSet::new()));
 
 /// How much memory there is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +82,7 @@ pub(crate) fn init(info: &BootInfo) {
     for module in &info.modules {
         free.remove(module.start & !(PAGE - 1), module.end.next_multiple_of(PAGE));
     }
-    *FRAMES.lock() = Frames { ram, free, clean: RangeSet::new() };
+    *FRAMES.lock() = Frames::new(ram, free);
 }
 
 /// `bytes` (rounded up to pages) in one piece, zeroed, the address a multiple of `align` (a power of two).
@@ -64,7 +104,7 @@ pub(crate) fn alloc_page() -> Option<Hpa> {
 pub(super) fn take(bytes: u64, align: u64) -> Option<Hpa> {
     let mut frames = FRAMES.lock();
     let start = frames.free.take_high(bytes, align)?;
-    frames.clean.remove(start, start + bytes);
+    frames.leave(start, start + bytes);
     Some(Hpa(start))
 }
 
@@ -74,20 +114,19 @@ pub(super) fn take_at(at: Hpa, bytes: u64) -> bool {
     let mut frames = FRAMES.lock();
     let free = frames.free.contains(start, end);
     if free {
-        frames.free.remove(start, end);
-        frames.clean.remove(start, end);
+        frames.leave(start, end);
     }
     free
 }
 
 /// Clears what is not clean yet; that can take long, so the lock goes first.
-fn hand_out(mut frames: spin::MutexGuard<'_, Frames>, start: u64, bytes: u64) -> Hpa {
+fn hand_out(mut frames: MutexGuard<'_, Frames>, start: u64, bytes: u64) -> Hpa {
     let mut dirty = RangeSet::new();
     dirty.insert(start, start + bytes);
     for &(from, to) in frames.clean.ranges() {
         dirty.remove(from, to);
     }
-    frames.clean.remove(start, start + bytes);
+    frames.leave(start, start + bytes);
     drop(frames);
     for &(from, to) in dirty.ranges() {
         zero(from, to - from);
@@ -95,25 +134,53 @@ fn hand_out(mut frames: spin::MutexGuard<'_, Frames>, start: u64, bytes: u64) ->
     Hpa(start)
 }
 
-/// Gives memory back: what an `alloc` function returned or a part of it, in whole pages, or a boot module. Zeroes it.
-/// Memory that is not RAM or is free already stays as it is, and the log says so.
+/// Gives memory back: what an `alloc` function returned or a part of it, in whole pages, or a boot module. It is cleared
+/// before anybody gets it. Memory that is not RAM or is free already stays as it is, and the log says so.
 pub(crate) fn free(at: Hpa, bytes: u64) {
     let Hpa(start) = at;
     let Some(end) = start.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)) else {
         return;
     };
     let ours = {
-        let frames = FRAMES.lock();
-        frames.ram.contains(start, end) && !frames.free.overlaps(start, end)
+        let mut frames = FRAMES.lock();
+        let ours = start % PAGE == 0 && frames.ram.contains(start, end) && !frames.free.overlaps(start, end);
+        if ours {
+            frames.free.insert(start, end);
+            frames.used.insert(start, end);
+        }
+        ours
     };
-    if !ours || start % PAGE != 0 {
+    if !ours {
         log::error!(target: "mm", "free of {start:#x}-{end:#x} refused: not allocated");
-        return;
     }
-    zero(start, end - start);
-    let mut frames = FRAMES.lock();
-    frames.free.insert(start, end);
-    frames.clean.insert(start, end);
+}
+
+/// Clears some of the memory that came back. False where there is none.
+pub(crate) fn scrub() -> bool {
+    let until = tsc::read() + tsc::ticks(SCRUB_US);
+    let mut some = false;
+    while tsc::read() < until {
+        let mut frames = FRAMES.lock();
+        let Some(&(start, end)) = frames.used.ranges().last() else { break };
+        frames.clear(start, end);
+        some = true;
+    }
+    some
+}
+
+/// Clears some of the free memory, so that `bytes` of it can be handed out at once. Returns how many are still to be
+/// cleared: 0 says that there is nothing to wait for.
+pub(crate) fn prepare(bytes: u64) -> u64 {
+    let until = tsc::read() + tsc::ticks(PREPARE_US);
+    loop {
+        let mut frames = FRAMES.lock();
+        let left = bytes.min(frames.free.total()).saturating_sub(frames.clean.total());
+        let Some((start, end)) = frames.last_dirty().filter(|_| left > 0) else { return 0 };
+        if tsc::read() >= until {
+            return left;
+        }
+        frames.clear(start, end);
+    }
 }
 
 /// How much memory there is.

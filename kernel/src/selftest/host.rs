@@ -104,6 +104,13 @@ fn frames() -> Result<String, String> {
         ensure(kept, "does not keep what is written")?;
     }
     ensure(frame::stats() == before, "not all given back")?;
+    while frame::scrub() {}
+    let len = 4 << 20;
+    while frame::prepare(len) > 0 {}
+    let cleared = Held::new(frame::alloc_contiguous(len, PAGE).ok_or("no memory")?, len);
+    ensure(cleared.bytes().iter().all(|byte| *byte == 0), "not cleared once it came back")?;
+    drop(cleared);
+    ensure(frame::stats() == before, "clearing has cost memory")?;
     ensure(frame::alloc_contiguous(1 << 50, PAGE).is_none(), "2^50 bytes were given")?;
     Ok(format!("{} MiB free", before.free >> 20))
 }
