@@ -4,7 +4,9 @@ use alloc::string::String;
 
 use vm_types::{MemoryError, StateError};
 
+use crate::body::{self, Abort, printable};
 use crate::convergence::Stall;
+use crate::limits;
 use crate::wire::{RecordType, WireError};
 
 /// Why a migration ended before the guest ran on the other host.
@@ -74,4 +76,14 @@ pub enum Reason {
     /// The operator, or the host, ended it.
     #[error("cancelled: {0}")]
     Cancelled(String),
+}
+
+impl Reason {
+    /// What the body of an ABORT says.
+    pub(crate) fn told(body: &[u8]) -> Self {
+        match body::decode::<Abort>(RecordType::Abort, body) {
+            Ok(Abort { reason }) => Self::Peer(printable(&reason, limits::MAX_TEXT)),
+            Err(error) => error.into(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What the target says.
 
 use super::{Phase, Source, SourceInput, SourceOutcome};
-use crate::body::{self, Abort, HelloAck, Holding, Id, Running, Verdict, printable};
+use crate::body::{self, HelloAck, Holding, Id, Running, Verdict, printable};
 use crate::holding::differs;
 use crate::inbox::Item;
 use crate::limits;
@@ -39,10 +39,7 @@ impl Source {
         let body = self.inbox.body();
         match (kind, self.phase) {
             (RecordType::Ping, _) => {}
-            (RecordType::Abort, _) => {
-                let Abort { reason } = body::decode(kind, body)?;
-                return Err(Reason::Peer(printable(&reason, limits::MAX_TEXT)));
-            }
+            (RecordType::Abort, _) => return Err(Reason::told(body)),
             (RecordType::HelloAck, Phase::AwaitAck) => {
                 let ack: HelloAck = body::decode(kind, body)?;
                 self.same_migration(kind, ack.migration)?;

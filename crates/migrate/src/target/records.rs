@@ -3,7 +3,7 @@
 use alloc::format;
 
 use super::{Applying, Phase, Target, TargetEvent};
-use crate::body::{self, Abort, Commit, Hello, HelloAck, Holding, Shape, printable};
+use crate::body::{self, Commit, Hello, HelloAck, Holding, Shape};
 use crate::limits;
 use crate::memory::{RamDigest, Runs};
 use crate::reason::Reason;
@@ -21,10 +21,7 @@ impl Target {
         let body = self.inbox.body();
         match (kind, self.phase) {
             (RecordType::Ping, _) => {}
-            (RecordType::Abort, _) => {
-                let Abort { reason } = body::decode(kind, body)?;
-                return Err(Reason::Peer(printable(&reason, limits::MAX_TEXT)));
-            }
+            (RecordType::Abort, _) => return Err(Reason::told(body)),
             (RecordType::Hello, Phase::Hello) => {
                 let hello: Hello = body::decode(kind, body)?;
                 body::check_name(kind, "VM name", &hello.vm_name)?;
