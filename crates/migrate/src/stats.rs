@@ -2,9 +2,11 @@
 
 use core::fmt;
 
+use vm_types::Compression;
+
 use crate::body::{Holding, Id};
 use crate::memory::Method;
-use crate::tuning::{Clock, Compression};
+use crate::tuning::Clock;
 
 /// Pages and records, counted alike at both ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -9,7 +9,7 @@ pub use vm::{CreateOptions, DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, Vm
 use core::fmt;
 use core::net::SocketAddrV4;
 
-pub use vm_types::OnTimeout;
+pub use vm_types::{Compression, OnTimeout};
 
 use crate::edit::Term;
 
@@ -203,7 +203,7 @@ pub struct MigrateOptions {
     /// Whether a digest of the whole RAM is compared.
     pub verify: bool,
     /// How pages are made smaller; the host's default where not given.
-    pub compress: Option<Compress>,
+    pub compress: Option<Compression>,
     /// Give a copy away, and let the VM run on here.
     pub copy: bool,
     /// Give the prompt back at once.
@@ -224,35 +224,6 @@ impl MigrateOptions {
         detach: false,
         live: false,
     };
-}
-
-/// How pages are made smaller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Compress {
-    /// Not at all.
-    None,
-    /// Each by itself.
-    Lz4,
-    /// Against what was sent before.
-    Delta,
-    /// Against what was sent before where that is smaller, else each by itself.
-    Auto,
-}
-
-impl Compress {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Lz4, Self::Delta, Self::Auto];
-
-    /// The word for it on the console.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Lz4 => "lz4",
-            Self::Delta => "delta",
-            Self::Auto => "auto",
-        }
-    }
 }
 
 /// What is said of the terminal.

@@ -32,7 +32,7 @@ mod words;
 pub use ahead::{TypeAhead, Typed};
 pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
-    AuditAction, Command, Compress, CpuAbout, CreateOptions, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S,
+    AuditAction, Command, Compression, CpuAbout, CreateOptions, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S,
     DirtyMethod, HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions,
     OnTimeout, Output, PoolCommand, TermSettings, Verdict, VmCommand,
 };

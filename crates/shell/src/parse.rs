@@ -4,7 +4,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use crate::command::{
-    AuditAction, Command, Compress, DEFAULT_PORT, DirtyMethod, LogLevel, MAX_DUMP, OnTimeout, Output, Verdict,
+    AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, LogLevel, MAX_DUMP, OnTimeout, Output,
+    Verdict,
 };
 use crate::complete::key_of;
 use crate::edit::Term;
@@ -223,7 +224,7 @@ fn set_setting<'a>(
             };
         }
         Setting::Compress => {
-            let found = Compress::ALL.into_iter().find(|c| c.name() == value);
+            let found = Compression::ALL.into_iter().find(|c| c.name() == value);
             options.compress = Some(found.ok_or_else(|| bad("is none of none, lz4, delta, auto"))?);
         }
         Setting::Columns => {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use shell::{
-    AuditAction, COMMANDS, Code, Command, Compress, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure,
+    AuditAction, COMMANDS, Code, Command, Compression, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure,
     HostCommand, JSON_KEYS, Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout,
     Output, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
 };
@@ -129,7 +129,7 @@ fn commands() {
                     timeout_s: Some(9),
                     on_timeout: OnTimeout::Throttle,
                     verify: true,
-                    compress: Some(Compress::Lz4),
+                    compress: Some(Compression::Lz4),
                     copy: false,
                     detach: true,
                     live: false,

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod compression;
 mod dirty;
 mod harvest;
 mod memory;
@@ -11,6 +12,7 @@ mod on_timeout;
 mod record;
 mod time;
 
+pub use compression::Compression;
 pub use dirty::PageSet;
 pub use harvest::{WriteTracker, harvest};
 pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::fmt::Write;
-use migrate::{Compression, Goal, Mebibytes, Tuning};
+use migrate::{Goal, Mebibytes, Tuning};
 use shell::{Failure, MigrateCommand, MigrateOptions, Output};
 
 use super::commands::{Done, find};
@@ -57,13 +57,7 @@ fn tuned(options: MigrateOptions) -> Tuning {
         timeout_ms: options.timeout_s.map(|s| s.saturating_mul(1000)),
         on_timeout: options.on_timeout,
     };
-    let compression = match options.compress {
-        None => tuning().compression,
-        Some(shell::Compress::None) => Compression::None,
-        Some(shell::Compress::Lz4) => Compression::Lz4,
-        Some(shell::Compress::Delta) => Compression::Delta,
-        Some(shell::Compress::Auto) => Compression::Auto,
-    };
+    let compression = options.compress.unwrap_or(tuning().compression);
     Tuning { goal, compression, verify: options.verify, ..tuning() }
 }
 

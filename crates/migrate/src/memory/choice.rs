@@ -6,9 +6,11 @@
 
 use core::fmt;
 
+use vm_types::Compression;
+
 use crate::convergence::Rate;
 use crate::page::PAGE_BYTES;
-use crate::tuning::{Clock, Compression};
+use crate::tuning::Clock;
 
 /// Pages of data in a window, those that are not counted apart.
 const WINDOW: u64 = 192;

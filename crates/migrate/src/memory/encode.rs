@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use vm_types::MemoryError;
+use vm_types::{Compression, MemoryError};
 
 use super::choice::Data;
 use super::pack::{MAX_PACKED, Packer};
@@ -11,7 +11,6 @@ use super::{kind, varint};
 use crate::body::{Id, Shape};
 use crate::limits::MAX_MEMORY_BODY;
 use crate::page::{PAGE_BYTES, PageKind};
-use crate::tuning::Compression;
 use crate::vm::SourceVm;
 use crate::wire::RECORD_HEADER;
 

@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 
+use vm_types::Compression;
+
 use super::choice::Data;
 use super::lz4::Lz4;
 use super::sent::{Copies, Sent};
 use super::{delta, kind};
 use crate::body::{Id, Shape};
 use crate::page::{PAGE_BYTES, PageKind};
-use crate::tuning::Compression;
 
 /// A packed page takes at most so much: below a saving of a sixteenth the target's work is not worth it.
 pub(crate) const MAX_PACKED: usize = PAGE_BYTES - PAGE_BYTES / 16;

@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vm_types::MemoryError;
+use vm_types::{Compression, MemoryError};
 
 use super::*;
 use crate::body::{PageRange, Shape};
 use crate::page::{PAGE_BYTES, PageKind, scan};
-use crate::tuning::Compression;
 use crate::vm::TargetMemory;
 use crate::wire::RECORD_HEADER;
 

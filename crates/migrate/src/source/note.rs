@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use vm_types::Compression;
+
 use super::Source;
 use crate::memory::{Choice, Chosen, Data};
 use crate::reason::Reason;
-use crate::tuning::Compression;
 use crate::wire::PACKED_VERSION;
 
 /// What a source tells its operator besides events. Its `Display` is a log line.

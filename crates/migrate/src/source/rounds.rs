@@ -2,7 +2,7 @@
 
 use core::task::Poll;
 
-use vm_types::{Gpa, MemoryError};
+use vm_types::{Compression, Gpa, MemoryError};
 
 use super::{Phase, Slowed, Source, SourceEvent};
 use crate::body::RoundEnd;
@@ -12,7 +12,6 @@ use crate::memory::{Choice, RamDigest};
 use crate::page::{PAGE_BYTES, PageKind};
 use crate::reason::Reason;
 use crate::stats::RoundStats;
-use crate::tuning::Compression;
 use crate::vm::SourceVm;
 use crate::wire::{PACKED_VERSION, RecordType};
 
