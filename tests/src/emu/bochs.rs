@@ -162,7 +162,7 @@ impl Config {
         for (index, port) in serial.iter().enumerate() {
             match port {
                 Some(port) => {
-                    writeln!(rc, "com{}: enabled=1, mode=socket-client, dev=localhost:{port}", index + 1)?;
+                    writeln!(rc, "com{}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}", index + 1)?;
                 }
                 None => writeln!(rc, "com{}: enabled=0", index + 1)?,
             }
@@ -199,7 +199,7 @@ mod tests {
         for line in [
             "cpu: model=bx_generic, count=1, ips=20000000, reset_on_triple_fault=0",
             "cpuid: level=6",
-            "com1: enabled=1, mode=socket-client, dev=localhost:4000",
+            "com1: enabled=1, mode=socket-client, dev=127.0.0.1:4000",
             "com2: enabled=0",
             "ata0-master: type=cdrom, path=/x.iso, status=inserted",
             "e1000: enabled=1, card=0, mac=52:54:00:00:00:1a, ethmod=socket, ethdev=21000",
