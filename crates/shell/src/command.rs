@@ -33,7 +33,7 @@ pub enum Command<'a> {
         method: Option<DirtyMethod>,
     },
     /// Print how many pages a VM wrote since the last harvest, and count anew.
-    DirtyHarvest(&'a str),
+    DirtyHarvest(&'a str, Output),
     /// End the counting of written pages.
     DirtyStop(&'a str),
     /// Attach this terminal to a VM's serial console.

@@ -53,7 +53,7 @@ pub(super) fn execute(
         }
         Command::Vm(command) => return vm::execute(command, migrations, out),
         Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations, out)?,
-        Command::DirtyHarvest(vm) => dirty::harvest(&find(vm)?, migrations, out)?,
+        Command::DirtyHarvest(vm, output) => dirty::harvest(&find(vm)?, migrations, output, out)?,
         Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
         Command::Console { vm, read_only } => {
             return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));

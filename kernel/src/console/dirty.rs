@@ -4,8 +4,9 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt::Write;
-use shell::{Code, Failure};
+use shell::{Code, Failure, Output};
 
+use super::commands::json_line;
 use super::session::Out;
 use crate::arch::tsc;
 use crate::migration::Migrations;
@@ -62,14 +63,26 @@ pub(super) fn start(
     Ok(())
 }
 
-pub(super) fn harvest(vm: &Arc<Vm>, migrations: &Migrations, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn harvest(
+    vm: &Arc<Vm>,
+    migrations: &Migrations,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     metered(vm, migrations)?;
     let before = tsc::read();
     vm.harvest();
     let ticks = tsc::read() - before;
     let pages = vm.to_send.count();
     vm.to_send.clear();
-    let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks");
+    if output == Output::Json {
+        json_line(out, |o| {
+            o.field("pages", pages)?;
+            o.field("ticks", ticks)
+        });
+    } else {
+        let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks");
+    }
     Ok(())
 }
 

@@ -133,36 +133,44 @@ fn time_stamp(line: &str) -> Option<(u64, &str)> {
 fn dmesg(previous: bool, output: Output, out: &mut Out<'_>) {
     let now = if previous { None } else { Some(host_log::recent()) };
     let text = if previous { host_log::previous() } else { now.as_deref() };
-    if output == Output::Json {
-        let _ = json::array(out, |a| {
-            text.unwrap_or_default().lines().try_for_each(|line| {
-                a.object(|o| {
-                    let stamped = time_stamp(line);
-                    o.field("us", stamped.map(|(micros, _)| micros))?;
-                    o.field("text", stamped.map_or(line, |(_, text)| text))
-                })
-            })
-        });
-        let _ = out.write_char('\n');
+    if text.is_none() && output == Output::Text {
+        let _ = out.write_str("none\n");
         return;
     }
-    let _ = out.write_str(text.unwrap_or("none\n"));
+    log_lines(text.unwrap_or_default().lines(), output, out);
+}
+
+fn log_lines<'a>(mut lines: impl Iterator<Item = &'a str>, output: Output, out: &mut Out<'_>) {
+    if output == Output::Text {
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+        return;
+    }
+    let _ = json::array(out, |a| {
+        lines.try_for_each(|line| {
+            a.object(|o| {
+                let stamped = time_stamp(line);
+                o.field("us", stamped.map(|(micros, _)| micros))?;
+                o.field("text", stamped.map_or(line, |(_, text)| text))
+            })
+        })
+    });
+    let _ = out.write_char('\n');
 }
 
 /// The lines of the log that name a VM.
-pub(super) fn log_of(vm: &Vm, out: &mut Out<'_>) {
+pub(super) fn log_of(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let name = vm.name.get();
     let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    for line in host_log::recent().lines() {
-        let named = line.match_indices(&*name).any(|(at, found)| {
+    let named = |line: &&str| {
+        line.match_indices(&*name).any(|(at, found)| {
             let before = line.get(..at).and_then(|text| text.chars().next_back());
             let behind = line.get(at + found.len()..).and_then(|text| text.chars().next());
             !before.is_some_and(in_word) && !behind.is_some_and(in_word)
-        });
-        if named {
-            let _ = writeln!(out, "{line}");
-        }
-    }
+        })
+    };
+    log_lines(host_log::recent().lines().filter(named), output, out);
 }
 
 const fn to_option(level: shell::LogLevel) -> cmdline::LogLevel {

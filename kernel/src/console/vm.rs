@@ -38,7 +38,7 @@ pub(super) fn execute(
             inspect::memory(&find(vm)?, migrations, at, length, output, out)?;
         }
         VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, migrations, output, out)?,
-        VmCommand::Log(vm) => host::log_of(find(vm)?.as_ref(), out),
+        VmCommand::Log(vm, output) => host::log_of(find(vm)?.as_ref(), output, out),
     }
     Ok(Done::Now)
 }

@@ -1,5 +1,6 @@
 //! Tracking of written pages, by each method: `vm dirty` counts what the guest wrote, and refuses what it cannot do.
 
+use super::verbs::json;
 use super::{Case, Context, start};
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
@@ -147,7 +148,6 @@ fn refused(host: &mut Host, command: &str, code: &str) -> Result<String> {
 }
 
 fn harvest(host: &mut Host) -> Result<u64> {
-    let lines = done(host, &format!("vm dirty harvest {VM}"))?;
-    let pages = lines.iter().find_map(|line| line.strip_prefix("dirty: ")?.split(' ').next()?.parse().ok());
-    pages.with_context(|| format!("no number of pages in {lines:?}"))
+    let harvested = json(host, &format!("vm dirty harvest {VM}"))?;
+    harvested["pages"].as_u64().with_context(|| format!("no number of pages in {harvested}"))
 }

@@ -67,7 +67,7 @@ fn paths(value: &Value, at: &str, into: &mut BTreeSet<String>) {
 }
 
 /// The answer to a command with `--json`, as one document whose keys are those of the table.
-fn json(host: &mut Host, command: &str) -> Result<Value> {
+pub(super) fn json(host: &mut Host, command: &str) -> Result<Value> {
     let lines = done(host, &format!("{command} --json"))?;
     let [line] = lines.as_slice() else { bail!("`{command} --json`: {} lines: {lines:?}", lines.len()) };
     let value: Value = serde_json::from_str(line).with_context(|| format!("`{command}`: {line}"))?;
@@ -136,6 +136,8 @@ fn of_a_vm(context: &Context) -> Result<()> {
     let log = done(&mut host, &format!("vm log {VM}"))?;
     ensure!(log.iter().any(|l| l.ends_with(&format!("vm: vm {VM}: running"))), "{log:?}");
     ensure!(log.iter().all(|l| l.contains(VM)), "{log:?}");
+    let lines = json(&mut host, &format!("vm log {VM}"))?;
+    ensure!(lines.as_array().is_some_and(|lines| lines.len() == log.len()), "{lines} for {log:?}");
 
     // The guest is as it was: it is reset, and it hears the power button.
     refused(&mut host, &format!("vm reset {VM}"), "force ")?;

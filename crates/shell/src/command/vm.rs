@@ -70,7 +70,7 @@ pub enum VmCommand<'a> {
     /// Walk the frame pointers of its vCPUs.
     Stack(&'a str, Output),
     /// Print the lines of the log that name it.
-    Log(&'a str),
+    Log(&'a str, Output),
 }
 
 /// What a new VM is made of.

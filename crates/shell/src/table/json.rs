@@ -218,6 +218,22 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         ],
     },
     JsonKeys {
+        command: "vm log",
+        list: true,
+        keys: &[
+            ("us", "microseconds since the start of the host; null for a line without a time stamp"),
+            ("text", "the rest of the line"),
+        ],
+    },
+    JsonKeys {
+        command: "vm dirty harvest",
+        list: false,
+        keys: &[
+            ("pages", "4 KiB pages written since the last harvest"),
+            ("ticks", "ticks of the host's TSC that this harvest took"),
+        ],
+    },
+    JsonKeys {
         command: "config show",
         list: true,
         keys: &[

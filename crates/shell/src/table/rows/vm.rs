@@ -141,11 +141,11 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "log"],
-        args: &[VM],
+        args: &[VM, JSON],
         summary: "Print the log lines that name a VM.",
         details: "Those that the ring still holds.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::Log(v.vm())),
+        build: |v| Command::Vm(VmCommand::Log(v.vm(), v.output)),
     },
     Spec {
         words: &["vm", "dirty", "start"],
@@ -161,12 +161,12 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "dirty", "harvest"],
-        args: &[VM],
+        args: &[VM, JSON],
         summary: "Show how many pages were written, count anew.",
         details: "Prints `dirty: N pages, T ticks`: 4 KiB pages written since the last harvest, by the guest or for it, and what \
                   this harvest took of the host, in ticks of its TSC.",
         dangerous: false,
-        build: |v| Command::DirtyHarvest(v.vm()),
+        build: |v| Command::DirtyHarvest(v.vm(), v.output),
     },
     Spec {
         words: &["vm", "dirty", "stop"],
