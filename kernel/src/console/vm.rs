@@ -92,8 +92,7 @@ fn boot_anew(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
         return Err(busy("end `cpu audit`"));
     }
     if vm.source.is_none() {
-        let text = format!("vm {} came from another host: its kernel is not here", vm.name);
-        return Err(Failure::new(Code::Unsupported, text));
+        return Err(Failure::new(Code::Unsupported, vm.has_no_kernel()));
     }
     vm.boot_anew().map_err(|why| Failure::new(Code::Failed, why))?;
     log::info!(target: "vm", "vm {}: booted anew", vm.name);

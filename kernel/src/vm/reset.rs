@@ -31,14 +31,20 @@ impl Source {
 }
 
 impl Vm {
+    /// What is to be said of one without [`Source`].
+    pub(crate) fn has_no_kernel(&self) -> String {
+        let name = self.name.get();
+        alloc::format!(
+            "vm {name} came from another host, its kernel is not here: `vm destroy {name} --force` and `vm create` make it anew"
+        )
+    }
+
     /// Boots the guest anew, whatever it does now: as a reset button would. The time line goes on.
     ///
     /// # Errors
     /// Why not, in words; the VM is as it was, or paused where its kernel could not be loaded.
     pub(crate) fn boot_anew(&self) -> Result<(), String> {
-        let Some(source) = &self.source else {
-            return Err(alloc::format!("vm {} came from another host: its kernel is not here", self.name));
-        };
+        let source = self.source.as_ref().ok_or_else(|| self.has_no_kernel())?;
         match self.state() {
             State::Running => {
                 self.stop_vcpus();

@@ -21,7 +21,8 @@ pub(super) fn cases() -> Vec<Case> {
     wrong.weight = 2;
     let mut three = Case::new("pool/three_hosts", 900, three_hosts).slow();
     three.weight = 3;
-    vec![formed, wrong, three]
+    let alone = Case::new("pool/wait_expires", 120, wait_expires);
+    vec![formed, wrong, three, alone]
 }
 
 fn answer(host: &mut Host, command: &str) -> Result<String> {
@@ -141,6 +142,23 @@ fn wrong_name(context: &Context) -> Result<()> {
     );
     let shown = json(&mut pair.hosts[SOURCE], "pool show --json")?;
     ensure!(agreed(1)(&shown), "{shown}");
+    Ok(())
+}
+
+/// A peer that never answers holds up a guest without a level for as long as was said, not longer.
+fn wait_expires(context: &Context) -> Result<()> {
+    guest::build_payloads()?;
+    let hub = Hub::new();
+    let mut vm = VmSpec::new(VM, &guest::payload("halt-forever"));
+    (vm.mem_mib, vm.level) = (16, String::new());
+    let options = "ip=10.77.0.1/24 name=alone migrate=listen pool=lab peers=10.77.0.2 pool-wait=2";
+    let spec = HostSpec::new("alone", SKYLAKE).option(options).with_vm(vm);
+    let mut host = spec.start(&context.dir, Some((&hub, 1)))?;
+    host.set_deadline(context.deadline);
+    host.console()?.expect(&format!("vm {VM}: waits for the pool, at most 2 s"), PATIENCE)?;
+    host.console()?.expect(&format!("vm {VM}: the pool is not formed: starts at what is known"), PATIENCE)?;
+    host.console()?.expect(&format!("vm {VM}: running"), PATIENCE)?;
+    ensure!(agreed(1)(&json(&mut host, "pool show --json")?));
     Ok(())
 }
 
