@@ -8,6 +8,7 @@ mod pxe_lab;
 mod run;
 mod test;
 mod tools;
+mod tree;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ enum Task {
     /// Everything that has to pass before a push.
     #[command(override_usage = "scripts/prepush")]
     Prepush(prepush::Args),
+    /// Check the repository as a whole: conflict markers, links, help texts, commits.
+    #[command(override_usage = "scripts/lint-tree")]
+    Tree(tree::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&args),
         Task::PxeLab(args) => pxe_lab::main(&args),
         Task::Prepush(args) => prepush::main(&args),
+        Task::Tree(args) => tree::main(&args),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
