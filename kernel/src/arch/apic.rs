@@ -2,32 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use bring_up::apic::reg::{EOI, ID, LVT_TIMER, TIMER_COUNT, TIMER_NOW};
+use bring_up::apic::{self as set_up, BASE_X2APIC, Ipi, MASKED, Mode, Registers, Vectors};
+
 use super::{irq, mmio, msr, tsc};
 use crate::mm::{Hpa, PAGE, map};
-
-const ID: u32 = 0x02;
-const TPR: u32 = 0x08;
-const EOI: u32 = 0x0b;
-const SVR: u32 = 0x0f;
-const ESR: u32 = 0x28;
-const ICR: u32 = 0x30;
-const ICR_HIGH: u32 = 0x31;
-const LVT_TIMER: u32 = 0x32;
-const LVT_LINT0: u32 = 0x35;
-const LVT_LINT1: u32 = 0x36;
-const LVT_ERROR: u32 = 0x37;
-const TIMER_COUNT: u32 = 0x38;
-const TIMER_NOW: u32 = 0x39;
-const TIMER_DIVIDE: u32 = 0x3e;
-
-const MASKED: u32 = 1 << 16;
-const MODE_NMI: u32 = 4 << 8;
-const MODE_INIT: u32 = 5 << 8;
-const MODE_STARTUP: u32 = 6 << 8;
-const ASSERT: u32 = 1 << 14;
-const PENDING: u32 = 1 << 12;
-const BASE_X2APIC: u64 = 1 << 10;
-const BASE_ENABLE: u64 = 1 << 11;
 
 /// Address of the xAPIC's page, 0 before [`init`], [`X2APIC`] where registers are MSRs.
 static BASE: AtomicU64 = AtomicU64::new(0);
@@ -59,20 +38,10 @@ pub(crate) fn init(opt_out: bool) -> &'static str {
 
 /// Sets up the calling CPU's APIC.
 pub(super) fn init_cpu() {
-    let base = msr::read(msr::IA32_APIC_BASE);
-    let mode = if is_x2apic() { BASE_X2APIC } else { 0 };
-    if base & (BASE_ENABLE | BASE_X2APIC) != BASE_ENABLE | mode {
-        // xAPIC first: the way from disabled to x2APIC leads through it (SDM 3A 11.12.5).
-        msr::write(msr::IA32_APIC_BASE, base | BASE_ENABLE);
-        msr::write(msr::IA32_APIC_BASE, base | BASE_ENABLE | mode);
+    for value in set_up::base_values(msr::read(msr::IA32_APIC_BASE), Local.mode()) {
+        msr::write(msr::IA32_APIC_BASE, value);
     }
-    write(TPR, 0);
-    write(LVT_TIMER, MASKED);
-    write(LVT_LINT0, MASKED);
-    write(LVT_LINT1, MODE_NMI);
-    write(LVT_ERROR, irq::APIC_ERROR.into());
-    write(ESR, 0);
-    write(SVR, 1 << 8 | u32::from(irq::SPURIOUS));
+    set_up::set_up(&mut Local, Vectors { error: irq::APIC_ERROR, spurious: irq::SPURIOUS });
 }
 
 /// Whether an APIC is there to be asked.
@@ -97,36 +66,22 @@ pub(crate) fn eoi() {
 
 /// Sends interrupt `vector` to the CPU with that APIC id.
 pub(crate) fn send_ipi(apic_id: u32, vector: u8) {
-    command(apic_id, ASSERT | u32::from(vector));
+    set_up::send(&mut Local, apic_id, Ipi::Fixed(vector));
 }
 
 /// Sends an NMI.
 pub(crate) fn send_nmi(apic_id: u32) {
-    command(apic_id, ASSERT | MODE_NMI);
+    set_up::send(&mut Local, apic_id, Ipi::Nmi);
 }
 
 /// Resets a CPU; it then waits for [`send_startup`].
 pub(super) fn send_init(apic_id: u32) {
-    command(apic_id, ASSERT | MODE_INIT);
+    set_up::send(&mut Local, apic_id, Ipi::Init);
 }
 
 /// Starts a CPU in real mode at `page` * 4096.
 pub(super) fn send_startup(apic_id: u32, page: u8) {
-    command(apic_id, ASSERT | MODE_STARTUP | u32::from(page));
-}
-
-fn command(apic_id: u32, low: u32) {
-    if is_x2apic() {
-        // Orders earlier stores before the IPI: WRMSR to the ICR is not serialising (SDM 3A 11.12.3).
-        core::sync::atomic::fence(Ordering::SeqCst);
-        msr::write(0x800 + ICR, u64::from(apic_id) << 32 | u64::from(low));
-    } else {
-        write(ICR_HIGH, apic_id << 24);
-        write(ICR, low);
-        while read(ICR) & PENDING != 0 {
-            core::hint::spin_loop();
-        }
-    }
+    set_up::send(&mut Local, apic_id, Ipi::Startup(page));
 }
 
 /// Interrupts this CPU once, with [`irq::TIMER`], `ticks` of the TSC from now.
@@ -148,8 +103,6 @@ fn counts(ticks: u64) -> u32 {
 
 /// Measures the timer's rate against the TSC: one millisecond is enough for an interval timer.
 fn calibrate() {
-    const DIVIDE_BY_1: u32 = 0b1011;
-    write(TIMER_DIVIDE, DIVIDE_BY_1);
     write(LVT_TIMER, MASKED);
     write(TIMER_COUNT, u32::MAX);
     let start = tsc::read();
@@ -169,17 +122,43 @@ pub(crate) fn timer_hz() -> u64 {
 }
 
 fn read(register: u32) -> u32 {
-    if is_x2apic() {
-        msr::read(0x800 + register) as u32
-    } else {
-        mmio::read32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16))
-    }
+    Local.read(register)
 }
 
 fn write(register: u32, value: u32) {
-    if is_x2apic() {
-        msr::write(0x800 + register, value.into());
-    } else {
-        mmio::write32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16), value);
+    Local.write(register, value);
+}
+
+/// The calling CPU's APIC, reached as [`BASE`] says.
+struct Local;
+
+impl Registers for Local {
+    fn mode(&self) -> Mode {
+        if is_x2apic() { Mode::X2Apic } else { Mode::XApic }
+    }
+
+    fn read(&self, register: u32) -> u32 {
+        if is_x2apic() {
+            msr::read(0x800 + register) as u32
+        } else {
+            mmio::read32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16))
+        }
+    }
+
+    fn write(&mut self, register: u32, value: u32) {
+        if is_x2apic() {
+            msr::write(0x800 + register, value.into());
+        } else {
+            mmio::write32(Hpa(BASE.load(Ordering::Relaxed) + u64::from(register) * 16), value);
+        }
+    }
+
+    fn write_icr(&mut self, value: u64) {
+        msr::write(0x830, value);
+    }
+
+    fn fence(&mut self) {
+        // SAFETY: fences order memory accesses, and change nothing.
+        unsafe { core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags)) };
     }
 }

@@ -1,0 +1,8 @@
+//! How a machine is brought up: what is written to which register, in which order, on which CPU.
+//!
+//! An emulator leaves out much of what silicon checks, and starts with registers that firmware would have set. So the
+//! order of accesses is a function over a trait here, and tests run it over models that start with the SDM's reset values.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod apic;
