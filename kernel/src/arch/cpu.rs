@@ -176,6 +176,11 @@ pub(crate) fn no_execute() -> bool {
     }
 }
 
+/// Whether Intel made the CPU, whose registers it then has.
+pub(crate) fn is_intel() -> bool {
+    raw_cpuid::CpuId::new().get_vendor_info().is_some_and(|vendor| vendor.as_str() == "GenuineIntel")
+}
+
 /// EAX, EBX, ECX and EDX of a CPUID leaf of the CPU that this runs on.
 pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);

@@ -4,10 +4,11 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use acpi_tables::Madt;
+use bring_up::trampoline::misc_enable_high_clear;
 
 use super::cpu::{self, PerCpu};
 use super::stack::{self, Stacks};
-use super::{apic, tsc};
+use super::{apic, msr, tsc};
 use crate::mm::{Hpa, PAGE, frame, map};
 
 global_asm!(include_str!("trampoline.s"), options(att_syntax));
@@ -17,6 +18,7 @@ unsafe extern "C" {
     static ap_trampoline_end: u8;
     static ap_cr3: u8;
     static ap_efer: u8;
+    static ap_misc_enable_clear: u8;
 }
 
 /// Address of the PerCpu of the CPU that is being started; 0 where none is. Each CPU compares the APIC id there with its
@@ -76,8 +78,13 @@ fn install(page: Hpa) {
         core::ptr::copy_nonoverlapping(&raw const ap_trampoline, page.0 as *mut u8, len);
         slot(&raw const ap_cr3).write(map::root().0 as u32);
         slot(&raw const ap_efer).write(1 << 8 | u32::from(cpu::no_execute()) << 11);
+        slot(&raw const ap_misc_enable_clear).write(misc_enable_clear());
     }
     map::protect(page, PAGE, map::Access::ReadExecute);
+}
+
+fn misc_enable_clear() -> u32 {
+    misc_enable_high_clear(cpu::is_intel(), msr::read_safe(msr::IA32_MISC_ENABLE))
 }
 
 fn start(apic_id: u32, page: Hpa, patience: u64) -> bool {

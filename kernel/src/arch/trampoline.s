@@ -15,7 +15,15 @@ ap_trampoline:
     movl    %eax, %cr4
     movl    ap_cr3 - ap_trampoline, %eax
     movl    %eax, %cr3
-    movl    $0xc0000080, %ecx           # EFER: LME, and NXE as the page tables need it
+    movl    ap_misc_enable_clear - ap_trampoline, %ebx
+    testl   %ebx, %ebx                  # 0: the register may not be there
+    jz      1f
+    movl    $0x1a0, %ecx                # IA32_MISC_ENABLE: while XD is disabled, EFER.NXE is reserved
+    rdmsr
+    notl    %ebx
+    andl    %ebx, %edx
+    wrmsr
+1:  movl    $0xc0000080, %ecx           # EFER: LME, and NXE as the page tables need it
     rdmsr
     orl     ap_efer - ap_trampoline, %eax
     wrmsr
@@ -29,6 +37,9 @@ ap_cr3:
     .long 0
 .global ap_efer
 ap_efer:
+    .long 0
+.global ap_misc_enable_clear
+ap_misc_enable_clear:                   # bits 63:32 to clear
     .long 0
 ap_gdt_pointer:
     .short 15

@@ -36,7 +36,7 @@ fn faults() -> Result<String, String> {
     ensure(fixup::probe(8).is_none(), "address 8 can be read")?;
     ensure(fixup::probe(0x0080_0000_0000_0000).is_none(), "a non-canonical address can be read")?;
     // Some emulators take any value for any MSR of a CPU that is not Intel's.
-    let intel = raw_cpuid::CpuId::new().get_vendor_info().is_some_and(|v| v.as_str() == "GenuineIntel");
+    let intel = cpu::is_intel();
     if intel {
         ensure(!msr::write_safe(msr::IA32_GS_BASE, 1 << 63), "IA32_GS_BASE takes a non-canonical address")?;
     }

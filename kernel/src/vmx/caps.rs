@@ -2,7 +2,7 @@
 
 use vmx_types::capability::{Caps, NoVmx};
 
-use crate::arch::msr;
+use crate::arch::{cpu, msr};
 
 const IA32_FEATURE_CONTROL: u32 = 0x3a;
 const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
@@ -14,7 +14,7 @@ const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 /// [`NoVmx`] says what is missing and the cure.
 pub(super) fn read() -> Result<Caps, NoVmx> {
     let cpuid = raw_cpuid::CpuId::new();
-    if cpuid.get_vendor_info().is_none_or(|v| v.as_str() != "GenuineIntel") {
+    if !cpu::is_intel() {
         return Err(NoVmx::Vendor);
     }
     if !cpuid.get_feature_info().is_some_and(|f| f.has_vmx()) {
