@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod apic;
+pub mod home;
 pub mod trampoline;

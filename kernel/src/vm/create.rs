@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bring_up::home;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
@@ -92,13 +93,14 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         msr_bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
     }
     policy::mitigations::pass(&spec.policy, &mut msr_bitmap);
+    let home = home_cpu()?;
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {
         vcpus.push(VcpuSlot {
             vcpu: Mutex::new(Vcpu::new(index, cpu, spec.policy.table().clone()).map_err(memory_error)?),
             requests: AtomicU32::new(0),
             paused: AtomicU32::new(1),
-            cpu: home_cpu(),
+            cpu: home,
             wake: AtomicU64::new(0),
             exits: Exits::new(),
             ran: AtomicU64::new(0),
@@ -160,11 +162,14 @@ pub(crate) fn check_memory(ranges: &[MemRange]) -> Result<(), String> {
     Ok(())
 }
 
-/// With one host CPU the vCPU shares it; with more, guests have the others and CPU 0 keeps the console, the
-/// network and migrations.
-fn home_cpu() -> usize {
-    let cpus = cpu::count();
-    if cpus == 1 { 0 } else { 1 + registry::all().len() % (cpus - 1) }
+/// The CPU on which the next VM lives.
+///
+/// # Errors
+/// No CPU is in VMX operation.
+fn home_cpu() -> Result<usize, String> {
+    let vmx = |cpu| host::of(cpu).is_some();
+    home::next(cpu::count(), vmx, registry::all().len())
+        .ok_or_else(|| "no CPU of this host is in VMX operation".into())
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.

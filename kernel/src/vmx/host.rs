@@ -81,7 +81,12 @@ fn slot(cpu: usize) -> &'static Once<HostCpu> {
 
 /// This CPU, if [`enable`] succeeded on it.
 pub(crate) fn this() -> Option<&'static HostCpu> {
-    CPUS.get()?.get(cpu::this().index)?.get()
+    of(cpu::this().index)
+}
+
+/// The CPU with that index, if [`enable`] succeeded on it.
+pub(crate) fn of(index: usize) -> Option<&'static HostCpu> {
+    CPUS.get()?.get(index)?.get()
 }
 
 /// The bootstrap CPU's capabilities; every CPU of a host is taken to have the same.
