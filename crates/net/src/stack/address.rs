@@ -91,8 +91,25 @@ impl Address {
         u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
     }
 
-    pub(super) fn cidr(&self) -> IpCidr {
-        IpCidr::Ipv4(Ipv4Cidr::new(self.ip, self.prefix))
+    /// Who takes a packet to `to`: the host itself in the subnet, else the gateway.
+    pub(super) fn next_hop(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.route(to).ok()?;
+        if self.is_local(to) { Some(to) } else { self.gateway }
+    }
+
+    /// Whether another host of the subnet can have this address.
+    pub(super) fn has_neighbour(&self, ip: Ipv4Addr) -> bool {
+        self.next_hop(ip) == Some(ip)
+    }
+
+    /// The address as smoltcp gets it: on a line of two (RFC 3021), with everybody behind the other end.
+    pub(super) fn line(&self) -> IpCidr {
+        IpCidr::Ipv4(Ipv4Cidr::new(self.ip, 31))
+    }
+
+    /// The other end of that line; the neighbour of this address, if there is one, is reached as all others are.
+    pub(super) fn line_end(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.ip.to_bits() ^ 1)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The host's TCP/IP: smoltcp on one NIC, which is a switch port.
 
 mod address;
+mod arp;
 mod checksum;
 mod device;
 mod error;
+mod neighbour;
 mod ping;
 mod rng;
 mod tcp;
@@ -20,19 +22,25 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use device::NicDevice;
+use neighbour::Neighbours;
 use rng::SplitMix64;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 
 /// Frames taken in by one [`Stack::poll`]: bounds its time when frames come faster than they are handled.
 const POLL_BUDGET: usize = 64;
+/// smoltcp forgets its router after 60 s: it is told of it more often.
+const INTRODUCE_US: u64 = 30_000_000;
 
 /// The stack. Times are microseconds of any clock that starts at or after zero and never goes back.
 pub struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
+    neighbours: Neighbours,
+    /// When smoltcp is to be told of its router again.
+    introduce_at: u64,
     tcp: tcp::Table,
     rng: SplitMix64,
     address: Option<Address>,
@@ -80,7 +88,17 @@ impl Stack {
         settings.random_seed = rng.next();
         let mut received = Box::new([0; MAX_FRAME]);
         let mut outgoing = Box::new([0; MAX_FRAME]);
-        let mut device = NicDevice { nic, received: &mut received, outgoing: &mut outgoing, refused: &mut 0 };
+        let mut neighbours = Neighbours::new(mac);
+        let mut device = NicDevice {
+            nic,
+            neighbours: &mut neighbours,
+            introduce: &mut None,
+            now_us,
+            fetched: None,
+            received: &mut received,
+            outgoing: &mut outgoing,
+            refused: &mut 0,
+        };
         let interface = Interface::new(settings, &mut device, instant(now_us));
 
         let mut sockets = SocketSet::new(Vec::new());
@@ -89,6 +107,8 @@ impl Stack {
         let mut stack = Self {
             interface,
             sockets,
+            neighbours,
+            introduce_at: 0,
             tcp: tcp::Table::default(),
             rng,
             address: None,
@@ -117,8 +137,17 @@ impl Stack {
     pub fn poll(&mut self, nic: &mut impl Nic, now_us: u64) -> bool {
         let now = instant(now_us);
         let mut busy = false;
+        self.neighbours.poll(nic, now_us);
+        let mut introduce = self.address.filter(|_| now_us >= self.introduce_at).map(|a| a.line_end());
+        if introduce.is_some() {
+            self.introduce_at = now_us.saturating_add(INTRODUCE_US);
+        }
         let mut device = NicDevice {
             nic,
+            neighbours: &mut self.neighbours,
+            introduce: &mut introduce,
+            now_us,
+            fetched: None,
             received: &mut self.received,
             outgoing: &mut self.outgoing,
             refused: &mut self.refused,
@@ -127,10 +156,11 @@ impl Stack {
         let by_timer = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
         self.interface.poll_maintenance(now);
         for frame in 1..=POLL_BUDGET {
-            match self.interface.poll_ingress_single(now, &mut device, &mut self.sockets) {
-                PollIngressSingleResult::None => break,
-                _ => busy = true,
+            if device.fetch().is_none() {
+                break;
             }
+            self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
+            busy = true;
             // Acknowledge at least every second segment (RFC 9293 3.8.6.3): the peer's slow start counts answers.
             if frame.is_multiple_of(2) {
                 self.tcp.note_changes(&mut self.sockets, tcp::ClosedBy::Peer);
@@ -146,6 +176,10 @@ impl Stack {
                 PollResult::SocketStateChanged => busy = true,
             }
         }
+        if introduce.is_some() {
+            self.introduce_at = now_us; // there was no room for it
+        }
+        self.neighbours.poll(nic, now_us);
         self.tcp.note_changes(&mut self.sockets, by_timer);
         self.udp_let_go();
         self.poll_dhcp();
@@ -156,7 +190,8 @@ impl Stack {
     /// When [`Stack::poll`] should run next if no frame comes before; `None`: only when one does.
     pub fn next_deadline(&mut self, now_us: u64) -> Option<u64> {
         let timer = self.interface.poll_at(instant(now_us), &self.sockets);
-        timer.map(|at| u64::try_from(at.total_micros()).unwrap_or(0).max(now_us))
+        let timer = timer.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+        timer.into_iter().chain(self.neighbours.next_deadline()).min().map(|at| at.max(now_us))
     }
 
     /// The host's address, if it has one.
@@ -172,13 +207,12 @@ impl Stack {
     fn set_address(&mut self, address: Address) {
         self.interface.update_ip_addrs(|list| {
             list.clear();
-            let _ = list.push(address.cidr());
+            let _ = list.push(address.line());
         });
-        self.interface.routes_mut().remove_default_ipv4_route();
-        if let Some(gateway) = address.gateway {
-            // The table has room for two routes and is empty.
-            let _ = self.interface.routes_mut().add_default_ipv4_route(gateway);
-        }
+        // The table has room for two routes; an older default route is replaced.
+        let _ = self.interface.routes_mut().add_default_ipv4_route(address.line_end());
+        self.neighbours.set_address(Some(address));
+        self.introduce_at = 0;
         if self.address != Some(address) {
             self.address = Some(address);
             self.event = Some(AddressEvent::Acquired(address));
@@ -212,6 +246,7 @@ impl Stack {
         }
         self.interface.update_ip_addrs(|list| list.clear());
         self.interface.routes_mut().remove_default_ipv4_route();
+        self.neighbours.set_address(None);
         if self.address.take().is_some() {
             self.event = Some(AddressEvent::Lost);
         }

@@ -1,0 +1,230 @@
+//! Whose MAC goes with which address: ARP (RFC 826, RFC 1122 2.3.2) below smoltcp.
+//!
+//! smoltcp resolves addresses itself, but it asks for one a second, for all sockets together, and knows eight: a peer that
+//! is switched off takes every turn, and nobody else is found. So smoltcp is told of a line with one [`ROUTER`] at its
+//! end, to which it gives all it sends, and here each frame gets the address of the station it is for. Each address is
+//! asked for on its own account, so that one that nobody has costs nobody else anything.
+
+use super::address::Address;
+use super::arp::{self, Arp};
+use crate::{MAX_FRAME, MacAddr, Nic};
+use alloc::boxed::Box;
+use core::net::Ipv4Addr;
+
+/// Where smoltcp sends everything but broadcasts; no station has it.
+pub(super) const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0]);
+
+/// Addresses remembered; of more the one unused for longest is forgotten. A pool has 16 members.
+const ENTRIES: usize = 128;
+/// Frames that wait for an answer (RFC 1122 2.3.2.2): the latest of all, and of each address.
+const HELD: usize = 24;
+const HELD_EACH: usize = 4;
+/// An address is asked for at most this often, in microseconds (RFC 1122 2.3.2.1). It does not grow: whoever sends backs
+/// off already, and a host that comes up is found at once.
+const ASK_US: u64 = 1_000_000;
+/// A frame waits so long for an answer.
+const HOLD_US: u64 = 3_000_000;
+/// An answer is good for so long; then it is asked for again.
+const FRESH_US: u64 = 60_000_000;
+/// How much longer it is used while no new one comes.
+const GRACE_US: u64 = 5_000_000;
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ip: Ipv4Addr,
+    mac: Option<MacAddr>,
+    /// Until when `mac` needs no question.
+    fresh_until: u64,
+    /// When it may be asked for again.
+    ask_at: u64,
+    /// When it was needed last, or told.
+    used: u64,
+}
+
+const FREE: Entry = Entry { ip: Ipv4Addr::UNSPECIFIED, mac: None, fresh_until: 0, ask_at: 0, used: 0 };
+
+/// A frame for an address that has not answered.
+#[derive(Debug)]
+struct Held {
+    ip: Ipv4Addr,
+    since: u64,
+    len: usize,
+    frame: Box<[u8; MAX_FRAME]>,
+}
+
+/// The neighbours of one station.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    mac: MacAddr,
+    address: Option<Address>,
+    entries: [Entry; ENTRIES],
+    /// The entry that was looked up last: nearly always the one wanted.
+    last: usize,
+    held: [Held; HELD],
+    /// When a held frame has to be looked at; `u64::MAX`: none is held.
+    due: u64,
+}
+
+impl Neighbours {
+    pub(super) fn new(mac: MacAddr) -> Self {
+        let held = || Held { ip: Ipv4Addr::UNSPECIFIED, since: 0, len: 0, frame: Box::new([0; MAX_FRAME]) };
+        Self {
+            mac,
+            address: None,
+            entries: [FREE; ENTRIES],
+            last: 0,
+            held: core::array::from_fn(|_| held()),
+            due: u64::MAX,
+        }
+    }
+
+    /// The host has this address now; what was known of the old one's neighbours is forgotten.
+    pub(super) fn set_address(&mut self, address: Option<Address>) {
+        if self.address != address {
+            self.address = address;
+            self.entries = [FREE; ENTRIES];
+            self.held.iter_mut().for_each(|held| held.len = 0);
+            self.due = u64::MAX;
+        }
+    }
+
+    /// The ARP reply by which smoltcp learns of its router at `ip`.
+    pub(super) fn introduction(&self, ip: Ipv4Addr) -> [u8; arp::FRAME] {
+        let own = self.address.map_or(Ipv4Addr::UNSPECIFIED, |address| address.ip);
+        Arp { is_request: false, sender: (ip, ROUTER), target: (own, self.mac) }.frame()
+    }
+
+    /// Sends a frame of smoltcp's, once it is known where to.
+    pub(super) fn send(&mut self, nic: &mut impl Nic, frame: &mut [u8], now: u64) {
+        if frame.get(..6) != Some(&ROUTER.0) {
+            // To all; room was there when smoltcp asked for it.
+            let _ = nic.tx(frame);
+            return;
+        }
+        let to = frame.get(30..34).and_then(|to| to.first_chunk::<4>()).map(|to| Ipv4Addr::from(*to));
+        // No way there: the answer to a sender that cannot be one.
+        let Some(ip) = self.address.and_then(|address| address.next_hop(to?)) else { return };
+        match self.resolve(nic, ip, now) {
+            Some(mac) => send_to(nic, frame, mac),
+            None => self.hold(ip, frame, now),
+        }
+    }
+
+    /// Looks at an ARP frame, and answers it.
+    pub(super) fn receive(&mut self, nic: &mut impl Nic, frame: &[u8], now: u64) {
+        let (Some(arp), Some(address)) = (Arp::parse(frame), self.address) else { return };
+        let for_us = arp.target.1 == self.mac || arp.target.1 == MacAddr::BROADCAST;
+        let (ip, mac) = arp.sender;
+        if !for_us || !mac.is_station() || mac == self.mac || !address.has_neighbour(ip) {
+            return;
+        }
+        let asked_of_us = arp.target.0 == address.ip;
+        if let Some(at) = self.find(ip).or_else(|| asked_of_us.then(|| self.claim(ip))) {
+            self.entries[at] = Entry {
+                mac: Some(mac),
+                fresh_until: now.saturating_add(FRESH_US),
+                used: now,
+                ..self.entries[at]
+            };
+            self.due = if self.due == u64::MAX { u64::MAX } else { now };
+        }
+        if asked_of_us && arp.is_request {
+            let _ =
+                nic.tx(&Arp { is_request: false, sender: (address.ip, self.mac), target: (ip, mac) }.frame());
+        }
+    }
+
+    /// Sends held frames whose address is known by now, asks again for the others, and gives up what waited too long.
+    pub(super) fn poll(&mut self, nic: &mut impl Nic, now: u64) {
+        if now < self.due {
+            return;
+        }
+        self.due = u64::MAX;
+        for at in 0..HELD {
+            let Held { ip, since, len, .. } = self.held[at];
+            if len == 0 {
+                continue;
+            }
+            if nic.tx_room() < 2 {
+                self.due = now;
+                return;
+            }
+            let known = self.resolve(nic, ip, now);
+            let held = &mut self.held[at];
+            if let Some(mac) = known {
+                held.len = 0;
+                send_to(nic, &mut held.frame[..len], mac);
+            } else if now.saturating_sub(since) >= HOLD_US {
+                held.len = 0;
+            } else {
+                let asked = self.find(ip).map_or(now, |entry| self.entries[entry].ask_at);
+                self.due = self.due.min(asked).min(since.saturating_add(HOLD_US));
+            }
+        }
+    }
+
+    /// When [`Self::poll`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        (self.due != u64::MAX).then_some(self.due)
+    }
+
+    /// The station that has an address, if that is known. Asks for it where it is time to.
+    fn resolve(&mut self, nic: &mut impl Nic, ip: Ipv4Addr, now: u64) -> Option<MacAddr> {
+        let at = self.find(ip).unwrap_or_else(|| self.claim(ip));
+        let entry = &mut self.entries[at];
+        entry.used = now;
+        if now >= entry.fresh_until.saturating_add(GRACE_US) {
+            entry.mac = None;
+        }
+        let known = entry.mac;
+        if (known.is_none() || now >= entry.fresh_until)
+            && now >= entry.ask_at
+            && let Some(address) = self.address
+        {
+            entry.ask_at = now.saturating_add(ASK_US);
+            // Where there is no room it is asked for again a second later.
+            let target = (ip, MacAddr::BROADCAST);
+            let _ = nic.tx(&Arp { is_request: true, sender: (address.ip, self.mac), target }.frame());
+        }
+        known
+    }
+
+    fn find(&mut self, ip: Ipv4Addr) -> Option<usize> {
+        if self.entries[self.last].ip != ip {
+            self.last = self.entries.iter().position(|entry| entry.ip == ip)?;
+        }
+        Some(self.last)
+    }
+
+    /// The place for an address that is not known: a free one, else that of the one unused for longest.
+    fn claim(&mut self, ip: Ipv4Addr) -> usize {
+        let used = |at: &usize| self.entries[*at].used;
+        self.last = (0..ENTRIES).min_by_key(used).unwrap_or(0);
+        self.entries[self.last] = Entry { ip, ..FREE };
+        self.last
+    }
+
+    /// Keeps a frame until its address is known.
+    fn hold(&mut self, ip: Ipv4Addr, frame: &[u8], now: u64) {
+        let of_this = |held: &&Held| held.len > 0 && held.ip == ip;
+        let crowded = self.held.iter().filter(of_this).count() >= HELD_EACH;
+        let candidates = self.held.iter_mut().filter(|held| !crowded || held.len > 0 && held.ip == ip);
+        let oldest =
+            candidates.min_by_key(|held| if held.len == 0 { 0 } else { held.since.saturating_add(1) });
+        let Some(held) = oldest else { return };
+        if let Some(place) = held.frame.get_mut(..frame.len()) {
+            place.copy_from_slice(frame);
+            (held.ip, held.since, held.len) = (ip, now, frame.len());
+            self.due = self.due.min(now.saturating_add(ASK_US));
+        }
+    }
+}
+
+fn send_to(nic: &mut impl Nic, frame: &mut [u8], mac: MacAddr) {
+    if let Some(to) = frame.first_chunk_mut::<6>() {
+        *to = mac.0;
+    }
+    // Room was there when smoltcp, or `poll`, asked for it.
+    let _ = nic.tx(frame);
+}
