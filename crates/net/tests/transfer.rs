@@ -163,10 +163,11 @@ fn two_dials_in_one_moment_are_both_accepted() {
     let mut lan = clean();
     let listener = lan.b.stack().listen(PORT, 2).unwrap();
     let dialled = [0; 3].map(|_| lan.a.stack().connect(ip(2), PORT).unwrap());
-    // Nobody accepts meanwhile.
+    // Nobody accepts meanwhile: there is room for two. The third makes the oldest that is half open give way.
     assert!(lan.run(SECOND, |lan| {
         let open = dialled.map(|c| lan.a.stack().connection_state(c));
-        open == [Ok(ConnectionState::Open), Ok(ConnectionState::Open), Err(NetError::Refused)]
+        open.iter().filter(|state| **state == Ok(ConnectionState::Open)).count() == 2
+            && open.iter().filter(|state| state.is_err()).count() == 1
     }));
     let mut accepted = 0;
     assert!(lan.run(SECOND, |lan| {

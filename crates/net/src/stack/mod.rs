@@ -156,8 +156,9 @@ impl Stack {
         let by_timer = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
         self.interface.poll_maintenance(now);
         for frame in 1..=POLL_BUDGET {
-            if device.fetch().is_none() {
-                break;
+            match device.fetch() {
+                None => break,
+                Some(frame) => self.tcp.make_way(&mut self.sockets, checksum::syn(frame)),
             }
             self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
             busy = true;

@@ -17,8 +17,8 @@ pub const WINDOW: usize = 44 * 1460;
 /// More than this queued is a bulk transfer.
 const BULK: usize = WINDOW / 2;
 const MAX_LISTENERS: usize = 4;
-/// Connections to a listener that may be made and not yet accepted; each holds its buffers already.
-const BACKLOG: usize = 2;
+/// Connections to a listener that are being made, or are made and not yet accepted; each holds its buffers already.
+const BACKLOG: usize = 4;
 /// A peer that began a handshake must finish it in this time, or the listener is free for the next.
 const HANDSHAKE_US: u64 = 5_000_000;
 /// A connection given up by its user is dropped after this time at the latest.
@@ -105,7 +105,53 @@ struct Listening {
     port: u16,
     limit: usize,
     /// Sockets that listen, or whose connection waits to be accepted.
-    waiting: [Option<SocketHandle>; BACKLOG],
+    waiting: [Option<Waiting>; BACKLOG],
+    /// Handshakes that have begun.
+    begun: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    handle: SocketHandle,
+    /// Which of the handshakes its last was.
+    begun: u64,
+}
+
+impl Listening {
+    fn handles(&self) -> impl Iterator<Item = SocketHandle> {
+        self.waiting.iter().flatten().map(|waiting| waiting.handle)
+    }
+
+    /// Sees to it that a SYN of `from` finds a socket that listens: it takes the place of the oldest handshake that has
+    /// not ended. Who only begins them, from forged addresses, would keep everybody else away.
+    fn make_way(&mut self, sockets: &mut SocketSet<'_>, from: IpEndpoint) {
+        let mut oldest: Option<&mut Waiting> = None;
+        for waiting in self.waiting.iter_mut().flatten() {
+            let socket = sockets.get::<Socket<'_>>(waiting.handle);
+            match socket.state() {
+                State::Listen => {
+                    self.begun += 1;
+                    waiting.begun = self.begun;
+                    return;
+                }
+                // It comes a second time.
+                State::SynReceived if socket.remote_endpoint() == Some(from) => return,
+                State::SynReceived if oldest.as_ref().is_none_or(|oldest| waiting.begun < oldest.begun) => {
+                    oldest = Some(waiting);
+                }
+                _ => {}
+            }
+        }
+        if let Some(waiting) = oldest {
+            let socket = sockets.get_mut::<Socket<'_>>(waiting.handle);
+            // No reset: it would go to whoever was named as the sender.
+            socket.abort();
+            // Port 0 was refused by `Stack::listen`, and the socket is closed: it cannot fail.
+            let _ = socket.listen(self.port);
+            self.begun += 1;
+            waiting.begun = self.begun;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -199,27 +245,36 @@ impl Table {
         }
     }
 
+    /// Before a SYN is taken in: who sent it, and to which port.
+    pub(super) fn make_way(&mut self, sockets: &mut SocketSet<'_>, syn: Option<(IpEndpoint, u16)>) {
+        let Some((from, port)) = syn else { return };
+        let mut listeners = self.listeners.iter_mut().filter_map(|slot| slot.listening.as_mut());
+        if let Some(listening) = listeners.find(|listening| listening.port == port) {
+            listening.make_way(sockets, from);
+        }
+    }
+
     fn listen_again(&mut self, sockets: &mut SocketSet<'_>, index: usize) {
         let Some(slot) = self.listeners.get_mut(index) else { return };
         let id = Listener { slot: index as u8, generation: slot.generation };
         let Some(listening) = &mut slot.listening else { return };
         let accepted =
             self.slots.iter().filter(|s| matches!(s.state, Use::Open { listener: Some(l), .. } if l == id));
-        let held = accepted.count() + listening.waiting.iter().flatten().count();
+        let held = accepted.count() + listening.handles().count();
         let mut room = listening.limit.saturating_sub(held);
         for waiting in &mut listening.waiting {
-            let handle = match *waiting {
-                Some(handle) => handle,
+            let waiting = match waiting {
+                Some(waiting) => waiting,
                 None if room == 0 => continue,
                 None => {
                     let Ok(socket) = socket(HANDSHAKE_US) else { return };
                     room -= 1;
-                    *waiting.insert(sockets.add(socket))
+                    waiting.insert(Waiting { handle: sockets.add(socket), begun: 0 })
                 }
             };
-            let socket = sockets.get_mut::<Socket<'_>>(handle);
+            let socket = sockets.get_mut::<Socket<'_>>(waiting.handle);
             if matches!(socket.state(), State::Closed | State::TimeWait) {
-                // Port 0 was refused by `listen`, and the socket is closed: it cannot fail.
+                // As in `make_way`.
                 let _ = socket.listen(listening.port);
             }
         }
@@ -273,7 +328,8 @@ impl Stack {
     }
 
     /// Listens on `port` of any address of the host. At most `limit` accepted connections exist at a time: while they
-    /// do, others are refused with a reset, and so is a third one while two are not accepted yet.
+    /// do, others are refused with a reset, and so is a fifth one while four are made and not accepted yet. Of those that
+    /// are being made, the oldest gives way to one more.
     pub fn listen(&mut self, port: u16, limit: usize) -> Result<Listener, NetError> {
         let taken = self.tcp.listeners.iter().any(|l| l.listening.as_ref().is_some_and(|l| l.port == port));
         if port == 0 || taken {
@@ -283,7 +339,7 @@ impl Stack {
         let index = free.ok_or(NetError::TooManySockets)?;
         let slot = &mut self.tcp.listeners[index];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.listening = Some(Listening { port, limit, waiting: [None; BACKLOG] });
+        slot.listening = Some(Listening { port, limit, waiting: [None; BACKLOG], begun: 0 });
         let id = Listener { slot: index as u8, generation: slot.generation };
         self.tcp.listen_again(&mut self.sockets, index);
         Ok(id)
@@ -291,8 +347,8 @@ impl Stack {
 
     /// Stops listening; accepted connections stay.
     pub fn stop_listening(&mut self, listener: Listener) -> Result<(), NetError> {
-        let waiting = self.tcp.listening(listener)?.waiting;
-        for handle in waiting.into_iter().flatten() {
+        let listening = self.tcp.listening(listener)?;
+        for handle in listening.handles() {
             self.sockets.remove(handle);
         }
         self.tcp.listeners[usize::from(listener.slot)].listening = None;
@@ -306,10 +362,10 @@ impl Stack {
             let state = self.sockets.get::<Socket<'_>>(handle).state();
             matches!(state, State::Established | State::CloseWait)
         };
-        let place = waiting.iter().position(|handle| handle.is_some_and(made));
-        let Some((place, handle)) = place.and_then(|place| Some((place, waiting[place]?))) else {
-            return Ok(None);
-        };
+        let made = waiting.iter().enumerate().find_map(|(place, waiting)| {
+            waiting.filter(|waiting| made(waiting.handle)).map(|waiting| (place, waiting.handle))
+        });
+        let Some((place, handle)) = made else { return Ok(None) };
         let index = self.tcp.claim(&mut self.sockets)?;
         configure_established(self.sockets.get_mut::<Socket<'_>>(handle), self.tcp.timing);
         self.tcp.listening(listener)?.waiting[place] = None;
