@@ -316,3 +316,38 @@ fn hosts_given_the_same_entropy_differ() {
     numbers.dedup();
     assert_eq!(numbers.len(), all);
 }
+
+/// Issue 12, fault 5.7. B reads nothing for half an hour, as `flexctl` under Ctrl-Z; its answers to A's probes of the
+/// closed window, which come a minute apart in the end, take longer now and then.
+#[test]
+fn a_peer_that_does_not_read_is_not_a_dead_one() {
+    let mut lan = clean();
+    // B has no timers of its own, as a socket of Linux has none.
+    let never = 1 << 40;
+    let timing = TcpTiming { keep_alive_us: never, user_timeout_us: never, ..TcpTiming::default() };
+    lan.b.stack().set_tcp_timing(timing);
+    let (a, b, _) = connected(&mut lan);
+    let bytes = data(3 * WINDOW, 7);
+    let mut sent = 0;
+    for minute in 0..30 {
+        // Each answer a little slower than the one before.
+        lan.wires[1].delay_us = 200 + minute * 20_000;
+        for _ in 0..600 {
+            sent += lan.a.stack().send(a, &bytes[sent..]).unwrap();
+            lan.now += 100_000 - 100;
+            lan.step();
+        }
+        assert_eq!(lan.a.stack().connection_state(a), Ok(ConnectionState::Open), "after minute {minute}");
+    }
+    assert_eq!(sent, 2 * WINDOW);
+    lan.wires[1].delay_us = 200;
+    let mut got = 0;
+    let mut buf = vec![0; 5000];
+    assert!(lan.run(200 * SECOND, |lan| {
+        sent += lan.a.stack().send(a, &bytes[sent..]).unwrap();
+        let len = lan.b.stack().receive(b, &mut buf).unwrap();
+        assert_eq!(buf[..len], bytes[got..got + len]);
+        got += len;
+        got == bytes.len()
+    }));
+}

@@ -30,7 +30,8 @@ const LOCAL_PORTS: core::ops::RangeInclusive<u16> = 49_152..=65_535;
 pub struct TcpTiming {
     /// An idle connection is probed this often.
     pub keep_alive_us: u64,
-    /// A peer silent for this long while it owes an answer is taken for dead (RFC 5482 user timeout).
+    /// A peer silent for this long while it owes an answer is taken for dead (RFC 5482 user timeout). A closed window
+    /// is probed every 60 s in the end, so it must be longer than that and a round trip.
     pub user_timeout_us: u64,
     /// An attempt to connect ends after this time.
     pub connect_timeout_us: u64,
@@ -38,7 +39,7 @@ pub struct TcpTiming {
 
 impl Default for TcpTiming {
     fn default() -> Self {
-        Self { keep_alive_us: 10_000_000, user_timeout_us: 60_000_000, connect_timeout_us: 20_000_000 }
+        Self { keep_alive_us: 10_000_000, user_timeout_us: 75_000_000, connect_timeout_us: 20_000_000 }
     }
 }
 
