@@ -1,7 +1,7 @@
 //! A Flexvisor host in an emulator: its boot line, its VMs, its console.
 
 use crate::console::Console;
-use crate::emu::bochs::{self, Cpu, MODELS_REFUSED, MODELS_WITH_EPT};
+use crate::emu::bochs::{self, Cpu, MODELS_REFUSED, models_with_ept};
 use crate::emu::qemu::{self, Accel};
 use crate::emu::{IPS, Machine, Media, Serial};
 use crate::hub::{Hub, host_mac};
@@ -98,13 +98,13 @@ impl Platform {
         }
         match name {
             "qemu-tcg" => Ok(Self::Qemu(Accel::Tcg)),
-            _ if MODELS_WITH_EPT.contains(&name) || MODELS_REFUSED.contains(&name) => {
+            _ if models_with_ept().any(|model| model == name) || MODELS_REFUSED.contains(&name) => {
                 Ok(Self::Bochs(Cpu::model(name)))
             }
             _ => Err(format!(
                 "no such CPU model; there are {}, {} (both without what Flexvisor needs), qemu-kvm, \
                  qemu-kvm:MODEL and qemu-tcg",
-                MODELS_WITH_EPT.join(", "),
+                models_with_ept().collect::<Vec<_>>().join(", "),
                 MODELS_REFUSED.join(", ")
             )),
         }

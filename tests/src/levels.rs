@@ -105,6 +105,9 @@ pub fn generation(model: &str) -> Option<&'static str> {
         "corei7_haswell_4770" => "haswell",
         "broadwell_ult" => "broadwell",
         "corei7_skylake_x" => "skylake-server",
+        "sapphire_rapids" => "sapphirerapids",
+        // No Xeon: a client's CPU without AVX-512.
+        "arrow_lake" => "broadwell",
         "corei3_cnl" | "corei7_icelake_u" | "tigerlake" => "icelake-server",
         _ => return None,
     })

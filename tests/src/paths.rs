@@ -33,6 +33,11 @@ pub fn debian_kernel() -> PathBuf {
     build().join("cache/linux/vmlinuz")
 }
 
+/// Bochs 3.0 as `scripts/setup --bochs3` leaves it.
+pub fn bochs3() -> PathBuf {
+    build().join("cache/bochs3")
+}
+
 /// Loaders for booting from the network as `scripts/setup` leaves them.
 pub fn netboot_loaders() -> PathBuf {
     build().join("cache/netboot")

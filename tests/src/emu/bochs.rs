@@ -3,16 +3,17 @@
 use super::qemu::Network;
 use super::{IPS, Machine, Media, Serial, accept, listen};
 use crate::console::Port;
+use crate::paths;
 use crate::process::Process;
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bochs' Intel models that have EPT, oldest first.
-pub const MODELS_WITH_EPT: [&str; 10] = [
+/// Intel models of every Bochs that have EPT, oldest first.
+const MODELS_WITH_EPT: [&str; 10] = [
     "corei5_lynnfield_750",
     "corei5_arrandale_m520",
     "corei7_sandy_bridge_2600k",
@@ -24,6 +25,56 @@ pub const MODELS_WITH_EPT: [&str; 10] = [
     "corei7_icelake_u",
     "tigerlake",
 ];
+
+/// Those that Bochs 3.0 has besides.
+const MODELS_OF_BOCHS_3: [&str; 2] = ["sapphire_rapids", "arrow_lake"];
+
+/// Which Bochs plays the hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Edition {
+    /// 2.7, installed from Debian 12.
+    Bochs2,
+    /// 3.0 of Debian 13, as `scripts/setup --bochs3` unpacks it.
+    Bochs3,
+}
+
+impl Edition {
+    /// As `FLEXVISOR_BOCHS` says: 2, which is meant without it, or 3.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn chosen() -> Result<Self> {
+        match std::env::var("FLEXVISOR_BOCHS").as_deref() {
+            Err(_) | Ok("" | "2") => Ok(Self::Bochs2),
+            Ok("3") => Ok(Self::Bochs3),
+            Ok(other) => bail!("FLEXVISOR_BOCHS={other}: 2 or 3 is possible"),
+        }
+    }
+
+    /// The program and the folder of the BIOS images.
+    ///
+    /// # Errors
+    /// It has not been unpacked.
+    fn parts(self) -> Result<(PathBuf, PathBuf)> {
+        match self {
+            Self::Bochs2 => Ok(("bochs-bin".into(), "/usr/share/bochs".into())),
+            Self::Bochs3 => {
+                let program = paths::bochs3().join("bochs-bin");
+                ensure!(program.is_file(), "Bochs 3.0 is not there: `scripts/setup --bochs3` unpacks it");
+                Ok((program, paths::bochs3().join("usr/share/bochs")))
+            }
+        }
+    }
+}
+
+/// Intel models with EPT of the Bochs that `FLEXVISOR_BOCHS` chooses, oldest first.
+pub fn models_with_ept() -> impl Iterator<Item = &'static str> + Clone {
+    let newer: &[&str] = match Edition::chosen() {
+        Ok(Edition::Bochs3) => &MODELS_OF_BOCHS_3,
+        _ => &[],
+    };
+    MODELS_WITH_EPT.into_iter().chain(newer.iter().copied())
+}
 
 /// Models on which Flexvisor must say what is missing: no EPT, and no VMX.
 pub const MODELS_REFUSED: [&str; 7] = [
@@ -107,30 +158,38 @@ impl Config {
 
     /// Starts the machine; its files go to `dir` under names that begin with `name`.
     pub fn start(&self, name: &str, dir: &Path) -> Result<Machine> {
+        let (program, images) = Edition::chosen()?.parts()?;
         let ports = listen(self.serial)?;
         let numbers = ports.iter().map(|port| port.as_ref().map(Port::number).transpose());
         let numbers = numbers.collect::<Result<Vec<_>>>()?;
         let log = dir.join(format!("{name}-bochs.log"));
         let rc = dir.join(format!("{name}-bochsrc"));
         let commands = dir.join(format!("{name}-bochs-commands"));
-        std::fs::write(&rc, self.rc(&numbers, &log)?)
+        std::fs::write(&rc, self.rc(&numbers, &images, &log)?)
             .with_context(|| format!("cannot write {}", rc.display()))?;
         // Debian's build has the debugger in, which waits for the order to go on.
         std::fs::write(&commands, "c\n")?;
         let args = [c("-q"), c("-f"), rc.into(), c("-rc"), commands.into()];
         let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut process = Process::start("bochs-bin", "bochs", args, &dir.join(format!("{name}-bochs.out")))?;
+        let mut process = Process::start(
+            &program.to_string_lossy(),
+            "bochs",
+            args,
+            &dir.join(format!("{name}-bochs.out")),
+        )?;
         let serial = accept(&ports, name, dir, &mut process, &log)?;
         wait_for_display(&log)?;
         drop(starting);
         Ok(Machine { process, serial, log })
     }
 
-    fn rc(&self, serial: &[Option<u16>], log: &Path) -> Result<String> {
+    /// The configuration, with serial lines to these TCP ports.
+    fn rc(&self, serial: &[Option<u16>], images: &Path, log: &Path) -> Result<String> {
         let mut rc = String::new();
         let Self { cpus, ips, mem_mib, .. } = self;
-        writeln!(rc, "romimage: file=/usr/share/bochs/BIOS-bochs-latest")?;
-        writeln!(rc, "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest")?;
+        let images = images.display();
+        writeln!(rc, "romimage: file={images}/BIOS-bochs-latest")?;
+        writeln!(rc, "vgaromimage: file={images}/VGABIOS-lgpl-latest")?;
         writeln!(rc, "display_library: rfb, options=\"timeout=0\"")?;
         // Without these two Bochs 2.7 dies of a buffer overflow in its mixer on machines that have no sound card.
         writeln!(rc, "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy")?;
@@ -195,8 +254,9 @@ mod tests {
     fn rc_names_all_parts() {
         let mut config = Config::new(Cpu::Generic("level=6".into()), Media::Cd("/x.iso".into()));
         config.nic = Some(Nic { udp_port: 21000, mac: [0x52, 0x54, 0, 0, 0, 0x1a] });
-        let rc = config.rc(&[Some(4000), None], Path::new("/l")).unwrap();
+        let rc = config.rc(&[Some(4000), None], Path::new("/b"), Path::new("/l")).unwrap();
         for line in [
+            "romimage: file=/b/BIOS-bochs-latest",
             "cpu: model=bx_generic, count=1, ips=20000000, reset_on_triple_fault=0",
             "cpuid: level=6",
             "com1: enabled=1, mode=socket-client, dev=127.0.0.1:4000",
@@ -212,6 +272,8 @@ mod tests {
     #[test]
     fn kernel_media_is_refused() {
         let media = Media::Kernel { file: "/k".into(), cmdline: String::new(), modules: None };
-        assert!(Config::new(Cpu::model("x"), media).rc(&[None, None], Path::new("/l")).is_err());
+        assert!(
+            Config::new(Cpu::model("x"), media).rc(&[None, None], Path::new("/b"), Path::new("/l")).is_err()
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ways::{self, NO_VMX};
 use super::{Case, Context, start};
-use crate::emu::bochs::{Cpu, MODELS_WITH_EPT};
+use crate::emu::bochs::{Cpu, models_with_ept};
 use crate::emu::qemu::{self, Accel, Network};
 use crate::emu::{Media, Serial, bochs};
 use crate::host::{HostSpec, Platform};
@@ -19,7 +19,7 @@ const LIMIT: u64 = 120;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for model in MODELS_WITH_EPT {
+    for model in models_with_ept() {
         cases.push(Case::new(&format!("boot/{model}"), LIMIT, move |context| ready(context, model)));
     }
     cases.push(Case::new("boot/multiboot1_grub", LIMIT, multiboot1_grub));

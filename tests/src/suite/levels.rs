@@ -3,7 +3,7 @@
 
 use super::{Case, Context, start};
 use crate::console::tail;
-use crate::emu::bochs::MODELS_WITH_EPT;
+use crate::emu::bochs::models_with_ept;
 use crate::guest;
 use crate::host::{Host, HostSpec, PROMPT, VmSpec};
 use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
@@ -63,7 +63,7 @@ pub(super) fn cases() -> Vec<Case> {
     travels.weight = 2;
     cases.push(travels);
     cases.push(Case::new("levels/aesni_off", 180, aesni_off));
-    for model in MODELS_WITH_EPT {
+    for model in models_with_ept() {
         let run = move |context: &Context| {
             let matrix = play(context, model, &LEVELS, false)?;
             println!("{matrix}");

@@ -3,7 +3,7 @@
 
 use super::{Case, Context};
 use crate::emu::IPS;
-use crate::emu::bochs::MODELS_WITH_EPT;
+use crate::emu::bochs::models_with_ept;
 use crate::guest;
 use crate::scenario::{ADDRESSES, Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -27,8 +27,8 @@ const SLICE: [(&str, &str); 3] = [
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (at, from) in MODELS_WITH_EPT.into_iter().enumerate() {
-        for to in MODELS_WITH_EPT.into_iter().skip(at + 1) {
+    for (at, from) in models_with_ept().enumerate() {
+        for to in models_with_ept().skip(at + 1) {
             let run = move |context: &Context| {
                 let line = there_and_back(context, from, to)?;
                 println!("        {line}");
