@@ -155,6 +155,13 @@ fn expected(cell: &Cell, row: Option<&Row>, xsave: bool) -> &'static [&'static s
     }
 }
 
+/// What an emulator gets wrong by itself, whoever runs on it: model, feature, kind, finding.
+///
+/// Bochs 3.0 executes MOVDIRI of 32 bits as it would outside 64-bit mode: it checks the limit of DS, which is 0 in this
+/// guest, and raises #GP (the handler in `ia_opcodes.def` of tag `REL_3_0_FINAL` is `MOV32_EdGdM`).
+const EMULATOR: [(&str, &str, &str, &str); 2] =
+    [("sapphire_rapids", "MOVDIRI", "insn", "#GP"), ("arrow_lake", "MOVDIRI", "insn", "#GP")];
+
 /// Bits of a register that come with features; the judge's own opinion, not the hypervisor's table.
 fn limits(findings: &Findings) -> [(&'static str, u64); 3] {
     let with = |feature: &str, bits: u64| if findings.told(feature) { bits } else { 0 };
@@ -183,7 +190,7 @@ fn limits(findings: &Findings) -> [(&'static str, u64); 3] {
 }
 
 /// Everything in which a guest's findings differ from what it was told and from the ledger.
-fn judge(findings: &Findings, rows: &BTreeMap<String, Row>) -> Vec<String> {
+fn judge(model: &str, findings: &Findings, rows: &BTreeMap<String, Row>) -> Vec<String> {
     let mut wrong = Vec::new();
     let xsave = findings.told("XSAVE");
     for cell in &findings.cells {
@@ -193,7 +200,8 @@ fn judge(findings: &Findings, rows: &BTreeMap<String, Row>) -> Vec<String> {
             let told = if *announced { "announced" } else { "hidden" };
             wrong.push(format!("{feature} is {told} by CPUID, and the ledger has {row:?}"));
         }
-        if !expected(cell, row, xsave).contains(&finding.as_str()) {
+        let emulator = EMULATOR.contains(&(model, feature, kind, finding));
+        if !emulator && !expected(cell, row, xsave).contains(&finding.as_str()) {
             wrong.push(format!("{feature} {kind}: {finding}, and the ledger has {row:?}"));
         }
     }
@@ -238,7 +246,7 @@ fn play(context: &Context, model: &str, levels: &[&str], all_given: bool) -> Res
     for level in &played {
         let findings = Findings::parse(&printed(&mut host, level)?)?;
         let rows = ledger(&json(&mut host, &format!("cpu ledger {level} --json"))?)?;
-        wrong.extend(judge(&findings, &rows).into_iter().map(|what| format!("{level}: {what}")));
+        wrong.extend(judge(model, &findings, &rows).into_iter().map(|what| format!("{level}: {what}")));
         columns.push((*level, findings, rows));
     }
     let matrix = matrix(model, &columns);
@@ -382,15 +390,15 @@ mod tests {
             ("RDRAND".into(), row("exiting", false)),
             ("SMEP".into(), row("cr4", false)),
         ]);
-        assert_eq!(judge(&findings, &rows), Vec::<String>::new());
+        assert_eq!(judge("x", &findings, &rows), Vec::<String>::new());
         findings.cells[2].finding = "works".into();
-        assert_eq!(judge(&findings, &rows).len(), 1);
+        assert_eq!(judge("x", &findings, &rows).len(), 1);
         rows.insert("AVX2".into(), row("xcr0", false));
-        assert_eq!(judge(&findings, &rows).len(), 2);
+        assert_eq!(judge("x", &findings, &rows).len(), 2);
         rows.remove("SMEP");
-        assert_eq!(judge(&findings, &rows).len(), 4);
+        assert_eq!(judge("x", &findings, &rows).len(), 4);
         findings.limits.insert("cr4".into(), 0x140524);
-        assert_eq!(judge(&findings, &rows).len(), 5);
+        assert_eq!(judge("x", &findings, &rows).len(), 5);
     }
 
     #[test]
