@@ -21,6 +21,8 @@ pub struct VmOptions {
     pub mem_mib: u32,
     /// `level=`: the CPU level's name; `None` for what this host or its pool can give.
     pub level: Option<String>,
+    /// `phys-bits=`: physical address width in bits; `None` for the least of level, pool and host.
+    pub phys_bits: Option<u8>,
     /// `vcpus=`
     pub vcpus: u32,
     /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
@@ -37,6 +39,7 @@ impl Default for VmOptions {
             name: String::new(),
             mem_mib: 256,
             level: None,
+            phys_bits: None,
             vcpus: 1,
             debug_exit: false,
             paused: false,
@@ -66,6 +69,13 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
         default: "",
         help: "CPU level the guest sees, e.g. `haswell`; without it, all that this host, or each member of its pool, can give.",
         set: |o, v| value::name(v).map(|level| o.level = Some(level)),
+    },
+    Spec {
+        name: "phys-bits",
+        form: "BITS (32 to 52)",
+        default: "",
+        help: "Physical address width the guest sees, for a VM that is to move to a host with fewer bits or needs more than its level has; without it, the least of level, pool and host.",
+        set: |o, v| value::decimal(v, 32, 52).map(|bits| o.phys_bits = Some(bits as u8)),
     },
     Spec {
         name: "vcpus",

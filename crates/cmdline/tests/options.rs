@@ -234,12 +234,12 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
 
 #[test]
 fn every_vm_option() {
-    let line =
-        "vm=demo mem=512 level=skylake-server vcpus=1 debug-exit paused -- console=ttyS0  \"a b\" -- c";
+    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 debug-exit paused -- console=ttyS0  \"a b\" -- c";
     let want = VmOptions {
         name: "demo".into(),
         mem_mib: 512,
         level: Some("skylake-server".into()),
+        phys_bits: Some(39),
         vcpus: 1,
         debug_exit: true,
         paused: true,

@@ -8,8 +8,9 @@ use core::fmt;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::feature::{FEATURES, FeatureSet, Place, Polarity};
-use crate::host::{HostPolicy, with_wider};
-use crate::level::{LEVELS, Level};
+use crate::host::HostPolicy;
+use crate::level::{LEVELS, Level, UserSpace};
+use crate::render::LINEAR_BITS;
 
 /// What a guest that may run on every one of some hosts can be given. The same hosts give the same baseline in
 /// any order.
@@ -34,6 +35,8 @@ pub struct Cost {
     pub removes: FeatureSet,
     /// Losses that it alone has, and that guests are therefore told of.
     pub announces: FeatureSet,
+    /// User space that guests carry without it and with it, where it lowers that.
+    pub user_space: Option<(UserSpace, UserSpace)>,
     /// Physical address width without it and with it, where it narrows that.
     pub phys_bits: Option<(u8, u8)>,
     /// Linear address width without it and with it, where it narrows that.
@@ -89,22 +92,28 @@ impl Baseline {
     /// arrive with more sees it, or the first of all where none is.
     #[must_use]
     pub fn level(&self) -> &'static Level {
-        let wide = with_wider(self.default);
-        let within = |level: &Level| level.features().of_polarity(Polarity::Capability).is_subset(wide);
         let first = LEVELS.first().copied();
-        Level::highest(within).or(first).unwrap_or_else(|| unreachable!("there are levels"))
+        Level::highest_within(self.default, |_| true)
+            .or(first)
+            .unwrap_or_else(|| unreachable!("there are levels"))
     }
 
     /// Physical address width of a guest in bits: what all hosts have, and no more than the named level has.
     #[must_use]
     pub fn phys_bits(&self) -> u8 {
-        self.phys_bits.min(self.level().phys_bits)
+        self.phys_bits_of(self.level())
     }
 
-    /// Linear address width that all hosts have, in bits.
+    /// The same of a guest at a level that was asked for by name.
+    #[must_use]
+    pub fn phys_bits_of(&self, level: &Level) -> u8 {
+        self.phys_bits.min(level.phys_bits)
+    }
+
+    /// Linear address width of a guest in bits: what all hosts have, and no more than any guest is told of.
     #[must_use]
     pub fn linear_bits(&self) -> u8 {
-        self.linear_bits
+        self.linear_bits.min(LINEAR_BITS)
     }
 
     /// Highest basic leaf that all hosts and the named level have; a leaf that a feature brings may raise it.
@@ -117,8 +126,7 @@ impl Baseline {
     #[must_use]
     pub fn as_level(&self) -> Option<&'static Level> {
         let level = self.level();
-        let same = level.features() == self.default && level.phys_bits == self.phys_bits();
-        (same && level.max_leaf == self.max_leaf()).then_some(level)
+        (level.features() == self.default && level.max_leaf == self.max_leaf()).then_some(level)
     }
 
     /// What a guest's level is called: that of the named level, or `pool-` and the fingerprint.
@@ -167,8 +175,11 @@ impl Baseline {
             Cost {
                 removes: without.default.of_polarity(gains).difference(all.default),
                 announces: all.default.of_polarity(losses).difference(without.default),
+                user_space: Some([&without, &all].map(|pool| UserSpace::of(pool.default)))
+                    .filter(|[without, with]| with < without)
+                    .map(|[without, with]| (without, with)),
                 phys_bits: narrower(without.phys_bits(), all.phys_bits()),
-                linear_bits: narrower(without.linear_bits, all.linear_bits),
+                linear_bits: narrower(without.linear_bits(), all.linear_bits()),
             }
         };
         (0..hosts.len()).map(cost).collect()
@@ -197,7 +208,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// `removes AVX512F, CLWB; announces RRSBA; physical address width 46 to 40`, or `nothing`.
+/// `removes AVX512F, CLWB; announces RRSBA; user space x86-64-v4 to x86-64-v3; physical address width 46 to 40`, or `nothing`.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
@@ -208,6 +219,10 @@ impl fmt::Display for Cost {
                 names.try_for_each(|name| write!(f, ", {name}"))?;
                 separator = "; ";
             }
+        }
+        if let Some((without, with)) = self.user_space {
+            write!(f, "{separator}user space {without} to {with}")?;
+            separator = "; ";
         }
         for (name, width) in [("physical", self.phys_bits), ("linear", self.linear_bits)] {
             if let Some((without, with)) = width {

@@ -1,5 +1,7 @@
 //! The comparison of what a guest needs with what a host gives.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -8,7 +10,7 @@ use crate::feature::{Feature, FeatureSet, Polarity};
 use crate::host::HostPolicy;
 use crate::level::Level;
 use crate::policy::GuestPolicy;
-use crate::render::VENDOR;
+use crate::render::{LINEAR_BITS, VENDOR};
 use crate::xsave::{component_name, xcr0_of};
 
 /// One thing that stands between a guest and a host.
@@ -16,8 +18,12 @@ use crate::xsave::{component_name, xcr0_of};
 pub enum Obstacle {
     /// The host is another vendor's.
     Vendor([u8; 12]),
+    /// VMX of the host has no extended page tables, without which no VM runs yet.
+    NoEpt,
     /// The host cannot give this feature.
     Missing(Feature),
+    /// What is known of the host does not tell whether it can give this feature.
+    Unknown(Feature),
     /// The host has this loss and the guest was not told.
     Restriction(Feature),
     /// The guest was told a wider physical address than the host has.
@@ -38,10 +44,17 @@ pub enum Obstacle {
     Xsave(u8),
 }
 
+/// Said of what neither is there nor is missing, as far as is known.
+const UNKNOWN: &str = "not known from this dump";
+
 impl Obstacle {
-    /// True for something that the host does not have, whose text is its bare name.
-    fn is_lack(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Xsave(_))
+    /// What is said after a list of such obstacles, whose text is a bare name; None where the text says it all.
+    fn predicate(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing(_) | Self::Xsave(_) => Some("missing"),
+            Self::Unknown(_) => Some(UNKNOWN),
+            _ => None,
+        }
     }
 }
 
@@ -52,7 +65,8 @@ impl fmt::Display for Obstacle {
                 f.write_str("CPU vendor ")?;
                 vendor.iter().try_for_each(|byte| write!(f, "{}", byte.escape_ascii()))
             }
-            Self::Missing(feature) => write!(f, "{feature}"),
+            Self::NoEpt => f.write_str("VMX without EPT, so that no VM runs there yet"),
+            Self::Missing(feature) | Self::Unknown(feature) => write!(f, "{feature}"),
             Self::Restriction(feature) => write!(f, "{feature} set here and not announced to the guest"),
             Self::PhysBits { guest, host } => {
                 write!(f, "CPUID.80000008:EAX[7:0] physical address width {guest}, host {host}")
@@ -65,12 +79,12 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Why a guest cannot run on a host: everything that stands in the way, and the level that would do.
+/// Why a guest cannot run on a host, or may not: everything that stands in the way, and the level that would do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Misfit {
     /// What stands in the way, never empty.
     pub obstacles: Vec<Obstacle>,
-    /// The highest level that the host can give and that asks for no more than the guest has.
+    /// The highest level that the host can give and that a guest asks for no more with than it has.
     pub cure: Option<&'static Level>,
 }
 
@@ -82,27 +96,45 @@ impl Misfit {
             _ => None,
         })
     }
+
+    /// True where nothing is known to stand in the way: the guest may fit, and what is known of the host does not tell.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.obstacles.iter().all(|obstacle| matches!(obstacle, Obstacle::Unknown(_)))
+    }
+
+    /// What to do: `start the VM at level haswell with phys-bits=39`.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let Some(level) = self.cure else {
+            return "this host can give no level that the VM could start at".into();
+        };
+        let width = self.obstacles.iter().find_map(|obstacle| match obstacle {
+            Obstacle::PhysBits { host, .. } => Some(format!(" with phys-bits={host}")),
+            _ => None,
+        });
+        format!("start the VM at level {}{}", level.name, width.unwrap_or_default())
+    }
 }
 
-/// One line: what is missing, the other obstacles, the cure. It stays below 1 KiB for any level on any host from
-/// Nehalem on.
+/// One line: what is missing, what is not known, the other obstacles, the advice. It stays below 1 KiB for any level on
+/// any host from Nehalem on.
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for lack in self.obstacles.iter().filter(|obstacle| obstacle.is_lack()) {
-            write!(f, "{separator}{lack}")?;
-            separator = ", ";
+        for predicate in ["missing", UNKNOWN] {
+            let mut separator = "";
+            for bare in self.obstacles.iter().filter(|o| o.predicate() == Some(predicate)) {
+                write!(f, "{separator}{bare}")?;
+                separator = ", ";
+            }
+            if !separator.is_empty() {
+                write!(f, " {predicate}; ")?;
+            }
         }
-        if !separator.is_empty() {
-            f.write_str(" missing; ")?;
-        }
-        for obstacle in self.obstacles.iter().filter(|obstacle| !obstacle.is_lack()) {
+        for obstacle in self.obstacles.iter().filter(|obstacle| obstacle.predicate().is_none()) {
             write!(f, "{obstacle}; ")?;
         }
-        match self.cure {
-            Some(level) => write!(f, "start the VM at level {}", level.name),
-            None => f.write_str("this host can give no level that the VM could start at"),
-        }
+        f.write_str(&self.advice())
     }
 }
 
@@ -111,6 +143,7 @@ impl core::error::Error for Misfit {}
 /// What a guest needs of a host.
 pub(crate) struct Needs {
     pub(crate) features: FeatureSet,
+    /// 0 for a level: the width is the VM's.
     pub(crate) phys_bits: u8,
     pub(crate) linear_bits: u8,
     pub(crate) xcr0: u64,
@@ -119,12 +152,13 @@ pub(crate) struct Needs {
 impl Needs {
     pub(crate) fn of_level(level: &Level) -> Self {
         let features = level.features();
-        Self { features, phys_bits: level.phys_bits, linear_bits: 48, xcr0: xcr0_of(features) }
+        Self { features, phys_bits: 0, linear_bits: LINEAR_BITS, xcr0: xcr0_of(features) }
     }
 
     pub(crate) fn of_baseline(baseline: &Baseline) -> Self {
         let features = baseline.guest_features();
-        Self { features, phys_bits: baseline.phys_bits(), linear_bits: 48, xcr0: xcr0_of(features) }
+        let phys_bits = baseline.phys_bits();
+        Self { features, phys_bits, linear_bits: baseline.linear_bits(), xcr0: xcr0_of(features) }
     }
 
     fn of_guest(guest: &GuestPolicy) -> Self {
@@ -149,7 +183,11 @@ fn obstacles_within(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> Ve
         found.push(Obstacle::Vendor(host.vendor));
     }
     let gains = needs.features.of_polarity(Polarity::Capability);
-    found.extend(gains.difference(offered).iter().map(Obstacle::Missing));
+    let lacking = gains.difference(offered).difference(host.true_anyway(needs.features));
+    let lack = |feature| {
+        if host.is_unknown(feature) { Obstacle::Unknown(feature) } else { Obstacle::Missing(feature) }
+    };
+    found.extend(lacking.iter().map(lack));
     let told = |loss: Feature| {
         needs.features.contains(loss) || loss.implied_by().is_some_and(|more| needs.features.contains(more))
     };
@@ -161,8 +199,8 @@ fn obstacles_within(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> Ve
         found.push(Obstacle::LinearBits { guest: needs.linear_bits, host: host.linear_bits });
     }
     // A host without XSAVE lacks that feature, which says it all.
-    let lacking = if host.xcr0 == 0 { 0 } else { needs.xcr0 & !host.xcr0 };
-    found.extend((0..64).filter(|bit| lacking & 1 << bit != 0).map(Obstacle::Xsave));
+    let states = if host.xcr0 == 0 { 0 } else { needs.xcr0 & !host.xcr0 };
+    found.extend((0..64).filter(|bit| states & 1 << bit != 0).map(Obstacle::Xsave));
     found
 }
 
@@ -172,11 +210,23 @@ pub(crate) fn verdict(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> 
     if obstacles.is_empty() {
         return Ok(());
     }
-    let within = |level: &Level| {
-        let gains = level.features().of_polarity(Polarity::Capability);
-        gains.is_subset(needs.features) && self::obstacles(&Needs::of_level(level), host).is_empty()
-    };
-    Err(Misfit { obstacles, cure: Level::highest(within) })
+    let given = |level| self::obstacles(&Needs::of_level(level), host).is_empty();
+    Err(Misfit { obstacles, cure: Level::highest_within(needs.features, given) })
+}
+
+impl HostPolicy {
+    /// A verdict on a VM that is to run here, and not only to be told of this CPU: VMX must have what runs it.
+    ///
+    /// # Errors
+    /// Those of `verdict`, after what VMX lacks.
+    pub fn runs(&self, verdict: Result<(), Misfit>) -> Result<(), Misfit> {
+        if self.has_ept() {
+            return verdict;
+        }
+        let others = verdict.err().map_or_else(Vec::new, |misfit| misfit.obstacles);
+        let obstacles = core::iter::once(Obstacle::NoEpt).chain(others).collect();
+        Err(Misfit { obstacles, cure: None })
+    }
 }
 
 impl GuestPolicy {

@@ -26,7 +26,9 @@ mod wire;
 mod xsave;
 
 pub use baseline::{Baseline, Cost, Fingerprint};
-pub use compare::{Difference, Fact, LevelList, RoundTrip, Sense, Subject, What, diff, shown_flags};
+pub use compare::{
+    Difference, Fact, LevelList, RoundTrip, Sense, Subject, What, diff, fits, json_verdict, shown_flags,
+};
 pub use control::{CR4_BITS, EFER_BITS};
 pub use dump::{Dump, DumpError, MAX_DUMP};
 pub use feature::{
@@ -41,7 +43,7 @@ pub use ledger::{
     Change, Companion, Control, Enforcement, Ledger, LedgerError, LedgerRow, MAX_COMPANION,
     MAX_LEDGER_ENCODED, MAX_LEDGER_ROWS, MAX_SEEN, Means, Word,
 };
-pub use level::{Cache, CacheKind, LEVELS, Level};
+pub use level::{Cache, CacheKind, LEVELS, Level, UserSpace};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES, spec_ctrl_bits};
 pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};
 pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};

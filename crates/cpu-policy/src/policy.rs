@@ -28,7 +28,7 @@ pub struct Shape {
     pub tsc_hz: u64,
     /// Input clock of the APIC timer in Hz; leaf 15 calls it the crystal.
     pub apic_hz: u32,
-    /// Physical address width where it is to differ from the level's.
+    /// Physical address width in bits that was asked for; without it the least of level, pool and host.
     pub phys_bits: Option<u8>,
 }
 
@@ -47,6 +47,14 @@ pub enum RenderError {
     /// A physical address width outside the architecture's.
     #[error("physical address width {0}: 32 to 52 are possible")]
     PhysBits(u8),
+    /// Memory that the guest could not address.
+    #[error("memory up to {end:#x}: a VM with {bits} physical address bits reaches {:#x}", 1_u64 << bits)]
+    Memory {
+        /// First byte after it.
+        end: u64,
+        /// Physical address width.
+        bits: u8,
+    },
     /// The host cannot give the level of the pool.
     #[error("level {name}: {misfit}")]
     RefusedBaseline {
@@ -89,6 +97,8 @@ impl GuestPolicy {
     pub fn render(level: &'static Level, shape: Shape, host: &HostPolicy) -> Result<Self, RenderError> {
         check_shape(&shape)?;
         let features = level.features();
+        let width = shape.phys_bits.unwrap_or_else(|| Baseline::of(host).phys_bits_of(level));
+        let shape = Shape { phys_bits: Some(width), ..shape };
         let table = CpuidTable::new(render::rows(level, features, &shape));
         let table = table.unwrap_or_else(|error| unreachable!("level {}: {error}", level.name));
         let values = MsrValues::new(features, shape.tsc_hz);
@@ -257,6 +267,15 @@ impl GuestPolicy {
     #[must_use]
     pub fn phys_bits(&self) -> u8 {
         self.phys_bits
+    }
+
+    /// Whether the guest can address all of its memory, which ends before `end`.
+    ///
+    /// # Errors
+    /// Both limits.
+    pub fn check_memory(&self, end: u64) -> Result<(), RenderError> {
+        let bits = self.phys_bits;
+        if end > 1 << bits { Err(RenderError::Memory { end, bits }) } else { Ok(()) }
     }
 
     /// Linear address width in bits.

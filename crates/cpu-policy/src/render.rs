@@ -21,7 +21,8 @@ const CLFLUSH: u32 = 8;
 /// TLB descriptors of leaf 2; FF refers to leaf 4 for caches.
 const LEAF2: [u32; 4] = [0x7603_6301, 0x00f0_b5ff, 0, 0x00c3_0000];
 const MAX_EXTENDED: u32 = 0x8000_0008;
-const LINEAR_BITS: u32 = 48;
+/// Linear address width of every guest: LA57 is not virtualised.
+pub(crate) const LINEAR_BITS: u8 = 48;
 
 struct Leaves(Vec<Row>);
 
@@ -149,7 +150,7 @@ fn extended(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape
     out.put(0x8000_0007, 0, all(features, 0x8000_0007, 0));
     let [_, ebx, ..] = all(features, 0x8000_0008, 0);
     let phys = u32::from(shape.phys_bits.unwrap_or(level.phys_bits));
-    out.put(0x8000_0008, 0, [phys | LINEAR_BITS << 8, ebx, 0, 0]);
+    out.put(0x8000_0008, 0, [phys | u32::from(LINEAR_BITS) << 8, ebx, 0, 0]);
 }
 
 /// The code of CPUID.80000006:ECX\[15:12\]; 20 and 24 ways have none, and go by that of 16 as on silicon.

@@ -143,7 +143,18 @@ fn widths_and_vendor() {
     let narrow = Dump { phys_bits: 39, ..HASWELL }.policy();
     let misfit = render("haswell").fits(&narrow).unwrap_err();
     assert_eq!(misfit.obstacles, [Obstacle::PhysBits { guest: 40, host: 39 }]);
-    assert!(GuestPolicy::render(level("haswell"), Shape { phys_bits: Some(39), ..SHAPE }, &narrow).is_ok());
+    assert_eq!(
+        misfit.to_string(),
+        "CPUID.80000008:EAX[7:0] physical address width 40, host 39; start the VM at level haswell with phys-bits=39"
+    );
+    // The width is the VM's: the least of level and host, or what was asked for, which must be there.
+    let bits = |asked, host: &cpu_policy::HostPolicy| {
+        GuestPolicy::render(level("haswell"), Shape { phys_bits: asked, ..SHAPE }, host)
+            .map(|p| p.phys_bits())
+    };
+    assert_eq!((bits(None, &narrow), bits(None, &big_host())), (Ok(39), Ok(40)));
+    assert_eq!((bits(Some(36), &narrow), bits(Some(52), &big_host())), (Ok(36), Ok(52)));
+    assert!(bits(Some(40), &narrow).unwrap_err().to_string().contains("width 40, host 39"));
     let other = Dump { vendor: b"AuthenticAMD", ..SKYLAKE_X }.policy();
     let misfit = render("nehalem").fits(&other).unwrap_err();
     assert_eq!(misfit.obstacles, [Obstacle::Vendor(*b"AuthenticAMD")]);

@@ -18,7 +18,9 @@ rules and the reasons.
 ## The levels
 
 Oldest generation first. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
-level, `NAME-vN` that one; all are version 1.
+level, `NAME-vN` that one; all are version 1. User space is the highest level of the x86-64 psABI that a guest carries:
+what a distribution or a package was built for. Physical bits are those of a VM where host and pool have as many and
+`phys-bits=` says nothing else; no level demands them.
 
 ";
 
@@ -64,14 +66,16 @@ fn caches(caches: &[Cache]) -> String {
 }
 
 fn levels(page: &mut String) {
-    page.push_str("| level | builds on | stands for | signature | highest leaf | physical bits | caches |\n");
-    page.push_str("|---|---|---|---|---|---|---|\n");
+    page.push_str("| level | builds on | stands for | signature | user space | highest leaf | physical bits | caches |\n");
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
     for level in LEVELS {
         let base = level.base.map_or("-", |base| base.name);
         let Level { name, series, signature, max_leaf, phys_bits, .. } = level;
         let caches = caches(level.caches);
-        let row =
-            format!("| {name} | {base} | {series} | {signature:X} | {max_leaf:X} | {phys_bits} | {caches} |");
+        let user_space = level.user_space();
+        let row = format!(
+            "| {name} | {base} | {series} | {signature:X} | {user_space} | {max_leaf:X} | {phys_bits} | {caches} |"
+        );
         writeln!(page, "{row}").unwrap();
     }
     page.push_str(SETS);

@@ -54,5 +54,5 @@ pub(crate) fn run(path: &Path, host: &str, wait: u64, keys: &Keys, json: bool) -
     } else {
         format!("{file}: {name}: {text}; {rest}\n")
     };
-    Ok(Answer { text, yes })
+    Ok(Answer { text, yes: Some(yes) })
 }

@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use cpu_policy::{Baseline, Feature, HostPolicy, Polarity, Subject};
 
 use crate::subject::{Host, hosts, warn};
+use crate::supplied::Supplied;
 use crate::{Answer, object};
 
-pub(crate) fn run(paths: &[String], json: bool) -> Result<Answer> {
-    let hosts = hosts(paths)?;
+pub(crate) fn run(paths: &[String], supplied: &Supplied, json: bool) -> Result<Answer> {
+    let hosts = hosts(paths, supplied)?;
     let policies: Vec<&HostPolicy> = hosts.iter().map(|host| &host.policy).collect();
     let pool = Baseline::meet(policies.iter().copied()).context("a pool without hosts")?;
     let costs = Baseline::costs(&policies);
@@ -42,6 +43,7 @@ fn host_json(o: &mut json::Object<'_>, host: &Host, cost: &cpu_policy::Cost) -> 
     o.field("best_level", host.policy.best_level().map(|level| level.name))?;
     o.array("removes", |a| a.items(cost.removes.iter().map(Feature::name)))?;
     o.array("announces", |a| a.items(cost.announces.iter().map(Feature::name)))?;
+    o.field("user_space", cost.user_space.map(|(without, _)| without.to_string()).as_deref())?;
     o.field("free", cost.is_free())?;
     o.array("notes", |a| a.items(host.notes.iter().map(String::as_str)))
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use cpu_policy::{Baseline, HostPolicy, Misfit};
+use cpu_policy::{Baseline, HostPolicy, Misfit, fits, json_verdict};
 
 use crate::subject::{Host, Named, hosts, named, warn};
+use crate::supplied::Supplied;
 use crate::{Answer, object};
 
 type Verdict = Result<(), Misfit>;
@@ -20,26 +21,26 @@ enum Guest<'a> {
 impl Guest<'_> {
     /// Whether a new guest gets all this there.
     fn starts(&self, host: &HostPolicy) -> Verdict {
-        match self {
+        host.runs(match self {
             Self::Level(level) => level.fits(host),
             Self::Pool(pool) => pool.starts_on(host),
             Self::Vm(guest) => guest.starts_on(host),
-        }
+        })
     }
 
     /// Whether it can arrive there.
     fn arrives(&self, host: &HostPolicy) -> Verdict {
-        match self {
+        host.runs(match self {
             Self::Level(level) => level.fits(host),
             Self::Pool(pool) => pool.fits(host),
             Self::Vm(guest) => guest.fits(host),
-        }
+        })
     }
 }
 
-pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
-    let named = named(text)?;
-    let hosts = hosts(paths)?;
+pub(crate) fn run(text: &str, paths: &[String], supplied: &Supplied, json: bool) -> Result<Answer> {
+    let named = named(text, supplied)?;
+    let hosts = hosts(paths, supplied)?;
     let guest = match &named {
         Named::Level(level) => Guest::Level(level),
         Named::Host(_, Some(_)) => bail!("{text}: a guest has a level, not one of a host's four policies"),
@@ -62,10 +63,16 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
     let verdicts: Vec<(&Host, Verdict, Verdict)> =
         hosts.iter().map(|host| (host, guest.starts(&host.policy), guest.arrives(&host.policy))).collect();
     let back: Vec<(&Host, Verdict)> = home.iter().map(|host| (host, guest.arrives(&host.policy))).collect();
-    let yes = verdicts.iter().all(|(_, _, there)| there.is_ok()) && back.iter().all(|(_, back)| back.is_ok());
+    let ways = verdicts.iter().map(|(_, _, there)| there).chain(back.iter().map(|(_, back)| back));
+    let all: Vec<Option<bool>> = ways.map(fits).collect();
+    let yes = match () {
+        () if all.contains(&Some(false)) => Some(false),
+        () if all.contains(&None) => None,
+        () => Some(true),
+    };
     // What would do: the level of all hosts in question.
     let all = home.iter().chain(&hosts).map(|host| &host.policy);
-    let cure = if yes { None } else { Baseline::meet(all) };
+    let cure = if yes == Some(true) { None } else { Baseline::meet(all) };
     if json {
         let text = object(|o| {
             o.field("guest", name.as_str())?;
@@ -75,8 +82,8 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
                 verdicts.iter().try_for_each(|(host, starts, there)| {
                     a.object(|o| {
                         o.field("name", host.name.as_str())?;
-                        o.object("starts", |o| verdict_json(starts, o))?;
-                        o.object("there", |o| verdict_json(there, o))
+                        o.object("starts", |o| json_verdict(starts, o))?;
+                        o.object("there", |o| json_verdict(there, o))
                     })
                 })
             })?;
@@ -84,7 +91,7 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
                 back.iter().try_for_each(|(host, back)| {
                     a.object(|o| {
                         o.field("name", host.name.as_str())?;
-                        verdict_json(back, o)
+                        json_verdict(back, o)
                     })
                 })
             })
@@ -119,11 +126,9 @@ pub(crate) fn run(text: &str, paths: &[String], json: bool) -> Result<Answer> {
 fn line(text: &mut String, what: &str, host: &Host, verdict: &Verdict) {
     let _ = match verdict {
         Ok(()) => writeln!(text, "  {what:<14} {}: yes", host.name),
+        Err(misfit) if misfit.is_unknown() => {
+            writeln!(text, "  {what:<14} {}: not known: {misfit}", host.name)
+        }
         Err(misfit) => writeln!(text, "  {what:<14} {}: no: {misfit}", host.name),
     };
-}
-
-fn verdict_json(verdict: &Verdict, o: &mut json::Object<'_>) -> std::fmt::Result {
-    o.field("fits", verdict.is_ok())?;
-    verdict.as_ref().err().map_or(Ok(()), |misfit| misfit.json(o))
 }

@@ -6,10 +6,11 @@ use anyhow::Result;
 use cpu_policy::{Sense, Subject, diff};
 
 use crate::subject::{Named, named};
+use crate::supplied::Supplied;
 use crate::{Answer, object};
 
-pub(crate) fn run(left: &str, right: &str, json: bool) -> Result<Answer> {
-    let [a, b] = [named(left)?, named(right)?];
+pub(crate) fn run(left: &str, right: &str, supplied: &Supplied, json: bool) -> Result<Answer> {
+    let [a, b] = [named(left, supplied)?, named(right, supplied)?];
     let [a, b] = match (&a, &b) {
         // Two machines are compared by all that they say.
         (Named::Host(x, None), Named::Host(y, None)) => {
@@ -29,7 +30,7 @@ pub(crate) fn run(left: &str, right: &str, json: bool) -> Result<Answer> {
             o.field("same", yes)?;
             o.array("differences", |list| differences.iter().try_for_each(|d| list.object(|o| d.json(o))))
         });
-        return Ok(Answer { text, yes });
+        return Ok(Answer { text, yes: Some(yes) });
     }
     let mut text = String::new();
     if yes {
@@ -41,5 +42,5 @@ pub(crate) fn run(left: &str, right: &str, json: bool) -> Result<Answer> {
         let what = difference.what.to_string();
         let _ = writeln!(text, "{what:<52} {} | {}", difference.left, difference.right);
     }
-    Ok(Answer { text, yes })
+    Ok(Answer { text, yes: Some(yes) })
 }

@@ -6,14 +6,15 @@ use anyhow::{Result, bail};
 use cpu_policy::{FEATURES, Feature, FeatureInfo, FeatureSet, Kind, LEVELS, Level, Polarity};
 
 use crate::subject::{Named, named};
+use crate::supplied::Supplied;
 use crate::{Answer, array, object};
 
-pub(crate) fn run(what: &str, json: bool) -> Result<Answer> {
+pub(crate) fn run(what: &str, supplied: &Supplied, json: bool) -> Result<Answer> {
     let rows = features(what);
     if !rows.is_empty() {
         return Ok(Answer::yes(if json { features_json(&rows) } else { features_text(&rows) }));
     }
-    let named = match named(what) {
+    let named = match named(what, supplied) {
         Ok(named) => named,
         Err(error) if std::path::Path::new(what).exists() || what.contains(',') => return Err(error),
         Err(_) => bail!("{what} is no feature, no place of features, no level and no file{}", nearest(what)),
@@ -31,6 +32,10 @@ pub(crate) fn run(what: &str, json: bool) -> Result<Answer> {
         let best = host.policy.best_level().map_or("none", |level| level.name);
         let _ =
             writeln!(text, "levels it can give: {} (highest: {best})", host.policy.level_names().join(" "));
+        let unknown = host.policy.unknown_levels();
+        if !unknown.is_empty() {
+            let _ = writeln!(text, "not known from this dump: {}", unknown.join(" "));
+        }
     }
     Ok(Answer::yes(text))
 }
@@ -38,8 +43,7 @@ pub(crate) fn run(what: &str, json: bool) -> Result<Answer> {
 /// The features of a name, `CPUID.7.0:EBX[5]`, or a whole register or MSR.
 fn features(what: &str) -> Vec<&'static FeatureInfo> {
     let same = |text: &str| text.eq_ignore_ascii_case(what);
-    let named: Vec<_> =
-        FEATURES.iter().filter(|row| same(row.name) || !row.linux.is_empty() && same(row.linux)).collect();
+    let named: Vec<_> = FEATURES.iter().filter(|row| row.is_called(what)).collect();
     if !named.is_empty() {
         return named;
     }
@@ -124,6 +128,7 @@ fn level_text(text: &mut String, level: &Level) {
     let below = level.base.map_or(FeatureSet::EMPTY, Level::features);
     let names: Vec<&str> = level.features().difference(below).iter().map(Feature::name).collect();
     let base = level.base.map_or("nothing", |base| base.name);
+    let _ = writeln!(text, "carries user space up to {}", level.user_space());
     let _ = writeln!(text, "adds to {base}: {}", names.join(" "));
 }
 

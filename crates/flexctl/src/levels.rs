@@ -6,10 +6,11 @@ use anyhow::Result;
 use cpu_policy::{LEVELS, LevelList};
 
 use crate::subject::{hosts, warn};
+use crate::supplied::Supplied;
 use crate::{Answer, array};
 
-pub(crate) fn run(paths: &[String], json: bool) -> Result<Answer> {
-    let hosts = hosts(paths)?;
+pub(crate) fn run(paths: &[String], supplied: &Supplied, json: bool) -> Result<Answer> {
+    let hosts = hosts(paths, supplied)?;
     if json {
         return Ok(Answer::yes(array(|a| match hosts.as_slice() {
             [] => LevelList(None).json(a),
@@ -26,11 +27,16 @@ pub(crate) fn run(paths: &[String], json: bool) -> Result<Answer> {
     for (column, host) in hosts.iter().enumerate() {
         let _ = writeln!(text, "{}+ {}", "| ".repeat(column), host.name);
     }
+    let _ = writeln!(text, "{}{}", "| ".repeat(hosts.len()), LevelList::HEADER);
     for level in LEVELS {
         for host in &hosts {
-            text += if level.fits(&host.policy).is_ok() { "* " } else { "- " };
+            text.push(LevelList::mark(level, &host.policy));
+            text.push(' ');
         }
-        let _ = writeln!(text, "{:<24} {:>6X}  {}", level.name, level.signature, level.series);
+        let _ = writeln!(text, "{}", LevelList::row(level));
+    }
+    if !hosts.is_empty() {
+        text += "* the host can give it, ? its dump does not tell\n";
     }
     Ok(Answer::yes(text))
 }

@@ -20,6 +20,7 @@ mod resolve;
 mod send;
 mod settle;
 mod subject;
+mod supplied;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ of a host's four policies.
 `flexctl --host HOST COMMAND` runs a command of a host's console there: `flexctl --host HOST help`.
 
 Exit status: 0 done, fits, or no difference; 1 does not fit, differs, or the migration did not succeed; 2 wrong usage
-or bad input.";
+or bad input; 3 the dumps do not tell whether it fits.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -63,12 +64,16 @@ enum Command {
         /// Dumps of hosts.
         #[arg(required = true, value_name = "HOST")]
         hosts: Vec<String>,
+        #[command(flatten)]
+        supplied: supplied::Supplied,
     },
     /// What a feature, a register, a level, a host or a pool is.
     Explain {
         /// A feature (AVX2, sse4_2), a place (CPUID.7.0:EBX, MSR 10A), or a SUBJECT.
         #[arg(value_name = "WHAT")]
         what: String,
+        #[command(flatten)]
+        supplied: supplied::Supplied,
     },
     /// What differs between two policies.
     Diff {
@@ -78,6 +83,8 @@ enum Command {
         /// The other.
         #[arg(value_name = "SUBJECT")]
         right: String,
+        #[command(flatten)]
+        supplied: supplied::Supplied,
     },
     /// Whether a guest can start on hosts, go to them, and come back.
     Check {
@@ -87,12 +94,16 @@ enum Command {
         /// Dumps of hosts.
         #[arg(required = true, value_name = "HOST")]
         hosts: Vec<String>,
+        #[command(flatten)]
+        supplied: supplied::Supplied,
     },
     /// The levels there are, and which of them hosts can give.
     Levels {
         /// Dumps of hosts.
         #[arg(value_name = "HOST")]
         hosts: Vec<String>,
+        #[command(flatten)]
+        supplied: supplied::Supplied,
     },
     /// Wait for a VM that a host migrates here, and keep it in a new file.
     Receive {
@@ -170,12 +181,13 @@ struct Keys {
 /// What a command prints, and whether its answer is yes.
 struct Answer {
     text: String,
-    yes: bool,
+    /// None: what is known does not tell.
+    yes: Option<bool>,
 }
 
 impl Answer {
     fn yes(text: String) -> Self {
-        Self { text, yes: true }
+        Self { text, yes: Some(true) }
     }
 }
 
@@ -188,11 +200,11 @@ fn main() -> ExitCode {
     let json = options.json;
     let answer = match &options.command {
         Command::Keygen { output, words } => keygen::run(output.as_deref(), words, json),
-        Command::Baseline { hosts } => baseline::run(hosts, json),
-        Command::Explain { what } => explain::run(what, json),
-        Command::Diff { left, right } => diff::run(left, right, json),
-        Command::Check { guest, hosts } => check::run(guest, hosts, json),
-        Command::Levels { hosts } => levels::run(hosts, json),
+        Command::Baseline { hosts, supplied } => baseline::run(hosts, supplied, json),
+        Command::Explain { what, supplied } => explain::run(what, supplied, json),
+        Command::Diff { left, right, supplied } => diff::run(left, right, supplied, json),
+        Command::Check { guest, hosts, supplied } => check::run(guest, hosts, supplied, json),
+        Command::Levels { hosts, supplied } => levels::run(hosts, supplied, json),
         Command::Receive { file, listen, keys } => receive::run(file, *listen, keys, json),
         Command::Send { file, host, clone, name, wait, keys } => {
             let what = if *clone { send::What::Clone(name.as_deref()) } else { send::What::Vm };
@@ -211,7 +223,11 @@ fn main() -> ExitCode {
             }
             // A reader that has seen enough, as `head`, is no failure.
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            ExitCode::from(u8::from(!yes))
+            ExitCode::from(match yes {
+                Some(true) => 0,
+                Some(false) => 1,
+                None => 3,
+            })
         }
         Err(error) => {
             eprintln!("flexctl: {error:#}");

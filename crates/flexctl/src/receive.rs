@@ -299,7 +299,7 @@ impl Storing {
         } else {
             format!("{file}: {}: {text}\n", self.name)
         };
-        Answer { text, yes }
+        Answer { text, yes: Some(yes) }
     }
 
     fn failed(&mut self, why: &vm_file::FileError) {

@@ -111,7 +111,7 @@ pub(crate) fn run(
     } else {
         format!("{file}: {name}: {text}; the file is {state}\n")
     };
-    Ok(Answer { text, yes })
+    Ok(Answer { text, yes: Some(yes) })
 }
 
 /// A clone is another VM: its uuid is new, so that no host takes it for the first one.

@@ -5,11 +5,15 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cpu_policy::{Baseline, Dump, GuestPolicy, HostPolicy, LEVELS, Level, MAX_DUMP, Sense, Subject};
+use cpu_policy::{
+    ARCH_CAPABILITIES, Baseline, Dump, Feature, GuestPolicy, HostPolicy, LEVELS, Level, MAX_DUMP, Sense,
+    Subject,
+};
 
 use vm_file::Image;
 
 use crate::disk::Disk;
+use crate::supplied::Supplied;
 
 /// What a host calls itself on its own console while it has no other name.
 const HERE: &str = "here";
@@ -52,13 +56,14 @@ fn stored(path: &str) -> Result<Option<(String, GuestPolicy)>> {
 }
 
 /// The host of a dump.
-pub(crate) fn host(path: &str) -> Result<Host> {
-    host_of(path, &read(path)?)
+pub(crate) fn host(path: &str, supplied: &Supplied) -> Result<Host> {
+    host_of(path, &read(path)?, supplied)
 }
 
-fn host_of(path: &str, bytes: &[u8]) -> Result<Host> {
+fn host_of(path: &str, bytes: &[u8], supplied: &Supplied) -> Result<Host> {
     let text = String::from_utf8_lossy(bytes);
-    let dump = Dump::parse(&text).context(path.to_string())?;
+    let mut dump = Dump::parse(&text).context(path.to_string())?;
+    supplied.to(&mut dump).context(path.to_string())?;
     let name = if dump.host.is_empty() || dump.host == HERE { stem(path) } else { dump.host.clone() };
     let policy = dump.policy();
     if policy.vendor != *b"GenuineIntel" {
@@ -72,34 +77,49 @@ fn stem(path: &str) -> String {
     Path::new(path).file_stem().map_or(path.into(), |stem| stem.to_string_lossy().into_owned())
 }
 
+fn numbers(cpus: &[u32]) -> String {
+    cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+}
+
 fn notes(dump: &Dump, policy: &HostPolicy) -> Vec<String> {
     let mut notes = Vec::new();
-    if dump.without_msrs {
+    if policy.controls().is_none() && policy.raw.contains(Feature::Vmx) {
+        notes.push("the VMX MSRs are not known: VMX is taken to enforce all that CPUID shows".into());
+    }
+    if policy.raw.contains(Feature::ArchCapabilities) && policy.cpu().msr(ARCH_CAPABILITIES).is_none() {
         notes.push(
-            "a dump without MSRs: VMX is taken to enforce all that CPUID shows, and IA32_ARCH_CAPABILITIES to be \
-             unknown; `cpu dump` of Flexvisor tells"
+            "IA32_ARCH_CAPABILITIES is not known: give it by --arch-capabilities, or take the dump by `cpu dump` of \
+             Flexvisor"
                 .into(),
         );
     }
-    if !dump.odd.is_empty() {
-        let odd: Vec<String> = dump.odd.iter().map(u32::to_string).collect();
+    if policy.cpu().is_limited() {
         notes.push(format!(
-            "the first of {} CPUs is taken; these differ from it: {}",
-            dump.cpus,
-            odd.join(" ")
+            "the firmware hides the CPUID leaves above {} (limit of CPUID leaves): what they would tell is not known",
+            policy.max_leaf
         ));
     }
-    if policy.raw.contains(cpu_policy::Feature::Hypervisor) {
+    if !policy.has_ept() {
+        notes.push("VMX without EPT: no VM runs there yet".into());
+    }
+    if !dump.cut.is_empty() {
+        notes.push(format!("the text of these CPUs is cut short: {}", numbers(&dump.cut)));
+    }
+    if !dump.odd.is_empty() {
+        let odd = numbers(&dump.odd);
+        notes.push(format!("the first of {} CPUs is taken; these differ from it: {odd}", dump.cpus));
+    }
+    if policy.raw.contains(Feature::Hypervisor) {
         notes.push("taken inside a VM: it shows what that VM is given, not what the host has".into());
-    } else if !policy.raw.contains(cpu_policy::Feature::Vmx) {
+    } else if !policy.raw.contains(Feature::Vmx) {
         notes.push("without VMX: Flexvisor does not run there, or the firmware has turned it off".into());
     }
     notes
 }
 
 /// Several hosts: those that call themselves the same go by their files.
-pub(crate) fn hosts(paths: &[String]) -> Result<Vec<Host>> {
-    let mut hosts = paths.iter().map(|path| host(path)).collect::<Result<Vec<Host>>>()?;
+pub(crate) fn hosts(paths: &[String], supplied: &Supplied) -> Result<Vec<Host>> {
+    let mut hosts = paths.iter().map(|path| host(path, supplied)).collect::<Result<Vec<Host>>>()?;
     for name in [stem, str::to_string] {
         let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
         for (host, path) in hosts.iter_mut().zip(paths) {
@@ -119,7 +139,7 @@ pub(crate) fn warn(hosts: &[Host]) {
 }
 
 /// What `text` names: a level, files with commas between them, a file with or without a sense, a VM's policy.
-pub(crate) fn named(text: &str) -> Result<Named> {
+pub(crate) fn named(text: &str, supplied: &Supplied) -> Result<Named> {
     if let Some(level) = Level::by_name(text) {
         return Ok(Named::Level(level));
     }
@@ -131,11 +151,11 @@ pub(crate) fn named(text: &str) -> Result<Named> {
         if let Ok(guest) = GuestPolicy::decode(&bytes) {
             return Ok(Named::Guest(text.into(), Box::new(guest)));
         }
-        return Ok(Named::Host(Box::new(host_of(text, &bytes)?), None));
+        return Ok(Named::Host(Box::new(host_of(text, &bytes, supplied)?), None));
     }
     if text.contains(',') {
         let paths: Vec<String> = text.split(',').map(Into::into).collect();
-        let hosts = hosts(&paths)?;
+        let hosts = hosts(&paths, supplied)?;
         let pool = Baseline::meet(hosts.iter().map(|host| &host.policy)).context("a pool without hosts")?;
         return Ok(Named::Pool(hosts, Box::new(pool)));
     }
@@ -145,7 +165,7 @@ pub(crate) fn named(text: &str) -> Result<Named> {
         let senses = || Sense::ALL.map(Sense::name).join(", ");
         let sense =
             Sense::by_name(sense).with_context(|| format!("{text}: {sense} is none of {}", senses()))?;
-        return Ok(Named::Host(Box::new(host(path)?), Some(sense)));
+        return Ok(Named::Host(Box::new(host(path, supplied)?), Some(sense)));
     }
     let levels: Vec<&str> = LEVELS.iter().map(|level| level.name).collect();
     bail!("{text} is no file and no level; the levels are {}", levels.join(" "))

@@ -113,9 +113,9 @@ pub(crate) fn rule(cpu: &Cpu, flaw: Flaw) -> Ruling {
     }
 }
 
-/// The bit of IA32_ARCH_CAPABILITIES that says that the CPU does not have it.
-fn denied(cpu: &Cpu, flaw: Flaw) -> Option<&'static str> {
-    let (bits, name) = match flaw {
+/// The bits of IA32_ARCH_CAPABILITIES that say that a CPU does not have it, and their names.
+pub(crate) fn denial(flaw: Flaw) -> Option<(u64, &'static str)> {
+    Some(match flaw {
         Flaw::Meltdown | Flaw::L1tf => (cap::RDCL_NO, "RDCL_NO"),
         Flaw::Mds => (cap::MDS_NO, "MDS_NO"),
         Flaw::Taa => (cap::TAA_NO, "TAA_NO"),
@@ -130,8 +130,29 @@ fn denied(cpu: &Cpu, flaw: Flaw) -> Option<&'static str> {
         Flaw::Gds => (cap::GDS_NO, "GDS_NO"),
         Flaw::PageSizeChange => (cap::IF_PSCHANGE_MC_NO, "IF_PSCHANGE_MC_NO"),
         Flaw::SpectreV2 | Flaw::Rsb | Flaw::Retbleed | Flaw::Srbds => return None,
-    };
-    cpu.cap(bits).then_some(name)
+    })
+}
+
+/// The denial that the CPU makes.
+fn denied(cpu: &Cpu, flaw: Flaw) -> Option<&'static str> {
+    denial(flaw).filter(|(bits, _)| cpu.cap(*bits)).map(|(_, name)| name)
+}
+
+/// The bits of IA32_ARCH_CAPABILITIES that are true of this silicon, whatever its microcode says: those whose flaws the
+/// model does not have, and the parts of one that it does have. 0 under a hypervisor, which may show any model.
+#[must_use]
+pub fn innate_capabilities(cpu: &Cpu) -> u64 {
+    let Some(row) = model(cpu).filter(|_| !cpu.virtual_machine()) else { return 0 };
+    let (mut holds, mut contradicted) = (row.stale_data_no, 0);
+    for flaw in Flaw::ALL {
+        let (bits, _) = denial(flaw).unwrap_or((0, ""));
+        match row.is_free_of(flaw) {
+            true => holds |= bits,
+            false if flaw != Flaw::MmioStaleData => contradicted |= bits,
+            false => {}
+        }
+    }
+    holds & !contradicted
 }
 
 /// A flaw of something that the CPU does not do.

@@ -20,7 +20,7 @@ mod model;
 mod plan;
 mod report;
 
-pub use assess::{Assessment, Finding, State};
+pub use assess::{Assessment, Finding, State, innate_capabilities};
 pub use cpu::{Cpu, Smt, spec_ctrl_bits};
 pub use flaw::{Flaw, FlawSet};
 pub use guest::{Claim, Verdict, claims};

@@ -1,6 +1,6 @@
 //! What is known of a CPU by its model number: Intel's table of processors affected by transient execution.
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, cap};
 use crate::flaw::Flaw::{self, *};
 use crate::flaw::FlawSet;
 
@@ -17,6 +17,8 @@ pub struct Model {
     pub free_of: FlawSet,
     /// Indirect target selection of it does not reach from a guest to its host.
     pub its_native_only: bool,
+    /// Where it has MMIO stale data: the bits of IA32_ARCH_CAPABILITIES that deny a part of it and are true.
+    pub(crate) stale_data_no: u64,
     /// Its branch history holds this many taken branches; a run of as many clears it.
     pub history: u32,
 }
@@ -26,7 +28,15 @@ const SHORT_HISTORY: u32 = 32;
 const LONG_HISTORY: u32 = 200;
 
 const fn row(model: u8, name: &'static str, free_of: FlawSet) -> Model {
-    Model { model, steppings: (0, 15), name, free_of, its_native_only: false, history: SHORT_HISTORY }
+    Model {
+        model,
+        steppings: (0, 15),
+        name,
+        free_of,
+        its_native_only: false,
+        stale_data_no: 0,
+        history: SHORT_HISTORY,
+    }
 }
 
 /// Cores up to Broadwell: an empty return stack falls back on nothing, gathers leave nothing behind.
@@ -34,11 +44,14 @@ const OLD: FlawSet = FlawSet::of(&[Retbleed, Its, Gds, Rfds]);
 /// Servers do not share RDRAND's buffer as client parts from Ivy Bridge to Ice Lake do; the register file is
 /// Atom's.
 const SERVER: FlawSet = FlawSet::of(&[Srbds, Rfds]);
+/// Cascade Lake and the servers after it translate instructions through one entry at a time.
+const SERVER_FROM_CASCADE_LAKE: FlawSet = SERVER.or(FlawSet::of(&[PageSizeChange]));
 const SKYLAKE_SP: FlawSet = SERVER.or(FlawSet::of(&[Its]));
 const CLIENT: FlawSet = FlawSet::of(&[Rfds]);
 const SUNNY_COVE: FlawSet = FlawSet::of(&[Srbds, Rfds, Retbleed]);
+const SUNNY_COVE_SERVER: FlawSet = SUNNY_COVE.or(SERVER_FROM_CASCADE_LAKE);
 const GOLDEN_COVE: FlawSet = FlawSet::of(&[Srbds, Retbleed, Its, Gds, MmioStaleData]);
-const GOLDEN_COVE_SERVER: FlawSet = GOLDEN_COVE.or(FlawSet::of(&[Rfds]));
+const GOLDEN_COVE_SERVER: FlawSet = GOLDEN_COVE.or(FlawSet::of(&[Rfds, PageSizeChange]));
 const GOLDMONT: FlawSet = FlawSet::of(&[L1tf, Mds, Retbleed, Its, Gds, Srbds, PageSizeChange, MmioStaleData]);
 
 const fn steppings(row: Model, first: u8, last: u8) -> Model {
@@ -47,6 +60,11 @@ const fn steppings(row: Model, first: u8, last: u8) -> Model {
 
 const fn native_only(row: Model) -> Model {
     Model { its_native_only: true, ..row }
+}
+
+/// Servers whose fill buffers go stale by FBSDP alone.
+const fn fill_buffer_only(row: Model) -> Model {
+    Model { stale_data_no: cap::SBDR_SSDP_NO | cap::PSDP_NO, ..row }
 }
 
 const fn long(row: Model) -> Model {
@@ -80,8 +98,8 @@ static MODELS: &[Model] = &[
     row(0x4e, "Skylake-U", CLIENT.or(FlawSet::of(&[Its]))),
     row(0x5e, "Skylake", CLIENT.or(FlawSet::of(&[Its]))),
     steppings(row(0x55, "Skylake-SP", SKYLAKE_SP), 0, 5),
-    steppings(row(0x55, "Cascade Lake", SERVER), 6, 9),
-    steppings(row(0x55, "Cooper Lake", SERVER), 10, 15),
+    fill_buffer_only(steppings(row(0x55, "Cascade Lake", SERVER_FROM_CASCADE_LAKE), 6, 9)),
+    fill_buffer_only(steppings(row(0x55, "Cooper Lake", SERVER_FROM_CASCADE_LAKE), 10, 15)),
     steppings(row(0x8e, "Kaby Lake-U", CLIENT.or(FlawSet::of(&[Its]))), 0, 11),
     row(0x8e, "Whiskey Lake", CLIENT),
     steppings(row(0x9e, "Kaby Lake", CLIENT.or(FlawSet::of(&[Its]))), 0, 12),
@@ -91,8 +109,8 @@ static MODELS: &[Model] = &[
     row(0x66, "Cannon Lake", CLIENT),
     native_only(row(0x7e, "Ice Lake-U", CLIENT)),
     native_only(row(0x7d, "Ice Lake", CLIENT)),
-    native_only(row(0x6a, "Ice Lake-SP", SUNNY_COVE)),
-    native_only(row(0x6c, "Ice Lake-D", SUNNY_COVE)),
+    fill_buffer_only(native_only(row(0x6a, "Ice Lake-SP", SUNNY_COVE_SERVER))),
+    fill_buffer_only(native_only(row(0x6c, "Ice Lake-D", SUNNY_COVE_SERVER))),
     native_only(row(0x8c, "Tiger Lake-U", SUNNY_COVE.or(FlawSet::of(&[MmioStaleData])))),
     native_only(row(0x8d, "Tiger Lake", SUNNY_COVE.or(FlawSet::of(&[MmioStaleData])))),
     native_only(row(0xa7, "Rocket Lake", SERVER)),

@@ -46,14 +46,11 @@ pub(crate) fn misfit(misfit: &Misfit, guest: &GuestPolicy) -> String {
             parts.push(obstacle.to_string());
         }
     }
-    parts.push(match misfit.cure {
-        Some(level) => format!("start the VM at level {}", level.name),
-        None => "it can give no level that the VM could start at".to_string(),
-    });
+    parts.push(misfit.advice());
     parts.join("; ")
 }
 
-/// `removes CLWB, AVX512*; physical address width 46 to 40`, or `nothing`.
+/// `removes CLWB, AVX512*; user space x86-64-v4 to x86-64-v3; physical address width 46 to 40`, or `nothing`.
 pub(crate) fn cost(cost: &Cost, pool: &Baseline) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (verb, set, kept) in
@@ -62,6 +59,9 @@ pub(crate) fn cost(cost: &Cost, pool: &Baseline) -> String {
         if !set.is_empty() {
             parts.push(format!("{verb} {}", names(set, kept).join(", ")));
         }
+    }
+    if let Some((without, with)) = cost.user_space {
+        parts.push(format!("user space {without} to {with}"));
     }
     for (name, width) in [("physical", cost.phys_bits), ("linear", cost.linear_bits)] {
         if let Some((without, with)) = width {

@@ -240,6 +240,10 @@ fn set_setting<'a>(
         }
         Setting::GuestLine => create.cmdline = value,
         Setting::CpuLevel => create.level = Some(subject(value).map_err(bad)?),
+        Setting::PhysBits => {
+            let bits = number(value, 52).and_then(|n| u8::try_from(n).ok()).filter(|n| *n >= 32);
+            create.phys_bits = Some(bits.ok_or_else(|| bad("is no number of bits from 32 to 52"))?);
+        }
         Setting::Sha256 => create.sha256 = Some(digest(value).map_err(bad)?),
         Setting::InitrdSha256 => create.initrd_sha256 = Some(digest(value).map_err(bad)?),
     }

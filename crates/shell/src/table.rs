@@ -87,6 +87,8 @@ pub enum Setting {
     GuestLine,
     /// Its CPU level.
     CpuLevel,
+    /// Its physical address width.
+    PhysBits,
     /// Digest of the kernel's file.
     Sha256,
     /// Digest of the initrd's file.

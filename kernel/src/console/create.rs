@@ -93,6 +93,9 @@ fn options(asked: &CreateOptions<'_>) -> Result<VmOptions, Failure> {
     if let Some(level) = asked.level {
         let _ = write!(line, " level={level}");
     }
+    if let Some(bits) = asked.phys_bits {
+        let _ = write!(line, " phys-bits={bits}");
+    }
     let mut options =
         VmOptions::parse(&line).map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
     options.args = asked.cmdline.into();

@@ -7,6 +7,7 @@ pub(crate) mod mitigations;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use cmdline::VmOptions;
 use cpu_policy::{Baseline, GuestPolicy, HostPolicy, Level, Shape};
 use spin::{Mutex, Once};
 
@@ -31,17 +32,20 @@ pub(crate) fn set_pool_baseline(baseline: Option<Baseline>) {
     *POOL.lock() = baseline;
 }
 
-/// The policy of a new guest at a level, or at [`default_baseline`].
+/// The policy of a new guest at the level asked for, or at [`default_baseline`]. It has the physical address width asked
+/// for, or the least of level, pool and host.
 ///
 /// # Errors
-/// An unknown level, with those there are; or each feature that the host lacks.
-pub(crate) fn render(level: Option<&str>, vcpus: u32, tsc_hz: u64) -> Result<GuestPolicy, String> {
-    let shape = Shape { vcpus, tsc_hz, apic_hz: devices::APIC_BUS_HZ as u32, phys_bits: None };
-    let rendered = match level {
+/// An unknown level, with those there are; each feature that the host lacks; or memory beyond the width.
+pub(crate) fn render(options: &VmOptions, tsc_hz: u64) -> Result<GuestPolicy, String> {
+    let apic_hz = devices::APIC_BUS_HZ as u32;
+    let mut shape = Shape { vcpus: options.vcpus, tsc_hz, apic_hz, phys_bits: options.phys_bits };
+    let rendered = match options.level.as_deref() {
         Some(name) => {
             let level = Level::by_name(name).ok_or_else(|| {
                 format!("level={name} is not known; this host can give {}", levels_of_this_host())
             })?;
+            shape.phys_bits.get_or_insert_with(|| default_baseline().phys_bits_of(level));
             GuestPolicy::render(level, shape, host())
         }
         None => GuestPolicy::render_baseline(&default_baseline(), shape, host()),

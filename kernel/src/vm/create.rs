@@ -70,6 +70,7 @@ pub(crate) struct Spec {
 pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let cpu = host::required()?;
     check_memory(&spec.ranges)?;
+    addressable(&spec.policy, &spec.ranges)?;
     let memory =
         GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
@@ -162,6 +163,12 @@ pub(crate) fn check_memory(ranges: &[MemRange]) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the guest's physical addresses reach all of its memory.
+fn addressable(policy: &GuestPolicy, ranges: &[MemRange]) -> Result<(), String> {
+    let end = ranges.last().map_or(0, MemRange::end);
+    policy.check_memory(end).map_err(|error| error.to_string())
+}
+
 /// The CPU on which the next VM lives.
 ///
 /// # Errors
@@ -198,7 +205,7 @@ pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
         came: false,
         debug_exit: options.debug_exit,
         ranges: layout(u64::from(options.mem_mib) << 20),
-        policy: policy::render(options.level.as_deref(), options.vcpus, hz)?,
+        policy: policy::render(options, hz)?,
         companion: Companion::default(),
         vcpus: options.vcpus,
         hz,
@@ -233,8 +240,10 @@ pub(crate) fn add(source: Source) -> Result<(), String> {
 pub(crate) fn check(options: &VmOptions) -> Result<(), String> {
     host::required()?;
     registry::has_room(&options.name)?;
-    check_memory(&layout(u64::from(options.mem_mib) << 20))?;
-    policy::render(options.level.as_deref(), options.vcpus, tsc::hz()).map(|_| ())
+    let ranges = layout(u64::from(options.mem_mib) << 20);
+    let policy = policy::render(options, tsc::hz())?;
+    addressable(&policy, &ranges)?;
+    check_memory(&ranges)
 }
 
 /// Loads kernel and modules into a VM that does not run and whose memory holds zeros, and sets its first vCPU to the

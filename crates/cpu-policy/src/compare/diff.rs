@@ -111,8 +111,10 @@ fn feature_bits(place: Place) -> u64 {
 }
 
 /// The bits that differ between the CPUs of one host, or follow from what runs on them.
-fn per_cpu(leaf: u32, subleaf: u32, reg: Reg) -> u32 {
+pub(crate) fn per_cpu(leaf: u32, subleaf: u32, reg: Reg) -> u32 {
     match (leaf, subleaf, reg) {
+        // The CPU's row in the table of hardware feedback.
+        (6, _, Reg::Edx) => 0xffff_0000,
         // APIC id.
         (1, _, Reg::Ebx) => 0xff00_0000,
         (0xb | 0x1f, _, Reg::Edx) => u32::MAX,

@@ -18,9 +18,10 @@ use crate::render::VENDOR;
 use crate::table::Row;
 use crate::xsave::{MXCSR_MASK, compacted_size, standard_size, xcr0_of};
 
+pub(crate) use diff::per_cpu;
 pub use diff::{Difference, What, diff};
 pub use show::{LevelList, shown_flags};
-pub use verdict::RoundTrip;
+pub use verdict::{RoundTrip, fits, json_verdict};
 
 /// Which of a host's four policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,12 +1,15 @@
 //! A subject as text and as JSON.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::Subject;
+use super::verdict::fits;
 use crate::feature::{FEATURES, Feature, FeatureSet, Polarity};
 use crate::host::HostPolicy;
-use crate::level::LEVELS;
+use crate::level::{LEVELS, Level};
 
 /// Columns of a list of names.
 const COLUMNS: usize = 100;
@@ -24,7 +27,7 @@ impl fmt::Display for Subject {
                 last = Some(row.place);
                 let names: Vec<&str> =
                     self.features.iter().filter(|x| x.info().place == row.place).map(Feature::name).collect();
-                names_of(f, &alloc::format!("{}", row.place), &names)?;
+                names_of(f, &format!("{}", row.place), &names)?;
             }
         }
         let losses: Vec<&str> =
@@ -82,10 +85,6 @@ pub fn shown_flags(set: FeatureSet) -> impl Iterator<Item = &'static str> {
 pub struct LevelList<'a>(pub Option<&'a HostPolicy>);
 
 impl LevelList<'_> {
-    fn given(&self) -> Vec<&'static str> {
-        self.0.map(HostPolicy::level_names).unwrap_or_default()
-    }
-
     /// The list as elements of a JSON array.
     ///
     /// # Errors
@@ -96,22 +95,43 @@ impl LevelList<'_> {
                 o.field("name", level.name)?;
                 o.field("version", u32::from(level.version))?;
                 o.field("series", level.series)?;
-                o.field("signature", alloc::format!("{:X}", level.signature).as_str())?;
-                o.field("here", self.0.map(|host| level.fits(host).is_ok()))
+                o.field("signature", format!("{:X}", level.signature).as_str())?;
+                o.field("user_space", json::Shown(level.user_space()))?;
+                o.field("here", self.0.and_then(|host| fits(&level.fits(host))))
             })?;
         }
         Ok(())
     }
+
+    /// What stands before a level that a host can give (`*`), or of which its dump does not tell (`?`).
+    #[must_use]
+    pub fn mark(level: &Level, host: &HostPolicy) -> char {
+        match fits(&level.fits(host)) {
+            Some(true) => '*',
+            Some(false) => ' ',
+            None => '?',
+        }
+    }
+
+    /// The header of [`Self::row`].
+    pub const HEADER: &'static str = "LEVEL                    SIGNATURE USER SPACE  STANDS FOR";
+
+    /// Name, signature, user space, series.
+    #[must_use]
+    pub fn row(level: &Level) -> String {
+        let (name, signature, user_space) = (level.name, level.signature, level.user_space());
+        format!("{name:<24} {signature:>9X} {user_space:<11} {}", level.series)
+    }
 }
 
-/// A line each: `*` where the host can give it, name, signature, series.
+/// A header, then a line each: `*` where the host can give it, name, signature, user space, series.
 impl fmt::Display for LevelList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = self.given();
+        writeln!(f, "  {}", Self::HEADER)?;
         for level in LEVELS {
-            let mark = if given.contains(&level.name) { '*' } else { ' ' };
-            writeln!(f, "{mark} {:<24} {:>6X}  {}", level.name, level.signature, level.series)?;
+            let mark = self.0.map_or(' ', |host| Self::mark(level, host));
+            writeln!(f, "{mark} {}", Self::row(level))?;
         }
-        Ok(())
+        if self.0.is_some() { writeln!(f, "* this host can give it") } else { Ok(()) }
     }
 }

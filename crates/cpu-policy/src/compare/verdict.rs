@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::baseline::Baseline;
-use crate::fits::{Misfit, Needs, verdict};
+use crate::fits::{Misfit, Needs, Obstacle, verdict};
 use crate::host::HostPolicy;
 use crate::level::Level;
 use crate::policy::GuestPolicy;
@@ -73,12 +73,22 @@ impl RoundTrip {
     }
 }
 
+/// Whether a guest fits; None where what is known of the host does not tell.
+#[must_use]
+pub fn fits(verdict: &Result<(), Misfit>) -> Option<bool> {
+    match verdict {
+        Ok(()) => Some(true),
+        Err(misfit) if misfit.is_unknown() => None,
+        Err(_) => Some(false),
+    }
+}
+
 /// A verdict as members of a JSON object.
 ///
 /// # Errors
 /// Those of the writer.
-fn json_verdict(verdict: &Result<(), Misfit>, object: &mut json::Object<'_>) -> fmt::Result {
-    object.field("fits", verdict.is_ok())?;
+pub fn json_verdict(verdict: &Result<(), Misfit>, object: &mut json::Object<'_>) -> fmt::Result {
+    object.field("fits", fits(verdict))?;
     match verdict {
         Ok(()) => Ok(()),
         Err(misfit) => misfit.json(object),
@@ -91,7 +101,12 @@ impl Misfit {
     /// # Errors
     /// Those of the writer.
     pub fn json(&self, object: &mut json::Object<'_>) -> fmt::Result {
-        object.array("obstacles", |a| a.items(self.obstacles.iter().map(json::Shown)))?;
+        let known = |unknown: bool| {
+            let all = self.obstacles.iter();
+            all.filter(move |o| matches!(o, Obstacle::Unknown(_)) == unknown).map(json::Shown)
+        };
+        object.array("obstacles", |a| a.items(known(false)))?;
+        object.array("unknown", |a| a.items(known(true)))?;
         object.field("cure", self.cure.map(|level| level.name))
     }
 }
@@ -102,6 +117,7 @@ impl fmt::Display for RoundTrip {
         for (name, way) in [("there", &self.there), ("back", &self.back)] {
             match way {
                 Ok(()) => writeln!(f, "{name:<6} fits")?,
+                Err(misfit) if misfit.is_unknown() => writeln!(f, "{name:<6} may fit: {misfit}")?,
                 Err(misfit) => writeln!(f, "{name:<6} does not fit: {misfit}")?,
             }
         }

@@ -40,9 +40,11 @@ pub struct Dump {
     pub cpu: RawCpu,
     /// How many CPUs the text describes.
     pub cpus: usize,
-    /// Numbers of the CPUs that differ from the first in more than their APIC ids.
+    /// Numbers of the CPUs that differ from the first in more than what differs between the CPUs of any host.
     pub odd: Vec<u32>,
-    /// True where the text can hold no MSRs, so that what they enumerate is unknown.
+    /// Numbers of the CPUs whose text was cut short. Of the first, only the extended leaves may be missing.
+    pub cut: Vec<u32>,
+    /// True where the text is of a form without MSRs and gives none, so that what they enumerate is unknown.
     pub without_msrs: bool,
 }
 
@@ -55,6 +57,17 @@ pub enum DumpError {
     /// Neither of the two forms.
     #[error("neither a dump of `cpu dump` nor the output of `cpuid -r`")]
     Unknown,
+    /// A form that is known and not read.
+    #[error("{0}: take a dump by `cpu dump` or by `cpuid -r`")]
+    Foreign(&'static str),
+    /// Output of `cpuid -r` that ends too early.
+    #[error("the dump is cut short: CPU {cpu} has no leaf {leaf:#x}")]
+    Leaf {
+        /// The CPU's number.
+        cpu: u32,
+        /// The first leaf that it announces and that is not there.
+        leaf: u32,
+    },
     /// Written by a version that this one does not know.
     #[error("line {line}: dump of version {version}, this one reads {VERSION}")]
     Version {
@@ -82,7 +95,7 @@ pub enum DumpError {
         expected: usize,
     },
     /// Rows or MSRs that are no CPU.
-    #[error("{0}")]
+    #[error(transparent)]
     Cpu(#[from] RawError),
 }
 
@@ -97,6 +110,7 @@ impl Dump {
             cpu: host.cpu().clone(),
             cpus: 1,
             odd: Vec::new(),
+            cut: Vec::new(),
             without_msrs: false,
         }
     }
@@ -109,11 +123,26 @@ impl Dump {
         if text.len() > MAX_DUMP {
             return Err(DumpError::Length(text.len()));
         }
-        let ours = |line: &str| line.split_ascii_whitespace().next() == Some(MAGIC);
+        // Editors of some systems begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let ours = |line: &str| unstamped(line).split_ascii_whitespace().next() == Some(MAGIC);
         match text.lines().position(ours) {
             Some(first) => parse(text, first),
             None => cpuid_tool::parse(text),
         }
+    }
+
+    /// Takes MSR `index` to be `value`, where the text does not say.
+    ///
+    /// # Errors
+    /// More MSRs than a CPU has.
+    pub fn supply_msr(&mut self, index: u32, value: u64) -> Result<(), DumpError> {
+        if self.cpu.msr(index).is_none() {
+            let msrs = self.cpu.msrs().iter().copied().chain([(index, value)]).collect();
+            self.cpu = RawCpu::new(self.cpu.rows().into(), msrs)?;
+            self.without_msrs = false;
+        }
+        Ok(())
     }
 
     /// The policies that follow from it.
@@ -146,6 +175,27 @@ impl fmt::Display for Dump {
             writeln!(f, "msr {index:08x} {value:016x}")?;
         }
         writeln!(f, "end {lines}")
+    }
+}
+
+/// A line without the time that a terminal or a logger put before it: `[ 12.345678]`, `12:34:56.789`, `2026-11-29T...`.
+fn unstamped(line: &str) -> &str {
+    let mut rest = line.trim();
+    loop {
+        let stamp = if rest.starts_with('[') {
+            rest.find(']').map_or(0, |end| end + 1)
+        } else {
+            let word = rest.split_ascii_whitespace().next().unwrap_or("");
+            let inner = |byte: u8| byte.is_ascii_digit() || b"-:.,+TZ".contains(&byte);
+            let is_time = word.bytes().all(inner)
+                && word.contains([':', '-'])
+                && word.starts_with(|c: char| c.is_ascii_digit());
+            if is_time { word.len() } else { 0 }
+        };
+        match rest.get(stamp..).filter(|_| stamp > 0) {
+            Some(after) => rest = after.trim_start(),
+            None => return rest,
+        }
     }
 }
 
@@ -193,12 +243,13 @@ fn parse(text: &str, first: usize) -> Result<Dump, DumpError> {
         cpu: RawCpu::default(),
         cpus: 1,
         odd: Vec::new(),
+        cut: Vec::new(),
         without_msrs: false,
     };
     let (mut rows, mut msrs) = (Vec::new(), Vec::new());
     let mut found = 0;
     for (line, text) in text.lines().enumerate().skip(first) {
-        let mut words = Words { line, words: text.split_ascii_whitespace() };
+        let mut words = Words { line, words: unstamped(text).split_ascii_whitespace() };
         let Some(word) = words.words.next() else { continue };
         if line == first {
             let version = words.next("a version")?;

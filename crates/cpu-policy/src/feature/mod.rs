@@ -76,12 +76,21 @@ pub struct FeatureInfo {
     pub bit: u8,
     /// The SDM's name.
     pub name: &'static str,
-    /// The name in Linux' `/proc/cpuinfo`, empty where it shows none.
+    /// The name in Linux' `/proc/cpuinfo`, empty where it shows none; two with a blank between where it shows two.
     pub linux: &'static str,
     /// How the hypervisor treats it.
     pub kind: Kind,
     /// What it means nothing without.
     pub needs: &'static [Feature],
+}
+
+impl FeatureInfo {
+    /// True where this is its SDM name, or one of those that Linux shows, in any case.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        let mut names = core::iter::once(self.name).chain(self.linux.split_ascii_whitespace());
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    }
 }
 
 impl Feature {
@@ -115,12 +124,7 @@ impl Feature {
     /// The feature of this SDM or Linux name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        let mut rows = FEATURES.iter();
-        let named = |row: &&FeatureInfo| {
-            row.name.eq_ignore_ascii_case(name)
-                || !row.linux.is_empty() && row.linux.eq_ignore_ascii_case(name)
-        };
-        rows.find(named).map(|row| row.feature)
+        FEATURES.iter().find(|row| row.is_called(name)).map(|row| row.feature)
     }
 
     /// A restriction that tells the guest at least as much as this one: RSBA says more than RRSBA.

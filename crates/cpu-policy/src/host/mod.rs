@@ -3,6 +3,7 @@
 mod controls;
 mod raw;
 mod sets;
+mod silicon;
 mod wire;
 
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use crate::fits::{Needs, obstacles};
 use crate::level::{LEVELS, Level};
 
 pub use controls::Controls;
+pub(crate) use raw::next_subleaf;
 pub use raw::{MAX_RAW_MSRS, MAX_RAW_ROWS, RawCpu, RawError};
 pub(crate) use sets::with_wider;
 pub use wire::{HostError, MAX_HOST_ENCODED};
@@ -118,6 +120,13 @@ impl HostPolicy {
     /// The levels that this host can give, oldest first: those within its max set, as a level is asked for by name.
     pub fn levels(&self) -> impl Iterator<Item = &'static Level> {
         LEVELS.iter().copied().filter(|level| obstacles(&Needs::of_level(level), self).is_empty())
+    }
+
+    /// Names of the levels of which what is known of this host does not tell, oldest first.
+    #[must_use]
+    pub fn unknown_levels(&self) -> Vec<&'static str> {
+        let unknown = |level: &&&'static Level| level.fits(self).is_err_and(|misfit| misfit.is_unknown());
+        LEVELS.iter().filter(unknown).map(|level| level.name).collect()
     }
 
     /// The highest level that this host can give; of levels with the same features the oldest.

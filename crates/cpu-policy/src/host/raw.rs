@@ -193,10 +193,45 @@ impl RawCpu {
         self.msrs.iter().find(|(at, _)| *at == index).map(|(_, value)| *value)
     }
 
+    /// True where the firmware hides the leaves above 3 (IA32_MISC_ENABLE\[22\]): every CPU with 64-bit mode has more.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        const LM: u32 = 1 << 29;
+        self.max_leaf() < 4 && (!self.has_extended() || self.cpuid(0x8000_0001, 0)[3] & LM != 0)
+    }
+
+    /// False where the extended leaves are not there at all: every CPU with 64-bit mode has some.
+    pub(crate) fn has_extended(&self) -> bool {
+        self.has(0x8000_0000, 0)
+    }
+
+    /// True where the CPU has something in this place that was not read: an MSR that CPUID announces, a leaf that the
+    /// firmware hides, or the extended leaves.
+    pub(crate) fn is_unread(&self, place: Place) -> bool {
+        match place {
+            Place::Msr(index @ (ARCH_CAPABILITIES | CORE_CAPABILITIES)) => {
+                self.enumerates(index) && self.msr(index).is_none()
+            }
+            Place::Msr(_) => false,
+            Place::Cpuid { leaf, .. } if leaf >> 31 != 0 => !self.has_extended(),
+            Place::Cpuid { leaf, .. } => leaf > self.max_leaf() && self.is_limited(),
+        }
+    }
+
+    /// True for a model whose MSR CE is MSR_PLATFORM_INFO: it came with Nehalem, and on Core 2 that number is another
+    /// register (SDM 4, tables 2-3 and 2-13).
+    fn has_platform_info(&self) -> bool {
+        const BEFORE: &[u32] = &[0x0e, 0x0f, 0x16, 0x17, 0x1d, 0x1c, 0x26, 0x27, 0x35, 0x36];
+        let (family, model) =
+            (self.signature() >> 8 & 0xf, self.signature() >> 12 & 0xf0 | self.signature() >> 4 & 0xf);
+        family == 6 && !BEFORE.contains(&model)
+    }
+
     /// The bits of a place that features are enumerated in.
     #[must_use]
     pub fn bits(&self, place: Place) -> u64 {
         match place {
+            Place::Msr(PLATFORM_INFO) if !self.has_platform_info() => 0,
             Place::Cpuid { leaf, subleaf, reg } => u64::from(self.cpuid(leaf, subleaf)[reg as usize]),
             Place::Msr(index) => self.msr(index).unwrap_or(0),
         }
@@ -290,8 +325,8 @@ fn msr_indices() -> impl Iterator<Item = u32> {
     all.into_iter()
 }
 
-/// The sub-leaf to read behind `at`, by what the leaf answered so far (SDM 2A "CPUID").
-fn next_subleaf(
+/// The sub-leaf to read after `at`, by what the leaf answered so far (SDM 2A "CPUID").
+pub(crate) fn next_subleaf(
     leaf: u32,
     at: u32,
     first: &[u32; 4],

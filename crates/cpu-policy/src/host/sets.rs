@@ -69,6 +69,10 @@ pub(crate) fn host(raw: FeatureSet, xcr0: u64, controls: Option<Controls>) -> Fe
     if xcr0 == 0 {
         gains.remove(Feature::Xsave);
     }
+    // Every transaction aborts, although RTM may still be enumerated.
+    if raw.contains(Feature::RtmAlwaysAbort) {
+        [Feature::Hle, Feature::Rtm, Feature::Tsxldtrk].into_iter().for_each(|tsx| gains.remove(tsx));
+    }
     for component in COMPONENTS.iter().filter(|c| xcr0 & 1 << c.bit == 0) {
         gains.remove(component.feature);
     }

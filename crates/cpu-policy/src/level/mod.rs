@@ -4,15 +4,18 @@ mod cache;
 mod early;
 mod scalable;
 mod tsx;
+mod user_space;
 
 use core::fmt;
 
-use crate::feature::FeatureSet;
+use crate::feature::{FeatureSet, Polarity};
+use crate::host::with_wider;
 use early::*;
 use scalable::*;
 use tsx::*;
 
 pub use cache::{Cache, CacheKind};
+pub use user_space::UserSpace;
 
 /// A CPU level. It never changes once released: a change is a new version.
 #[derive(PartialEq, Eq)]
@@ -29,7 +32,8 @@ pub struct Level {
     pub brand: &'static str,
     /// Highest basic leaf.
     pub max_leaf: u32,
-    /// Physical address width in bits; a host needs at least as much.
+    /// Physical address width in bits of a VM at this level where host and pool have as much and nobody asked for
+    /// another. It is no demand: the same generation has had 36 and 46 bits.
     pub phys_bits: u8,
     /// The level that it builds on.
     pub base: Option<&'static Level>,
@@ -69,11 +73,27 @@ impl Level {
         below.difference(self.drops).union(self.hides).difference(self.adds)
     }
 
+    /// The highest level that `suits` and asks for no more than a guest that was told of `features` may arrive with.
+    pub(crate) fn highest_within(
+        features: FeatureSet,
+        suits: impl Fn(&'static Self) -> bool,
+    ) -> Option<&'static Self> {
+        let wide = with_wider(features);
+        let within = |level: &Self| level.features().of_polarity(Polarity::Capability).is_subset(wide);
+        Self::highest(|level| within(level) && suits(level))
+    }
+
     /// The highest level that `suits`; of levels with the same features the oldest.
     pub(crate) fn highest(suits: impl Fn(&'static Self) -> bool) -> Option<&'static Self> {
         let last = LEVELS.iter().copied().rfind(|level| suits(level))?;
         let features = last.features();
         LEVELS.iter().copied().find(|level| level.features() == features && suits(level))
+    }
+
+    /// The user space that it carries.
+    #[must_use]
+    pub fn user_space(&self) -> UserSpace {
+        UserSpace::of(self.features())
     }
 
     /// True for the variant of a level with TSX.

@@ -88,6 +88,8 @@ pub struct CreateOptions<'a> {
     pub cmdline: &'a str,
     /// CPU level; what the host or its pool can give where there is none.
     pub level: Option<&'a str>,
+    /// Physical address width in bits; the least of level, pool and host where none is given.
+    pub phys_bits: Option<u8>,
     /// SHA-256 that the kernel's file must have.
     pub sha256: Option<[u8; 32]>,
     /// The same of the initrd's.
@@ -106,6 +108,7 @@ impl CreateOptions<'_> {
         mem_mib: None,
         cmdline: "",
         level: None,
+        phys_bits: None,
         sha256: None,
         initrd_sha256: None,
         paused: false,

@@ -84,7 +84,7 @@ macro_rules! leaf7_rows {
             23 Avx512Fp16 "AVX512_FP16" "avx512_fp16" Native [Avx512bw Avx512vl Avx512dq];
             24 AmxTile "AMX-TILE" "amx_tile" Hidden [Xsave Lm];
             25 AmxInt8 "AMX-INT8" "amx_int8" Hidden [AmxTile];
-            26 IbrsIbpb "IBRS_IBPB" "ibrs" Native [Msr];
+            26 IbrsIbpb "IBRS_IBPB" "ibrs ibpb" Native [Msr];
             27 Stibp "STIBP" "stibp" Native [IbrsIbpb];
             28 L1dFlush "L1D_FLUSH" "flush_l1d" Native [Msr];
             29 ArchCapabilities "ARCH_CAPABILITIES" "arch_capabilities" Emulated [Msr];

@@ -60,6 +60,8 @@ pub(super) const CMDLINE: Arg =
     Arg { name: "--cmdline TEXT", kind: Kind::Setting(Setting::GuestLine), required: false };
 pub(super) const GUEST_LEVEL: Arg =
     Arg { name: "--level LEVEL", kind: Kind::Setting(Setting::CpuLevel), required: false };
+pub(super) const PHYS_BITS: Arg =
+    Arg { name: "--phys-bits BITS", kind: Kind::Setting(Setting::PhysBits), required: false };
 pub(super) const SHA256: Arg =
     Arg { name: "--sha256 HEX", kind: Kind::Setting(Setting::Sha256), required: false };
 pub(super) const INITRD_SHA256: Arg =
