@@ -59,11 +59,9 @@ static PREVIOUS: Once<Option<String>> = Once::new();
 static STUCK: AtomicBool = AtomicBool::new(false);
 
 impl Write for Sink {
-    /// Writes to all ports.
+    /// A piece of a line, to all ports.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for number in 0..self.count {
-            self.write_to(number, text.as_bytes());
-        }
+        self.ports().for_each(|(port, queue)| port.outlet.line(queue, text.as_bytes()));
         Ok(())
     }
 }
@@ -74,12 +72,33 @@ impl Sink {
         self.ports.iter_mut().zip(&QUEUES).take(self.count)
     }
 
-    fn write_to(&mut self, number: usize, bytes: &[u8]) {
-        let deferred = self.deferred;
-        let Some((port, queue)) = self.ports().nth(number) else { return };
-        bytes.iter().for_each(|byte| port.put(queue, *byte));
-        if !deferred {
-            port.flush(queue);
+    /// Writes a line to all ports: `f` gives its pieces. A prompt that stands there is put away.
+    fn line(&mut self, f: impl FnOnce(&mut Self)) {
+        self.ports().for_each(|(port, queue)| port.begin_line(queue));
+        f(self);
+        self.ports().for_each(|(port, _)| port.end_line());
+        self.keep_up();
+    }
+
+    /// Writes an answer to a port.
+    fn say(&mut self, number: usize, bytes: &[u8]) {
+        if let Some((port, queue)) = self.ports().nth(number) {
+            port.outlet.say(queue, bytes);
+        }
+        self.keep_up();
+    }
+
+    /// Writes text as it is, to the ports and to the ring.
+    fn plain(&mut self, args: fmt::Arguments<'_>) {
+        self.line(|sink| {
+            let _ = Tee { sink, console: true, ring: true }.write_fmt(args);
+        });
+    }
+
+    /// Before there is anybody to feed the ports, each write waits for them.
+    fn keep_up(&mut self) {
+        if !self.deferred {
+            self.flush();
         }
     }
 
@@ -106,6 +125,7 @@ impl Sink {
         let mut left = false;
         for (port, queue) in self.ports() {
             left |= port.step(queue);
+            port.tell(queue);
         }
         left
     }
@@ -138,17 +158,6 @@ pub(crate) enum Target {
     Ring = 1,
 }
 
-impl Sink {
-    fn put_prompt_away(&mut self) {
-        for number in 0..self.count {
-            if self.ports[number].prompt == Prompt::Shown {
-                self.ports[number].prompt = Prompt::Gone;
-                self.write_to(number, b"\n");
-            }
-        }
-    }
-}
-
 struct Logger;
 
 static LOGGER: Logger = Logger;
@@ -163,11 +172,11 @@ impl Log for Logger {
             let takes =
                 |target: Target| record.level() as u8 <= LEVELS[target as usize].load(Ordering::Relaxed);
             let (console, ring) = (takes(Target::Console), takes(Target::Ring));
+            let write = |sink: &mut Sink| {
+                let _ = line(&mut Tee { sink, console, ring }, record);
+            };
             let mut sink = SINK.lock();
-            if console {
-                sink.put_prompt_away();
-            }
-            let _ = line(&mut Tee { sink: &mut sink, console, ring }, record);
+            if console { sink.line(write) } else { write(&mut sink) }
         }
     }
 
@@ -308,12 +317,12 @@ pub(crate) fn level(target: Target) -> LogLevel {
 
 /// A line of the log without a time stamp: banner, last words.
 pub(crate) fn plain(args: fmt::Arguments<'_>) {
-    let _ = Tee { sink: &mut SINK.lock(), console: true, ring: true }.write_fmt(args);
+    SINK.lock().plain(args);
 }
 
 /// Prints on a port of the console as it is; the ring does not take it.
 pub(crate) fn raw(port: usize, text: &str) {
-    SINK.lock().write_to(port, text.as_bytes());
+    SINK.lock().say(port, text.as_bytes());
 }
 
 /// What has been typed on a port of the console and not been read; takes what has arrived before.
@@ -337,8 +346,12 @@ pub(crate) fn heard() -> u64 {
 
 /// Bytes that a port has not taken yet.
 pub(crate) fn waiting(port: usize) -> usize {
-    let sink = SINK.lock();
-    sink.ports[port].written - sink.ports[port].sent
+    SINK.lock().ports[port].outlet.waiting()
+}
+
+/// Whether an answer does not fit what a port has room for: nothing else is to be said there now.
+pub(crate) fn is_behind(port: usize) -> bool {
+    SINK.lock().ports[port].outlet.is_behind()
 }
 
 /// Prints bytes as they are, but for CR before LF, which the port gets anyway.
@@ -347,11 +360,11 @@ pub(crate) fn bytes(port: usize, bytes: &[u8]) {
     let mut from = 0;
     for (at, pair) in bytes.windows(2).enumerate() {
         if pair == b"\r\n" {
-            sink.write_to(port, &bytes[from..at]);
+            sink.say(port, &bytes[from..at]);
             from = at + 1;
         }
     }
-    sink.write_to(port, &bytes[from..]);
+    sink.say(port, &bytes[from..]);
 }
 
 /// Says whether a prompt stands on the cursor's row.
@@ -364,9 +377,14 @@ pub(crate) fn prompt_is_gone(port: usize) -> bool {
     SINK.lock().ports[port].prompt == Prompt::Gone
 }
 
-/// What the ring holds, oldest first, from the first whole line.
-pub(crate) fn recent() -> String {
-    SINK.lock().ring.as_ref().map_or_else(String::new, LogRing::text)
+/// Bytes of the ring from number `from` on, as [`LogRing::read`].
+pub(crate) fn read(from: u64, to: &mut [u8]) -> (u64, usize) {
+    SINK.lock().ring.as_ref().map_or((from, 0), |ring| ring.read(from, to))
+}
+
+/// Bytes that the ring was given since the start.
+pub(crate) fn written() -> u64 {
+    SINK.lock().ring.as_ref().map_or(0, LogRing::written)
 }
 
 /// Prints at once although the log may be in the middle of a line on this or another CPU: for a panic, once the other
@@ -377,7 +395,8 @@ pub(crate) fn emergency(args: fmt::Arguments<'_>) {
             sink.ports[0].serial = Serial::open_com1();
         }
         sink.deferred = false;
-        let _ = Tee { sink: &mut sink, console: true, ring: true }.write_fmt(args);
+        sink.flush();
+        sink.plain(args);
         return;
     }
     STUCK.store(true, Ordering::Relaxed);

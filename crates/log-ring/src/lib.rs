@@ -3,10 +3,19 @@
 //!
 //! The memory is words that nobody else writes. What is found in it at the start is whatever the boot before, the
 //! firmware or chance left there: [`recover`] gives it out only where header and checksum agree.
+//!
+//! What goes to a serial port waits in an [`Outlet`], for which nobody waits; a line that others can cause as often as they
+//! like goes through [`Seldom`].
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod outlet;
+mod seldom;
+
+pub use outlet::Outlet;
+pub use seldom::Seldom;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -101,6 +110,15 @@ impl<'a> LogRing<'a> {
         text(self.words, self.written)
     }
 
+    /// Copies what it holds from byte `from` on, counted since the start; where that is gone, from the oldest that is there.
+    /// Returns the number of the first byte copied, and how many they are.
+    pub fn read(&self, from: u64, to: &mut [u8]) -> (u64, usize) {
+        let from = from.max(self.written.saturating_sub(self.capacity() as u64));
+        let count = to.len().min(usize::try_from(self.written.saturating_sub(from)).unwrap_or(usize::MAX));
+        (from..).zip(to.iter_mut().take(count)).for_each(|(number, to)| *to = byte(self.words, number));
+        (from, count)
+    }
+
     /// Goes on in other words, with all that is kept as far as it fits. Nothing changes where they are too few.
     pub fn move_to(&mut self, words: &'a [AtomicU64]) {
         let text = self.text();
@@ -131,14 +149,15 @@ pub fn reseal(words: &[AtomicU64]) {
     }
 }
 
+/// The byte of that number since the start.
+fn byte(words: &[AtomicU64], number: u64) -> u8 {
+    let at = (number % (words.len().saturating_sub(HEADER) as u64 * 8).max(1)) as usize;
+    words.get(HEADER + at / 8).map_or(0, |word| (word.load(Ordering::Relaxed) >> (at % 8 * 8)) as u8)
+}
+
 fn text(words: &[AtomicU64], written: u64) -> String {
-    let capacity = words.len().saturating_sub(HEADER) as u64 * 8;
-    let kept = written.min(capacity);
-    let byte = |n: u64| {
-        let at = (n % capacity) as usize;
-        words.get(HEADER + at / 8).map_or(0, |word| (word.load(Ordering::Relaxed) >> (at % 8 * 8)) as u8)
-    };
-    let bytes: Vec<u8> = (written - kept..written).map(byte).collect();
+    let kept = written.min(words.len().saturating_sub(HEADER) as u64 * 8);
+    let bytes: Vec<u8> = (written - kept..written).map(|number| byte(words, number)).collect();
     let whole = String::from_utf8_lossy(&bytes);
     let cut = if kept == written { 0 } else { whole.find('\n').map_or(0, |at| at + 1) };
     whole.get(cut..).unwrap_or_default().into()

@@ -8,11 +8,11 @@ use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Table};
 use super::commands::{Done, json_line};
 use super::session::{Job, Out};
 use super::top::Top;
-use super::{msr, net, vm};
+use super::{lines, msr, net, vm};
 use crate::arch::power;
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
-use crate::vm::{State, Vm, registry};
+use crate::vm::{State, registry};
 use crate::{boot, stages, start};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
@@ -20,7 +20,7 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
         HostCommand::Version(output) => version(output, out),
         HostCommand::Boot(output) => booted(output, out),
         HostCommand::Config(output) => config(output, out),
-        HostCommand::Dmesg { previous, output } => dmesg(previous, output, out),
+        HostCommand::Dmesg { previous, output } => return Ok(dmesg(previous, output, out)),
         HostCommand::LogLevels(output) => log_levels(output, out),
         HostCommand::Log(sink, level) => set_level(sink, level),
         HostCommand::NetShow(output) => net::show(output, out),
@@ -122,55 +122,15 @@ fn config(output: Output, out: &mut Out<'_>) {
     let _ = write!(out, "{table}");
 }
 
-/// Where a line of the log begins: `[    1.234567] `.
-fn time_stamp(line: &str) -> Option<(u64, &str)> {
-    let (stamp, text) = line.strip_prefix('[')?.split_once("] ")?;
-    let (seconds, micros) = stamp.trim_start().split_once('.')?;
-    let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)?;
-    Some((micros, text))
-}
-
-fn dmesg(previous: bool, output: Output, out: &mut Out<'_>) {
-    let now = if previous { None } else { Some(host_log::recent()) };
-    let text = if previous { host_log::previous() } else { now.as_deref() };
-    if text.is_none() && output == Output::Text {
-        let _ = out.write_str("none\n");
-        return;
-    }
-    log_lines(text.unwrap_or_default().lines(), output, out);
-}
-
-fn log_lines<'a>(mut lines: impl Iterator<Item = &'a str>, output: Output, out: &mut Out<'_>) {
-    if output == Output::Text {
-        for line in lines {
-            let _ = writeln!(out, "{line}");
+fn dmesg(previous: bool, output: Output, out: &mut Out<'_>) -> Done {
+    let job = if previous { lines::previous(output) } else { Some(lines::recent(None, output)) };
+    match job {
+        Some(job) => Done::Later(job),
+        None => {
+            let _ = out.write_str("none\n");
+            Done::Now
         }
-        return;
     }
-    let _ = json::array(out, |a| {
-        lines.try_for_each(|line| {
-            a.object(|o| {
-                let stamped = time_stamp(line);
-                o.field("us", stamped.map(|(micros, _)| micros))?;
-                o.field("text", stamped.map_or(line, |(_, text)| text))
-            })
-        })
-    });
-    let _ = out.write_char('\n');
-}
-
-/// The lines of the log that name a VM.
-pub(super) fn log_of(vm: &Vm, output: Output, out: &mut Out<'_>) {
-    let name = vm.name.get();
-    let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let named = |line: &&str| {
-        line.match_indices(&*name).any(|(at, found)| {
-            let before = line.get(..at).and_then(|text| text.chars().next_back());
-            let behind = line.get(at + found.len()..).and_then(|text| text.chars().next());
-            !before.is_some_and(in_word) && !behind.is_some_and(in_word)
-        })
-    };
-    log_lines(host_log::recent().lines().filter(named), output, out);
 }
 
 const fn to_option(level: shell::LogLevel) -> cmdline::LogLevel {

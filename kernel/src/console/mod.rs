@@ -10,6 +10,7 @@ mod flex;
 mod host;
 mod inspect;
 mod ledger;
+mod lines;
 mod migrate;
 mod mitigations;
 mod msr;
@@ -38,6 +39,9 @@ pub(crate) use remote::Remote;
 pub(crate) use session::Work;
 use session::{Out, Session, Step, finish};
 use viewer::Viewer;
+
+/// Bytes typed that one turn of the management loop looks at.
+const BURST: usize = 64;
 
 /// The console; CPU 0's management loop owns it.
 pub(crate) struct Console {
@@ -124,18 +128,24 @@ impl Terminal {
     fn poll(&mut self, migrations: &mut Migrations) -> bool {
         let Port(number) = self.port;
         let mut busy = self.show_guest();
+        // What follows an answer waits until the port has room for that.
+        if host_log::is_behind(number) {
+            return true;
+        }
         if self.session.waits() {
             self.wait(migrations);
         }
         self.say_what_was_lost();
-        while !self.session.waits()
-            && let Some(byte) = host_log::typed(number, TypeAhead::pop)
-        {
+        for _ in 0..BURST {
+            if self.session.waits() || host_log::is_behind(number) {
+                break;
+            }
+            let Some(byte) = host_log::typed(number, TypeAhead::pop) else { break };
             busy = true;
             if self.viewer.is_some() {
                 self.type_to_guest(byte);
-            } else {
-                self.edit(byte, migrations);
+            } else if self.edit(byte, migrations) {
+                break; // one command a turn, however many are pasted
             }
         }
         if host_log::prompt_is_gone(number) {
@@ -187,14 +197,15 @@ impl Terminal {
         host_log::set_prompt(self.port.0, true);
     }
 
-    fn edit(&mut self, byte: u8, migrations: &mut Migrations) {
+    /// True where that ran a command.
+    fn edit(&mut self, byte: u8, migrations: &mut Migrations) -> bool {
         if host_log::prompt_is_gone(self.port.0) {
             self.prompt();
         }
         let mut port = self.port;
         let out = &mut Out::new(&mut port);
         let step = match self.editor.input(byte, &Known, &mut self.port) {
-            None => return,
+            None => return false,
             Some(Event::Interrupt) => Step::Nothing,
             Some(Event::TooLong(by)) => {
                 host_log::set_prompt(self.port.0, false);
@@ -217,6 +228,7 @@ impl Terminal {
             Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment, self.port)),
             Step::Term(settings) => self.term(settings),
         }
+        true
     }
 
     fn term(&mut self, settings: TermSettings) {

@@ -11,7 +11,7 @@ use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
 use super::session::{Job, Out, Task};
-use super::{create, exits, host, inspect};
+use super::{create, exits, inspect, lines};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::{State, StopReason, Vm, registry};
@@ -38,7 +38,9 @@ pub(super) fn execute(
             inspect::memory(&find(vm)?, migrations, at, length, output, out)?;
         }
         VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, migrations, output, out)?,
-        VmCommand::Log(vm, output) => host::log_of(find(vm)?.as_ref(), output, out),
+        VmCommand::Log(vm, output) => {
+            return Ok(Done::Later(lines::recent(Some(find(vm)?.name.owned()), output)));
+        }
     }
     Ok(Done::Now)
 }

@@ -1,10 +1,12 @@
 //! Connections that come in, until each is a link or refused.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::task::Poll;
 
+use log_ring::Seldom;
 use net::{Connection, Listener};
 use secure_link::{Alert, Gate, Limit, PublicKey, Responder, Security, Service};
 
@@ -25,6 +27,8 @@ const MAX_FAILURES: u32 = 8;
 const PENALTY_US: u64 = 10_000_000;
 /// Addresses whose failures are counted.
 const MAX_OFFENDERS: usize = 16;
+/// Whoever reaches the port can have lines of the log written: one in this time, in microseconds.
+const LINE_US: u64 = 1_000_000;
 /// A link that nobody takes for so long is closed, in microseconds.
 const UNTAKEN_US: u64 = 10_000_000;
 
@@ -67,12 +71,13 @@ impl Offers {
 }
 
 /// Everything about connections that come in.
-#[derive(Default)]
 pub(super) struct Incoming {
     handshakes: Vec<Handshake>,
     offenders: Vec<Offender>,
     /// Links that wait to be taken by their service, and since when.
     ready: Vec<(Link, u64)>,
+    /// Lines about those that were refused.
+    refused: Seldom,
 }
 
 struct Door<'a> {
@@ -101,7 +106,12 @@ impl Gate for Door<'_> {
 
 impl Incoming {
     pub(super) const fn new() -> Self {
-        Self { handshakes: Vec::new(), offenders: Vec::new(), ready: Vec::new() }
+        Self {
+            handshakes: Vec::new(),
+            offenders: Vec::new(),
+            ready: Vec::new(),
+            refused: Seldom::new(LINE_US),
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -132,6 +142,7 @@ impl Incoming {
             }
         }
         let (now, mut stale) = (tsc::micros(), Vec::new());
+        warn(self.refused.poll(now));
         while let Some(at) = self.ready.iter().position(|(_, since)| now.saturating_sub(*since) > UNTAKEN_US)
         {
             stale.push(self.ready.remove(at).0);
@@ -190,8 +201,8 @@ impl Incoming {
             }
             Ok(Poll::Ready(Err(error))) => {
                 let text = if why.is_empty() { error.to_string() } else { why };
-                self.failed(*peer.ip());
-                log::warn!(target: "link", "connection from {peer} refused: {text}");
+                let line = format!("connection from {peer} refused: {text}{}", self.failed(*peer.ip()));
+                warn(self.refused.line(line, tsc::micros()));
                 let _ = network::with_stack(|stack| stack.close(connection));
             }
             Err(_) => {}
@@ -199,8 +210,8 @@ impl Incoming {
         true
     }
 
-    /// Counts a failure; the one that made it too many is logged.
-    fn failed(&mut self, host: Ipv4Addr) {
+    /// Counts a failure. What is to be said besides, where it made them too many.
+    fn failed(&mut self, host: Ipv4Addr) -> String {
         let now = tsc::micros();
         if let Some(offender) = self.offenders.iter_mut().find(|o| o.host == host) {
             if now.saturating_sub(offender.last_us) >= PENALTY_US {
@@ -210,15 +221,22 @@ impl Incoming {
             offender.last_us = now;
             if offender.failures == MAX_FAILURES {
                 let seconds = PENALTY_US / 1_000_000;
-                log::warn!(target: "link", "{host}: {MAX_FAILURES} failures: nothing from there for {seconds} s");
+                return format!("; {MAX_FAILURES} failures: nothing from there for {seconds} s");
             }
-            return;
+            return String::new();
         }
         if self.offenders.len() == MAX_OFFENDERS {
             let oldest = (0..self.offenders.len()).min_by_key(|i| self.offenders[*i].last_us).unwrap_or(0);
             self.offenders.swap_remove(oldest);
         }
         self.offenders.push(Offender { host, failures: 1, last_us: now });
+        String::new()
+    }
+}
+
+fn warn(line: Option<String>) {
+    if let Some(line) = line {
+        log::warn!(target: "link", "{line}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! A serial port of the console, and what waits for it.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::fmt::{self, Write};
+use core::sync::atomic::AtomicU8;
 
+use log_ring::Outlet;
 use shell::TypeAhead;
 
 use crate::arch::serial::Serial;
@@ -21,16 +23,24 @@ pub(super) type Queue = [AtomicU8; SIZE];
 /// A serial port of the console.
 pub(super) struct Port {
     pub(super) serial: Option<Serial>,
-    /// Bytes written since the start.
-    pub(super) written: usize,
-    /// Bytes of them that the serial port has taken.
-    pub(super) sent: usize,
+    /// What it has not taken yet.
+    pub(super) outlet: Outlet,
     /// A line feed whose carriage return has been sent.
     line_feed_due: bool,
     /// What has been typed. Its memory is there once writing does not wait.
     pub(super) typed: TypeAhead,
     /// The cursor stands behind a prompt: a line of the log begins a new row.
     pub(super) prompt: Prompt,
+}
+
+/// Pieces of a line to one port.
+struct Piece<'a>(&'a mut Port, &'a Queue);
+
+impl Write for Piece<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.outlet.line(self.1, text.as_bytes());
+        Ok(())
+    }
 }
 
 /// What stands on the cursor's row of the console.
@@ -48,31 +58,47 @@ impl Port {
     pub(super) const fn closed() -> Self {
         Self {
             serial: None,
-            written: 0,
-            sent: 0,
+            outlet: Outlet::new(),
             line_feed_due: false,
             typed: TypeAhead::closed(),
             prompt: Prompt::None,
         }
     }
 
-    pub(super) fn put(&mut self, queue: &Queue, byte: u8) {
-        // What the port has not sent must not be overwritten.
-        if self.written - self.sent == SIZE {
-            self.flush(queue);
+    /// A line of the log begins; on a row of its own.
+    pub(super) fn begin_line(&mut self, queue: &Queue) {
+        self.outlet.begin_line();
+        if self.prompt == Prompt::Shown {
+            self.outlet.line(queue, b"\n");
         }
-        queue[self.written % SIZE].store(byte, Ordering::Relaxed);
-        self.written += 1;
     }
 
-    /// Waits until the port has taken everything; one that takes nothing for long loses it.
+    /// It is over.
+    pub(super) fn end_line(&mut self) {
+        if self.outlet.end_line() && self.prompt == Prompt::Shown {
+            self.prompt = Prompt::Gone;
+        }
+    }
+
+    /// Says how many lines did not fit, once there is room for that.
+    pub(super) fn tell(&mut self, queue: &Queue) {
+        let Some(lines) = self.outlet.take_left_out(queue) else { return };
+        self.begin_line(queue);
+        let plural = if lines == 1 { "line" } else { "lines" };
+        let _ = writeln!(Piece(self, queue), "log: {lines} {plural} left out here: `dmesg` has the last");
+        self.end_line();
+    }
+
+    /// Waits until the port has taken everything; one that takes nothing for long loses it. Only before the management
+    /// loop begins, and at the host's end.
     pub(super) fn flush(&mut self, queue: &Queue) {
-        let (mut sent, mut since) = (self.sent, tsc::micros());
+        let (mut waiting, mut since) = (usize::MAX, tsc::micros());
         while self.step(queue) {
-            if sent != self.sent {
-                (sent, since) = (self.sent, tsc::micros());
+            let now = self.outlet.waiting();
+            if now != waiting {
+                (waiting, since) = (now, tsc::micros());
             } else if tsc::micros().saturating_sub(since) > STUCK_US {
-                self.sent = self.written;
+                self.outlet.give_up();
             }
             core::hint::spin_loop();
         }
@@ -99,25 +125,28 @@ impl Port {
     /// Gives the port as much as it takes at once. False when nothing is left.
     pub(super) fn step(&mut self, queue: &Queue) -> bool {
         let Some(serial) = &mut self.serial else {
-            self.sent = self.written;
+            self.outlet.give_up();
             return false;
         };
-        if self.sent == self.written {
+        let mut next = self.outlet.next(queue);
+        if next.is_none() {
             return false;
         }
         let mut room = serial.room();
         if room > 0 {
             meter::found();
         }
-        while room > 0 && self.sent < self.written {
-            let byte = queue[self.sent % SIZE].load(Ordering::Relaxed);
+        while room > 0
+            && let Some(byte) = next
+        {
             if byte == b'\n' && !self.line_feed_due {
                 self.line_feed_due = true;
                 serial.put(b'\r');
             } else {
                 self.line_feed_due = false;
                 serial.put(byte);
-                self.sent += 1;
+                self.outlet.advance();
+                next = self.outlet.next(queue);
             }
             room -= 1;
         }
