@@ -9,7 +9,7 @@ use ::fetch::{Digested, HttpGet, Scheme, Sink, Status, TftpGet, Url};
 use ::net::{Connection, MAX_DATAGRAM, NetError};
 
 use crate::arch::tsc;
-use crate::mm::held::{Filling, Held};
+use crate::mm::held::{Filling, Held, Joining};
 use crate::net;
 
 /// Bytes that are taken from the network at a time.
@@ -22,6 +22,8 @@ pub(crate) struct Download {
     how: How,
     file: Option<Digested<File>>,
     wanted: Option<[u8; 32]>,
+    /// All has come, and has this digest.
+    joining: Option<(Joining, [u8; 32])>,
 }
 
 enum How {
@@ -89,8 +91,8 @@ impl Download {
                 How::Tftp(TftpGet::new(url, now))
             }
         };
-        let file = Digested::new(File { bytes: Filling::new(), most });
-        Ok(Self { how, file: Some(file), wanted })
+        let file = Digested::new(File { bytes: Filling::default(), most });
+        Ok(Self { how, file: Some(file), wanted, joining: None })
     }
 
     /// Bytes that have come, and how many there are, if the server says.
@@ -110,8 +112,13 @@ impl Download {
 
     /// Goes on for a bounded time. The file and its SHA-256, once it is whole.
     pub(crate) fn poll(&mut self) -> Poll<Result<(Held, [u8; 32]), String>> {
+        if let Some((joining, digest)) = &mut self.joining {
+            let Poll::Ready(file) = joining.poll() else { return Poll::Pending };
+            let file = file.map(|file| (file, *digest));
+            return Poll::Ready(file.ok_or_else(|| format!("{}: not free in one piece", self.url())));
+        }
         let step = match (&mut self.how, &mut self.file) {
-            (_, None) => return Poll::Pending, // it was taken
+            (_, None) => return Poll::Pending, // it did not come
             (How::Http { get, connection, request }, Some(file)) => http(get, connection, request, file),
             (How::Tftp(get), Some(file)) => tftp(get, file),
         };
@@ -120,8 +127,13 @@ impl Download {
             Err(why) => Poll::Ready(Err(why)),
             Ok(true) => {
                 let Some(file) = self.file.take() else { return Poll::Pending };
-                let file = file.finish(self.url(), self.wanted.as_ref()).map_err(|error| error.to_string());
-                Poll::Ready(file.map(|(file, digest)| (file.bytes.finish(), digest)))
+                match file.finish(self.url(), self.wanted.as_ref()) {
+                    Ok((file, digest)) => {
+                        self.joining = Some((file.bytes.join(), digest));
+                        self.poll()
+                    }
+                    Err(error) => Poll::Ready(Err(error.to_string())),
+                }
             }
         }
     }

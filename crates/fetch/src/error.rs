@@ -27,6 +27,14 @@ pub enum Why {
         /// Bytes of the file that came before.
         received: u64,
     },
+    /// Less came than [`crate::LEAST_RATE`].
+    #[error("the server is too slow: {received} bytes in {} s", .us / 1_000_000)]
+    Slow {
+        /// Since the request, in microseconds.
+        us: u64,
+        /// Bytes of the file that came.
+        received: u64,
+    },
     /// The connection ended before the file.
     #[error("truncated: the server ended after {received} of {}", Total(*.total))]
     Truncated {

@@ -7,7 +7,7 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
 
 use crate::error::{FetchError, RedirectError, Why, shown};
 use crate::url::Url;
-use crate::{PATIENCE_US, Sink, Status};
+use crate::{PATIENCE_US, Sink, Status, is_slow};
 
 /// Most bytes of a response's header.
 pub const MAX_HEAD: usize = 8192;
@@ -15,6 +15,8 @@ pub const MAX_HEAD: usize = 8192;
 const MAX_FIELDS: usize = 64;
 /// Redirections followed in a row.
 const MAX_REDIRECTS: u8 = 5;
+/// Interim responses before the one proper; each has a header of its own.
+const MAX_INTERIM: u8 = 8;
 /// Most bytes of a chunk's size line, extensions included.
 const MAX_CHUNK_LINE: usize = 256;
 
@@ -46,7 +48,9 @@ pub struct HttpGet {
     trailer: usize,
     total: Option<u64>,
     received: u64,
+    began_us: u64,
     heard_us: u64,
+    interim: u8,
     redirects: u8,
 }
 
@@ -61,7 +65,9 @@ impl HttpGet {
             trailer: 0,
             total: None,
             received: 0,
+            began_us: now_us,
             heard_us: now_us,
+            interim: 0,
             redirects: 0,
         }
     }
@@ -109,13 +115,16 @@ impl HttpGet {
     /// Whether the server is still worth waiting for.
     ///
     /// # Errors
-    /// It has been silent for [`PATIENCE_US`].
+    /// It has been silent for [`PATIENCE_US`], or sends less than [`LEAST_RATE`](crate::LEAST_RATE).
     pub fn poll(&self, now_us: u64) -> Result<(), FetchError> {
-        let us = now_us.saturating_sub(self.heard_us);
-        if us < PATIENCE_US || self.part == Part::Done {
-            return Ok(());
+        let received = self.received;
+        let [silent, us] = [self.heard_us, self.began_us].map(|since| now_us.saturating_sub(since));
+        match self.part {
+            Part::Done => Ok(()),
+            _ if silent >= PATIENCE_US => Err(self.error(Why::Silent { us: silent, received })),
+            _ if is_slow(received, us) => Err(self.error(Why::Slow { us, received })),
+            _ => Ok(()),
         }
-        Err(self.error(Why::Silent { us, received: self.received }))
     }
 
     /// The next bytes of the connection.
@@ -212,7 +221,11 @@ impl HttpGet {
         let code = response.code.unwrap_or(0);
         let next = match code {
             // Interim: the response proper follows.
-            100..=199 => Ok((Part::Head, None)),
+            100..=199 if self.interim < MAX_INTERIM => {
+                self.interim += 1;
+                Ok((Part::Head, None))
+            }
+            100..=199 => Err(Why::Http("too many interim responses")),
             200 => body(response.headers),
             301 | 302 | 303 | 307 | 308 => {
                 let to = location(&self.url, response.headers)?;

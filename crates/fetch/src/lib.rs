@@ -24,9 +24,20 @@ use alloc::string::String;
 /// A server that says nothing for this long is given up, in microseconds.
 pub const PATIENCE_US: u64 = 20_000_000;
 
+/// After this time a server must have sent [`LEAST_RATE`] bytes a second, in microseconds.
+pub const GRACE_US: u64 = 60_000_000;
+/// A slower one is given up: it could hold memory, and the operator, for as long as it likes.
+pub const LEAST_RATE: u64 = 1024;
+
+/// Whether so few bytes in so many microseconds are too few.
+const fn is_slow(received: u64, us: u64) -> bool {
+    received < us.saturating_sub(GRACE_US) / 1_000_000 * LEAST_RATE
+}
+
 /// Where the file goes.
 pub trait Sink {
-    /// The server says how many bytes the file has, before the first of them.
+    /// The server says how many bytes the file has, before the first of them. It is no more than its word: memory that is
+    /// set aside for it must cost nothing.
     ///
     /// # Errors
     /// Why it cannot be taken, in words.

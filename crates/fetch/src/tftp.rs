@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::error::{FetchError, Why, shown};
 use crate::url::Url;
-use crate::{PATIENCE_US, Sink, Status};
+use crate::{PATIENCE_US, Sink, Status, is_slow};
 
 const RRQ: u16 = 1;
 const DATA: u16 = 3;
@@ -49,6 +49,7 @@ pub struct TftpGet {
     last: Vec<u8>,
     /// When `last` goes out again.
     due_us: u64,
+    began_us: u64,
     heard_us: u64,
 }
 
@@ -73,6 +74,7 @@ impl TftpGet {
             done: false,
             last,
             due_us: now_us,
+            began_us: now_us,
             heard_us: now_us,
         }
     }
@@ -98,8 +100,13 @@ impl TftpGet {
     /// What to send now, if anything: the request, or an acknowledgement again.
     ///
     /// # Errors
-    /// The server has been silent for [`PATIENCE_US`].
+    /// The server has been silent for [`PATIENCE_US`], or sends less than [`LEAST_RATE`](crate::LEAST_RATE).
     pub fn poll(&mut self, now_us: u64) -> Result<Option<Reply>, FetchError> {
+        let received = self.received;
+        let us = now_us.saturating_sub(self.began_us);
+        if !self.done && is_slow(received, us) {
+            return Err(self.error(Why::Slow { us, received }));
+        }
         let us = now_us.saturating_sub(self.heard_us);
         if self.done || now_us < self.due_us {
             return Ok(None);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Kept, LIMIT, url};
-use fetch::{FetchError, HttpGet, PATIENCE_US, Status};
+use fetch::{FetchError, HttpGet, LEAST_RATE, PATIENCE_US, Status};
 use proptest::prelude::*;
 
 const FILE: &str = "http://10.0.0.2:8080/guests/kernel";
@@ -136,6 +136,46 @@ fn gives_a_silent_server_up() {
     get.poll(2000 + PATIENCE_US - 1).unwrap();
     let error = get.poll(2000 + PATIENCE_US).err().unwrap();
     assert_eq!(error.to_string(), format!("{FILE}: the server has been silent for 20 s, 0 bytes came"));
+}
+
+/// Issue 12, fault 3.3: each counted as a sign of life, and there was no end to them.
+#[test]
+fn interim_responses_have_an_end() {
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    let (status, kept) = get(format!("{}{ok}", interim.repeat(8)).as_bytes(), 7).unwrap();
+    assert_eq!((status, kept.bytes), (Status::Done, b"x".to_vec()));
+    assert_eq!(
+        refused(&format!("{}{ok}", interim.repeat(9))),
+        "no HTTP response: too many interim responses"
+    );
+}
+
+/// A byte now and then is no file: of 60 GB it would take a human life.
+#[test]
+fn gives_a_slow_server_up() {
+    for head in ["HTTP/1.1 200 OK\r\nServer: ", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"] {
+        let mut get = HttpGet::new(url(FILE), 0);
+        let mut sink = Kept::default();
+        get.receive(head.as_bytes(), 0, &mut sink).unwrap();
+        let slow = (1..1000).find_map(|second| {
+            let now = second * 1_000_000;
+            // One byte of the header, or of the file.
+            get.receive(b"H", now, &mut sink).unwrap();
+            get.poll(now).err()
+        });
+        let received = if head.contains("Server") { 0 } else { 61 };
+        let text = format!("{FILE}: the server is too slow: {received} bytes in 61 s");
+        assert_eq!(slow.unwrap().to_string(), text);
+    }
+    // A server that keeps the least rate is waited for.
+    let mut get = HttpGet::new(url(FILE), 0);
+    let mut sink = Kept::default();
+    get.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", 0, &mut sink).unwrap();
+    for second in 1..900 {
+        get.receive(&[b'f'; LEAST_RATE as usize], second * 1_000_000, &mut sink).unwrap();
+        get.poll(second * 1_000_000).unwrap();
+    }
 }
 
 proptest! {

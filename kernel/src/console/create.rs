@@ -30,6 +30,9 @@ const PLAIN_US: u64 = 2_000_000;
 /// Columns of the line that is rewritten.
 const LINE: usize = 79;
 
+/// A file may have so many bytes whatever memory the guest has.
+const LARGEST: u64 = 1 << 30;
+
 /// A file that is wanted.
 struct Wanted {
     /// What it is to the VM.
@@ -108,8 +111,10 @@ impl Creating {
     /// Begins with the next file. False where all are here.
     fn next(&mut self) -> Result<bool, String> {
         let Some(Wanted { role, url, digest }) = self.wanted.pop() else { return Ok(false) };
-        // The guest's own memory has to be there when all files are.
-        let most = frame::stats().free.saturating_sub(u64::from(self.options.mem_mib) << 20);
+        // The guest's own memory has to be there when all files are. What is loaded has to fit into it; a kernel with its
+        // debugging information is larger than what is loaded of it.
+        let memory = u64::from(self.options.mem_mib) << 20;
+        let most = frame::stats().free.saturating_sub(memory).min(memory.max(LARGEST));
         self.shown_us = tsc::micros();
         self.download = Some((Download::start(url, most, digest)?, role, self.shown_us));
         Ok(true)
