@@ -1,6 +1,11 @@
-//! What CPU 0's loop works, its turns that found nothing to do left out: a stopped guest waits for that, on any CPU.
+//! What CPU 0's loop works, its turns that found nothing to do left out: a stopped guest waits for that, on any CPU. And
+//! its longest turn, which is how long anybody may have to wait for it (`crates/meter`).
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+pub(crate) use ::meter::Part;
+use ::meter::{Longest, Turns};
+use spin::Mutex;
 
 use crate::arch::tsc;
 
@@ -12,10 +17,39 @@ static FOUND: AtomicBool = AtomicBool::new(false);
 /// Turns in which nothing was found, and their ticks.
 static IDLE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
+static TURNS: Mutex<Turns> = Mutex::new(Turns::new());
+/// What is done within a part has a name of its own: [`Part`] and one, 0 for none.
+static DOING: AtomicU8 = AtomicU8::new(0);
+
 /// A turn of the loop begins, the guest's part of the one before left out.
 pub(crate) fn begin(now: u64) {
     BEGAN.store(now, Ordering::Relaxed);
     FOUND.store(false, Ordering::Relaxed);
+    TURNS.lock().begin(now);
+}
+
+/// What was done since the last call, or since the turn began, was this, or what [`doing`] said.
+pub(crate) fn did(part: Part) {
+    let finer = match DOING.swap(0, Ordering::Relaxed) {
+        0 => None,
+        number => Part::from_number(number - 1),
+    };
+    TURNS.lock().did(finer.unwrap_or(part), tsc::read());
+}
+
+/// What the part of the turn is about to do.
+pub(crate) fn doing(part: Part) {
+    DOING.store(part as u8 + 1, Ordering::Relaxed);
+}
+
+/// The longest turn so far.
+pub(crate) fn longest() -> Longest {
+    TURNS.lock().longest()
+}
+
+/// Looks for the longest turn from now on.
+pub(crate) fn forget_longest() {
+    TURNS.lock().forget();
 }
 
 /// There was something to do in this turn.
@@ -25,6 +59,7 @@ pub(crate) fn found() {
 
 /// The turn is over but for the guests' part.
 pub(crate) fn end(now: u64) {
+    TURNS.lock().end(now);
     let ticks = now.saturating_sub(BEGAN.load(Ordering::Relaxed));
     if FOUND.load(Ordering::Relaxed) {
         WORKED.fetch_add(ticks, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::Boot;
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
+use crate::meter::Part;
 use crate::migration::Migrations;
 use crate::mm::frame;
 use crate::mm::held::Held;
@@ -173,26 +174,36 @@ fn manage(
         meter::begin(began);
         irq::drain();
         flush::serve();
+        meter::did(Part::Interrupts);
         let mut busy = net::poll(tsc::micros());
+        meter::did(Part::Net);
         busy |= link::poll();
+        meter::did(Part::Link);
         host_log::listen();
         audit::poll();
+        meter::did(Part::Audit);
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
             remote.ended(Work::Migration, &ended);
         }
+        meter::did(Part::Migration);
         if let Some(ended) = pool::poll(migrations.hold()) {
             console.ended(Work::Pool, &ended);
             remote.ended(Work::Pool, &ended);
         }
+        meter::did(Part::Pool);
         host_log::listen();
         pending.make(boot);
+        meter::did(Part::Boot);
         busy |= migrations.busy();
         busy |= console.poll(migrations);
+        meter::did(Part::Console);
         busy |= remote.poll(migrations);
+        meter::did(Part::Management);
         busy |= pending.waits();
         if !busy {
             busy = frame::scrub();
+            meter::did(Part::Scrub);
         }
         // A guest gets as much of this CPU as the migration took.
         let ended = tsc::read();

@@ -163,6 +163,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--virtual" => values.linear = true,
             "--previous" => values.previous = true,
             "--once" => values.once = true,
+            "--anew" => values.anew = true,
             "--read-only" => values.read_only = true,
             "--paused" => values.create.paused = true,
             "--debug-exit" => values.create.debug_exit = true,

@@ -168,8 +168,8 @@ fn commands() {
         ("net stats --json", host(HostCommand::NetStats(Output::Json))),
         ("net ping 10.0.0.2", host(HostCommand::NetPing(Ipv4Addr::new(10, 0, 0, 2)))),
         ("mem", host(HostCommand::Mem(Output::Text))),
-        ("top", host(HostCommand::Top { once: false, output: Output::Text })),
-        ("top --once", host(HostCommand::Top { once: true, output: Output::Text })),
+        ("top", host(HostCommand::Top { once: false, anew: false, output: Output::Text })),
+        ("top --once --anew", host(HostCommand::Top { once: true, anew: true, output: Output::Text })),
         ("msr read 0x10", host(HostCommand::MsrRead { number: 16, output: Output::Text })),
         (
             "msr write 407 0x3ff --force",

@@ -36,7 +36,12 @@ pub(crate) fn hz() -> u64 {
 
 /// Microseconds since the first instructions of the loader.
 pub(crate) fn micros() -> u64 {
-    let ticks = read().wrapping_sub(loader::entry_tsc());
+    micros_at(read())
+}
+
+/// The same at another TSC value.
+pub(crate) fn micros_at(tsc: u64) -> u64 {
+    let ticks = tsc.wrapping_sub(loader::entry_tsc());
     ((u128::from(ticks) * u128::from(MICROS.load(Ordering::Relaxed))) >> 32) as u64
 }
 

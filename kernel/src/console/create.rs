@@ -16,6 +16,7 @@ use super::commands::{Done, state_error};
 use super::session::{Job, Out, Task};
 use crate::arch::tsc;
 use crate::fetch::Download;
+use crate::meter::{self, Part};
 use crate::migration::Migrations;
 use crate::mm::frame;
 use crate::mm::held::Held;
@@ -185,6 +186,7 @@ impl Creating {
 
 impl Task for Creating {
     fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
+        meter::doing(Part::Create);
         match self.step(out) {
             Ok(false) => Poll::Pending,
             Ok(true) => Poll::Ready(Ok(())),

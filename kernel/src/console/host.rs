@@ -7,13 +7,13 @@ use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Table};
 
 use super::commands::{Done, json_line};
 use super::session::{Job, Out};
-use super::top::Top;
+use super::top::{self, Top};
 use super::{lines, msr, net, vm};
 use crate::arch::power;
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
 use crate::vm::{State, registry};
-use crate::{boot, stages, start};
+use crate::{boot, meter, stages, start};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -27,7 +27,10 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
         HostCommand::NetStats(output) => net::stats(output, out),
         HostCommand::NetPing(to) => return net::ping(to),
         HostCommand::Mem(output) => memory(output, out),
-        HostCommand::Top { once, output } => {
+        HostCommand::Top { once, anew, output } => {
+            if anew {
+                meter::forget_longest();
+            }
             return Ok(Done::Later(Job::Task(Box::new(Top::new(once, output)))));
         }
         HostCommand::MsrRead { number, output } => msr::read(number, output, out)?,
@@ -192,7 +195,8 @@ fn memory(output: Output, out: &mut Out<'_>) {
             o.field("kernels", kernels)?;
             o.field("heap", heap as u64)?;
             o.field("heap_used", heap_used as u64)?;
-            o.field("other", other)
+            o.field("other", other)?;
+            o.object("longest_turn", top::longest_turn)
         });
     }
     let _ = writeln!(

@@ -10,6 +10,7 @@ use shell::{Code, Command, Failure, TermSettings};
 
 use super::{commands, migrate};
 use crate::arch::tsc;
+use crate::meter::{self, Part};
 use crate::migration::{Ended, Migrations};
 use crate::pool;
 use crate::vm::Vm;
@@ -121,6 +122,7 @@ impl Session {
 
     /// Runs one line. The answer goes to `out`.
     pub(crate) fn run(&mut self, line: &str, migrations: &mut Migrations, out: &mut Out<'_>) -> Step {
+        meter::doing(Part::Command);
         let done = match shell::parse(line) {
             Ok(Command::Empty) => return Step::Nothing,
             Ok(command) => commands::execute(command, migrations, out),

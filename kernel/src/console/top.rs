@@ -224,9 +224,19 @@ impl Picture {
                 })
             })
         })?;
+        o.object("longest_turn", longest_turn)?;
         let names = ["rx_frames_per_s", "rx_bytes_per_s", "tx_frames_per_s", "tx_bytes_per_s"];
         o.object("net", |o| names.iter().zip(self.net).try_for_each(|(name, value)| o.field(name, value)))
     }
+}
+
+/// The longest turn of CPU 0's loop as JSON has it.
+pub(super) fn longest_turn(o: &mut Object<'_>) -> fmt::Result {
+    let longest = meter::longest();
+    o.field("ticks", longest.ticks)?;
+    o.field("part", longest.part.name())?;
+    o.field("part_ticks", longest.of_it)?;
+    o.field("at_us", tsc::micros_at(longest.at))
 }
 
 /// Pages that the guest wrote in the last interval: by its migration's own measure, or by `vm dirty`.
@@ -259,6 +269,9 @@ impl Display for Picture {
             table.row([vm.name.clone(), vm.state.into(), vm.cpu.to_string(), vm.exits.to_string(), dirty]);
         }
         write!(f, "{table}")?;
+        let longest = meter::longest();
+        let [turn, of_it] = [longest.ticks, longest.of_it].map(|ticks| tsc::ns(ticks) / 1000);
+        writeln!(f, "longest turn of CPU 0 {turn} us, {of_it} us of it {}", longest.part)?;
         let [rx_frames, rx_bytes, tx_frames, tx_bytes] = self.net;
         writeln!(
             f,

@@ -5,6 +5,7 @@ use vm_types::WriteTracker;
 use super::mmu::{DirtyMethod, OutOfMemory};
 use super::{Request, Vm};
 use crate::arch::{cpu, tsc};
+use crate::meter::{self, Part};
 use crate::vmx::{flush, host};
 
 impl Vm {
@@ -37,6 +38,7 @@ impl Vm {
     /// The host lacks memory for the tables; nothing is tracked then.
     pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
         let before = tsc::read();
+        meter::doing(Part::Tracking);
         // What was written before is no news. Not after the tables are armed: a page that the guest writes then is
         // noticed once, and clearing it would lose every later write to it.
         self.memory.logged.clear();
@@ -60,6 +62,7 @@ impl Vm {
     /// Stops noticing writes.
     pub(crate) fn stop_tracking(&self) {
         let before = tsc::read();
+        meter::doing(Part::Tracking);
         *self.tracking.lock() = None;
         let large = self.mmu.lock().stop_tracking();
         flush::all_cpus();

@@ -36,6 +36,8 @@ pub enum HostCommand {
     Top {
         /// Once.
         once: bool,
+        /// Forget the longest turn so far.
+        anew: bool,
         /// How to print it; JSON is always once.
         output: Output,
     },

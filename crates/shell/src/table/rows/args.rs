@@ -46,6 +46,7 @@ pub(super) const PINGED: Arg = Arg { name: "HOST", kind: Kind::Address, required
 pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, required: false };
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
 pub(super) const ONCE: Arg = Arg { name: "--once", kind: Kind::Flag, required: false };
+pub(super) const ANEW: Arg = Arg { name: "--anew", kind: Kind::Flag, required: false };
 pub(super) const OPTIONAL_LEVEL: Arg = Arg { required: false, ..LEVEL };
 pub(super) const READ_ONLY: Arg = Arg { name: "--read-only", kind: Kind::Flag, required: false };
 pub(super) const TERM: Arg = Arg { name: "auto|dumb|ansi", kind: Kind::Term, required: false };

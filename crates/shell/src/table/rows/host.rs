@@ -1,6 +1,6 @@
 //! The host: log, network, memory, registers, the end.
 
-use super::args::{FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
+use super::args::{ANEW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
 use crate::command::{Command, HostCommand, LogLevel, LogSink};
 use crate::table::Spec;
 
@@ -85,17 +85,17 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["mem"],
         args: &[JSON],
         summary: "Show the host's memory: used by whom, free.",
-        details: "Guests, heap, page tables and the rest, in bytes.",
+        details: "Guests, heap, page tables and the rest, in bytes. With `--json` also the longest turn of CPU 0's loop, as in `top`.",
         dangerous: false,
         build: |v| Command::Host(HostCommand::Mem(v.output)),
     },
     Spec {
         words: &["top"],
-        args: &[ONCE, JSON],
+        args: &[ONCE, ANEW, JSON],
         summary: "Show what the host is doing, live.",
-        details: "CPUs, VMs with exits a second and pages written a second where they are counted, network. Every second until `q` or Ctrl-C, in place on a terminal that `term` knows to take ESC sequences; `--once` prints it once, over the second that follows.",
+        details: "CPUs, VMs with exits a second and pages written a second where they are counted, network. Every second until `q` or Ctrl-C, in place on a terminal that `term` knows to take ESC sequences; `--once` prints it once, over the second that follows. The longest turn is how long CPU 0's loop, which does a little of everything, has been held at most, and by what; `--anew` looks for it from now on.",
         dangerous: false,
-        build: |v| Command::Host(HostCommand::Top { once: v.once, output: v.output }),
+        build: |v| Command::Host(HostCommand::Top { once: v.once, anew: v.anew, output: v.output }),
     },
     Spec {
         words: &["msr", "read"],
