@@ -12,6 +12,7 @@ pub mod controls;
 pub mod event;
 pub mod exit;
 pub mod field;
+pub mod flow;
 pub mod paging;
 pub mod qualification;
 pub mod reason;

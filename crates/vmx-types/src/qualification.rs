@@ -124,10 +124,10 @@ impl EptViolation {
         self.qualification & (WRITE | READABLE | FETCH_WRITABLE_NMI) == WRITE | READABLE
     }
 
-    /// The exit happened in an IRET that had unblocked NMIs.
+    /// The qualification itself.
     #[must_use]
-    pub const fn nmi_unblocking(self) -> bool {
-        self.qualification & 1 << 12 != 0
+    pub const fn qualification(self) -> u64 {
+        self.qualification
     }
 }
 
@@ -178,9 +178,9 @@ mod tests {
     fn ept_by_the_table() {
         let write_protected = EptViolation::decode(0x1aa, 0x1000);
         assert!(write_protected.write() && write_protected.mapped() && write_protected.linear_translation());
-        assert!(!write_protected.read() && !write_protected.fetch() && !write_protected.nmi_unblocking());
+        assert!(!write_protected.read() && !write_protected.fetch());
         let walk = EptViolation::decode(0x1083, 0);
-        assert!(walk.nmi_unblocking() && !walk.linear_translation() && !walk.mapped());
+        assert!(!walk.linear_translation() && !walk.mapped());
         assert!(write_protected.is_protected_write() && !walk.is_protected_write());
         for other in [0x1ae, 0x1ba, 0x182, 0x1a9, 0x11aa] {
             assert!(!EptViolation::decode(other, 0).is_protected_write(), "{other:#x}");

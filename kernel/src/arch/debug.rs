@@ -39,12 +39,16 @@ pub(crate) fn set_cr2(linear: u64) {
     unsafe { asm!("mov cr2, {}", in(reg) linear, options(nomem, nostack)) };
 }
 
-/// Sets bits of DR6, which is the guest's.
-pub(crate) fn add_dr6(bits: u64) {
+/// DR6, which is the guest's.
+pub(crate) fn dr6() -> u64 {
+    let dr6: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, dr6", out(reg) dr6, options(nomem, nostack)) };
+    dr6
+}
+
+/// Sets DR6.
+pub(crate) fn set_dr6(value: u64) {
     // SAFETY: as for `load`.
-    unsafe {
-        let dr6: u64;
-        asm!("mov {}, dr6", out(reg) dr6, options(nomem, nostack));
-        asm!("mov dr6, {}", in(reg) (dr6 | bits) & 0xffff_ffff, options(nomem, nostack));
-    }
+    unsafe { asm!("mov dr6, {}", in(reg) value & 0xffff_ffff, options(nomem, nostack)) };
 }

@@ -15,7 +15,6 @@ use crate::vm::mmu::Fault;
 use crate::vmx::vmcs::Current;
 
 const RFLAGS_AC: u64 = 1 << 18;
-const BLOCKED_BY_NMI: u32 = 1 << 3;
 
 /// An access that the tables do not allow. Inlined: a first write takes 30 instructions less, other exits two more.
 #[inline(always)]
@@ -29,11 +28,7 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptV
 
 #[inline(never)]
 fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
-    if violation.nmi_unblocking() && vmcs.read(field::IDT_VECTORING_INFO) >> 31 == 0 {
-        // The IRET that unblocked NMIs faulted: it runs again, so they are still blocked (SDM 27.2.3).
-        let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
-        vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked | BLOCKED_BY_NMI);
-    }
+    vcpu.block_nmis_again(vmcs, violation.qualification(), None);
     let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
     match resolved {
         Ok(Fault::Resolved) => Next::Resume,
@@ -50,6 +45,7 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolat
 /// The page-modification log is full.
 #[cold]
 pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+    vcpu.block_nmis_again(vmcs, vmcs.read(field::EXIT_QUALIFICATION), None);
     vcpu.drain_pml(vm, vmcs);
     Next::Resume
 }

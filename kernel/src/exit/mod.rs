@@ -105,6 +105,8 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
 
 #[inline(never)]
 fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
+    let word = u64::from(vmcs.read(field::EXIT_INTERRUPTION_INFO));
+    vcpu.block_nmis_again(vmcs, word, Some(event.vector));
     match (event.kind, event.vector) {
         (EventKind::Nmi, _) => {
             // A host NMI: the stop signal of a panic on another CPU.
@@ -113,8 +115,7 @@ fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
         }
         (_, vector::MACHINE_CHECK) => fatal("machine check on the host".into()),
         (_, vector::DEBUG) => {
-            // The exit leaves DR6 and DR7 as they were; the exception would have set them (SDM 27.1).
-            vcpu.raise_debug(vmcs.read(field::EXIT_QUALIFICATION));
+            vcpu.raise_debug(vmcs, event);
             inject(event)
         }
         _ => inject(event),

@@ -1,7 +1,9 @@
 //! Small accesses to a vCPU that exit handlers share.
 
 use devices::Platform;
+use vmx_types::Event;
 use vmx_types::field;
+use vmx_types::flow::{BLOCKED_BY_NMI, debug_registers, iret_unblocked_nmi};
 use x86_decode::CodeSize;
 
 use super::Vcpu;
@@ -84,9 +86,20 @@ impl Vcpu {
         self.attention |= platform.irq_dirty(self.index as usize) || next != self.next_event;
     }
 
-    /// A #DB is about to be injected: the exit has not set DR6 for it, and `cause` is the exit's qualification.
-    pub(crate) fn raise_debug(&mut self, cause: u64) {
-        debug::add_dr6(cause & (0xf | 1 << 13 | 1 << 14));
+    /// A #DB is about to be injected, whose exit has changed neither DR6 nor DR7 (SDM 27.1).
+    pub(crate) fn raise_debug(&mut self, vmcs: Current, event: Event) {
+        let cause = vmcs.read(field::EXIT_QUALIFICATION);
+        let (dr6, dr7) = debug_registers(event.kind, debug::dr6(), vmcs.read(field::GUEST_DR7), cause);
+        debug::set_dr6(dr6);
+        vmcs.write(field::GUEST_DR7, dr7);
+    }
+
+    /// Where the IRET that unblocked NMIs exits and runs again, they are still blocked: see [`iret_unblocked_nmi`].
+    pub(crate) fn block_nmis_again(&mut self, vmcs: Current, word: u64, vector: Option<u8>) {
+        if iret_unblocked_nmi(word, vmcs.read(field::IDT_VECTORING_INFO), vector) {
+            let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
+            vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked | BLOCKED_BY_NMI);
+        }
     }
 
     /// Carries out what a device asks for besides its registers.

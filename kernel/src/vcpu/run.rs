@@ -5,6 +5,8 @@ use vmx_types::control::ProcBased;
 use vmx_types::event::Event;
 use vmx_types::exit::Exit;
 use vmx_types::field;
+use vmx_types::flow::{Flow, Take};
+use vmx_types::paging::CR0_PE;
 
 use super::{Activity, Vcpu};
 use crate::arch::tsc;
@@ -28,14 +30,6 @@ pub(crate) enum Outcome {
 /// Exits in a row after which the preemption timer is set anew. It stands still while the host runs, so that a device
 /// may have its turn late by the host's part of so many exits.
 const UNMETERED: u32 = 16;
-
-/// Blocking by STI, by MOV SS (SDM table 24-3).
-const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
-const BLOCKED_BY_NMI: u32 = 1 << 3;
-const RFLAGS_TF: u64 = 1 << 8;
-const RFLAGS_IF: u64 = 1 << 9;
-/// Pending debug exceptions: BS.
-const SINGLE_STEP: u64 = 1 << 14;
 
 impl Vcpu {
     /// Runs the guest until host TSC `until` at the latest.
@@ -90,10 +84,16 @@ impl Vcpu {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
                 Next::AdvanceBy(length) => advance(vmcs, length),
                 Next::Resume => self.requeue_event(vmcs),
-                Next::Inject(event) => self.deliver(event.unpack()),
+                Next::Inject(event) => {
+                    if !self.raise(vmcs, event.unpack()) {
+                        return Outcome::Stopped(StopReason::TripleFault);
+                    }
+                }
                 Next::Halt => {
                     advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH)));
-                    self.activity = Activity::Halted;
+                    if !vmcs.flow().debug_is_due() {
+                        self.activity = Activity::Halted;
+                    }
                     self.attention = true;
                 }
                 Next::Yield => {
@@ -105,10 +105,16 @@ impl Vcpu {
         }
     }
 
-    /// An event for the next entry.
-    fn deliver(&mut self, event: Option<Event>) {
-        self.event = event;
+    /// An event that an exit or its handler raised goes in at the next entry. False for a triple fault.
+    fn raise(&mut self, vmcs: vmcs::Current, event: Option<Event>) -> bool {
+        let Some(event) = event else { return true };
+        let combined = interrupted_event(vmcs).map_or(Some(event), |first| first.then(event));
+        if let Some(event) = combined {
+            vmcs.set_flow(vmcs.flow().raise(event));
+        }
+        self.event = combined;
         self.attention = true;
+        combined.is_some()
     }
 
     /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way. False
@@ -124,18 +130,16 @@ impl Vcpu {
             self.activity = Activity::Running;
         }
         if let Some(event) = self.event.take() {
-            inject(vmcs, event);
+            inject(vmcs, event.in_mode(self.regs.cr0 & CR0_PE != 0));
         }
         true
     }
 
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
     fn requeue_event(&mut self, vmcs: vmcs::Current) {
-        let info = vmcs.read(field::IDT_VECTORING_INFO);
-        if info >> 31 != 0 {
-            let error = vmcs.read(field::IDT_VECTORING_ERROR_CODE);
-            let length = vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
-            self.event = Event::decode(info, error, length);
+        if let Some(event) = interrupted_event(vmcs) {
+            vmcs.set_flow(vmcs.flow().before(event));
+            self.event = Some(event);
             self.attention = true;
         }
     }
@@ -179,33 +183,29 @@ impl Vcpu {
             platform.accept_nmi(self.index as usize);
             self.nmi_pending = true;
         }
-        if self.event.is_some() {
-            self.attention = true; // an event is on its way: ask again after the next exit
-            return;
-        }
-        let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
-        if self.nmi_pending && blocked & (BLOCKED_BY_NMI | BLOCKED_BY_STI_OR_MOV_SS) == 0 {
-            self.nmi_pending = false;
-            self.event = Some(Event::NMI);
-            self.attention = true;
-            return;
-        }
-        let mut window = false;
-        if let Some(vector) = platform.pending_interrupt(self.index as usize) {
-            let open =
-                vmcs.read(field::GUEST_RFLAGS) & RFLAGS_IF != 0 && blocked & BLOCKED_BY_STI_OR_MOV_SS == 0;
-            if open {
-                platform.accept(self.index as usize, vector);
-                self.event = Some(Event::interrupt(vector));
-                window = platform.pending_interrupt(self.index as usize).is_some();
-            } else {
-                window = true;
+        let vcpu = self.index as usize;
+        let flow = vmcs.flow();
+        let on_its_way = self.event.is_some();
+        match flow.take(on_its_way, self.nmi_pending, platform.pending_interrupt(vcpu).is_some()) {
+            Take::Nothing => {}
+            Take::Nmi => {
+                self.nmi_pending = false;
+                self.event = Some(Event::NMI);
+            }
+            Take::Interrupt => {
+                if let Some(vector) = platform.pending_interrupt(vcpu) {
+                    platform.accept(vcpu, vector);
+                    self.event = Some(Event::interrupt(vector));
+                }
             }
         }
+        let waits = platform.pending_interrupt(vcpu).is_some();
         drop(platform);
+        let windows = flow.windows(self.event.is_some(), self.nmi_pending, waits);
+        self.attention |= self.nmi_pending && flow.nmi_waits_for_step();
         let mut proc = self.proc;
-        proc.set(ProcBased::INTERRUPT_WINDOW_EXITING, window);
-        proc.set(ProcBased::NMI_WINDOW_EXITING, self.nmi_pending);
+        proc.set(ProcBased::INTERRUPT_WINDOW_EXITING, windows.interrupt);
+        proc.set(ProcBased::NMI_WINDOW_EXITING, windows.nmi);
         if proc != self.proc {
             self.proc = proc;
             vmcs.write(field::PROC_BASED_CONTROLS, proc.bits());
@@ -220,19 +220,24 @@ impl Vcpu {
     }
 }
 
-/// Moves RIP behind the instruction that exited, with what an executed instruction does besides: shadows of STI
-/// and MOV SS end, and a single step is due (SDM 26.7.3).
+/// Moves RIP behind the instruction that exited, with what an executed instruction does besides.
 #[inline(always)]
 fn advance(vmcs: vmcs::Current, length: u64) {
     let rip = vmcs.read(field::GUEST_RIP);
     vmcs.write(field::GUEST_RIP, rip.wrapping_add(length));
-    let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
-    if blocked & BLOCKED_BY_STI_OR_MOV_SS != 0 {
-        vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked & !BLOCKED_BY_STI_OR_MOV_SS);
+    if !Flow::is_plain(vmcs.read(field::GUEST_RFLAGS), vmcs.read(field::GUEST_INTERRUPTIBILITY)) {
+        vmcs.set_flow(vmcs.flow().executed());
     }
-    if vmcs.read(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
-        vmcs.write(field::GUEST_PENDING_DEBUG, vmcs.read(field::GUEST_PENDING_DEBUG) | SINGLE_STEP);
+}
+
+/// The event in whose delivery the exit happened (SDM 27.2.4).
+fn interrupted_event(vmcs: vmcs::Current) -> Option<Event> {
+    let info = vmcs.read(field::IDT_VECTORING_INFO);
+    if info >> 31 == 0 {
+        return None;
     }
+    let error = vmcs.read(field::IDT_VECTORING_ERROR_CODE);
+    Event::decode(info, error, vmcs.read(field::EXIT_INSTRUCTION_LENGTH))
 }
 
 fn inject(vmcs: vmcs::Current, event: Event) {

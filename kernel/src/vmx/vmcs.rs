@@ -1,5 +1,6 @@
 //! A VMCS region and the safe way to the guest half of the current VMCS.
 
+use vmx_types::flow::Flow;
 use vmx_types::{ExitFields, Field, Width, field};
 
 use super::insn;
@@ -67,6 +68,23 @@ impl Current {
         assert!(field.encoding() >> 10 & 3 != 3, "host state is written by vmx::host");
         // SAFETY: guest state cannot harm the host: VM entry checks it, and controls come from `Controls`.
         unsafe { insn::write(field, value) }
+    }
+
+    /// What decides about events.
+    #[must_use]
+    pub(crate) fn flow(self) -> Flow {
+        Flow {
+            rflags: self.read(field::GUEST_RFLAGS),
+            interruptibility: self.read(field::GUEST_INTERRUPTIBILITY),
+            pending_debug: self.read(field::GUEST_PENDING_DEBUG),
+        }
+    }
+
+    /// Writes back what was decided.
+    pub(crate) fn set_flow(self, flow: Flow) {
+        self.write(field::GUEST_RFLAGS, flow.rflags);
+        self.write(field::GUEST_INTERRUPTIBILITY, flow.interruptibility);
+        self.write(field::GUEST_PENDING_DEBUG, flow.pending_debug);
     }
 }
 
