@@ -81,7 +81,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
         Exit::CacheFlush | Exit::Invlpg(_) | Exit::Pause => Next::Advance,
         Exit::Rdtsc => {
-            vcpu.set_edx_eax(vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust));
+            vcpu.set_edx_eax(vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()));
             Next::Advance
         }
         Exit::Rdpmc => GENERAL_PROTECTION, // no level has performance counters

@@ -9,8 +9,6 @@ use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
-const IA32_TSC_DEADLINE: u32 = 0x6e0;
-
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]
 pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
@@ -41,15 +39,14 @@ pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 #[inline(always)]
 fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
     Some(match kind {
-        MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust),
-        MsrKind::TscAdjust => vcpu.tsc_adjust,
+        MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()),
+        MsrKind::TscAdjust => vcpu.tsc_adjust(),
         MsrKind::ApicBase => vm.platform.lock().apic_base(vcpu.index as usize),
         MsrKind::TscDeadline | MsrKind::X2apic(_) => {
             let mut platform = vm.platform.lock();
             let value = platform.msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
             vcpu.watch(&platform);
-            // 0 says that no deadline is set
-            if index == IA32_TSC_DEADLINE && value != 0 { value.wrapping_add(vcpu.tsc_adjust) } else { value }
+            value
         }
         MsrKind::MtrrVariable(n) => *vcpu.mtrr.variable.get(usize::from(n))?,
         MsrKind::MtrrFixed(n) => *vcpu.mtrr.fixed.get(usize::from(n))?,
@@ -78,18 +75,11 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
 fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
     match kind {
         MsrKind::Tsc => {
-            let shown = vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust);
-            vcpu.tsc_adjust = vcpu.tsc_adjust.wrapping_add(value.wrapping_sub(shown));
-            vcpu.write_tsc_offset(vm);
+            let shown = vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust());
+            vcpu.set_tsc_adjust(vm, vcpu.tsc_adjust().wrapping_add(value.wrapping_sub(shown)));
         }
-        MsrKind::TscAdjust => {
-            vcpu.tsc_adjust = value;
-            vcpu.write_tsc_offset(vm);
-        }
+        MsrKind::TscAdjust => vcpu.set_tsc_adjust(vm, value),
         MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
-            let deadline = index == IA32_TSC_DEADLINE && value != 0;
-            // A deadline that the adjustment brings to 0 would disarm the timer: it has passed in any case.
-            let value = if deadline { value.wrapping_sub(vcpu.tsc_adjust).max(1) } else { value };
             let mut platform = vm.platform.lock();
             let wrote = platform.msr_write(vcpu.index as usize, index, value, vm.clock.now());
             vcpu.watch(&platform);

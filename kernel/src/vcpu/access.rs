@@ -86,6 +86,20 @@ impl Vcpu {
         self.attention |= platform.irq_dirty(self.index as usize) || next != self.next_event;
     }
 
+    /// IA32_TSC_ADJUST.
+    pub(crate) fn tsc_adjust(&self) -> u64 {
+        self.tsc_adjust
+    }
+
+    /// Sets IA32_TSC_ADJUST, by itself or with the TSC, and looks at the timers that go by the TSC again.
+    pub(crate) fn set_tsc_adjust(&mut self, vm: &Vm, value: u64) {
+        self.tsc_adjust = value;
+        self.write_tsc_offset(vm);
+        let mut platform = vm.platform.lock();
+        platform.set_tsc_adjust(self.index as usize, value, vm.clock.now());
+        self.watch(&platform);
+    }
+
     /// A #DB is about to be injected, whose exit has changed neither DR6 nor DR7 (SDM 27.1).
     pub(crate) fn raise_debug(&mut self, vmcs: Current, event: Event) {
         let cause = vmcs.read(field::EXIT_QUALIFICATION);

@@ -79,7 +79,7 @@ pub(crate) struct Vcpu {
     /// What CPUID answers: the policy's table, a copy for each vCPU because each may turn CPUID faulting on.
     pub(crate) cpuid: CpuidTable,
     /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.
-    pub(crate) tsc_adjust: u64,
+    tsc_adjust: u64,
     /// Memory-type range registers, storage alone.
     pub(crate) mtrr: MtrrState,
     /// What the guest does.

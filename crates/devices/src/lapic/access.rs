@@ -59,11 +59,9 @@ impl Lapic {
             (o, BASE_ENABLE) if o == modes => return Err(GpFault),
             _ => {}
         }
-        let id = self.id;
         self.base = self.base & !modes | new;
         if old != 0 && new == 0 {
-            let base = self.base;
-            *self = Self { id, base, ..Self::new(u32::MAX, self.features) };
+            self.reset();
         } else if old != new && new == modes {
             self.ldr = self.x2apic_ldr();
             self.dfr = 0xFFFF_FFFF;

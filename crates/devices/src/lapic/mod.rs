@@ -105,12 +105,18 @@ impl Lapic {
 
     /// INIT: all but the ID and IA32_APIC_BASE goes back to its reset value (SDM vol. 3, 11.4.7.3).
     pub(crate) fn init(&mut self) {
-        let (id, base, features) = (self.id, self.base, self.features);
-        // An ID that is not 0 gives the plain reset values.
-        *self = Self { id, base, ..Self::new(u32::MAX, features) };
+        self.reset();
         if self.x2apic() {
             self.ldr = self.x2apic_ldr();
         }
+    }
+
+    /// Everything but what is not the APIC's own: its ID, IA32_APIC_BASE, the vCPU's TSC.
+    fn reset(&mut self) {
+        let (id, base, tsc_adjust) = (self.id, self.base, self.timer.tsc_adjust);
+        // An ID that is not 0 gives the plain reset values.
+        *self = Self { id, base, ..Self::new(u32::MAX, self.features) };
+        self.timer.tsc_adjust = tsc_adjust;
     }
 
     pub(crate) fn hw_enabled(&self) -> bool {

@@ -48,7 +48,7 @@ struct Fields {
     /// Bus ticks since guest TSC 0 at which the running count began.
     #[n(15)]
     timer_start: Option<i64>,
-    /// IA32_TSC_DEADLINE.
+    /// IA32_TSC_DEADLINE less IA32_TSC_ADJUST: on the VM's time line.
     #[n(16)]
     tsc_deadline: u64,
     /// An NMI waits for delivery.
@@ -75,7 +75,7 @@ impl Lapic {
             timer_initial: self.timer.initial,
             timer_divide: self.timer.divide,
             timer_start: self.timer.start,
-            tsc_deadline: self.timer.tsc_deadline,
+            tsc_deadline: self.deadline_on_time_line(),
             nmi: self.nmi,
         };
         encode(KIND, self.id as u16, RECORD_VERSION, &fields)
@@ -110,6 +110,7 @@ impl Lapic {
                 divide: f.timer_divide,
                 start: f.timer_start,
                 tsc_deadline: f.tsc_deadline,
+                tsc_adjust: 0,
                 deadline: 0,
             },
             nmi: f.nmi,

@@ -155,6 +155,39 @@ fn apic_base_takes_only_the_legal_steps() {
     }
 }
 
+/// Fault 2.15: the deadline is what the guest wrote, its TSC is what moves.
+#[test]
+fn a_deadline_stays_where_the_guest_moves_its_tsc() {
+    let mut lapic = enabled();
+    lapic.mmio_write(0x320, 4, 2 << 17 | 0x40, at(0));
+    lapic.write_tsc_deadline(5000, at(100));
+    lapic.set_tsc_adjust(1000, at(100));
+    assert_eq!((lapic.tsc_deadline(), lapic.timer_deadline()), (5000, 4000));
+    lapic.set_tsc_adjust(100_u64.wrapping_neg(), at(100));
+    assert_eq!((lapic.tsc_deadline(), lapic.timer_deadline()), (5000, 5100), "the TSC went back");
+    assert!(!lapic.run_timer(at(5099)));
+    // It travels on the time line, for readers of before.
+    let mut moved = Lapic::import(&lapic.export(), BOTH).unwrap();
+    assert_eq!(moved.tsc_deadline(), 5100);
+    moved.load_tsc_adjust(100_u64.wrapping_neg());
+    assert_eq!(moved.tsc_deadline(), 5000);
+    assert!(moved.run_timer(at(5100)));
+    lapic.set_tsc_adjust(1 << 41, at(200));
+    assert!(lapic.run_timer(at(200)), "the TSC jumped past it");
+    assert_eq!(lapic.tsc_deadline(), 0);
+    lapic.write_tsc_deadline(u64::MAX, at(300));
+    assert!(!lapic.run_timer(at(1 << 60)));
+    lapic.set_tsc_adjust(7_u64.wrapping_neg(), at(300));
+    let mut moved = Lapic::import(&lapic.export(), BOTH).unwrap();
+    moved.load_tsc_adjust(7_u64.wrapping_neg());
+    assert_eq!((moved.tsc_deadline(), lapic.tsc_deadline()), (u64::MAX, u64::MAX), "never is never");
+    lapic.init();
+    lapic.mmio_write(0xF0, 4, 0x1FF, at(0));
+    lapic.mmio_write(0x320, 4, 2 << 17 | 0x40, at(300));
+    lapic.write_tsc_deadline(1000, at(300));
+    assert_eq!(lapic.timer_deadline(), 1007, "INIT is not the TSC's business");
+}
+
 #[test]
 fn x2apic_registers_and_their_faults() {
     let mut lapic = Lapic::new(37, BOTH);

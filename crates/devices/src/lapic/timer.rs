@@ -22,15 +22,17 @@ pub(super) struct Timer {
     /// Bus ticks since guest TSC 0 at which the running count began; `None` when stopped. A change of the
     /// divider moves it, even before 0.
     pub(super) start: Option<i64>,
-    /// IA32_TSC_DEADLINE, 0 when disarmed.
+    /// IA32_TSC_DEADLINE as the guest wrote it, 0 when disarmed.
     pub(super) tsc_deadline: u64,
+    /// What the vCPU's TSC, by which it goes, shows beyond the VM's time line.
+    pub(super) tsc_adjust: u64,
     /// The TSC from which `run_timer` has something to look at.
     pub(super) deadline: u64,
 }
 
 impl Timer {
     pub(super) const fn new() -> Self {
-        Self { initial: 0, divide: 0, start: None, tsc_deadline: 0, deadline: u64::MAX }
+        Self { initial: 0, divide: 0, start: None, tsc_deadline: 0, tsc_adjust: 0, deadline: u64::MAX }
     }
 
     /// Bus ticks a count.
@@ -41,6 +43,12 @@ impl Timer {
 
     fn span(&self) -> u64 {
         u64::from(self.initial.max(1)) * self.divisor()
+    }
+
+    /// Ticks until the TSC reaches the deadline; `None` where there is none.
+    fn left(&self, now: Now) -> Option<u64> {
+        let shown = now.tsc.wrapping_add(self.tsc_adjust);
+        (self.tsc_deadline != 0).then(|| self.tsc_deadline.saturating_sub(shown))
     }
 
     fn count(&self, mode: Mode, now: Now) -> u32 {
@@ -85,7 +93,7 @@ impl Lapic {
             return false;
         }
         let fired = match self.timer_mode() {
-            Mode::TscDeadline => self.timer.tsc_deadline != 0 && now.tsc >= self.timer.tsc_deadline,
+            Mode::TscDeadline => self.timer.left(now) == Some(0),
             _ => self.timer.start.is_some_and(|start| since(start, now) >= self.timer.span()),
         };
         if fired {
@@ -108,7 +116,9 @@ impl Lapic {
 
     fn arm_timer(&mut self, now: Now) {
         self.timer.deadline = match (self.timer_mode(), self.timer.start) {
-            (Mode::TscDeadline, _) if self.timer.tsc_deadline != 0 => self.timer.tsc_deadline,
+            (Mode::TscDeadline, _) => {
+                self.timer.left(now).map_or(u64::MAX, |left| now.tsc.saturating_add(left))
+            }
             (Mode::OneShot | Mode::Periodic, Some(start)) => {
                 let end = start + self.timer.span().cast_signed();
                 now.tsc_at(u64::try_from(end).unwrap_or(0), APIC_BUS_HZ)
@@ -165,5 +175,25 @@ impl Lapic {
             self.timer.tsc_deadline = value;
             self.arm_timer(now);
         }
+    }
+
+    /// The guest set its TSC: the deadline stays, and comes when the TSC passes it (SDM vol. 3, 11.5.4.1, 18.17.3).
+    pub(crate) fn set_tsc_adjust(&mut self, adjust: u64, now: Now) {
+        self.timer.tsc_adjust = adjust;
+        self.arm_timer(now);
+    }
+
+    /// After an import: a record has the deadline on the VM's time line.
+    pub(crate) fn load_tsc_adjust(&mut self, adjust: u64) {
+        self.timer.tsc_adjust = adjust;
+        if self.timer.tsc_deadline != 0 {
+            self.timer.tsc_deadline = self.timer.tsc_deadline.wrapping_add(adjust).max(1);
+        }
+    }
+
+    /// IA32_TSC_DEADLINE on the VM's time line, where 0 is still "disarmed".
+    pub(super) fn deadline_on_time_line(&self) -> u64 {
+        let timer = &self.timer;
+        if timer.tsc_deadline == 0 { 0 } else { timer.tsc_deadline.wrapping_sub(timer.tsc_adjust).max(1) }
     }
 }

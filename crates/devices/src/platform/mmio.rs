@@ -99,6 +99,24 @@ impl Platform {
         }
     }
 
+    /// The guest wrote its TSC or IA32_TSC_ADJUST: `adjust` is what the TSC of `vcpu` shows beyond the VM's time line
+    /// now. Timers that go by the TSC are looked at again.
+    pub fn set_tsc_adjust(&mut self, vcpu: usize, adjust: u64, now: Now) {
+        self.advance(now);
+        if let Some(lapic) = self.lapics.get_mut(vcpu) {
+            lapic.set_tsc_adjust(adjust, now);
+        }
+        self.update_next();
+        self.advance(now);
+    }
+
+    /// After [`Platform::import`]: the same, of the state that was loaded.
+    pub fn load_tsc_adjust(&mut self, vcpu: usize, adjust: u64) {
+        if let Some(lapic) = self.lapics.get_mut(vcpu) {
+            lapic.load_tsc_adjust(adjust);
+        }
+    }
+
     /// WRMSR by `vcpu` of an MSR that [`owns_msr`] names.
     ///
     /// # Errors
