@@ -22,7 +22,7 @@ use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{audit, create, registry};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages};
+use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages, vcpu};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -52,6 +52,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     entropy::init(&boot.options);
     host::init(cpu::count());
     policy::ledger::set_aesni(boot.options.aesni);
+    vcpu::check::init(boot.options.check_entry);
     let vmx = enable_vmx();
     if let Err(missing) = &vmx {
         log::error!(target: "vmx", "{missing}");

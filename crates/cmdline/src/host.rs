@@ -93,6 +93,8 @@ pub struct HostOptions {
     pub iommu: bool,
     /// `aesni=`: whether this host keeps AES-NI.
     pub aesni: bool,
+    /// `check=`: whether each VM entry is judged by the SDM's rules first.
+    pub check_entry: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
     pub migrate_port: Option<u16>,
     /// `manage=`: whether commands are taken over links.
@@ -135,6 +137,7 @@ impl Default for HostOptions {
             mitigations: true,
             iommu: true,
             aesni: true,
+            check_entry: false,
             migrate_port: None,
             manage: false,
             accept_mib: None,
@@ -239,6 +242,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "`off` takes AES-NI from this host by MSR 13C where firmware has not locked it, until the next reset: for a \
                pool with CPUs that lack it.",
         set: |o, v| put(&mut o.aesni, one_of(v, &[("on", true), ("off", false)])),
+    },
+    Spec {
+        name: "check",
+        form: "off|entry",
+        default: "off",
+        help: "`entry` judges each VM entry by the rules of the SDM (26.2, 26.3) before the CPU does, and stops the VM with \
+               the rule that it breaks: for emulators, which check few of them, and for bug reports. Exits cost more.",
+        set: |o, v| put(&mut o.check_entry, one_of(v, &[("off", false), ("entry", true)])),
     },
     Spec {
         name: "migrate",

@@ -288,6 +288,9 @@ fields! {
     }
 }
 
+/// The four PDPTEs of a guest with PAE paging.
+pub const GUEST_PDPTES: [Field<u64>; 4] = [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3];
+
 /// A guest segment register: selector, base, limit and access rights follow one another in every group
 /// of fields, so the index of the register gives all four.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

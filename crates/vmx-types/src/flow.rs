@@ -2,6 +2,8 @@
 //! which event comes next, what its delivery asks of these fields, and which window exits the guest needs.
 
 use crate::event::{Event, EventKind};
+use crate::field;
+use crate::rules::Vmcs;
 
 /// RFLAGS.TF
 pub const RFLAGS_TF: u64 = 1 << 8;
@@ -69,6 +71,15 @@ pub struct Windows {
 }
 
 impl Flow {
+    /// Reads them.
+    pub fn read(vmcs: &impl Vmcs) -> Self {
+        Self {
+            rflags: vmcs.get(field::GUEST_RFLAGS),
+            interruptibility: vmcs.get(field::GUEST_INTERRUPTIBILITY),
+            pending_debug: vmcs.get(field::GUEST_PENDING_DEBUG),
+        }
+    }
+
     /// True where [`Flow::executed`] changes nothing: all but a few instructions.
     #[inline(always)]
     #[must_use]

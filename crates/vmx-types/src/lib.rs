@@ -16,6 +16,7 @@ pub mod flow;
 pub mod paging;
 pub mod qualification;
 pub mod reason;
+pub mod rules;
 pub mod state;
 
 pub use event::{Event, EventKind, PackedEvent};

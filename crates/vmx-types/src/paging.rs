@@ -179,6 +179,14 @@ impl ControlRegs {
     }
 }
 
+/// True for a PDPTE that a CPU with this width loads: one that is present has no reserved bit set (SDM 3A 4.4.1, table
+/// 4-8: bits 2:1, 8:5, and those above the width).
+#[must_use]
+pub const fn pdpte_is_legal(pdpte: u64, phys_bits: u8) -> bool {
+    let above = if phys_bits < 64 { u64::MAX << phys_bits } else { 0 };
+    pdpte & 1 == 0 || pdpte & (above | 0x1e6) == 0
+}
+
 /// What of the hardware the translation depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PagingCaps {

@@ -8,7 +8,7 @@ use vmx_types::field;
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
-use super::{Activity, LiveRegs, Vcpu};
+use super::{Activity, LiveRegs, Vcpu, check};
 use crate::arch::xstate::XsaveArea;
 use crate::policy::ledger;
 use crate::vm::Vm;
@@ -53,6 +53,7 @@ impl Vcpu {
             attention: true,
             next_event: 0,
             deadline: 0,
+            checker: check::checker(),
             launched: false,
             loaded_on: None,
         })

@@ -1,6 +1,7 @@
 //! A virtual CPU. It is tied to no host CPU: all that ties it to one is done and undone in [`switch`].
 
 mod access;
+pub(crate) mod check;
 mod init;
 mod paging;
 mod run;
@@ -12,6 +13,7 @@ use cpu_policy::CpuidTable;
 use vmx_types::Event;
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
+use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
 
 use crate::arch::xstate::XsaveArea;
@@ -93,6 +95,8 @@ pub(crate) struct Vcpu {
     /// Guest TSC at which a device next wants attention, and the host's TSC at that instant.
     next_event: u64,
     deadline: u64,
+    /// Judges entries, where the command line asks for it.
+    checker: Option<Box<Checker>>,
     launched: bool,
     /// The host CPU on which the VMCS is active and the live registers are loaded.
     loaded_on: Option<usize>,

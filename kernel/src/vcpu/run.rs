@@ -34,17 +34,20 @@ const UNMETERED: u32 = 16;
 impl Vcpu {
     /// Runs the guest until host TSC `until` at the latest.
     pub(crate) fn run(&mut self, vm: &Vm, until: u64) -> Outcome {
-        if vm.vcpus[self.index as usize].exits.is_timed() {
-            self.turn::<true>(vm, until)
+        let timed = vm.vcpus[self.index as usize].exits.is_timed();
+        if timed || self.checker.is_some() {
+            self.turn::<true>(vm, until, timed)
         } else {
-            self.turn::<false>(vm, until)
+            self.turn::<false>(vm, until, false)
         }
     }
 
-    /// With `TIMED`, what each exit takes is measured: a loop of its own, so that the other one pays nothing for it.
-    fn turn<const TIMED: bool>(&mut self, vm: &Vm, until: u64) -> Outcome {
+    /// With `WATCHED`, what each exit takes is measured, where it is `timed`, and entries are checked, where that was
+    /// asked for: a loop of its own, so that the other one pays nothing for it.
+    fn turn<const WATCHED: bool>(&mut self, vm: &Vm, until: u64, timed: bool) -> Outcome {
         let vmcs = self.make_current(vm);
         let slot = &vm.vcpus[self.index as usize];
+        let timed = WATCHED && timed;
         let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
         let mut unmetered = 0;
         loop {
@@ -67,17 +70,23 @@ impl Vcpu {
                 unmetered = UNMETERED;
             }
             unmetered -= 1;
+            if WATCHED && let Err(reason) = self.check_entry(vmcs) {
+                return Outcome::Stopped(reason);
+            }
             // SAFETY: `make_current` did what `enter` asks for; the hypervisor runs with interrupts off.
             let failed = unsafe { entry::enter(&raw mut *self.context, u32::from(self.launched)) };
             if failed != 0 {
                 return self.entry_failed(vm, vmcs);
             }
             self.launched = true;
-            let began = if TIMED { tsc::read() } else { 0 };
+            if WATCHED {
+                self.note_exit(vmcs);
+            }
+            let began = if timed { tsc::read() } else { 0 };
             let reason = vmcs.read(field::EXIT_REASON);
             slot.exits.count(reason);
             let next = exit::handle(self, vm, vmcs, Exit::decode(reason, &vmcs));
-            if TIMED {
+            if timed {
                 slot.exits.took(reason, tsc::read() - began);
             }
             match next {

@@ -26,6 +26,9 @@ impl Vcpu {
             }
             current_vmcs().store(region.0, Ordering::Relaxed);
             self.launched = false;
+            if let Some(checker) = &mut self.checker {
+                checker.forget();
+            }
             self.context.invalidate_host_rsp();
             host::write_host_state();
             self.load_live(vm);

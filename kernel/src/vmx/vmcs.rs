@@ -1,6 +1,7 @@
 //! A VMCS region and the safe way to the guest half of the current VMCS.
 
 use vmx_types::flow::Flow;
+use vmx_types::rules::Vmcs;
 use vmx_types::{ExitFields, Field, Width, field};
 
 use super::insn;
@@ -73,11 +74,7 @@ impl Current {
     /// What decides about events.
     #[must_use]
     pub(crate) fn flow(self) -> Flow {
-        Flow {
-            rflags: self.read(field::GUEST_RFLAGS),
-            interruptibility: self.read(field::GUEST_INTERRUPTIBILITY),
-            pending_debug: self.read(field::GUEST_PENDING_DEBUG),
-        }
+        Flow::read(&self)
     }
 
     /// Writes back what was decided.
@@ -85,6 +82,12 @@ impl Current {
         self.write(field::GUEST_RFLAGS, flow.rflags);
         self.write(field::GUEST_INTERRUPTIBILITY, flow.interruptibility);
         self.write(field::GUEST_PENDING_DEBUG, flow.pending_debug);
+    }
+}
+
+impl Vmcs for Current {
+    fn get<W: Width, A>(&self, field: Field<W, A>) -> W::Value {
+        self.read(field)
     }
 }
 

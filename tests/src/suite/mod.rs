@@ -185,6 +185,7 @@ pub struct Outcome {
 
 /// Runs cases side by side, at most `jobs` processors' worth at a time, and prints a line for each.
 pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Vec<Outcome> {
+    crate::host::check_entries();
     let free = Free { count: Mutex::new(jobs), changed: Condvar::new() };
     let outcomes = Mutex::new(Vec::new());
     let mut cases = cases;

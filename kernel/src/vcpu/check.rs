@@ -1,0 +1,52 @@
+//! `check=entry`: every VM entry is judged by the SDM's rules before the CPU judges it, and every exit by what it left to
+//! be done. Emulators check few of these rules.
+
+use alloc::boxed::Box;
+use alloc::format;
+use core::sync::atomic::{AtomicU8, Ordering};
+use vmx_types::rules::Checker;
+
+use super::Vcpu;
+use crate::vm::StopReason;
+use crate::vmx::host;
+use crate::vmx::vmcs::Current;
+
+/// Width of a physical address in bits, where entries are checked; else 0.
+static PHYS_BITS: AtomicU8 = AtomicU8::new(0);
+
+/// Before any VM is made: whether entries are checked.
+pub(crate) fn init(on: bool) {
+    if on {
+        let info = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();
+        PHYS_BITS.store(info.map_or(36, |info| info.physical_address_bits()), Ordering::Relaxed);
+        log::info!(target: "vmx", "each VM entry is checked by the SDM's rules, as check= says");
+    }
+}
+
+/// The checker of a new vCPU.
+pub(super) fn checker() -> Option<Box<Checker>> {
+    (PHYS_BITS.load(Ordering::Relaxed) != 0).then(Box::default)
+}
+
+impl Vcpu {
+    /// Judges the entry that is about to be made.
+    ///
+    /// # Errors
+    /// The VM's end, with the rule that its state breaks.
+    #[cold]
+    pub(super) fn check_entry(&mut self, vmcs: Current) -> Result<(), StopReason> {
+        let Some(checker) = &mut self.checker else { return Ok(()) };
+        let caps = &host::this().expect("VMX is on").caps;
+        checker
+            .before_entry(&vmcs, caps, PHYS_BITS.load(Ordering::Relaxed))
+            .map_err(|broken| StopReason::Error(format!("VM entry would fail: {broken}")))
+    }
+
+    /// Notes what an exit leaves to be done.
+    #[cold]
+    pub(super) fn note_exit(&mut self, vmcs: Current) {
+        if let Some(checker) = &mut self.checker {
+            checker.after_exit(&vmcs);
+        }
+    }
+}
