@@ -29,6 +29,8 @@ pub const CR4_PSE: u64 = 1 << 4;
 pub const CR4_PAE: u64 = 1 << 5;
 /// CR4.MCE
 pub const CR4_MCE: u64 = 1 << 6;
+/// CR4.PGE
+pub const CR4_PGE: u64 = 1 << 7;
 /// CR4.PCIDE
 pub const CR4_PCIDE: u64 = 1 << 17;
 /// CR4.VMXE
@@ -71,6 +73,8 @@ pub enum CrFault {
     Reserved(u64),
     /// PG without PE, NW without CD, or the like.
     Combination,
+    /// A PDPTE that would be loaded has a reserved bit set.
+    Pdpte(u64),
     /// PG with LME but without CR4.PAE, or PAE taken away in IA-32e mode.
     LongModeNeedsPae,
 }
@@ -99,6 +103,16 @@ impl ControlRegs {
     #[must_use]
     pub const fn pae_paging(&self) -> bool {
         self.cr0 & CR0_PG != 0 && self.cr4 & CR4_PAE != 0 && !self.long_mode()
+    }
+
+    /// Whether a MOV to CR0 or CR4 that makes these registers `new` loads the PDPTEs (SDM 3A 4.4.1). Writes of IA32_EFER
+    /// and CLTS never do.
+    #[must_use]
+    pub const fn loads_pdptes(&self, new: &Self) -> bool {
+        const OF_CR0: u64 = CR0_CD | CR0_NW | CR0_PG;
+        const OF_CR4: u64 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
+        let changed = (self.cr0 ^ new.cr0) & OF_CR0 | (self.cr4 ^ new.cr4) & OF_CR4;
+        new.pae_paging() && changed != 0
     }
 
     /// MOV to CR0: the new registers. `cs_long`: the code segment is a 64-bit one.
@@ -177,6 +191,27 @@ impl ControlRegs {
         }
         Ok(Self { efer: value | self.efer & EFER_LMA, ..self })
     }
+}
+
+/// Where CR3 points to with PAE paging.
+#[must_use]
+pub const fn pdpte_table(cr3: u64) -> u64 {
+    cr3 & 0xffff_ffe0
+}
+
+/// The four PDPTEs of a table in memory.
+///
+/// # Errors
+/// [`CrFault::Pdpte`] where none is loaded, and #GP(0) raised.
+pub fn load_pdptes(table: &[u8; 32], phys_bits: u8) -> Result<[u64; 4], CrFault> {
+    let mut pdptes = [0; 4];
+    for (pdpte, bytes) in pdptes.iter_mut().zip(table.as_chunks().0) {
+        *pdpte = u64::from_le_bytes(*bytes);
+        if !pdpte_is_legal(*pdpte, phys_bits) {
+            return Err(CrFault::Pdpte(*pdpte));
+        }
+    }
+    Ok(pdptes)
 }
 
 /// True for a PDPTE that a CPU with this width loads: one that is present has no reserved bit set (SDM 3A 4.4.1, table
@@ -311,6 +346,50 @@ mod tests {
         assert_eq!(long.write_cr4(0, &LIMITS), Err(CrFault::LongModeNeedsPae));
         assert_eq!(long.write_efer(0, &LIMITS), Err(CrFault::Combination));
         assert_eq!(long.write_cr3(1 << 40, &LIMITS), Err(CrFault::Reserved(1 << 40)));
+    }
+
+    /// Fault 2.16a: the instructions and bits of SDM 3A 4.4.1, and no others.
+    #[test]
+    fn pdptes_are_loaded_when_the_sdm_says() {
+        let pae = ControlRegs { cr0: CR0_PE | CR0_PG, cr3: 0x1000, cr4: CR4_PAE, efer: 0 };
+        for cr0 in [CR0_CD, CR0_NW | CR0_CD] {
+            assert!(pae.loads_pdptes(&ControlRegs { cr0: pae.cr0 | cr0, ..pae }), "{cr0:#x}");
+        }
+        for cr4 in [CR4_PGE, CR4_PSE, CR4_SMEP] {
+            assert!(pae.loads_pdptes(&ControlRegs { cr4: pae.cr4 | cr4, ..pae }), "{cr4:#x}");
+        }
+        assert!(ControlRegs { cr0: CR0_PE, ..pae }.loads_pdptes(&pae), "paging on");
+        assert!(ControlRegs { cr4: 0, ..pae }.loads_pdptes(&pae), "PAE on");
+        for same in [
+            ControlRegs { cr0: pae.cr0 | CR0_TS | CR0_WP | CR0_MP, ..pae },
+            ControlRegs { cr4: pae.cr4 | CR4_OSXSAVE | CR4_SMAP, ..pae },
+            ControlRegs { efer: EFER_NXE, ..pae },
+        ] {
+            assert!(!pae.loads_pdptes(&same), "{same:x?}");
+        }
+        let long = ControlRegs { efer: EFER_LME | EFER_LMA, ..pae };
+        assert!(!long.loads_pdptes(&ControlRegs { cr4: long.cr4 | CR4_PGE, ..long }), "four levels");
+        assert!(!pae.loads_pdptes(&ControlRegs { cr4: 0, ..pae }), "two levels");
+    }
+
+    #[test]
+    fn pdptes_with_reserved_bits_are_not_loaded() {
+        let table = |pdptes: [u64; 4]| {
+            let mut bytes = [0; 32];
+            for (to, from) in bytes.chunks_exact_mut(8).zip(pdptes) {
+                to.copy_from_slice(&from.to_le_bytes());
+            }
+            load_pdptes(&bytes, 40)
+        };
+        assert_eq!(table([0x1001, 0, 0x1e6, 0x2e19]), Ok([0x1001, 0, 0x1e6, 0x2e19]), "absent: anything");
+        for wrong in [2, 1 << 2, 1 << 5, 1 << 8, 1 << 40, 1 << 63] {
+            assert_eq!(table([0, 0, 0, 1 | wrong]), Err(CrFault::Pdpte(1 | wrong)));
+        }
+        assert_eq!(
+            load_pdptes(&[0xff; 32], 40),
+            Err(CrFault::Pdpte(u64::MAX)),
+            "not memory: it reads as ones"
+        );
     }
 
     #[test]

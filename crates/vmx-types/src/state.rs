@@ -141,6 +141,10 @@ pub struct VcpuState {
     /// MSR_MISC_FEATURES_ENABLES, of a guest that uses it: bit 0 is CPUID faulting.
     #[n(30)]
     pub misc_features: Option<u64>,
+    /// The four PDPTEs, registers of a guest with PAE paging. Readers that do not know them load them from memory, as
+    /// this one does where they are missing.
+    #[n(31)]
+    pub pdptes: Option<[u64; 4]>,
 }
 
 /// The memory-type range registers; storage alone, since EPT decides memory types.

@@ -49,9 +49,14 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> N
 
 /// Makes new control registers the guest's, or faults.
 pub(super) fn apply(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, new: Result<ControlRegs, CrFault>) -> Next {
-    match new {
+    let old = vcpu.control_regs(vm, vmcs);
+    let loaded = new.and_then(|new| {
+        let pdptes = old.loads_pdptes(&new).then(|| Vcpu::read_pdptes(vm, new.cr3)).transpose()?;
+        Ok((new, pdptes))
+    });
+    match loaded {
         Err(_) => GENERAL_PROTECTION,
-        Ok(new) => match vcpu.set_control_regs(vm, vmcs, new) {
+        Ok((new, pdptes)) => match vcpu.set_control_regs(vm, vmcs, new, pdptes) {
             Ok(()) => Next::Advance,
             Err(_) => fatal(
                 "the guest enters real mode, which this CPU cannot run: it lacks unrestricted guest (Westmere and later have it)"

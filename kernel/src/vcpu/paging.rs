@@ -3,7 +3,9 @@
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::field;
-use vmx_types::paging::{ControlRegs, Limits, NeedsRealMode, PagingCaps, hardware};
+use vmx_types::paging::{
+    ControlRegs, CrFault, Limits, NeedsRealMode, PagingCaps, hardware, load_pdptes, pdpte_table,
+};
 
 use super::Vcpu;
 use crate::vm::{IDENTITY_PAGE, Vm};
@@ -34,7 +36,7 @@ impl Vcpu {
         self.regs
     }
 
-    /// Makes `new` the guest's control registers, in the VMCS too.
+    /// Makes `new` the guest's control registers, in the VMCS too, and `pdptes`, where they are loaded.
     ///
     /// # Errors
     /// [`NeedsRealMode`] where this CPU cannot run the guest in real mode; nothing is changed then.
@@ -43,6 +45,7 @@ impl Vcpu {
         vm: &Vm,
         vmcs: vmcs::Current,
         new: ControlRegs,
+        pdptes: Option<[u64; 4]>,
     ) -> Result<(), NeedsRealMode> {
         let cpu = host::this().expect("VMX is on");
         let caps = PagingCaps {
@@ -52,7 +55,6 @@ impl Vcpu {
             identity_cr3: IDENTITY_PAGE.0,
         };
         let hw = hardware(&new, &caps)?;
-        let reload_pdptes = new.pae_paging() && (new != self.regs);
         self.regs = new;
         self.cr3_exiting = hw.cr3_exiting;
         vmcs.write(field::GUEST_CR0, hw.cr0);
@@ -67,8 +69,9 @@ impl Vcpu {
         let must_exit = ProcBased::CR3_LOAD_EXITING | ProcBased::CR3_STORE_EXITING;
         self.proc.set(must_exit, hw.cr3_exiting);
         vmcs.write(field::PROC_BASED_CONTROLS, self.proc.bits());
-        if reload_pdptes {
-            self.load_pdptes(vm, vmcs, new.cr3);
+        // With EPT the CPU takes them from here, not from memory (SDM 26.3.2.4).
+        for (field, value) in field::GUEST_PDPTES.into_iter().zip(pdptes.into_iter().flatten()) {
+            vmcs.write(field, value);
         }
         if cpu.caps.vpid() {
             insn::invvpid(Scope::Single, vm.vpid(self.index));
@@ -76,17 +79,15 @@ impl Vcpu {
         Ok(())
     }
 
-    /// The four PDPTEs of PAE paging come from the VMCS when EPT is on (SDM 26.3.2.4).
-    fn load_pdptes(&self, vm: &Vm, vmcs: vmcs::Current, cr3: u64) {
-        let mut bytes = [0; 32];
-        // A CR3 outside RAM reads as not-present entries: the guest then faults by itself.
-        let _ = vm.memory.read(Gpa(cr3 & 0xffff_ffe0), &mut bytes);
-        let fields = [field::GUEST_PDPTE0, field::GUEST_PDPTE1, field::GUEST_PDPTE2, field::GUEST_PDPTE3];
-        for (field, entry) in fields.into_iter().zip(bytes.chunks_exact(8)) {
-            let entry = u64::from_le_bytes(entry.try_into().expect("eight bytes"));
-            // reserved bits would fail the entry; a present one with reserved bits set reads as not present
-            let reserved = entry & 1 != 0 && entry & 0xfff0_0000_0000_01e6 != 0;
-            vmcs.write(field, if reserved { 0 } else { entry });
+    /// The PDPTEs that CR3 points to.
+    ///
+    /// # Errors
+    /// [`CrFault::Pdpte`]: #GP(0), and none is loaded.
+    pub(crate) fn read_pdptes(vm: &Vm, cr3: u64) -> Result<[u64; 4], CrFault> {
+        let mut table = [0; 32];
+        if vm.memory.read(Gpa(pdpte_table(cr3)), &mut table).is_err() {
+            table = [0xff; 32]; // what is not memory reads as ones
         }
+        load_pdptes(&table, vm.policy.phys_bits())
     }
 }

@@ -66,6 +66,7 @@ impl Vcpu {
             mtrr: self.mtrr,
             spec_ctrl: (spec_ctrl_bits(vm.policy.features()) != 0).then_some(self.context.spec_ctrl()),
             misc_features: self.cpuid.is_faulting().then_some(1),
+            pdptes: regs.pae_paging().then(|| field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))),
             ..VcpuState::default()
         };
         self.drain_pml(vm, vmcs);
@@ -141,7 +142,12 @@ impl Vcpu {
         self.event = state.event();
         self.nmi_pending = state.nmi_pending;
         self.attention = true;
-        let done = self.set_control_regs(vm, vmcs, state.control_regs());
+        let regs = state.control_regs();
+        // A host of before leaves them in memory. What no CPU would load is not present there.
+        let pdptes = regs
+            .pae_paging()
+            .then(|| state.pdptes.unwrap_or_else(|| Self::read_pdptes(vm, regs.cr3).unwrap_or_default()));
+        let done = self.set_control_regs(vm, vmcs, regs, pdptes);
         self.release(vm);
         done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
     }

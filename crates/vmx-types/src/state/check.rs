@@ -53,6 +53,8 @@ impl VcpuState {
             need(canonical(segment.base), base, segment.base)?;
             need(segment.rights & !0x1_f0ff == 0, rights, segment.rights.into())?;
         }
+        let pdptes = self.pdptes.is_none() || self.control_regs().pae_paging();
+        need(pdptes, "PDPTE of a guest without PAE paging", self.pdptes.map_or(0, |pdptes| pdptes[0]))?;
         super::xsave::check(&self.xsave, xcr0_allowed)
     }
 
@@ -71,7 +73,7 @@ impl VcpuState {
             segments: self.segments,
             gdtr: self.gdtr,
             idtr: self.idtr,
-            pdptes: None,
+            pdptes: self.pdptes.filter(|_| self.control_regs().pae_paging()),
             virtual_8086: self.rflags & RFLAGS_VM != 0,
         };
         GuestFields {

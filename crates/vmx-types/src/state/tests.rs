@@ -60,6 +60,27 @@ fn a_guest_without_spec_ctrl_writes_the_record_of_before() {
     assert_eq!(new.check(&LIMITS, 7, 0), Err("IA32_SPEC_CTRL is 0x5".into()));
 }
 
+/// Fault 2.16a: PDPTEs are registers, and travel; a guest without PAE paging writes the record of before.
+#[test]
+fn pdptes_travel_with_their_guest() {
+    let mut pae = valid();
+    (pae.efer, pae.segments[CS].rights) = (0, 0xc09b);
+    let before = pae.to_bytes();
+    pae.pdptes = Some([0x1001, 0, 0, 0x2001]);
+    assert_eq!(pae.check(&LIMITS, 7, 7), Ok(()));
+    let bytes = pae.to_bytes();
+    // Frozen: member 31, an array of four, at the end of the record of before.
+    let member = [0x18, 31, 0x84, 0x19, 0x10, 0x01, 0, 0, 0x19, 0x20, 0x01];
+    assert_eq!((&bytes[..2], &before[..2]), (&[0xb8, 30][..], &[0xb8, 29][..]));
+    assert_eq!((&bytes[2..before.len()], &bytes[before.len()..]), (&before[2..], &member[..]));
+    assert_eq!(VcpuState::from_bytes(&bytes), Ok(pae.clone()));
+    assert_eq!(VcpuState::from_bytes(&before).map(|state| state.pdptes), Ok(None));
+    pae.pdptes = Some([0, 1 << 40 | 1, 0, 0]);
+    assert_eq!(pae.check(&LIMITS, 7, 7), Err("PDPTE is 0x10000000001 (SDM 26.3.1.6)".into()));
+    let stray = VcpuState { pdptes: Some([1, 0, 0, 0]), ..valid() };
+    assert_eq!(stray.check(&LIMITS, 7, 7), Err("PDPTE of a guest without PAE paging is 0x1".into()));
+}
+
 type Spoil = fn(&mut VcpuState);
 
 /// A protected-mode guest in virtual-8086 mode.
