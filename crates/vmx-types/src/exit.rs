@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::qualification::{CrAccess, DrAccess, EptViolation, IoAccess};
 use crate::reason::ExitReason;
+use crate::task::TaskSwitch;
 
 /// The exit-information fields of the current VMCS; a decoder reads only those that the reason defines.
 pub trait ExitFields {
@@ -41,7 +42,7 @@ pub enum Exit {
     /// The guest can take an NMI.
     NmiWindow,
     /// Task switch.
-    TaskSwitch,
+    TaskSwitch(TaskSwitch),
     /// CPUID.
     Cpuid,
     /// HLT.
@@ -144,7 +145,7 @@ impl Exit {
             R::Sipi => Self::Sipi(fields.qualification() as u8),
             R::IoSmi | R::OtherSmi => Self::Smi,
             R::NmiWindow => Self::NmiWindow,
-            R::TaskSwitch => Self::TaskSwitch,
+            R::TaskSwitch => Self::TaskSwitch(TaskSwitch::decode(fields.qualification())),
             R::Cpuid => Self::Cpuid,
             R::Invd | R::Wbinvd => Self::CacheFlush,
             R::Invlpg => Self::Invlpg(fields.qualification()),

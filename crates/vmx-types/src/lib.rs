@@ -18,6 +18,7 @@ pub mod qualification;
 pub mod reason;
 pub mod rules;
 pub mod state;
+pub mod task;
 
 pub use event::{Event, EventKind, PackedEvent};
 pub use exit::{Exit, ExitFields};

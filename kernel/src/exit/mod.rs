@@ -8,6 +8,7 @@ mod io;
 mod memory;
 mod mmio;
 mod msr;
+mod task;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -29,6 +30,8 @@ pub(crate) enum Next {
     AdvanceBy(u64),
     /// Go on where the guest was; an event whose delivery was interrupted is delivered again.
     Resume,
+    /// Go on where the guest was; the event whose delivery was interrupted has been delivered.
+    Delivered,
     /// Deliver an event at the instruction that exited.
     Inject(PackedEvent),
     /// Go on behind HLT, and wait for an interrupt.
@@ -92,7 +95,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
             fatal(format!("{}, qualification {qualification:#x}", reason.text()))
         }
         Exit::EptMisconfiguration(gpa) => fatal(format!("EPT misconfiguration at gpa {gpa:#x}")),
-        Exit::TaskSwitch => fatal(format!("task switch at RIP {:#x}", vmcs.read(field::GUEST_RIP))),
+        Exit::TaskSwitch(how) => task::switch(vcpu, vm, vmcs, how),
         // Only a signal to the host CPU itself, or a control that no VMCS of ours sets, brings these.
         Exit::Init | Exit::Sipi(_) | Exit::Smi => fatal("INIT, start-up IPI or SMI to the host CPU".into()),
         Exit::Dr(_) | Exit::DescriptorTable => {

@@ -93,6 +93,7 @@ impl Vcpu {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
                 Next::AdvanceBy(length) => advance(vmcs, length),
                 Next::Resume => self.requeue_event(vmcs),
+                Next::Delivered => self.attention = true,
                 Next::Inject(event) => {
                     if !self.raise(vmcs, event.unpack()) {
                         return Outcome::Stopped(StopReason::TripleFault);
@@ -117,7 +118,7 @@ impl Vcpu {
     /// An event that an exit or its handler raised goes in at the next entry. False for a triple fault.
     fn raise(&mut self, vmcs: vmcs::Current, event: Option<Event>) -> bool {
         let Some(event) = event else { return true };
-        let combined = interrupted_event(vmcs).map_or(Some(event), |first| first.then(event));
+        let combined = vmcs.interrupted_event().map_or(Some(event), |first| first.then(event));
         if let Some(event) = combined {
             vmcs.set_flow(vmcs.flow().raise(event));
         }
@@ -146,7 +147,7 @@ impl Vcpu {
 
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
     fn requeue_event(&mut self, vmcs: vmcs::Current) {
-        if let Some(event) = interrupted_event(vmcs) {
+        if let Some(event) = vmcs.interrupted_event() {
             vmcs.set_flow(vmcs.flow().before(event));
             self.event = Some(event);
             self.attention = true;
@@ -237,16 +238,6 @@ fn advance(vmcs: vmcs::Current, length: u64) {
     if !Flow::is_plain(vmcs.read(field::GUEST_RFLAGS), vmcs.read(field::GUEST_INTERRUPTIBILITY)) {
         vmcs.set_flow(vmcs.flow().executed());
     }
-}
-
-/// The event in whose delivery the exit happened (SDM 27.2.4).
-fn interrupted_event(vmcs: vmcs::Current) -> Option<Event> {
-    let info = vmcs.read(field::IDT_VECTORING_INFO);
-    if info >> 31 == 0 {
-        return None;
-    }
-    let error = vmcs.read(field::IDT_VECTORING_ERROR_CODE);
-    Event::decode(info, error, vmcs.read(field::EXIT_INSTRUCTION_LENGTH))
 }
 
 fn inject(vmcs: vmcs::Current, event: Event) {

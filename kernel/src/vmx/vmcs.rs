@@ -2,7 +2,7 @@
 
 use vmx_types::flow::Flow;
 use vmx_types::rules::Vmcs;
-use vmx_types::{ExitFields, Field, Width, field};
+use vmx_types::{Event, ExitFields, Field, Width, field};
 
 use super::insn;
 use crate::mm::{Hpa, frame};
@@ -69,6 +69,20 @@ impl Current {
         assert!(field.encoding() >> 10 & 3 != 3, "host state is written by vmx::host");
         // SAFETY: guest state cannot harm the host: VM entry checks it, and controls come from `Controls`.
         unsafe { insn::write(field, value) }
+    }
+
+    /// The event in whose delivery the exit happened (SDM 27.2.4).
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn interrupted_event(self) -> Option<Event> {
+        let info = self.read(field::IDT_VECTORING_INFO);
+        if info >> 31 == 0 { None } else { self.decode_interrupted(info) }
+    }
+
+    #[cold]
+    fn decode_interrupted(self, info: u32) -> Option<Event> {
+        let error = self.read(field::IDT_VECTORING_ERROR_CODE);
+        Event::decode(info, error, self.read(field::EXIT_INSTRUCTION_LENGTH))
     }
 
     /// What decides about events.

@@ -24,8 +24,8 @@ const ENDS: [(&str, &str, &str, &str); 8] = [
 ];
 
 /// Payloads that judge themselves: their result is the number of things found wrong.
-const PROBES: [&str; 7] =
-    ["io-probe", "touch-unmapped", "timer", "debug-traps", "tsc-deadline", "real-mode", "pae"];
+const PROBES: [&str; 8] =
+    ["io-probe", "touch-unmapped", "timer", "debug-traps", "tsc-deadline", "real-mode", "pae", "task-switch"];
 
 /// Hosts and the levels that they have to give to a guest which looks closely.
 const VIEWS: [(&str, &str); 6] = [

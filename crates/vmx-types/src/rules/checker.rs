@@ -80,8 +80,11 @@ impl Checker {
             }
             _ => (0, None),
         };
-        let raised = matches!(reason, Some(ExitReason::ExceptionOrNmi | ExitReason::TaskSwitch));
-        let event = if info >> 31 == 0 || raised {
+        if reason == Some(ExitReason::TaskSwitch) {
+            self.debt = None; // the event is delivered by the switch, and another task goes on
+            return;
+        }
+        let event = if info >> 31 == 0 || reason == Some(ExitReason::ExceptionOrNmi) {
             None // what it raised takes the event's place
         } else {
             let length = vmcs.get(field::EXIT_INSTRUCTION_LENGTH);
