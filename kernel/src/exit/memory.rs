@@ -37,6 +37,11 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolat
         Ok(Fault::Unmapped) if violation.fetch() => {
             fatal(format!("instruction fetch from {}, which is not memory", Gpa(violation.gpa)))
         }
+        // There is no instruction to carry out: a table or the stack of the guest lies there.
+        Ok(Fault::Unmapped) if let Some(event) = vmcs.interrupted_event() => {
+            let gpa = Gpa(violation.gpa);
+            fatal(format!("delivery of vector {:#x} reaches {gpa}, which is not memory", event.vector))
+        }
         Ok(Fault::Unmapped) => mmio::handle(vcpu, vm, vmcs, Gpa(violation.gpa)),
         Err(error) => fatal(format!("{error}")),
     }
