@@ -9,6 +9,7 @@ use super::address::Address;
 use super::arp::{self, Arp};
 use crate::{MAX_FRAME, MacAddr, Nic};
 use alloc::boxed::Box;
+use alloc::vec;
 use core::net::Ipv4Addr;
 
 /// Where smoltcp sends everything but broadcasts; no station has it.
@@ -58,10 +59,10 @@ struct Held {
 pub(super) struct Neighbours {
     mac: MacAddr,
     address: Option<Address>,
-    entries: [Entry; ENTRIES],
+    entries: Box<[Entry]>,
     /// The entry that was looked up last: nearly always the one wanted.
     last: usize,
-    held: [Held; HELD],
+    held: Box<[Held]>,
     /// When a held frame has to be looked at; `u64::MAX`: none is held.
     due: u64,
 }
@@ -72,9 +73,10 @@ impl Neighbours {
         Self {
             mac,
             address: None,
-            entries: [FREE; ENTRIES],
+            // On the heap: whoever makes a stack passes it on by value.
+            entries: vec![FREE; ENTRIES].into(),
             last: 0,
-            held: core::array::from_fn(|_| held()),
+            held: core::iter::repeat_with(held).take(HELD).collect(),
             due: u64::MAX,
         }
     }
@@ -83,7 +85,7 @@ impl Neighbours {
     pub(super) fn set_address(&mut self, address: Option<Address>) {
         if self.address != address {
             self.address = address;
-            self.entries = [FREE; ENTRIES];
+            self.entries.fill(FREE);
             self.held.iter_mut().for_each(|held| held.len = 0);
             self.due = u64::MAX;
         }
