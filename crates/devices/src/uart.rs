@@ -1,4 +1,5 @@
-//! A 16550A UART (National PC16550D data sheet). A byte written is sent at once; the host drains it.
+//! A 16550A UART (National PC16550D data sheet). A byte written is sent at once; the host drains it, and paces the
+//! guest by not draining it: THRE stays low then.
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,8 @@ pub(crate) struct Uart {
     fifo: VecDeque<u8>,
     input: VecDeque<u8>,
     output: VecDeque<u8>,
+    /// Bytes that the guest wrote although THRE said no, since the host asked last. They are lost, as on a wire.
+    dropped: u64,
 }
 
 impl Uart {
@@ -70,6 +73,7 @@ impl Uart {
             fifo: VecDeque::with_capacity(FIFO),
             input: VecDeque::with_capacity(IN_CAPACITY),
             output: VecDeque::with_capacity(OUT_CAPACITY),
+            dropped: 0,
         }
     }
 
@@ -116,7 +120,7 @@ impl Uart {
         }
     }
 
-    /// True when the output queue is full: it must be drained before the guest runs on.
+    /// True when the output queue is full: it should be drained, or the guest's next byte is lost.
     pub(crate) fn write(&mut self, reg: u16, value: u8, now: Now) -> bool {
         self.run(now);
         let dlab = self.lcr & LCR_DLAB != 0;
@@ -166,8 +170,13 @@ impl Uart {
         self.output.len()
     }
 
+    /// How many bytes the guest wrote that the full queue could not take, since the last call.
+    pub(crate) fn take_dropped(&mut self) -> u64 {
+        core::mem::take(&mut self.dropped)
+    }
+
     /// The driver may load a whole FIFO when it sees THRE.
-    fn can_send(&self) -> bool {
+    pub(crate) fn can_send(&self) -> bool {
         self.mcr & MCR_LOOP != 0 || OUT_CAPACITY - self.output.len() >= FIFO
     }
 
@@ -228,6 +237,8 @@ impl Uart {
             self.restart_timeout(now);
         } else if self.output.len() < OUT_CAPACITY {
             self.output.push_back(byte);
+        } else {
+            self.dropped += 1;
         }
         self.thre_intr = self.can_send();
         self.output.len() == OUT_CAPACITY

@@ -185,6 +185,18 @@ impl Platform {
         self.uart.output_len()
     }
 
+    /// Whether the guest may write to COM1: THRE. Where that comes back with [`Platform::uart_output`], an interrupt may
+    /// be due.
+    #[must_use]
+    pub fn uart_takes_output(&self) -> bool {
+        self.uart.can_send()
+    }
+
+    /// Bytes that the guest has written to COM1 although it took none, since the last call.
+    pub fn uart_dropped(&mut self) -> u64 {
+        self.uart.take_dropped()
+    }
+
     /// Types `bytes` at COM1; the count is what was accepted, the rest should be offered again later.
     pub fn uart_input(&mut self, bytes: &[u8], now: Now) -> usize {
         self.advance(now);

@@ -107,3 +107,27 @@ fn modem_status_changes_are_told_once() {
     uart.write(4, MCR_LOOP, at(0));
     assert_eq!((uart.read(6, at(0)), uart.read(6, at(0))), (0x04, 0), "RI fell");
 }
+
+/// The host paces the guest: THRE is low while the queue is full, comes back with an interrupt once it is drained, and
+/// what a guest writes all the same is counted.
+#[test]
+fn a_queue_that_is_not_drained_holds_thre_back() {
+    let mut uart = Uart::new();
+    uart.write(4, 0x0B, at(0));
+    uart.write(1, IER_THRE, at(0));
+    let mut sent = 0;
+    while uart.read(5, at(0)) & 0x20 != 0 {
+        (0..FIFO).for_each(|_| {
+            uart.write(0, b'x', at(0));
+        });
+        sent += FIFO;
+    }
+    assert!(sent > OUT_CAPACITY - 2 * FIFO && sent <= OUT_CAPACITY && !uart.can_send() && !uart.irq());
+    for _ in sent..OUT_CAPACITY + 3 {
+        uart.write(0, b'y', at(0));
+    }
+    assert_eq!((uart.take_dropped(), uart.take_dropped()), (3, 0));
+    let mut out = [0; FIFO];
+    assert_eq!(uart.pop_output(&mut out), FIFO);
+    assert!(uart.can_send() && uart.irq() && uart.read(2, at(0)) & 0x0F == 2);
+}
