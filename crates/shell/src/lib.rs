@@ -4,7 +4,9 @@
 //!   print what the table says.
 //! - [`LineEditor`] takes bytes from a serial line and gives lines, [`complete`] says what Tab may add;
 //!   [`TypeAhead`] keeps what is typed while a command runs; [`Attach`] stands in its place while a
-//!   guest's console is shown, and [`ConsoleRing`] keeps what a guest has printed.
+//!   guest's console is shown.
+//! - [`GuestOutput`] keeps what a guest has printed and paces it by those who show it; [`GuestPort`] is a serial line
+//!   that does: each byte goes out once, on the line of one host, wherever the guest goes.
 //! - [`Table`] and [`Size`] format the answers, [`Failure`] is the `error: CODE text` that ends one.
 //!
 //! Nothing here does I/O: bytes come in as arguments, text goes out through [`core::fmt::Write`].
@@ -24,7 +26,9 @@ mod help;
 mod key;
 mod markdown;
 mod nearest;
+mod output;
 mod parse;
+mod port;
 mod ring;
 mod table;
 mod words;
@@ -44,7 +48,9 @@ pub use help::write_help;
 pub use key::{Key, KeyDecoder};
 pub use markdown::write_markdown;
 pub use nearest::nearest;
+pub use output::{GuestOutput, Next, Pace, ReaderId};
 pub use parse::parse;
+pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
 
