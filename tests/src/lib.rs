@@ -1,5 +1,6 @@
 //! Boots emulated hosts, joins them by a network and drives their consoles.
 
+pub mod chatter;
 pub mod console;
 pub mod emu;
 pub mod flexctl;

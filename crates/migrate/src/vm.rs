@@ -57,7 +57,8 @@ pub trait SourceVm {
     fn stop_tracking(&mut self);
 
     /// What the guest has printed since the last call, for the operator's eyes: bytes of the VM's owner, at most
-    /// [`crate::limits::MAX_HISTORY_BODY`]. Asked after the first round, and when the guest is paused.
+    /// [`crate::limits::MAX_HISTORY_BODY`]. Asked after the first round, and when the guest is paused, until there is
+    /// nothing more.
     fn history(&mut self) -> Vec<u8> {
         Vec::new()
     }

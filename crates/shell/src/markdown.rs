@@ -61,6 +61,15 @@ on entry:
 | Ctrl-\\\\ twice | send Ctrl-\\\\ to the guest |
 | Ctrl-\\\\ then another key | send both to the guest |
 
+A serial line is slower than most guests. While a session, or a port that `com1=vm:` or `com2=vm:` gives to the guest, is
+4 KiB behind, the guest's UART is not emptied and the guest waits, as it would for a real line; a line that takes nothing
+for 5 s holds it up no longer, and `--read-only` never does. Each byte goes out once: when the VM ends or moves, the port
+finishes what was written here, and the port of the other host goes on after it. What had to be left out is counted:
+
+    [1032 bytes left out: they came faster than this line takes them]
+    [3 bytes left out: the guest did not wait for its UART]
+    [5 bytes typed here did not reach the VM: it is gone]
+
 ## Error codes
 
 | code | meaning |

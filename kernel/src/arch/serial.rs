@@ -155,11 +155,6 @@ impl Serial {
         self.0.backend().set(0, byte);
     }
 
-    /// A byte that has arrived.
-    pub(crate) fn read_byte(&mut self) -> Option<u8> {
-        self.receive().0
-    }
-
     /// A byte that has arrived, and whether others have been lost behind those that the FIFO holds.
     pub(crate) fn receive(&mut self) -> (Option<u8>, bool) {
         // Line status: data ready, overrun error; reading it clears the latter.

@@ -256,12 +256,14 @@ impl Terminal {
     }
 
     fn detach(&mut self) {
-        self.viewer = None;
+        if let Some(viewer) = self.viewer.take() {
+            viewer.close();
+        }
         finish(Ok(()), &mut Out::new(&mut self.port));
         self.prompt();
     }
 
-    /// Shows what the attached guest printed; one that is gone detaches by itself.
+    /// Shows what the attached guest has printed; one that is gone detaches by itself.
     fn show_guest(&mut self) -> bool {
         let Some(viewer) = &mut self.viewer else { return false };
         let busy = viewer.poll();

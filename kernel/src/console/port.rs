@@ -3,49 +3,62 @@
 use alloc::string::String;
 
 use crate::arch::serial::{Registers, Serial};
+use crate::arch::tsc;
+use crate::vm::console::GuestConsole;
 use crate::vm::registry;
 use cmdline::MAX_BAUD;
+
+/// Bytes given to the port at once: what its FIFO takes.
+const BURST: usize = 16;
 
 /// The port, and the VM it belongs to, by name: the VM may come and go.
 pub(super) struct GuestPort {
     serial: Serial,
     vm: String,
-    /// Typed, and not yet taken by the guest's UART.
-    typed: Option<u8>,
+    line: shell::GuestPort<GuestConsole>,
 }
 
 impl GuestPort {
     pub(super) fn open(base: u16, vm: &str) -> Option<Self> {
-        Some(Self { serial: Serial::open(Registers::Io(base), Some(MAX_BAUD))?, vm: vm.into(), typed: None })
+        let serial = Serial::open(Registers::Io(base), Some(MAX_BAUD))?;
+        Some(Self { serial, vm: vm.into(), line: shell::GuestPort::new() })
     }
 
     /// Moves bytes both ways, as many as the UARTs take at once.
     pub(super) fn poll(&mut self) -> bool {
-        let Some(vm) = registry::find(&self.vm) else { return false };
-        let mut busy = false;
-        vm.drain_uart();
-        let mut console_lock = vm.console.lock();
-        let console = &mut *console_lock;
-        let waiting = console.waiting.get_or_insert_with(|| {
-            // What it printed before it came here is for `console VM`.
-            let (older, newer) = console.ring.since(console.came_with).1;
-            older.iter().chain(newer).copied().collect()
-        });
-        if !waiting.is_empty() {
-            let count = self.serial.room().min(waiting.len());
-            for byte in waiting.drain(..count) {
-                self.serial.put(byte);
-                busy = true;
-            }
+        let now = tsc::micros();
+        let vm = registry::find(&self.vm);
+        self.line.belongs_to(vm.as_ref().map(|vm| &vm.console), now);
+        if let Some(vm) = &vm {
+            vm.drain_uart();
         }
-        drop(console_lock);
-        loop {
-            let Some(byte) = self.typed.take().or_else(|| self.serial.read_byte()) else { return busy };
-            if !vm.offer(byte) {
-                self.typed = Some(byte);
-                return busy;
-            }
-            busy = true;
+        let mut busy = self.line.waits() && self.send(now);
+        busy |= self.listen();
+        if let Some(vm) = &vm {
+            busy |= self.line.offer(|byte| vm.offer(byte));
         }
+        busy
+    }
+
+    fn send(&mut self, now: u64) -> bool {
+        let mut bytes = [0; BURST];
+        let room = self.serial.room().min(BURST);
+        let count = self.line.take(&mut bytes[..room], now);
+        bytes[..count].iter().for_each(|byte| self.serial.put(*byte));
+        count > 0
+    }
+
+    fn listen(&mut self) -> bool {
+        let mut heard = false;
+        while self.line.takes_keys() {
+            let (byte, lost) = self.serial.receive();
+            if lost {
+                self.line.keys_lost();
+            }
+            let Some(byte) = byte else { break };
+            self.line.key(byte);
+            heard = true;
+        }
+        heard
     }
 }

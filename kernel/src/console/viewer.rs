@@ -1,52 +1,52 @@
 //! The console of a guest on the terminal.
 
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::fmt::Write;
-use shell::{Attach, AttachEvent, ESCAPE};
+use shell::{Attach, AttachEvent, ESCAPE, GuestPort, Pace};
 
 use super::Port;
 use super::session::Attachment;
+use crate::arch::tsc;
 use crate::log as host_log;
-use crate::vm::{Vm, registry};
+use crate::vm::console::GuestConsole;
+use crate::vm::{State, Vm, registry};
 
 /// Bytes that may wait for the port: more would still come long after the operator has left.
 const AHEAD: usize = 2 << 10;
-/// Bytes that the guest has not taken yet and that are kept.
-const TYPED: usize = 4 << 10;
+/// Bytes given to it at once.
+const BURST: usize = 256;
 
 /// Shows what a guest prints, and types at it.
 pub(super) struct Viewer {
     port: Port,
-    vm: Arc<Vm>,
+    /// It does not keep the VM here.
+    vm: Weak<Vm>,
+    name: String,
     attach: Attach,
-    /// How much of what the guest has printed was shown.
-    seen: u64,
-    /// For the guest, once it takes it.
-    typed: VecDeque<u8>,
+    line: GuestPort<GuestConsole>,
 }
 
 impl Viewer {
     /// Begins with the history.
     pub(super) fn new(Attachment { vm, read_only }: Attachment, mut port: Port) -> Self {
         let attach = if read_only { Attach::read_only(ESCAPE) } else { Attach::new(ESCAPE) };
-        let _ = attach.write_help(&vm.name.get(), &mut port);
+        let name = vm.name.get().to_string();
+        let _ = attach.write_help(&name, &mut port);
+        let state = vm.state();
+        if state != State::Running {
+            let _ = writeln!(port, "vm {name} is {}: it prints and takes nothing now", state.name());
+        }
         vm.drain_uart();
-        let console = vm.console.lock();
-        let (older, newer) = console.ring.replay();
-        let seen = console.ring.total().saturating_sub((older.len() + newer.len()) as u64);
-        drop(console);
-        Self { port, vm, attach, seen, typed: VecDeque::new() }
+        // Who only looks on holds nobody up.
+        let pace = if read_only { Pace::GoesOn } else { Pace::Waits };
+        let line = GuestPort::replay(vm.console.clone(), pace, tsc::micros());
+        Self { port, vm: Arc::downgrade(&vm), name, attach, line }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.vm.name.get().to_string()
-    }
-
-    /// Whether the VM is not on this host any more.
-    pub(super) fn is_gone(&self) -> bool {
-        registry::find(&self.name()).is_none()
+    /// The VM's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// A byte from the terminal. True where it detaches.
@@ -59,12 +59,11 @@ impl Viewer {
                 self.keep(second);
             }
             AttachEvent::Help => {
-                let _ = self.attach.write_help(&self.vm.name.get(), &mut self.port);
+                let _ = self.attach.write_help(&self.name, &mut self.port);
             }
             AttachEvent::Ignored => self.bell(),
             AttachEvent::Detach => return true,
         }
-        self.offer();
         false
     }
 
@@ -73,40 +72,50 @@ impl Viewer {
     }
 
     fn keep(&mut self, byte: u8) {
-        if self.typed.len() < TYPED { self.typed.push_back(byte) } else { self.bell() }
+        if !self.line.key(byte) {
+            self.bell();
+        }
     }
 
-    /// Gives the guest what it takes. True where it took something.
-    fn offer(&mut self) -> bool {
+    /// Shows what has been printed, as far as the port keeps up, and hands on what was typed. True where something
+    /// happened, or is still to be shown.
+    pub(super) fn poll(&mut self) -> bool {
+        let now = tsc::micros();
+        let vm = self.vm.upgrade().filter(registry::holds);
+        let typed = match &vm {
+            Some(vm) => {
+                if !vm.name.is(&self.name) {
+                    self.name = vm.name.get().to_string();
+                }
+                vm.drain_uart();
+                self.line.offer(|byte| vm.offer(byte))
+            }
+            None => {
+                self.line.belongs_to(None, now);
+                false
+            }
+        };
+        let mut bytes = [0; BURST];
         let mut any = false;
-        while let Some(&byte) = self.typed.front()
-            && self.vm.offer(byte)
-        {
-            self.typed.pop_front();
+        loop {
+            let room = AHEAD.saturating_sub(host_log::waiting(self.port.0)).min(BURST);
+            let count = self.line.take(&mut bytes[..room], now);
+            if count == 0 {
+                break;
+            }
+            host_log::bytes(self.port.0, &bytes[..count]);
             any = true;
         }
-        any
+        typed || any || self.line.waits()
     }
 
-    /// Shows what has been printed, as far as the port keeps up. True where something happened.
-    pub(super) fn poll(&mut self) -> bool {
-        let typed = self.offer();
-        self.vm.drain_uart();
-        let mut room = AHEAD.saturating_sub(host_log::waiting(self.port.0));
-        let console = self.vm.console.lock();
-        let (lost, (older, newer)) = console.ring.since(self.seen);
-        if lost > 0 && room > 0 {
-            let _ = writeln!(self.port, "\n[{lost} bytes came faster than this line takes them]");
-            self.seen += lost;
-        }
-        let mut any = false;
-        for part in [older, newer] {
-            let part = part.get(..room).unwrap_or(part);
-            host_log::bytes(self.port.0, part);
-            self.seen += part.len() as u64;
-            room -= part.len();
-            any |= !part.is_empty();
-        }
-        typed || any || self.seen < console.ring.total()
+    /// Whether the VM is not on this host any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.vm.upgrade().is_none_or(|vm| !registry::holds(&vm))
+    }
+
+    /// Nobody waits for this terminal any more.
+    pub(super) fn close(mut self) {
+        self.line.close();
     }
 }

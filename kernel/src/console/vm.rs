@@ -245,6 +245,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     };
     let now = vm.clock.now();
     let tracking = vm.tracking().map(|method| method.name());
+    let printed = vm.printed();
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("name", &*vm.name.get())?;
@@ -268,6 +269,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.field("tsc_hz", now.hz)?;
             o.field("tsc_scaled", vm.clock.scaling().is_some())?;
             o.field("tracking", tracking)?;
+            o.field("printed", printed)?;
             o.field("exits", total_exits(vm))
         });
     }
@@ -282,5 +284,6 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     }
     let scaled = if vm.clock.scaling().is_some() { ", scaled" } else { "" };
     let _ = writeln!(out, "tsc       {} at {} Hz{scaled}", now.tsc, now.hz);
-    let _ = writeln!(out, "tracking  {}\nexits     {}", tracking.unwrap_or("off"), total_exits(vm));
+    let _ = writeln!(out, "tracking  {}\nprinted   {printed} bytes", tracking.unwrap_or("off"));
+    let _ = writeln!(out, "exits     {}", total_exits(vm));
 }

@@ -402,14 +402,17 @@ impl SourceVm for Leaving {
     }
 
     fn history(&mut self) -> Vec<u8> {
-        self.vm.console.lock().history(&mut self.told)
+        self.vm.console.lock().history(&mut self.told, migrate::limits::MAX_HISTORY_BODY)
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
         self.marks.pages = meter::now();
         meter::found();
         match self.vm.state() {
-            State::Running => state::export(&self.vm),
+            State::Running => {
+                self.vm.console.lock().hold();
+                state::export(&self.vm)
+            }
             other => Err(format!("the VM is {} by now", other.name())),
         }
     }

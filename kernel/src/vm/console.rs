@@ -1,84 +1,75 @@
-//! What a guest prints on COM1: the history, from which the host's console reads, and what waits for a serial port.
+//! COM1 of a guest: what it prints, and what is typed at it. [`shell::GuestOutput`] says how much may be taken from the
+//! UART and when it is to be left alone; this binds it to the UART.
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-use shell::ConsoleRing;
+use alloc::sync::Arc;
+
+use shell::GuestOutput;
+use spin::{Mutex, MutexGuard};
 
 use super::Vm;
+use crate::arch::tsc;
 
-/// Bytes that may wait for a slow serial port; beyond, the oldest go.
-const WAITING: usize = 256 << 10;
-
-/// History and what waits to be shown.
-pub(crate) struct GuestConsole {
-    /// The last 64 KiB, for replay.
-    pub(crate) ring: ConsoleRing,
-    /// Bytes of it that were printed on other hosts.
-    pub(crate) came_with: u64,
-    /// Not yet sent by the serial port of the host that is this guest's COM1; none where there is no such port.
-    pub(crate) waiting: Option<VecDeque<u8>>,
-}
+/// What a guest has printed, and who shows it. It outlives the VM, until a port has shown the last byte.
+#[derive(Clone)]
+pub(crate) struct GuestConsole(Arc<Mutex<GuestOutput>>);
 
 impl GuestConsole {
-    pub(super) fn new() -> Self {
-        Self { ring: ConsoleRing::new(), came_with: 0, waiting: None }
+    /// `live`: the guest is this host's from the start.
+    pub(super) fn new(live: bool) -> Self {
+        Self(Arc::new(Mutex::new(GuestOutput::new(live))))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, GuestOutput> {
+        self.0.lock()
     }
 }
 
-/// Bytes of the number before a piece of history.
-const NUMBER: usize = 8;
-/// Most bytes of history in one piece.
-const PIECE: usize = migrate::limits::MAX_HISTORY_BODY - NUMBER;
-
-impl GuestConsole {
-    /// What the guest has printed behind the first `told` bytes, for the host it goes to: the number of the last byte
-    /// in 8 bytes, the lowest first, then the bytes. What is in the UART goes with the UART.
-    pub(crate) fn history(&self, told: &mut u64) -> Vec<u8> {
-        let total = self.ring.total();
-        if total == *told {
-            return Vec::new();
-        }
-        let (_, (older, newer)) = self.ring.since(*told);
-        let skip = (older.len() + newer.len()).saturating_sub(PIECE);
-        *told = total;
-        let bytes = older.iter().chain(newer).skip(skip).copied();
-        total.to_le_bytes().into_iter().chain(bytes).collect()
+impl shell::GuestConsole for GuestConsole {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Takes a piece of it that has come.
-    pub(crate) fn take_history(&mut self, piece: &[u8]) {
-        if let Some((total, bytes)) = piece.split_first_chunk::<NUMBER>() {
-            self.ring.append(bytes, u64::from_le_bytes(*total));
-            self.came_with = self.ring.total();
-        }
+    fn output<R>(&self, look: impl FnOnce(&mut GuestOutput) -> R) -> R {
+        look(&mut self.0.lock())
     }
 }
 
 impl Vm {
-    /// Takes the UART's output, so that it never fills up.
+    /// Takes as much of the UART's output as those who show it keep up with; the guest waits with the rest.
     pub(crate) fn drain_uart(&self) {
-        let mut buf = [0; 256];
+        self.drain(false);
+    }
+
+    /// Takes all of it, before the UART is no more.
+    pub(super) fn empty_uart(&self) {
+        self.drain(true);
+    }
+
+    fn drain(&self, ends: bool) {
+        let mut waited = false;
         // Locked first: two CPUs may drain at once, and what each took must be kept in that order.
-        let mut console = self.console.lock();
-        loop {
-            let count = self.platform.lock().uart_output(&mut buf);
-            if count == 0 {
-                return;
-            }
-            console.ring.push(&buf[..count]);
-            if let Some(waiting) = &mut console.waiting {
-                waiting.extend(&buf[..count]);
-                let excess = waiting.len().saturating_sub(WAITING);
-                waiting.drain(..excess);
-            }
+        self.console.lock().drain(ends, tsc::micros(), |bytes| {
+            let mut platform = self.platform.lock();
+            waited |= !platform.uart_takes_output();
+            (platform.uart_output(bytes), platform.uart_dropped())
+        });
+        if waited {
+            self.interrupt(); // THRE is back
         }
     }
-}
 
-impl Vm {
-    /// Types a byte at COM1; false where the guest has not taken the last ones yet.
+    /// Bytes that the guest has written to COM1, here and on other hosts.
+    pub(crate) fn printed(&self) -> u64 {
+        let output = self.console.lock();
+        output.ring().total().saturating_add(self.platform.lock().uart_output_len() as u64)
+    }
+
+    /// Types a byte at COM1; false where the guest has not taken the last ones yet, or its UART is on its way to
+    /// another host.
     pub(crate) fn offer(&self, byte: u8) -> bool {
-        let taken = self.platform.lock().uart_input(&[byte], self.clock.now()) == 1;
+        let output = self.console.lock();
+        let taken = output.is_live() && self.platform.lock().uart_input(&[byte], self.clock.now()) == 1;
+        drop(output);
         if taken {
             self.interrupt();
         }

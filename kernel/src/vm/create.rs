@@ -138,7 +138,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         clock,
         vcpus,
         state: Mutex::new(State::Paused),
-        console: Mutex::new(GuestConsole::new()),
+        // One that comes is the other host's until it runs here.
+        console: GuestConsole::new(!spec.came),
         source: spec.source,
         identity,
     }))

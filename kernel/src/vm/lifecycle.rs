@@ -59,6 +59,7 @@ impl Vm {
     }
 
     fn start_vcpus(&self) {
+        self.console.lock().release();
         for slot in &self.vcpus {
             slot.wake.store(0, Ordering::Relaxed);
             slot.requests.fetch_or(Request::Clock as u32, Ordering::Relaxed);
@@ -116,6 +117,7 @@ impl Vm {
             self.stop_vcpus();
             *self.state.lock() = State::Paused;
         }
+        self.empty_uart();
         registry::remove(self);
     }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod clock;
-mod console;
+pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod exits;
 mod lifecycle;
@@ -205,7 +205,7 @@ pub(crate) struct Vm {
     pub(crate) vcpus: Vec<VcpuSlot>,
     state: Mutex<State>,
     /// What the guest printed on COM1.
-    pub(crate) console: Mutex<GuestConsole>,
+    pub(crate) console: GuestConsole,
     /// What it was made from, where that is on this host.
     pub(crate) source: Option<reset::Source>,
     /// The page behind [`IDENTITY_PAGE`].

@@ -88,6 +88,11 @@ pub(crate) fn find(name: &str) -> Option<Arc<Vm>> {
     VMS.lock().iter().find(|vm| vm.name.is(name)).cloned()
 }
 
+/// Whether this very VM is on the list.
+pub(crate) fn holds(vm: &Arc<Vm>) -> bool {
+    VMS.lock().iter().any(|other| Arc::ptr_eq(other, vm))
+}
+
 /// All VMs.
 pub(crate) fn all() -> Vec<Arc<Vm>> {
     VMS.lock().clone()

@@ -53,7 +53,7 @@ impl Vm {
             State::Paused | State::Stopped(_) => {}
             other => return Err(alloc::format!("vm {} is {}", self.name, other.name())),
         }
-        self.drain_uart();
+        self.empty_uart();
         self.memory.clear();
         *self.platform.lock() = Platform::new(&self.board);
         for slot in &self.vcpus {

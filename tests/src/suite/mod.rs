@@ -2,6 +2,7 @@
 
 mod audit;
 mod boot;
+mod chatter;
 mod console;
 mod converge;
 mod cpu;
@@ -134,6 +135,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(migrate::cases());
     cases.extend(operate::cases());
     cases.extend(console::cases());
+    cases.extend(chatter::cases());
     cases.extend(converge::cases());
     cases.extend(faults::cases());
     cases.extend(moves::cases());

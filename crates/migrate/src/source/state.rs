@@ -24,8 +24,11 @@ impl Source {
 
     /// No migration fails for it.
     pub(super) fn send_history(&mut self, vm: &mut impl SourceVm) {
-        let piece = vm.history();
-        if (1..=limits::MAX_HISTORY_BODY).contains(&piece.len()) {
+        loop {
+            let piece = vm.history();
+            if !(1..=limits::MAX_HISTORY_BODY).contains(&piece.len()) {
+                return;
+            }
             self.outbox.put_raw(RecordType::History, &piece);
         }
     }

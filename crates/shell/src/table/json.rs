@@ -68,6 +68,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("tsc_hz", "its ticks a second"),
             ("tsc_scaled", "whether this host counts at another rate"),
             ("tracking", "method by which written pages are counted, else null"),
+            ("printed", "bytes that the guest has written to COM1, here and on other hosts"),
             ("exits", "VM exits on this host"),
         ],
     },
