@@ -165,6 +165,10 @@ impl Talk {
                         eprintln!("flexctl: a line of {} bytes, at most {MAX_LINE} are taken", line.len());
                         return Ok(2);
                     }
+                    // Those of the host's console end with the link, which is closed here.
+                    if line.trim() == "exit" {
+                        return Ok(0);
+                    }
                     let status = self.command(&line)?;
                     if status != 0 {
                         return Ok(status);

@@ -4,7 +4,10 @@ mod host;
 mod vm;
 
 pub use host::{HostCommand, LogSink};
-pub use vm::{CreateOptions, DEFAULT_DUMP, DEFAULT_STOP_S, MAX_DUMP, MemoryAt, VmCommand};
+pub use vm::{
+    CreateOptions, DEFAULT_DUMP, DEFAULT_STOP_S, ListOptions, ListSort, MAX_DUMP, MemoryAt, VM_STATES,
+    VmCommand,
+};
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -21,6 +24,8 @@ pub const DEFAULT_PORT: u16 = 4444;
 pub enum Command<'a> {
     /// A blank line or a comment: nothing is done and nothing printed.
     Empty,
+    /// End the session, where it is one that can be ended.
+    Exit,
     /// Print help, on one command or group where named (its words, as typed).
     Help(Option<&'a str>),
     /// VMs.

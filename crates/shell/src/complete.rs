@@ -110,7 +110,7 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
         if arg.kind == Kind::Setting(Setting::CpuLevel) {
             names.each(Named::CpuLevels, &mut |name| found.offer(name));
         }
-        return;
+        return words_of(arg).for_each(|word| found.offer(word));
     }
     let values = given.iter().zip(given.iter().skip(1)).filter(|(key, _)| is_spaced(key)).count();
     let placed = given.iter().filter(|word| !is_named(word)).count().saturating_sub(values);
@@ -185,7 +185,7 @@ pub(crate) fn words_of(arg: &Arg) -> impl Iterator<Item = &'static str> + Clone 
         _ => &[],
     };
     let values = match arg.kind {
-        Kind::Setting(_) => arg.name.split_once('=').map_or("", |(_, values)| values),
+        Kind::Setting(_) => arg.name.split_once(['=', ' ']).map_or("", |(_, values)| values),
         _ => "",
     };
     // `KEY=WHAT` names no value but says what it is.

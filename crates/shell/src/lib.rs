@@ -31,14 +31,15 @@ mod parse;
 mod port;
 mod ring;
 mod table;
+mod time;
 mod words;
 
 pub use ahead::{TypeAhead, Typed};
 pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
     AuditAction, Command, Compression, CpuAbout, CreateOptions, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S,
-    DirtyMethod, HostCommand, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand, MigrateOptions,
-    OnTimeout, Output, PoolCommand, TermSettings, Verdict, VmCommand,
+    DirtyMethod, HostCommand, ListOptions, ListSort, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand,
+    MigrateOptions, OnTimeout, Output, PoolCommand, TermSettings, VM_STATES, Verdict, VmCommand,
 };
 pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE, Term};
@@ -53,6 +54,7 @@ pub use parse::parse;
 pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
+pub use time::{Span, Utc};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "flexvisor> ";

@@ -4,8 +4,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use crate::command::{
-    AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, LogLevel, MAX_DUMP, OnTimeout, Output,
-    Verdict,
+    AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, ListSort, LogLevel, MAX_DUMP, OnTimeout,
+    Output, VM_STATES, Verdict,
 };
 use crate::complete::key_of;
 use crate::edit::Term;
@@ -22,6 +22,9 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(Command::Empty);
+    }
+    if let Some(command) = explained(line) {
+        return command;
     }
     let spec = select(line)?;
     let mut rest = Words::new(line).skip(spec.words.len());
@@ -96,6 +99,25 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     }
 }
 
+/// What asks for help in another way: `?`, and a command that ends with `-h` or `--help`.
+fn explained(line: &str) -> Option<Result<Command<'_>, ParseError<'_>>> {
+    let about = match line.strip_prefix('?') {
+        Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim(),
+        _ => {
+            let before = ["--help", "-h"].iter().find_map(|asked| line.strip_suffix(asked))?;
+            if !(before.is_empty() || before.ends_with(char::is_whitespace)) {
+                return None;
+            }
+            before.trim()
+        }
+    };
+    Some(if about.is_empty() {
+        Ok(Command::Help(None))
+    } else {
+        named(about).map(|about| Command::Help(Some(about)))
+    })
+}
+
 /// The command with the most words that the line begins with.
 fn select(line: &str) -> Result<&'static Spec, ParseError<'_>> {
     let begins = |spec: &&Spec| {
@@ -130,7 +152,11 @@ fn shared(line: &str) -> &'static [&'static str] {
 /// Checks that the rest of the line names a command or a group of them.
 fn topic<'a>(line: &'a str, first: &'a str) -> Result<&'a str, ParseError<'a>> {
     // `first` is the first word behind `help`, so this cuts exactly there.
-    let rest = line.trim_start().split_once(char::is_whitespace).map_or(first, |(_, rest)| rest.trim());
+    named(line.trim_start().split_once(char::is_whitespace).map_or(first, |(_, rest)| rest.trim()))
+}
+
+/// The words of the command, or of the group of them, that `rest` begins with.
+fn named(rest: &str) -> Result<&str, ParseError<'_>> {
     let words = || rest.split_whitespace();
     let known = COMMANDS
         .iter()
@@ -139,13 +165,9 @@ fn topic<'a>(line: &'a str, first: &'a str) -> Result<&'a str, ParseError<'a>> {
         return Ok(rest);
     }
     // Arguments behind a whole command are forgiven: `help vm show demo`.
-    match select(rest) {
-        Ok(spec) => {
-            let end = words().nth(spec.words.len() - 1).map_or(0, |last| offset(rest, last) + last.len());
-            Ok(rest.get(..end).unwrap_or(rest))
-        }
-        Err(error) => Err(error),
-    }
+    let spec = select(rest)?;
+    let end = words().nth(spec.words.len() - 1).map_or(0, |last| offset(rest, last) + last.len());
+    Ok(rest.get(..end).unwrap_or(rest))
 }
 
 /// Where `part`, a piece of `whole`, begins in it.
@@ -246,6 +268,14 @@ fn set_setting<'a>(
             create.phys_bits = Some(bits.ok_or_else(|| bad("is no number of bits from 32 to 52"))?);
         }
         Setting::Sha256 => create.sha256 = Some(digest(value).map_err(bad)?),
+        Setting::State => {
+            let found = VM_STATES.into_iter().find(|state| *state == value);
+            values.list.state = Some(found.ok_or_else(|| bad("is no state of a VM"))?);
+        }
+        Setting::Sort => {
+            let found = ListSort::ALL.into_iter().find(|sort| sort.name() == value);
+            values.list.sort = found.ok_or_else(|| bad("is none of arrival, name, cpu, mem, uptime"))?;
+        }
         Setting::InitrdSha256 => create.initrd_sha256 = Some(digest(value).map_err(bad)?),
     }
     Ok(())

@@ -4,7 +4,8 @@ use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::command::{
-    AuditAction, Command, CreateOptions, DirtyMethod, LogLevel, MigrateOptions, Output, TermSettings, Verdict,
+    AuditAction, Command, CreateOptions, DirtyMethod, ListOptions, ListSort, LogLevel, MigrateOptions,
+    Output, TermSettings, Verdict,
 };
 
 use crate::complete::key_of;
@@ -93,6 +94,10 @@ pub enum Setting {
     Sha256,
     /// Digest of the initrd's file.
     InitrdSha256,
+    /// The state that listed VMs are in.
+    State,
+    /// The order of a list.
+    Sort,
 }
 
 /// One argument of a command.
@@ -146,6 +151,7 @@ pub(crate) struct Values<'a> {
     pub(crate) term: TermSettings,
     pub(crate) read_only: bool,
     pub(crate) create: CreateOptions<'a>,
+    pub(crate) list: ListOptions,
     pub(crate) force: bool,
     pub(crate) output: Output,
 }
@@ -195,6 +201,7 @@ impl Values<'_> {
         term: TermSettings::NONE,
         read_only: false,
         create: CreateOptions::NONE,
+        list: ListOptions { state: None, sort: ListSort::Arrival },
         force: false,
         output: Output::Text,
     };

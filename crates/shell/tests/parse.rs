@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use proptest::prelude::*;
 use shell::{
     AuditAction, COMMANDS, Code, Command, Compression, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure,
-    HostCommand, JSON_KEYS, Kind, LogLevel, LogSink, MemoryAt, MigrateCommand, MigrateOptions, OnTimeout,
-    Output, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse, write_help,
+    HostCommand, JSON_KEYS, Kind, ListOptions, ListSort, LogLevel, LogSink, MemoryAt, MigrateCommand,
+    MigrateOptions, OnTimeout, Output, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse,
+    write_help,
 };
 
 fn error(line: &str) -> String {
@@ -35,8 +36,21 @@ fn commands() {
         ("help  migrate   check ", Command::Help(Some("migrate   check"))),
         ("help vm destroy demo --force", Command::Help(Some("vm destroy"))),
         ("version", host(HostCommand::Version(Output::Text))),
-        ("vm list", vm(VmCommand::List(Output::Text))),
-        ("vm list --json", vm(VmCommand::List(Output::Json))),
+        ("vm list", vm(VmCommand::List(ListOptions::default(), Output::Text))),
+        ("vm list --json", vm(VmCommand::List(ListOptions::default(), Output::Json))),
+        (
+            "vm list --sort cpu --state=paused",
+            vm(VmCommand::List(ListOptions { state: Some("paused"), sort: ListSort::Cpu }, Output::Text)),
+        ),
+        ("?", Command::Help(None)),
+        ("? vm show", Command::Help(Some("vm show"))),
+        ("-h", Command::Help(None)),
+        ("vm --help", Command::Help(Some("vm"))),
+        ("vm list --help", Command::Help(Some("vm list"))),
+        ("vm destroy demo --force -h", Command::Help(Some("vm destroy"))),
+        ("exit", Command::Exit),
+        ("date", host(HostCommand::Date(Output::Text))),
+        ("uptime --json", host(HostCommand::Uptime(Output::Json))),
         ("vm\tshow demo", vm(VmCommand::Show("demo", Output::Text))),
         ("vm start demo", vm(VmCommand::Start("demo"))),
         ("vm pause demo", vm(VmCommand::Pause("demo"))),
@@ -204,7 +218,10 @@ fn typos_are_explained() {
             "vm dirty start demo fast",
             "METHOD 'fast' is none of pml, ad, wp: usage: vm dirty start VM [METHOD]",
         ),
-        ("vm list demo", "unexpected 'demo': usage: vm list [--json]"),
+        (
+            "vm list demo",
+            "unexpected 'demo': usage: vm list [--state running|paused|stopped|incoming|given|unknown] [--sort arrival|name|cpu|mem|uptime] [--json]",
+        ),
         ("vm show", "VM is missing: usage: vm show VM [--json]"),
         (
             "vm show a/b",
@@ -396,6 +413,8 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::GuestLine => "--cmdline \"console=ttyS0 quiet\"",
                 Setting::CpuLevel => "--level haswell",
                 Setting::PhysBits => "--phys-bits 39",
+                Setting::State => "--state stopped",
+                Setting::Sort => "--sort=uptime",
                 Setting::Sha256 => {
                     concat!("--sha256 ", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")
                 }

@@ -22,6 +22,8 @@ pub(super) enum Done {
     Attach(Attachment),
     /// It is about the terminal.
     Term(TermSettings),
+    /// The session is to end.
+    Exit,
 }
 
 pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
@@ -48,6 +50,7 @@ pub(super) fn execute(
 ) -> Result<Done, Failure> {
     match command {
         Command::Empty => {}
+        Command::Exit => return Ok(Done::Exit),
         Command::Help(topic) => {
             let _ = shell::write_help(topic, out);
         }

@@ -3,21 +3,23 @@
 use alloc::boxed::Box;
 use alloc::format;
 use core::fmt::Write;
-use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Table};
+use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
 use super::commands::{Done, json_line};
 use super::session::{Job, Out};
 use super::top::{self, Top};
 use super::{lines, msr, net, vm};
-use crate::arch::power;
+use crate::arch::{power, tsc};
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
 use crate::vm::{State, registry};
-use crate::{boot, meter, stages, start};
+use crate::{boot, meter, stages, start, wall_clock};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
         HostCommand::Version(output) => version(output, out),
+        HostCommand::Date(output) => date(output, out),
+        HostCommand::Uptime(output) => uptime(output, out),
         HostCommand::Boot(output) => booted(output, out),
         HostCommand::Config(output) => config(output, out),
         HostCommand::Dmesg { previous, output } => return Ok(dmesg(previous, output, out)),
@@ -69,6 +71,29 @@ fn version(output: Output, out: &mut Out<'_>) {
         });
     }
     let _ = writeln!(out, "{}", start::version());
+}
+
+fn date(output: Output, out: &mut Out<'_>) {
+    let now = wall_clock::unix_seconds();
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("unix_s", now)?;
+            o.field("utc", json::Shown(Utc(now)))
+        });
+    }
+    let _ = writeln!(out, "{}", Utc(now));
+}
+
+fn uptime(output: Output, out: &mut Out<'_>) {
+    let up_us = tsc::micros();
+    let since = wall_clock::unix_seconds().saturating_sub(up_us / 1_000_000);
+    if output == Output::Json {
+        return json_line(out, |o| {
+            o.field("up_us", up_us)?;
+            o.field("since_unix_s", since)
+        });
+    }
+    let _ = writeln!(out, "up {}, since {}", Span(up_us), Utc(since));
 }
 
 fn booted(output: Output, out: &mut Out<'_>) {

@@ -11,6 +11,7 @@ mod host;
 mod inspect;
 mod ledger;
 mod lines;
+mod list;
 mod migrate;
 mod mitigations;
 mod msr;
@@ -33,6 +34,7 @@ use shell::{Code, Event, Failure, LineEditor, MAX_LINE, PROMPT, TermSettings, Ty
 use crate::boot::Boot;
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
+use crate::vm::usage;
 use names::Known;
 use port::GuestPort;
 pub(crate) use remote::Remote;
@@ -47,6 +49,7 @@ const BURST: usize = 64;
 pub(crate) struct Console {
     terminals: Vec<Terminal>,
     ports: Vec<GuestPort>,
+    usage: usage::Meter,
 }
 
 /// One of the console's serial ports, with a prompt of its own.
@@ -86,7 +89,11 @@ impl Console {
                 log::warn!(target: "console", "COM{number} does not answer: vm {name} has no port");
             }
         }
-        Self { terminals: (0..host_log::ports()).map(Terminal::new).collect(), ports }
+        Self {
+            terminals: (0..host_log::ports()).map(Terminal::new).collect(),
+            ports,
+            usage: usage::Meter::default(),
+        }
     }
 
     /// The first prompts.
@@ -97,6 +104,7 @@ impl Console {
     /// Takes what was typed, shows what guests printed. True where something happened.
     pub(crate) fn poll(&mut self, migrations: &mut Migrations) -> bool {
         let mut busy = false;
+        self.usage.poll();
         for port in &mut self.ports {
             busy |= port.poll();
         }
@@ -227,6 +235,11 @@ impl Terminal {
             Step::Waits => {}
             Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment, self.port)),
             Step::Term(settings) => self.term(settings),
+            Step::Exit => {
+                let _ = out.write_str("this console has no login to end: see `help exit`\n");
+                finish(Ok(()), out);
+                self.prompt();
+            }
         }
         true
     }

@@ -156,6 +156,8 @@ impl Conversation {
             Step::Waits => None,
             Step::Attach(_) => refused("console"),
             Step::Term(_) => refused("term"),
+            // The other end closes the link; the answer lets it.
+            Step::Exit => Some(Ok(())),
         };
         self.line = shown.into();
         if let Some(result) = result {

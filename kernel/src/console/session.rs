@@ -95,6 +95,8 @@ pub(crate) enum Step {
     Attach(Attachment),
     /// The transport is asked to show what terminal it is, or to change that, and then to say [`finish`].
     Term(TermSettings),
+    /// The session is to end; a console that is always there stays.
+    Exit,
 }
 
 /// A guest's console that was asked for.
@@ -136,6 +138,7 @@ impl Session {
             }
             Ok(commands::Done::Attach(attachment)) => Step::Attach(attachment),
             Ok(commands::Done::Term(settings)) => Step::Term(settings),
+            Ok(commands::Done::Exit) => Step::Exit,
             Err(failure) => Step::Answered(Err(failure)),
         }
     }

@@ -5,7 +5,6 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Write};
-use core::sync::atomic::Ordering;
 use core::task::Poll;
 use json::Object;
 use shell::{Align, Failure, Output, Size, Table};
@@ -41,10 +40,6 @@ struct Row {
     ran: u64,
 }
 
-fn ran(vm: &Vm) -> u64 {
-    vm.vcpus.iter().map(|slot| slot.ran.load(Ordering::Relaxed)).sum()
-}
-
 impl Sample {
     fn take() -> Self {
         let vms = registry::all().into_iter();
@@ -53,7 +48,7 @@ impl Sample {
             tsc: tsc::read(),
             host: meter::before(),
             net: net::counters().unwrap_or_default(),
-            vms: vms.map(|vm| Row { exits: total_exits(&vm), ran: ran(&vm), vm }).collect(),
+            vms: vms.map(|vm| Row { exits: total_exits(&vm), ran: vm.ran(), vm }).collect(),
         }
     }
 }

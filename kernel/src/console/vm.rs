@@ -6,12 +6,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Align, Code, DEFAULT_STOP_S, Failure, Output, Size, Table, VmCommand};
+use shell::{Code, DEFAULT_STOP_S, Failure, Output, VmCommand};
 use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
 use super::session::{Job, Out, Task};
-use super::{create, exits, inspect, lines};
+use super::{create, exits, inspect, lines, list};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::{State, StopReason, Vm, registry};
@@ -22,7 +22,7 @@ pub(super) fn execute(
     out: &mut Out<'_>,
 ) -> Result<Done, Failure> {
     match command {
-        VmCommand::List(output) => list(output, out),
+        VmCommand::List(options, output) => list::print(options, output, out),
         VmCommand::Show(vm, output) => show(find(vm)?.as_ref(), output, out),
         VmCommand::Create(options) => return create::begin(&options),
         VmCommand::Start(vm) => start(&find(vm)?, migrations)?,
@@ -190,44 +190,6 @@ pub(super) fn bytes(vm: &Vm) -> u64 {
 /// VM exits so far.
 pub(super) fn total_exits(vm: &Vm) -> u64 {
     vm.vcpus.iter().map(|slot| slot.exits.total()).sum()
-}
-
-fn list(output: Output, out: &mut Out<'_>) {
-    if output == Output::Json {
-        let _ = json::array(out, |a| {
-            registry::all().iter().try_for_each(|vm| {
-                a.object(|o| {
-                    o.field("name", &*vm.name.get())?;
-                    o.field("state", vm.state().name())?;
-                    o.field("level", vm.policy.level_name())?;
-                    o.field("vcpus", vm.vcpus.len() as u64)?;
-                    o.field("memory", bytes(vm))?;
-                    o.field("exits", total_exits(vm))
-                })
-            })
-        });
-        let _ = out.write_char('\n');
-        return;
-    }
-    let mut table = Table::new([
-        ("NAME", Align::Left),
-        ("STATE", Align::Left),
-        ("LEVEL", Align::Left),
-        ("VCPUS", Align::Right),
-        ("MEM", Align::Right),
-        ("EXITS", Align::Right),
-    ]);
-    for vm in registry::all() {
-        table.row([
-            vm.name.owned(),
-            vm.state().name().into(),
-            vm.policy.level_name().into(),
-            vm.vcpus.len().to_string(),
-            Size(bytes(&vm)).to_string(),
-            total_exits(&vm).to_string(),
-        ]);
-    }
-    let _ = write!(out, "{table}");
 }
 
 fn uuid(vm: &Vm) -> String {

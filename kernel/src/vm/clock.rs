@@ -90,6 +90,12 @@ impl Clock {
         Now { tsc: self.scaled(tsc::read()).wrapping_add(self.offset()), hz: self.hz }
     }
 
+    /// Microseconds that the time line has gone on: since the VM was made, on whatever host.
+    pub(crate) fn up_us(&self) -> u64 {
+        let micros = u128::from(self.now().tsc) * 1_000_000 / u128::from(self.hz.max(1));
+        u64::try_from(micros).unwrap_or(u64::MAX)
+    }
+
     /// The host TSC at which the guest's shows `tsc`, rounded up.
     pub(crate) fn host_tsc(&self, tsc: u64) -> u64 {
         let since_zero = tsc.wrapping_sub(self.offset());

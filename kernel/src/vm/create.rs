@@ -22,6 +22,7 @@ use super::console::GuestConsole;
 use super::exits::Exits;
 use super::mmu::{Mmu, OutOfMemory};
 use super::reset::Source;
+use super::usage::Usage;
 use super::{IDENTITY_PAGE, Name, State, VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
 use crate::mm::frame;
@@ -140,6 +141,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         state: Mutex::new(State::Paused),
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
+        usage: Usage::default(),
         source: spec.source,
         identity,
     }))

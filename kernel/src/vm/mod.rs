@@ -11,6 +11,7 @@ pub(crate) mod registry;
 pub(crate) mod reset;
 pub(crate) mod sched;
 mod tracking;
+pub(crate) mod usage;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -206,6 +207,8 @@ pub(crate) struct Vm {
     state: Mutex<State>,
     /// What the guest printed on COM1.
     pub(crate) console: GuestConsole,
+    /// What it takes of its CPUs.
+    pub(crate) usage: usage::Usage,
     /// What it was made from, where that is on this host.
     pub(crate) source: Option<reset::Source>,
     /// The page behind [`IDENTITY_PAGE`].

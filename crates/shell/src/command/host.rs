@@ -9,6 +9,10 @@ use super::{LogLevel, Output};
 pub enum HostCommand {
     /// Print the version.
     Version(Output),
+    /// Show the wall clock.
+    Date(Output),
+    /// Show how long the host has been up.
+    Uptime(Output),
     /// Show how the host was booted, and what each stage took.
     Boot(Output),
     /// Show the boot options in force and where each came from.

@@ -5,8 +5,8 @@ use super::Output;
 /// What `vm` does. A `&str` is the VM's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VmCommand<'a> {
-    /// List all VMs.
-    List(Output),
+    /// List VMs.
+    List(ListOptions, Output),
     /// Show one VM.
     Show(&'a str, Output),
     /// Start a VM that was described but never ran, or boot one anew that is over.
@@ -71,6 +71,51 @@ pub enum VmCommand<'a> {
     Stack(&'a str, Output),
     /// Print the lines of the log that name it.
     Log(&'a str, Output),
+}
+
+/// Which VMs are listed, in which order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ListOptions {
+    /// Only those in this state.
+    pub state: Option<&'static str>,
+    /// The order.
+    pub sort: ListSort,
+}
+
+/// The states that a VM can be in, as the console names them.
+pub const VM_STATES: [&str; 6] = ["running", "paused", "stopped", "incoming", "given", "unknown"];
+
+/// What VMs are listed by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ListSort {
+    /// The order in which they came to this host.
+    #[default]
+    Arrival,
+    /// Their names.
+    Name,
+    /// The CPU time that they take, the most first.
+    Cpu,
+    /// Their memory, the most first.
+    Mem,
+    /// How long they have been there, the longest first.
+    Uptime,
+}
+
+impl ListSort {
+    /// All orders.
+    pub const ALL: [Self; 5] = [Self::Arrival, Self::Name, Self::Cpu, Self::Mem, Self::Uptime];
+
+    /// The word for it on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Name => "name",
+            Self::Cpu => "cpu",
+            Self::Mem => "mem",
+            Self::Uptime => "uptime",
+        }
+    }
 }
 
 /// What a new VM is made of.

@@ -46,6 +46,11 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("level", "its CPU level"),
             ("vcpus", "how many"),
             ("memory", "bytes of RAM"),
+            (
+                "cpu_permille",
+                "what it took of its host CPUs over the last whole second, in thousandths of one CPU",
+            ),
+            ("up_us", "microseconds since it was made, on whatever host"),
             ("exits", "VM exits on this host"),
         ],
     },
@@ -208,6 +213,19 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         keys: &[
             ("console", "the least urgent level that it shows"),
             ("ring", "the least urgent level that it keeps"),
+        ],
+    },
+    JsonKeys {
+        command: "date",
+        list: false,
+        keys: &[("unix_s", "seconds since 1970, UTC"), ("utc", "the same, as `2026-11-30 01:27:51 UTC`")],
+    },
+    JsonKeys {
+        command: "uptime",
+        list: false,
+        keys: &[
+            ("up_us", "microseconds since the host started: the log's time"),
+            ("since_unix_s", "when that was, in seconds since 1970, UTC"),
         ],
     },
     JsonKeys {

@@ -69,3 +69,10 @@ pub(super) const INITRD_SHA256: Arg =
     Arg { name: "--initrd-sha256 HEX", kind: Kind::Setting(Setting::InitrdSha256), required: false };
 pub(super) const PAUSED: Arg = Arg { name: "--paused", kind: Kind::Flag, required: false };
 pub(super) const DEBUG_EXIT: Arg = Arg { name: "--debug-exit", kind: Kind::Flag, required: false };
+pub(super) const STATE: Arg = Arg {
+    name: "--state running|paused|stopped|incoming|given|unknown",
+    kind: Kind::Setting(Setting::State),
+    required: false,
+};
+pub(super) const SORT: Arg =
+    Arg { name: "--sort arrival|name|cpu|mem|uptime", kind: Kind::Setting(Setting::Sort), required: false };

@@ -9,7 +9,8 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["help"],
         args: &[TOPIC],
         summary: "List the commands, or explain one.",
-        details: "`help vm` explains all commands that begin with `vm`, `help vm destroy` one of them.",
+        details: "`help vm` explains all commands that begin with `vm`, `help vm destroy` one of them. `?` is the same as \
+                  `help`, and a command that ends with `-h` or `--help` is explained, not run.",
         dangerous: false,
         build: |v| Command::Help(v.topic),
     },
@@ -20,6 +21,15 @@ pub(super) const ROWS: &[Spec] = &[
         details: "As the line that opens the boot log has them.",
         dangerous: false,
         build: |v| Command::Host(HostCommand::Version(v.output)),
+    },
+    Spec {
+        words: &["exit"],
+        args: &[],
+        summary: "End this session, where it can be ended.",
+        details: "Of `flexctl --host`, it does. At the host's own console there is no login to end: Ctrl-\\ then `.` leaves a guest's \
+                  console, `poweroff` and `reboot` end the host.",
+        dangerous: false,
+        build: |_| Command::Exit,
     },
     Spec {
         words: &["term"],

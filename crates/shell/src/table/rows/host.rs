@@ -6,6 +6,23 @@ use crate::table::Spec;
 
 pub(super) const ROWS: &[Spec] = &[
     Spec {
+        words: &["date"],
+        args: &[JSON],
+        summary: "Show the wall clock, in UTC.",
+        details: "As the machine's clock (CMOS) said at the start, which is taken to be in UTC, and what has passed since. \
+                  Log lines count from the start: `uptime` says when that was.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Date(v.output)),
+    },
+    Spec {
+        words: &["uptime"],
+        args: &[JSON],
+        summary: "Show how long the host has been up.",
+        details: "And the instant, in UTC, from which the log counts its seconds.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Uptime(v.output)),
+    },
+    Spec {
         words: &["log"],
         args: &[OPTIONAL_LEVEL, JSON],
         summary: "Show or set which log lines are taken.",

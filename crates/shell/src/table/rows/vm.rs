@@ -2,7 +2,7 @@
 
 use super::args::{
     ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
-    METHOD, NEW_NAME, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SWITCH, TIMEOUT, VIRTUAL, VM,
+    METHOD, NEW_NAME, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, VIRTUAL, VM,
 };
 use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
@@ -10,11 +10,13 @@ use crate::table::Spec;
 pub(super) const ROWS: &[Spec] = &[
     Spec {
         words: &["vm", "list"],
-        args: &[JSON],
-        summary: "List the VMs with state, memory and CPU level.",
-        details: "VMs that were refused at boot are named in the log with the reason.",
+        args: &[STATE, SORT, JSON],
+        summary: "List the VMs: state, memory, CPU, uptime, level.",
+        details: "CPU is what the VM took of its host CPUs over the last whole second, UPTIME the time since it was made, on \
+                  whatever host. With `--state` only those in that state; `--sort` by name, or the greatest first. VMs that \
+                  were refused at boot are named in the log with the reason.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::List(v.output)),
+        build: |v| Command::Vm(VmCommand::List(v.list, v.output)),
     },
     Spec {
         words: &["vm", "show"],
