@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use cpu_policy::{GuestPolicy, Subject};
+use anyhow::{Context, Result, anyhow};
+use cpu_policy::{Dump, GuestPolicy, Subject};
 use vm_file::Image;
 
 use crate::disk::Disk;
@@ -12,7 +12,11 @@ use crate::{Answer, object};
 
 pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
     let file = path.display().to_string();
-    let image = Image::open(Disk::open(path, false)?).with_context(|| file.clone())?;
+    let image = Image::open(Disk::open(path, false)?).map_err(|error| match dump_of(path) {
+        Some(host) => anyhow!("a CPU dump{host}, not a VM: `flexctl explain {file}` says what it holds"),
+        None => anyhow!(error),
+    });
+    let image = image.with_context(|| file.clone())?;
     image.verify().with_context(|| file.clone())?;
     let meta = image.meta();
     let policy = GuestPolicy::decode(&meta.policy);
@@ -90,6 +94,12 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
         let _ = writeln!(text, "policy\n{}", lines.split_once('\n').map_or("", |(_, rest)| rest.trim_end()));
     }
     Ok(Answer::yes(text))
+}
+
+/// ` of HOST` where a file is a CPU dump, and nothing more where that does not say of which.
+fn dump_of(path: &Path) -> Option<String> {
+    let host = Dump::parse(&std::fs::read_to_string(path).ok()?).ok()?.host;
+    Some(if host.is_empty() { host } else { format!(" of {host}") })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -35,6 +35,10 @@ struct Options {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Run a command of this host's console there; all that follows is the command: `flexctl --host HOST help`.
+    // It stands first, and is taken before these options are looked at: here for whoever asks for help.
+    #[arg(long, value_name = "HOST[:PORT]", exclusive = true)]
+    host: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -43,8 +47,6 @@ const SUBJECTS: &str = "\
 SUBJECT is the name of a level (haswell, haswell-v1), a file with a dump of a host, or several such files with
 commas between them: the level of a pool of these hosts. FILE:raw, FILE:host, FILE:max and FILE:default name one
 of a host's four policies.
-
-`flexctl --host HOST COMMAND` runs a command of a host's console there: `flexctl --host HOST help`.
 
 Exit status: 0 done, fits, or no difference; 1 does not fit, differs, or the migration did not succeed; 2 wrong usage
 or bad input; 3 the dumps do not tell whether it fits.";

@@ -236,3 +236,20 @@ fn bad_input_is_named() {
     }
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn inspect_knows_a_cpu_dump() {
+    let (status, out, errors) = flexctl(&["inspect", OLD]);
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(
+        errors.contains("a CPU dump") && errors.contains(&format!("`flexctl explain {OLD}`")),
+        "{errors}"
+    );
+}
+
+#[test]
+fn help_names_host() {
+    let (status, out, _) = flexctl(&["--help"]);
+    assert_eq!(status, 0);
+    assert!(out.lines().any(|line| line.trim_start().starts_with("--host <HOST[:PORT]>")), "{out}");
+}
