@@ -3,9 +3,17 @@
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// The top of the source tree.
+/// The top of the source tree: the one that the running program lies in, so that a tree that was copied with what is
+/// built in it works on itself; else the one that it was built from.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    let program = std::env::current_exe().unwrap_or_default();
+    let built_from = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(""));
+    tree_of(&program).unwrap_or_else(built_from).to_path_buf()
+}
+
+/// The tree that a file lies in, by a file that only its top has.
+fn tree_of(file: &Path) -> Option<&Path> {
+    file.ancestors().skip(1).find(|folder| folder.join("x86_64-hypervisor.json").is_file())
 }
 
 /// Generated files that are not cargo's; not under version control.
@@ -56,4 +64,20 @@ pub fn fresh_dir(path: &Path) -> Result<PathBuf> {
     }
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     path.canonicalize().with_context(|| format!("cannot resolve {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_tree_is_its_own() {
+        let copy = std::env::temp_dir().join(format!("copied-tree-{}", std::process::id()));
+        let program = copy.join("target/debug/xtask");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        assert_eq!(tree_of(&program), None);
+        std::fs::copy(root().join("x86_64-hypervisor.json"), copy.join("x86_64-hypervisor.json")).unwrap();
+        assert_eq!(tree_of(&program), Some(copy.as_path()));
+        std::fs::remove_dir_all(copy).unwrap();
+    }
 }
