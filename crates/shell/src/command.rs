@@ -153,6 +153,15 @@ pub enum PoolCommand<'a> {
     Key(&'a str),
 }
 
+/// Another host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer<'a> {
+    /// Where its migration service is.
+    At(SocketAddrV4),
+    /// The name of a member of the pool.
+    Member(&'a str),
+}
+
 /// What `migrate` does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MigrateCommand<'a> {
@@ -160,22 +169,22 @@ pub enum MigrateCommand<'a> {
     Check {
         /// The VM.
         vm: &'a str,
-        /// The target's migration service.
-        host: SocketAddrV4,
+        /// The target.
+        host: Peer<'a>,
     },
     /// Move a running VM to another host.
     Move {
         /// The VM.
         vm: &'a str,
-        /// The target's migration service.
-        host: SocketAddrV4,
+        /// The target.
+        host: Peer<'a>,
         /// How.
         options: MigrateOptions,
     },
     /// Move every running VM to another host.
     All {
-        /// The target's migration service.
-        host: SocketAddrV4,
+        /// The target.
+        host: Peer<'a>,
         /// How.
         options: MigrateOptions,
     },

@@ -124,6 +124,11 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
             Kind::Topic => next_words(given, found),
             Kind::Vm => names.each(Named::Vms, &mut |name| found.offer(name)),
             Kind::Host | Kind::Address => names.each(Named::Addresses, &mut |name| found.offer(name)),
+            Kind::Peer => {
+                for kind in [Named::Members, Named::Addresses] {
+                    names.each(kind, &mut |name| found.offer(name));
+                }
+            }
             Kind::Subject => {
                 for kind in [Named::CpuLevels, Named::Vms, Named::Members] {
                     names.each(kind, &mut |name| found.offer(name));

@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use crate::command::{
     AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, ListSort, LogLevel, MAX_DUMP, OnTimeout,
-    Output, VM_STATES, Verdict,
+    Output, Peer, VM_STATES, Verdict,
 };
 use crate::complete::key_of;
 use crate::edit::Term;
@@ -58,6 +58,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         match arg.kind {
             Kind::Vm => values.vm = Some(vm_name(word).map_err(bad)?),
             Kind::Host => values.host = host(word).map_err(bad)?,
+            Kind::Peer => values.peer = peer(word).map_err(bad)?,
             Kind::NewName => values.name = new_name(word).map_err(bad)?,
             Kind::Address => values.host = address(word).map_err(bad)?,
             Kind::Number => {
@@ -375,6 +376,14 @@ fn host(word: &str) -> Result<SocketAddrV4, &'static str> {
         return Err("is not the address of one host");
     }
     Ok(SocketAddrV4::new(ip, port))
+}
+
+/// What begins with digits and dots alone is meant as an address.
+fn peer(word: &str) -> Result<Peer<'_>, &'static str> {
+    let is_address =
+        word.split(':').next().is_some_and(|ip| ip.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    let is_name = word.len() <= MAX_NAME && word.bytes().all(in_name);
+    if is_name && !is_address { Ok(Peer::Member(word)) } else { host(word).map(Peer::At) }
 }
 
 fn address(word: &str) -> Result<SocketAddrV4, &'static str> {

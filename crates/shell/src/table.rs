@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::command::{
     AuditAction, Command, CreateOptions, DirtyMethod, ListOptions, ListSort, LogLevel, MigrateOptions,
-    Output, TermSettings, Verdict,
+    Output, Peer, TermSettings, Verdict,
 };
 
 use crate::complete::key_of;
@@ -24,6 +24,8 @@ pub enum Kind {
     Vm,
     /// An IPv4 address with an optional port.
     Host,
+    /// The same, or the name of a member of the pool.
+    Peer,
     /// A name for a VM that it does not have yet.
     NewName,
     /// An IPv4 address.
@@ -132,6 +134,7 @@ pub struct Spec {
 pub(crate) struct Values<'a> {
     pub(crate) vm: Option<&'a str>,
     pub(crate) host: SocketAddrV4,
+    pub(crate) peer: Peer<'a>,
     pub(crate) subjects: [Option<&'a str>; 2],
     pub(crate) action: AuditAction,
     pub(crate) secret: &'a str,
@@ -182,6 +185,7 @@ impl Values<'_> {
     pub(crate) const NONE: Self = Self {
         vm: None,
         host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        peer: Peer::Member(""),
         subjects: [None; 2],
         action: AuditAction::Report,
         secret: "",

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use shell::{
     AuditAction, COMMANDS, Code, Command, Compression, CpuAbout, DEFAULT_DUMP, DirtyMethod, Failure,
     HostCommand, JSON_KEYS, Kind, ListOptions, ListSort, LogLevel, LogSink, MemoryAt, MigrateCommand,
-    MigrateOptions, OnTimeout, Output, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand, parse,
-    write_help,
+    MigrateOptions, OnTimeout, Output, Peer, PoolCommand, Setting, Term, TermSettings, Verdict, VmCommand,
+    parse, write_help,
 };
 
 fn error(line: &str) -> String {
@@ -125,13 +125,13 @@ fn commands() {
         ("pool keys forget 10.0.0.2", Command::Pool(PoolCommand::Forget(at(4444)), Output::Text)),
         (
             "migrate check demo 10.0.0.2",
-            Command::Migrate(MigrateCommand::Check { vm: "demo", host: at(4444) }),
+            Command::Migrate(MigrateCommand::Check { vm: "demo", host: Peer::At(at(4444)) }),
         ),
         (
             "migrate demo 10.0.0.2:99",
             Command::Migrate(MigrateCommand::Move {
                 vm: "demo",
-                host: at(99),
+                host: Peer::At(at(99)),
                 options: MigrateOptions::DEFAULT,
             }),
         ),
@@ -139,7 +139,7 @@ fn commands() {
             "migrate downtime=30 demo timeout=9 10.0.0.2 on-timeout=throttle --detach verify=full compress=lz4",
             Command::Migrate(MigrateCommand::Move {
                 vm: "demo",
-                host: at(4444),
+                host: Peer::At(at(4444)),
                 options: MigrateOptions {
                     downtime_ms: Some(30),
                     timeout_s: Some(9),
@@ -155,7 +155,7 @@ fn commands() {
         (
             "migrate all 10.0.0.2 --live",
             Command::Migrate(MigrateCommand::All {
-                host: at(4444),
+                host: Peer::At(at(4444)),
                 options: MigrateOptions { live: true, ..MigrateOptions::DEFAULT },
             }),
         ),
@@ -230,10 +230,10 @@ fn typos_are_explained() {
         ("vm show demo --force", "unknown option '--force': usage: vm show VM [--json]"),
         ("vm destroy demo --froce", "unknown option '--froce' of 'vm destroy': did you mean '--force'?"),
         ("vm destroy demo other", "unexpected 'other': usage: vm destroy VM [--force]"),
-        ("migrate check demo", "HOST[:PORT] is missing: usage: migrate check VM HOST[:PORT]"),
+        ("migrate check demo", "HOST is missing: usage: migrate check VM HOST"),
         (
             "migrate a 10.0.0.2 x",
-            "unexpected 'x': usage: migrate check VM HOST[:PORT], or migrate VM HOST[:PORT], or migrate all HOST[:PORT], \
+            "unexpected 'x': usage: migrate check VM HOST, or migrate VM HOST, or migrate all HOST, \
              or migrate status, or migrate cancel VM, or migrate resolve VM VERDICT",
         ),
         (
@@ -242,7 +242,7 @@ fn typos_are_explained() {
         ),
         (
             "migrate all 10.0.0.2 downtime=-3",
-            "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST[:PORT] [downtime=MS] [timeout=S] \
+            "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST [downtime=MS] [timeout=S] \
              [on-timeout=cancel|throttle|force] [verify=full|seals] [compress=none|lz4|delta|auto] [--detach] [--live]",
         ),
         (
@@ -306,10 +306,27 @@ fn hosts_are_whole_addresses() {
     for host in
         ["10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.2:", "10.0.0.2:65536", "host", "::1", "10.0.0.2:-1"]
     {
-        assert!(error(&format!("migrate demo {host}")).contains("is no IPv4 address"), "{host}");
+        assert!(error(&format!("pool join {host}")).contains("is no IPv4 address"), "{host}");
     }
     for host in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "10.0.0.2:0"] {
         assert!(error(&format!("migrate demo {host}")).contains("is not the address of one host"), "{host}");
+    }
+}
+
+/// A member of the pool goes by its name wherever a VM is sent; what looks like an address is one.
+#[test]
+fn migrations_take_names_of_members() {
+    let host = |line| match parse(line) {
+        Ok(Command::Migrate(MigrateCommand::Check { host, .. } | MigrateCommand::Move { host, .. })) => host,
+        Ok(Command::Migrate(MigrateCommand::All { host, .. })) => host,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in ["migrate check demo host-b", "migrate demo host-b", "migrate all host-b"] {
+        assert_eq!(host(line), Peer::Member("host-b"));
+    }
+    assert_eq!(host("migrate demo 10.a"), Peer::Member("10.a"));
+    for wrong in ["10.0.0", "10.0.0.2:", "1", "a:b", "::1", "a/b"] {
+        assert!(error(&format!("migrate demo {wrong}")).contains("is no IPv4 address"), "{wrong}");
     }
 }
 
@@ -386,6 +403,7 @@ fn valid_line(spec: &shell::Spec) -> String {
         line.push(' ');
         line.push_str(match arg.kind {
             Kind::Vm => "demo",
+            Kind::Peer => "host-b",
             Kind::Host => "10.0.0.2:4444",
             Kind::NewName => "other",
             Kind::Address => "10.0.0.2",

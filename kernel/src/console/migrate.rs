@@ -1,13 +1,17 @@
 //! `migrate`: moving VMs, watching and ending that.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
+use core::net::SocketAddrV4;
 use migrate::{Goal, Mebibytes, Tuning};
-use shell::{Failure, MigrateCommand, MigrateOptions, Output};
+use shell::{Code, Failure, MigrateCommand, MigrateOptions, Named, Output, Peer};
 
 use super::commands::{Done, find};
+use super::names;
 use super::session::{Job, Out};
 use crate::migration::{Aim, Migrations, Report, tuning};
+use crate::pool;
 
 pub(super) fn execute(
     command: MigrateCommand<'_>,
@@ -16,16 +20,16 @@ pub(super) fn execute(
 ) -> Result<Done, Failure> {
     match command {
         MigrateCommand::Check { vm, host } => {
-            migrations.start(vm, host, tuning(), Aim::Check)?;
+            migrations.start(vm, address(host)?, tuning(), Aim::Check)?;
             Ok(Done::Later(Job::Migration { live: false }))
         }
         MigrateCommand::Move { vm, host, options } => {
             let aim = if options.copy { Aim::Copy } else { Aim::Move };
-            migrations.start(vm, host, tuned(options), aim)?;
+            migrations.start(vm, address(host)?, tuned(options), aim)?;
             Ok(begun(options))
         }
         MigrateCommand::All { host, options } => {
-            migrations.start_all(host, tuned(options))?;
+            migrations.start_all(address(host)?, tuned(options))?;
             Ok(begun(options))
         }
         MigrateCommand::Status(output) => {
@@ -43,6 +47,18 @@ pub(super) fn execute(
             }
             Ok(Done::Now)
         }
+    }
+}
+
+/// Where a host takes migrations; for a member of the pool, where it says so.
+fn address(host: Peer<'_>) -> Result<SocketAddrV4, Failure> {
+    match host {
+        Peer::At(address) => Ok(address),
+        Peer::Member(name) => pool::address_of(name).ok_or_else(|| {
+            let near = names::nearest(Named::Members, name);
+            let text = format!("no member '{name}' of the pool{near}; members: {}", pool::other_names());
+            Failure::new(Code::NotFound, text)
+        }),
     }
 }
 

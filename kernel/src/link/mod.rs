@@ -149,6 +149,8 @@ pub(crate) fn port() -> Option<u16> {
 pub(crate) fn dial(service: Service, to: SocketAddrV4) -> Result<Dial, String> {
     match &LINKS.lock().security {
         Ok(security) => Dial::new(service, to, security),
+        // Nothing was chosen where links are of no use.
+        Err(why) if why.is_empty() => Err(network::missing()),
         Err(why) => Err(why.clone()),
     }
 }

@@ -12,7 +12,7 @@ use cmdline::{HostOptions, IpConfig};
 use migrate::Arrival;
 use net::intel::Model;
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::arch::pci::Function;
 use crate::arch::tsc;
@@ -47,7 +47,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     let config = match options.ip {
         IpConfig::Off => {
             log::info!(target: "net", "off, as no ip= says otherwise: migration off");
-            return false;
+            return lacks("say `ip=` on the command line".into());
         }
         IpConfig::Dhcp => AddressConfig::Dhcp,
         IpConfig::Static { address, prefix, gateway } => {
@@ -56,7 +56,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
     };
     let Some(Found { function, model, card }) = nic::find(options.nic) else {
         log::warn!(target: "net", "no supported network card: migration off");
-        return false;
+        return lacks("no supported network card".into());
     };
     let (mac, link) = (card.mac(), card.link());
     log::info!(target: "net", "{} {model} mac {mac} {link}", Place(function));
@@ -67,7 +67,7 @@ pub(crate) fn init(options: &HostOptions) -> bool {
         Err(error) => {
             function.disable_bus_master();
             log::error!(target: "net", "{error}: migration off");
-            return false;
+            return lacks(format!("{error}"));
         }
     };
     if config == AddressConfig::Dhcp {
@@ -198,6 +198,20 @@ pub(crate) struct CardInfo {
     pub(crate) link: String,
     /// IP address with prefix and gateway, while there is one.
     pub(crate) address: Option<String>,
+}
+
+/// Why there is no network.
+static LACKS: Once<String> = Once::new();
+
+/// What `init` answers without a network.
+fn lacks(why: String) -> bool {
+    LACKS.call_once(|| why);
+    false
+}
+
+/// What a command that takes a network says where there is none.
+pub(crate) fn missing() -> String {
+    format!("this host has no network: {}", LACKS.get().map_or("it has not come up", String::as_str))
 }
 
 /// The card as it is now; none without a network.

@@ -18,7 +18,8 @@ use spin::Mutex;
 use crate::arch::tsc;
 use crate::link::{self as links, Service};
 use crate::migration::Ended;
-use crate::policy;
+use crate::vmx::host;
+use crate::{net, policy};
 use status::Watch;
 
 /// Links that come in at the same time, at most; the network has so many connections less for migrations.
@@ -82,7 +83,10 @@ pub(crate) fn init(options: &HostOptions) {
 pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
     match &*SERVICE.lock() {
         Some(service) => Ok(f(&service.pool)),
-        None => Err("a pool takes a network and VMX: this host lacks one".into()),
+        None => Err(match host::required() {
+            Ok(_) => net::missing(),
+            Err(missing) => format!("a host without guests is no member of a pool: {missing}"),
+        }),
     }
 }
 
@@ -100,6 +104,11 @@ fn with_member<R>(name: &str, f: impl FnOnce(&Pool, &Member) -> R) -> Option<R> 
 /// The CPU of a member.
 pub(crate) fn cpu_of(member: &str) -> Option<HostPolicy> {
     with_member(member, |_, known| known.policy.clone())
+}
+
+/// Where another member takes links; none where it is not known, or has no network yet.
+pub(crate) fn address_of(member: &str) -> Option<SocketAddrV4> {
+    with_member(member, |_, known| known.address).flatten()
 }
 
 /// How a member, and this host, would give a guest a TSC of `hz`.

@@ -68,7 +68,7 @@ fn refused(context: &Context, spec: &HostSpec, text: &str) -> Result<()> {
     for (command, code) in [
         ("vm start hello", "not-found"),
         ("vm create x --kernel http://10.0.0.9/k", "unsupported this host has no VMX"),
-        ("pool show", "state"),
+        ("pool show", "state a host without guests is no member of a pool: this host has no VMX"),
     ] {
         let error = host.command(command, PATIENCE)?.error.unwrap_or_default();
         ensure!(error.starts_with(code), "{command}: {error}");

@@ -102,6 +102,14 @@ fn of_a_vm(context: &Context) -> Result<()> {
 
     let list = json(&mut host, "vm list")?;
     ensure!(list[0]["name"] == VM && list[0]["state"] == "running", "{list}");
+    ensure!(list[0]["cpu_permille"].is_u64() && list[0]["up_us"].as_u64() > Some(0), "{list}");
+    let listed = done(&mut host, "vm list --state running --sort cpu")?;
+    ensure!(listed.len() == 2 && listed[1].starts_with(&format!("{VM} ")), "{listed:?}");
+    ensure!(done(&mut host, "vm list --state stopped")?.len() == 1, "a VM that runs is listed as stopped");
+    let nowhere = "state this host has no network: say `ip=` on the command line";
+    refused(&mut host, &format!("migrate {VM} 10.0.0.2"), nowhere)?;
+    refused(&mut host, "pool show", nowhere)?;
+    refused(&mut host, &format!("migrate check {VM} host-b"), "not-found no member 'host-b' of the pool")?;
     let show = json(&mut host, &format!("vm show {VM}"))?;
     ensure!(show["memory"][0]["end"] == 32 << 20 && show["reason"].is_null(), "{show}");
     ensure!(done(&mut host, &format!("vm show {VM}"))?.iter().any(|l| l == "state     running"), "vm show");

@@ -4,6 +4,7 @@ use crate::table::{Arg, Kind, Setting};
 
 pub(super) const VM: Arg = Arg { name: "VM", kind: Kind::Vm, required: true };
 pub(super) const HOST: Arg = Arg { name: "HOST[:PORT]", kind: Kind::Host, required: true };
+pub(super) const PEER: Arg = Arg { name: "HOST", kind: Kind::Peer, required: true };
 pub(super) const LEVEL: Arg = Arg { name: "LEVEL", kind: Kind::Level, required: true };
 pub(super) const METHOD: Arg = Arg { name: "METHOD", kind: Kind::Method, required: false };
 pub(super) const TOPIC: Arg = Arg { name: "COMMAND", kind: Kind::Topic, required: false };

@@ -1,7 +1,7 @@
 //! Live migration.
 
 use super::args::{
-    COMPRESS, COPY, DETACH, DOWNTIME, FORCE, HOST, JSON, LIVE, ON_TIMEOUT, RECEIPT, TIMEOUT, VERDICT, VERIFY,
+    COMPRESS, COPY, DETACH, DOWNTIME, FORCE, JSON, LIVE, ON_TIMEOUT, PEER, RECEIPT, TIMEOUT, VERDICT, VERIFY,
     VM,
 };
 use crate::command::{Command, MigrateCommand};
@@ -10,18 +10,18 @@ use crate::table::Spec;
 pub(super) const ROWS: &[Spec] = &[
     Spec {
         words: &["migrate", "check"],
-        args: &[VM, HOST],
+        args: &[VM, PEER],
         summary: "Ask a host whether it could take a VM.",
         details: "Changes nothing. Policy and machine shape are compared as in a real migration. A refusal names the leaf and bit, \
-                  the MSR, or the device. The port is 4444 unless given.",
+                  the MSR, or the device. HOST is an address, `10.0.0.2` or `10.0.0.2:PORT` (4444 unless given), or the name of a member of the pool.",
         dangerous: false,
-        build: |v| Command::Migrate(MigrateCommand::Check { vm: v.vm(), host: v.host }),
+        build: |v| Command::Migrate(MigrateCommand::Check { vm: v.vm(), host: v.peer }),
     },
     Spec {
         words: &["migrate"],
-        args: &[VM, HOST, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, COPY, DETACH, LIVE],
+        args: &[VM, PEER, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, COPY, DETACH, LIVE],
         summary: "Move a running VM to another host.",
-        details: "The other host must have been booted with `migrate=listen`; the port is 4444 unless given. The guest is stopped \
+        details: "The other host must have been booted with `migrate=listen`; HOST is its address, with `:PORT` unless that is 4444, or its name in the pool. The guest is stopped \
                   once its last pages are expected to take `downtime` (100 ms). Where it writes faster than the link sends, \
                   `on-timeout` says what follows after `timeout`, or once the rounds do not get shorter: `cancel` leaves it here, \
                   `throttle` slows it down step by step, `force` (the default) stops it for as long as it takes. `verify=full` \
@@ -30,16 +30,16 @@ pub(super) const ROWS: &[Spec] = &[
                   `--live` rewrites one line in place. `--copy` leaves the VM running here and gives a copy to a peer that stores \
                   (`flexctl receive`), which can start clones of it. On any failure before the hand-over the VM goes on here.",
         dangerous: false,
-        build: |v| Command::Migrate(MigrateCommand::Move { vm: v.vm(), host: v.host, options: v.migrate }),
+        build: |v| Command::Migrate(MigrateCommand::Move { vm: v.vm(), host: v.peer, options: v.migrate }),
     },
     Spec {
         words: &["migrate", "all"],
-        args: &[HOST, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, DETACH, LIVE],
+        args: &[PEER, DOWNTIME, TIMEOUT, ON_TIMEOUT, VERIFY, COMPRESS, DETACH, LIVE],
         summary: "Move every running VM to another host.",
         details: "For maintenance. One after the other; the options are those of `migrate`. A VM that does not fit stays and is listed at the end \
                   with the reason; Ctrl-C or `migrate cancel` ends the rest too.",
         dangerous: false,
-        build: |v| Command::Migrate(MigrateCommand::All { host: v.host, options: v.migrate }),
+        build: |v| Command::Migrate(MigrateCommand::All { host: v.peer, options: v.migrate }),
     },
     Spec {
         words: &["migrate", "status"],
