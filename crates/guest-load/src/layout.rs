@@ -71,6 +71,9 @@ fn subtract(spans: &[Span], holes: &[Span]) -> Vec<Span> {
     left
 }
 
+/// What [`Space::zero`] writes.
+pub(crate) static ZEROS: [u8; 4096] = [0; 4096];
+
 /// The guest's RAM with a record of what is still free.
 pub(crate) struct Space<'m, M: ?Sized> {
     mem: &'m M,
@@ -94,7 +97,6 @@ impl<'m, M: GuestMemory + ?Sized> Space<'m, M> {
     }
 
     pub(crate) fn zero(&self, at: Gpa, len: u64) -> Result<(), LoadError> {
-        static ZEROS: [u8; 4096] = [0; 4096];
         let mut done = 0;
         while done < len {
             let step = (len - done).min(ZEROS.len() as u64);

@@ -16,6 +16,7 @@ mod error;
 pub mod extract;
 mod layout;
 mod multiboot;
+mod noted;
 mod pvh;
 
 use vm_types::{Gpa, GuestMemory};
@@ -23,6 +24,8 @@ use vm_types::{Gpa, GuestMemory};
 pub use entry::{Entry, Mode, RAX, RBX, RSI, RSP, Segment, TableRegister};
 pub use error::LoadError;
 pub use layout::{MapEntry, MapKind, RESERVED_END, RESERVED_START, memory_map};
+
+pub use noted::{Copies, Noted};
 
 use layout::Space;
 
@@ -70,6 +73,8 @@ pub fn detect(image: &[u8]) -> Result<Kind, LoadError> {
 ///   first as its initrd; for a Multiboot guest, its modules with their strings.
 /// * `rsdp`: where the caller has put, or will put, the ACPI root pointer. Nothing here is placed in
 ///   [`RESERVED_START`]`..`[`RESERVED_END`], where the ACPI tables live.
+///
+/// Where `mem` is a [`Noted`], what comes from the files is copied afterwards, in steps.
 ///
 /// # Errors
 /// Why this image cannot start in this VM. The guest memory may then be partly written.
