@@ -8,7 +8,9 @@ use smoltcp::phy::{self, ChecksumCapabilities, Device, DeviceCapabilities, Mediu
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::{
-    EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, Ipv4Address,
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress, Icmpv4Packet,
+    Icmpv4Repr, IpAddress, IpCidr, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber,
 };
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -149,6 +151,45 @@ impl Peer {
         self.sockets.get_mut::<tcp::Socket<'_>>(on.0).abort();
         self.poll(Duration::from_millis(5));
         self.sockets.remove(on.0);
+    }
+
+    /// Sends a SYN to host `index` at `to` as if from another station: from another address and port for each `number`.
+    pub fn forge_syn(&self, index: u8, to: Ipv4Address, port: u16, number: u32) {
+        let tcp = TcpRepr {
+            src_port: 1024 + (number % 60_000) as u16,
+            dst_port: port,
+            control: TcpControl::Syn,
+            seq_number: TcpSeqNumber(number as i32),
+            ack_number: None,
+            window_len: 64_240,
+            window_scale: None,
+            max_seg_size: Some(1460),
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let [a, b, c, _] = to.octets();
+        let ip = Ipv4Repr {
+            src_addr: Ipv4Address::new(a, b, c, 50 + (number % 200) as u8),
+            dst_addr: to,
+            next_header: IpProtocol::Tcp,
+            payload_len: tcp.buffer_len(),
+            hop_limit: 64,
+        };
+        let mut frame = vec![0; 14 + ip.buffer_len() + tcp.buffer_len()];
+        EthernetRepr {
+            src_addr: EthernetAddress(super::host_mac(77)),
+            dst_addr: EthernetAddress(super::host_mac(index)),
+            ethertype: EthernetProtocol::Ipv4,
+        }
+        .emit(&mut EthernetFrame::new_unchecked(&mut frame));
+        let caps = ChecksumCapabilities::default();
+        let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        ip.emit(&mut packet, &caps);
+        let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
+        tcp.emit(&mut segment, &ip.src_addr.into(), &ip.dst_addr.into(), &caps);
+        self.wire.send(&frame);
     }
 
     fn poll(&mut self, wait: Duration) {

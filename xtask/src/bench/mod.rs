@@ -6,6 +6,7 @@ mod qemu;
 mod stopped;
 mod tables;
 mod tracking;
+mod turn;
 mod wire;
 
 use crate::tools;
@@ -53,6 +54,7 @@ enum Part {
     Boot,
     Migrations,
     Stopped,
+    Turn,
 }
 
 pub(crate) fn main(args: &Args) -> Result<u8> {
@@ -111,6 +113,10 @@ fn emulated(args: &Args) -> Result<Vec<Figure>> {
     if wanted(Part::Stopped) {
         step("a guest that is stopped");
         figures.extend(stopped::measure(&dir)?);
+    }
+    if wanted(Part::Turn) {
+        step("the longest turn of CPU 0");
+        figures.extend(turn::measure(&dir)?);
     }
     let bytes = std::fs::metadata(&image).with_context(|| image.display().to_string())?.len();
     figures.push(Figure::new("image_bytes", bytes as f64, "-"));
