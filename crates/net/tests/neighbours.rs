@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Mock, TestHost, host, ip, static_host};
+use common::{Mock, TestHost, host, ip, mac, static_host};
 use net::{AddressConfig, Connection, ConnectionState, Listener, PingStatus};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
 use std::collections::HashMap;
@@ -186,4 +186,26 @@ fn a_neighbour_with_another_card() {
     let second = segment.dial(2);
     assert!(segment.run(5 * MS, |s| s.state(second) == Some(ConnectionState::Open)));
     assert_eq!(segment.asked[&ip(2)], 1);
+}
+
+/// Somebody looks whether an address is in use before he takes it (RFC 5227): he is told, and not remembered.
+#[test]
+fn a_probe_is_answered() {
+    let (card, mut host) = static_host(1);
+    let mut frame = vec![0; 42];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&mac(9).0);
+    frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame[22..28].copy_from_slice(&mac(9).0);
+    frame[38..42].copy_from_slice(&ip(1).octets());
+    card.deliver(&frame);
+    host.poll(1);
+    let answer = card.card().sent.pop_front().unwrap();
+    assert_eq!((&answer[..6], &answer[20..22]), (&mac(9).0[..], &[0, 2][..]));
+    assert_eq!((&answer[22..28], &answer[28..32]), (&mac(1).0[..], &ip(1).octets()[..]));
+    // Nor is one about somebody else.
+    frame[41] = 2;
+    card.deliver(&frame);
+    host.poll(2);
+    assert!(card.look().sent.is_empty());
 }

@@ -118,11 +118,13 @@ impl Neighbours {
         let (Some(arp), Some(address)) = (Arp::parse(frame), self.address) else { return };
         let for_us = arp.target.1 == self.mac || arp.target.1 == MacAddr::BROADCAST;
         let (ip, mac) = arp.sender;
-        if !for_us || !mac.is_station() || mac == self.mac || !address.has_neighbour(ip) {
+        let about_us = arp.target.0 == address.ip;
+        // A probe comes from no address: somebody looks whether ours is in use (RFC 5227).
+        let is_probe = arp.is_request && about_us && ip.is_unspecified();
+        if !for_us || !mac.is_station() || mac == self.mac || !(is_probe || address.has_neighbour(ip)) {
             return;
         }
-        let asked_of_us = arp.target.0 == address.ip;
-        if let Some(at) = self.find(ip).or_else(|| asked_of_us.then(|| self.claim(ip))) {
+        if !is_probe && let Some(at) = self.find(ip).or_else(|| about_us.then(|| self.claim(ip))) {
             self.entries[at] = Entry {
                 mac: Some(mac),
                 fresh_until: now.saturating_add(FRESH_US),
@@ -131,9 +133,10 @@ impl Neighbours {
             };
             self.due = if self.due == u64::MAX { u64::MAX } else { now };
         }
-        if asked_of_us && arp.is_request {
-            let _ =
-                nic.tx(&Arp { is_request: false, sender: (address.ip, self.mac), target: (ip, mac) }.frame());
+        if about_us && arp.is_request {
+            let reply = Arp { is_request: false, sender: (address.ip, self.mac), target: (ip, mac) };
+            // Room was there when the request was taken.
+            let _ = nic.tx(&reply.frame());
         }
     }
 
