@@ -185,6 +185,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--live" => values.migrate.live = true,
             "--virtual" => values.linear = true,
             "--previous" => values.previous = true,
+            "-f" => values.follow = true,
             "--once" => values.once = true,
             "--anew" => values.anew = true,
             "--read-only" => values.read_only = true,

@@ -60,6 +60,10 @@ impl Desk {
         };
         self.terminal.show(&out);
         if let Some(line) = ended {
+            // A line that did not fit its row is shown again as a whole, and may go on in the next row.
+            if width(PROMPT) + width(&line) >= self.editor.columns() {
+                self.terminal.wrapped = 0;
+            }
             self.lines.push(line);
             self.prompt();
         }
@@ -333,6 +337,32 @@ fn long_lines_stay_on_their_row() {
             assert_eq!(desk.agrees(), Ok(()));
         }
     }
+}
+
+#[test]
+fn a_long_line_is_shown_whole_once_it_is_run() {
+    let url = "http://10.0.0.2/images/of/a/long/path/vmlinuz-6.1.0-amd64";
+    let line = format!("vm create web --kernel {url} --cmdline \"console=ttyS0 quiet\"");
+    let mut editor = LineEditor::new(PROMPT);
+    let mut out = String::new();
+    let mut press = |text: &str, out: &mut String| {
+        for byte in text.bytes() {
+            editor.input(byte, &Host, out);
+        }
+    };
+    press(&line, &mut out);
+    assert!(!out.contains(&format!("{PROMPT}{line}")));
+    press("\r", &mut out);
+    assert_eq!(out.matches(&format!("\r\n{PROMPT}{line}\r\n")).count(), 1);
+    out.clear();
+    press("vm list\r", &mut out);
+    assert!(out.ends_with("vm list\r\n") && out.matches(PROMPT).count() == 1, "{out:?}");
+    out.clear();
+    press(&format!("pool key {}\r", "ab12".repeat(20)), &mut out);
+    assert!(
+        out.contains(&format!("\r\n{PROMPT}pool key {}\r\n", "*".repeat(80))) && !out.contains("ab12"),
+        "{out:?}"
+    );
 }
 
 #[test]

@@ -171,6 +171,7 @@ fn commands() {
             }),
         ),
         ("log", host(HostCommand::LogLevels(Output::Text))),
+        ("log -f", host(HostCommand::Follow)),
         ("log debug", host(HostCommand::Log(None, LogLevel::Debug))),
         ("log console warn", host(HostCommand::Log(Some(LogSink::Console), LogLevel::Warn))),
         ("log ring trace", host(HostCommand::Log(Some(LogSink::Ring), LogLevel::Trace))),
@@ -249,7 +250,10 @@ fn typos_are_explained() {
             "migrate resolve demo keep",
             "VERDICT 'keep' is neither run-here nor discard: usage: migrate resolve VM VERDICT [receipt=RECEIPT] [--force]",
         ),
-        ("log loud", "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log [LEVEL] [--json]"),
+        (
+            "log loud",
+            "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log [LEVEL] [-f] [--json]",
+        ),
         (
             "log console loud",
             "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log console LEVEL",

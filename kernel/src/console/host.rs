@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString;
 use core::fmt::Write;
 use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
@@ -23,6 +24,7 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
         HostCommand::Boot(output) => booted(output, out),
         HostCommand::Config(output) => config(output, out),
         HostCommand::Dmesg { previous, output } => return Ok(dmesg(previous, output, out)),
+        HostCommand::Follow => return Ok(Done::Later(lines::follow())),
         HostCommand::LogLevels(output) => log_levels(output, out),
         HostCommand::Log(sink, level) => set_level(sink, level),
         HostCommand::NetShow(output) => net::show(output, out),
@@ -224,15 +226,15 @@ fn memory(output: Output, out: &mut Out<'_>) {
             o.object("longest_turn", top::longest_turn)
         });
     }
-    let _ = writeln!(
-        out,
-        "total {}, free {}, guests {}, their kernels {}, heap {} ({} used), tables and the rest {}",
-        Size(stats.total),
-        Size(stats.free),
-        Size(guests),
-        Size(kernels),
-        Size(heap as u64),
-        Size(heap_used as u64),
-        Size(other)
-    );
+    let heap_row = format!("{} ({} used)", Size(heap as u64), Size(heap_used as u64));
+    for (name, text) in [
+        ("total", Size(stats.total).to_string()),
+        ("free", Size(stats.free).to_string()),
+        ("guests", Size(guests).to_string()),
+        ("kernels", Size(kernels).to_string()),
+        ("heap", heap_row),
+        ("other", Size(other).to_string()),
+    ] {
+        let _ = writeln!(out, "{name:<10}{text}");
+    }
 }

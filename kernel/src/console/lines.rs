@@ -18,6 +18,8 @@ const STEP: usize = 2048;
 enum Source {
     /// The ring, from a byte to another, counted since the start; what is written meanwhile is not for this answer.
     Ring { at: u64, end: u64 },
+    /// The ring, from a byte on, without an end.
+    Follow { at: u64 },
     /// The log of the boot before.
     Text(&'static [u8]),
 }
@@ -39,6 +41,11 @@ struct Lines {
 pub(super) fn recent(named: Option<String>, output: Output) -> Job {
     let end = host_log::written();
     begin(Source::Ring { at: 0, end }, named, output)
+}
+
+/// The lines that are still to come.
+pub(super) fn follow() -> Job {
+    begin(Source::Follow { at: host_log::written() }, None, Output::Text)
 }
 
 /// The log of the boot before; none where memory did not keep it.
@@ -70,6 +77,16 @@ impl Lines {
                 }
                 *at = from.saturating_add(count as u64).min(*end);
                 if from < *end { count } else { 0 }
+            }
+            Source::Follow { at } => {
+                let (from, count) = host_log::read(*at, &mut piece);
+                if from > *at {
+                    let _ = writeln!(out, "[{} bytes of the log were overwritten]", from - *at);
+                    self.line.clear();
+                    self.cut = true;
+                }
+                *at = from.max(*at).saturating_add(count as u64);
+                count
             }
             Source::Text(text) => {
                 let (now, rest) = text.split_at(text.len().min(STEP));
@@ -111,7 +128,7 @@ impl Lines {
 
 impl Task for Lines {
     fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
-        if self.step(out) {
+        if self.step(out) || matches!(self.source, Source::Follow { .. }) {
             return Poll::Pending;
         }
         if self.output == Output::Json {

@@ -131,8 +131,8 @@ fn large_pages(host: &mut Host, what: &str) -> Result<u64> {
 /// What the host says of its free memory.
 fn host_memory(host: &mut Host) -> Result<String> {
     let lines = done(host, "mem")?;
-    let free = lines.iter().find_map(|line| line.split(", ").find(|part| part.starts_with("free ")));
-    free.map(str::to_string).with_context(|| format!("no free memory in {lines:?}"))
+    let free = lines.iter().find(|line| line.starts_with("free "));
+    free.cloned().with_context(|| format!("no free memory in {lines:?}"))
 }
 
 fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {

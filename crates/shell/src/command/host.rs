@@ -24,6 +24,8 @@ pub enum HostCommand {
         /// How to print it.
         output: Output,
     },
+    /// Print the log's lines as they come.
+    Follow,
     /// Show the log's levels.
     LogLevels(Output),
     /// Set the level of a sink, or of both.

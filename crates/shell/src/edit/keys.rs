@@ -16,6 +16,7 @@ impl LineEditor {
                 self.leave_search();
                 self.refresh(out);
                 self.new_row("", out);
+                self.show_whole(out);
                 return Some(Ended::Enter);
             }
             Key::Ctrl(b'C') => {

@@ -289,6 +289,22 @@ impl LineEditor {
         marked + cursor - self.from
     }
 
+    /// Prints a line that its row held a part of, prompt and all, for whoever reads the log of the serial line later.
+    /// Nothing is edited on it any more: the terminal may break it where it likes.
+    fn show_whole(&self, out: &mut dyn Write) {
+        let used = width(self.prompt) + width(&self.text);
+        if !self.echo || used < self.columns || self.dropped > 0 {
+            return;
+        }
+        let secret = secret_at(&self.text).unwrap_or(self.text.len());
+        let (open, hidden) = self.text.split_at(secret);
+        let _ = write!(out, "{}{open}", self.prompt);
+        cells(hidden).for_each(|_| {
+            let _ = out.write_str("*");
+        });
+        let _ = out.write_str("\r\n");
+    }
+
     fn bell(&self, out: &mut dyn Write) {
         if self.echo {
             let _ = out.write_str(BELL);

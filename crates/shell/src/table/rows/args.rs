@@ -46,6 +46,7 @@ pub(super) const VALUE: Arg = Arg { name: "VALUE", kind: Kind::Number, required:
 pub(super) const PINGED: Arg = Arg { name: "HOST", kind: Kind::Address, required: true };
 pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, required: false };
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
+pub(super) const FOLLOW: Arg = Arg { name: "-f", kind: Kind::Flag, required: false };
 pub(super) const ONCE: Arg = Arg { name: "--once", kind: Kind::Flag, required: false };
 pub(super) const ANEW: Arg = Arg { name: "--anew", kind: Kind::Flag, required: false };
 pub(super) const OPTIONAL_LEVEL: Arg = Arg { required: false, ..LEVEL };

@@ -37,7 +37,7 @@ pub(super) const ROWS: &[Spec] = &[
         summary: "Show or say what this terminal is.",
         details: "`auto` (the default) takes it for a dumb one until it sends the ESC sequence of a key; `dumb` sends it none \
                   ever, `ansi` sends them from now on. A line that is longer than a row (80 columns unless said otherwise) is \
-                  shown in part.",
+                  shown in part, and as a whole once it is run.",
         dangerous: false,
         build: |v| Command::Term(v.term),
     },

@@ -1,6 +1,6 @@
 //! The host: log, network, memory, registers, the end.
 
-use super::args::{ANEW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
+use super::args::{ANEW, FOLLOW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
 use crate::command::{Command, HostCommand, LogLevel, LogSink};
 use crate::table::Spec;
 
@@ -24,14 +24,16 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["log"],
-        args: &[OPTIONAL_LEVEL, JSON],
-        summary: "Show or set which log lines are taken.",
-        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows. Sets console and ring alike; without a level both are shown.",
+        args: &[OPTIONAL_LEVEL, FOLLOW, JSON],
+        summary: "Show, set or follow which log lines are taken.",
+        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows. Sets console and ring alike, until the next boot; without a level both are shown. `-f` prints what the ring takes from now on until Ctrl-C: for `flexctl --host`, since the host's own console shows it anyway.",
         dangerous: false,
         build: |v| {
-            Command::Host(
-                v.level.map_or(HostCommand::LogLevels(v.output), |level| HostCommand::Log(None, level)),
-            )
+            Command::Host(match v.level {
+                _ if v.follow => HostCommand::Follow,
+                Some(level) => HostCommand::Log(None, level),
+                None => HostCommand::LogLevels(v.output),
+            })
         },
     },
     Spec {

@@ -18,7 +18,8 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["pool", "join"],
         args: &[HOST],
         summary: "Join the pool that a host is in.",
-        details: "Running VMs keep what they were told. Those that a member cannot take are named before and after.",
+        details: "Running VMs keep what they were told. Those that a member cannot take are named before and after. \
+                  The host is a member until its next boot: `pool=` and `peers=` on the command line make it one for good.",
         dangerous: false,
         build: |v| Command::Pool(PoolCommand::Join(v.host), v.output),
     },
@@ -51,7 +52,8 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["pool", "key"],
         args: &[KEY],
         summary: "Set the pool key that links are made with.",
-        details: "64 hexadecimal digits from `flexctl keygen`. It is not shown again, and passphrases are refused.",
+        details: "64 hexadecimal digits from `flexctl keygen`. It is not shown again, and passphrases are refused. It is \
+                  kept until the next boot: `key=` on the command line, or a `pool-key` module, keeps it for good.",
         dangerous: false,
         build: |v| Command::Pool(PoolCommand::Key(v.secret), v.output),
     },
