@@ -246,6 +246,12 @@ impl Pool {
         self.name.is_some() && self.seeds.iter().all(|seed| self.is_answered(seed)) && self.all_agree()
     }
 
+    /// The addresses asked for that have not answered yet: what the pool waits for until it is formed.
+    pub fn waits_for(&self) -> impl Iterator<Item = SocketAddrV4> + Clone {
+        let asked = self.seeds.iter().filter(|_| self.name.is_some());
+        asked.filter(|seed| !self.is_answered(seed)).map(|seed| seed.address)
+    }
+
     /// What happened, oldest first.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()

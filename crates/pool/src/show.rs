@@ -29,7 +29,9 @@ impl Pool {
     fn agreement(&self) -> &'static str {
         let others = || self.members().into_iter().filter(|host| host.id != self.own().id);
         let same = |id| self.fingerprint_of(id).is_none_or(|other| other == self.level_view().fingerprint.0);
-        if others().any(|host| !same(host.id)) {
+        if self.waits_for().next().is_some() {
+            "forming"
+        } else if others().any(|host| !same(host.id)) {
             "converging"
         } else if others().any(|host| self.presence(host.id) == Presence::Lost) {
             "agreed by those present"
@@ -48,7 +50,13 @@ impl Pool {
         let level = self.level_view();
         match self.name() {
             Some(name) => {
-                writeln!(out, "pool         {name}, {} members, {}", self.members().len(), self.agreement())?;
+                let count = self.members().len();
+                let plural = if count == 1 { "member" } else { "members" };
+                write!(out, "pool         {name}, {count} {plural}, {}", self.agreement())?;
+                for (at, address) in self.waits_for().enumerate() {
+                    write!(out, "{}{address}", if at == 0 { ": waits for " } else { ", " })?;
+                }
+                out.write_char('\n')?;
             }
             None => writeln!(out, "pool         none: this host is alone")?,
         }
@@ -83,6 +91,7 @@ impl Pool {
         json::object(out, |o| {
             o.field("pool", self.name())?;
             o.field("state", self.agreement())?;
+            o.array("waits_for", |a| a.items(self.waits_for().map(json::Shown)))?;
             o.object("level", |o| level_json(o, self.level_view()))?;
             o.array("members", |a| {
                 for (host, costs) in members.iter().zip(view::costs(&members, self.level())) {

@@ -222,3 +222,29 @@ fn a_guest_of_another_rate_goes_where_it_is_scaled() {
     member.accepts = false;
     assert!(pool::can_take(&member, &guest).is_err());
 }
+
+/// A configured peer that never answers is named, in the text and in the JSON, for as long as it does not.
+#[test]
+fn a_peer_that_has_not_answered_is_named() {
+    let shown = |world: &World| {
+        let (mut text, mut json) = (String::new(), String::new());
+        world.hosts[0].pool.write_text(&mut text).unwrap();
+        world.hosts[0].pool.write_json(&mut json).unwrap();
+        (text.lines().next().unwrap().to_string(), json)
+    };
+    let mut world = World::new(11);
+    let mut pool = alone(1, DUMPS[0].0, DUMPS[0].1);
+    pool.enter("lab", &[address(1), address(2)], world.now);
+    world.add(pool, address(1));
+    world.run_for(30);
+    let (text, json) = shown(&world);
+    assert_eq!(text, format!("pool         lab, 1 member, forming: waits for {}", address(2)));
+    assert!(json.contains(&format!("\"state\":\"forming\",\"waits_for\":[\"{}\"]", address(2))), "{json}");
+    let mut other = alone(2, DUMPS[1].0, DUMPS[1].1);
+    other.enter("lab", &[], world.now);
+    world.add(other, address(2));
+    world.until(120, "agreement of 2", |w| w.agree(2));
+    let (text, json) = shown(&world);
+    assert_eq!(text, "pool         lab, 2 members, agreed");
+    assert!(json.contains("\"waits_for\":[]"), "{json}");
+}

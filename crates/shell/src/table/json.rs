@@ -537,7 +537,8 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: false,
         keys: &[
             ("pool", "its name"),
-            ("state", "`agreed`, `converging` and the like"),
+            ("state", "`forming`, `agreed`, `converging` and the like"),
+            ("waits_for", "addresses of `peers=` and `pool join` that have not answered yet: `forming`"),
             ("level", "of the pool"),
             ("level.name", "its name"),
             ("level.fingerprint", "equal on all that agree"),
