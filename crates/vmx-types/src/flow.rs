@@ -98,6 +98,16 @@ impl Flow {
         self
     }
 
+    /// After an iteration of a repeated string instruction that is not its last: as [`Flow::executed`], but what comes
+    /// between two iterations is pushed with RF, so that a breakpoint at the instruction does not come again (SDM 3B
+    /// 17.3.1.1).
+    #[must_use]
+    pub const fn iterated(self) -> Self {
+        let mut flow = self.executed();
+        flow.rflags |= RFLAGS_RF;
+        flow
+    }
+
     /// A debug exception comes at the next entry that delivers nothing else (SDM 26.7.3). HLT does not sleep then.
     #[must_use]
     pub const fn debug_is_due(self) -> bool {

@@ -26,7 +26,8 @@ use crate::vmx::vmcs::Current;
 pub(crate) enum Next {
     /// Go on behind the instruction that exited.
     Advance,
-    /// Go on behind an instruction of this many bytes: the CPU gives no length for EPT violations.
+    /// Go on behind an instruction of this many bytes: the CPU gives no length for EPT violations. 0: a repeated string
+    /// instruction has iterations left.
     AdvanceBy(u64),
     /// Go on where the guest was; an event whose delivery was interrupted is delivered again.
     Resume,

@@ -91,6 +91,7 @@ impl Vcpu {
             }
             match next {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
+                Next::AdvanceBy(0) => vmcs.set_flow(vmcs.flow().iterated()),
                 Next::AdvanceBy(length) => advance(vmcs, length),
                 Next::Resume => self.requeue_event(vmcs),
                 Next::Delivered => self.attention = true,

@@ -24,6 +24,8 @@ fn all() -> impl Iterator<Item = Flow> {
 fn an_executed_instruction_ends_shadows_and_steps() {
     assert_eq!(flow(0x302, 1, 0).executed(), flow(0x302, 0, PENDING_STEP));
     assert_eq!(flow(0x1_0202, 0xa, 0).executed(), flow(0x202, 8, 0));
+    assert_eq!(flow(0x302, 2, 0).iterated(), flow(0x1_0302, 0, PENDING_STEP));
+    assert_eq!(flow(0x302, 2, 0).iterated().executed().rflags, 0x302, "the last iteration spends RF");
     for flow in all().filter(|f| Flow::is_plain(f.rflags, f.interruptibility)) {
         assert_eq!(flow.executed(), flow, "the short way leaves nothing out");
     }
