@@ -11,7 +11,7 @@ mod descriptor;
 #[cfg(test)]
 mod tests;
 
-use descriptor::{Descriptor, loaded};
+use descriptor::{Descriptor, before_load, load_segments, null};
 
 const RFLAGS_NT: u64 = 1 << 14;
 /// DR7: L0 to L3 and LE, which belong to a task.
@@ -166,7 +166,7 @@ pub fn switch<M: TaskMemory>(
     if task.cr0 & CR0_PG != 0 {
         memory.load_cr3(task.cr3)?;
     }
-    loaded(task, memory)?;
+    load_segments(task, memory)?;
     if let Some(Event { error_code: Some(code), kind: EventKind::Exception, .. }) = event {
         let esp = (task.gprs[4] as u32).wrapping_sub(4);
         let stack = task.segments[Segment::Ss as usize].base as u32;
@@ -199,10 +199,11 @@ fn enter(task: &mut Task, selector: u16, tss: &Descriptor, image: &[u8; TSS_BYTE
     // Reserved bits are as a CPU has them, whatever memory says.
     task.rflags = u64::from(word(EFLAGS)) & 0x003f_7fd5 | 2 | if nested { RFLAGS_NT } else { 0 };
     task.gprs = core::array::from_fn(|n| word(REGISTERS + 4 * n).into());
-    for (n, segment) in task.segments[..6].iter_mut().enumerate() {
-        segment.selector = half(SELECTORS + 4 * n);
+    let cpl = half(SELECTORS + 4 * Segment::Cs as usize) & 3;
+    for (n, which) in Segment::ALL[..6].iter().enumerate() {
+        task.segments[n] = before_load(*which, half(SELECTORS + 4 * n), cpl, is_virtual_8086(task));
     }
-    task.segments[Segment::Ldtr as usize].selector = half(LDTR);
+    task.segments[Segment::Ldtr as usize] = null(half(LDTR));
     task.segments[Segment::Tr as usize] = tss.segment(selector);
     task.cr0 |= CR0_TS;
     task.dr7 &= !DR7_LOCAL;

@@ -59,7 +59,7 @@ impl SegmentState {
 }
 
 impl GuestRegs {
-    pub(super) fn check_segments(&self, mode: &Mode) -> Verdict {
+    pub(crate) fn check_segments(&self, mode: &Mode) -> Verdict {
         for segment in Segment::ALL {
             self.check_segment(segment)?;
         }

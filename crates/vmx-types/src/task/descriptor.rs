@@ -94,40 +94,51 @@ impl Descriptor {
     }
 }
 
-/// Loads the segment registers of the new task by their selectors: LDTR first, which others need, then all or none, so
-/// that what an exception is raised in is a state of some task.
-pub(super) fn loaded<M: TaskMemory>(task: &mut Task, memory: &mut M) -> Result<(), TaskError<M::Error>> {
+/// A segment register that has its selector and no descriptor yet: what an exception is raised in where the load of one
+/// fails. Code and stack are flat, data is unusable; in virtual-8086 mode there are no descriptors.
+pub(super) const fn before_load(which: Segment, selector: u16, cpl: u16, virtual_8086: bool) -> SegmentState {
+    let dpl = (cpl as u32) << 5;
+    match which {
+        _ if virtual_8086 => {
+            SegmentState { selector, base: (selector as u64) << 4, limit: 0xffff, rights: 0xf3 }
+        }
+        Segment::Cs => SegmentState { selector, base: 0, limit: u32::MAX, rights: 0xc09b | dpl },
+        Segment::Ss => SegmentState { selector, base: 0, limit: u32::MAX, rights: 0xc093 | dpl },
+        _ => null(selector),
+    }
+}
+
+pub(super) const fn null(selector: u16) -> SegmentState {
+    SegmentState { selector, base: 0, limit: 0, rights: UNUSABLE }
+}
+
+/// Loads the segment registers of the new task by their selectors: LDTR first, which the others may need.
+pub(super) fn load_segments<M: TaskMemory>(
+    task: &mut Task,
+    memory: &mut M,
+) -> Result<(), TaskError<M::Error>> {
     let ldtr = task.segments[Segment::Ldtr as usize].selector;
-    task.segments[Segment::Ldtr as usize] = null(ldtr);
+    if ldtr & 4 != 0 {
+        return Err(fault(vector::INVALID_TSS, ldtr));
+    }
     if ldtr & !3 != 0 {
-        let descriptor = if ldtr & 4 == 0 {
-            Some(Descriptor::read(task, ldtr, vector::INVALID_TSS, memory)?)
-        } else {
-            None
-        };
-        let local = descriptor.filter(|d| !d.is_code_or_data() && d.kind() == 2 && d.is_present());
-        let local = local.ok_or(fault(vector::INVALID_TSS, ldtr))?;
-        task.segments[Segment::Ldtr as usize] = local.segment(ldtr);
+        let descriptor = Descriptor::read(task, ldtr, vector::INVALID_TSS, memory)?;
+        if descriptor.is_code_or_data() || descriptor.kind() != 2 || !descriptor.is_present() {
+            return Err(fault(vector::INVALID_TSS, ldtr));
+        }
+        task.segments[Segment::Ldtr as usize] = descriptor.segment(ldtr);
     }
-    let mut segments = task.segments;
-    let cpl = task.segments[Segment::Cs as usize].selector & 3;
-    for which in &Segment::ALL[..6] {
-        let selector = task.segments[*which as usize].selector;
-        segments[*which as usize] = if is_virtual_8086(task) {
-            SegmentState { selector, base: u64::from(selector) << 4, limit: 0xffff, rights: 0xf3 }
-        } else {
-            load(task, *which, selector, cpl, memory)?
-        };
+    if !is_virtual_8086(task) {
+        let cpl = task.segments[Segment::Cs as usize].selector & 3;
+        for which in &Segment::ALL[..6] {
+            let selector = task.segments[*which as usize].selector;
+            task.segments[*which as usize] = load(task, *which, selector, cpl, memory)?;
+        }
     }
-    task.segments = segments;
     if task.rip > u64::from(task.segments[Segment::Cs as usize].limit) {
         return Err(fault(vector::GENERAL_PROTECTION, 0));
     }
     Ok(())
-}
-
-const fn null(selector: u16) -> SegmentState {
-    SegmentState { selector, base: 0, limit: 0, rights: UNUSABLE }
 }
 
 fn load<M: TaskMemory>(
