@@ -25,12 +25,12 @@ impl PageSet {
         }
     }
 
-    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64.
+    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64. Returns
+    /// those that were not in.
     #[inline]
-    pub fn insert_word(&self, first: u64, bits: u64) {
-        if let Some(word) = self.words.get((first / 64) as usize) {
-            word.fetch_or(bits, Ordering::Release);
-        }
+    pub fn insert_word(&self, first: u64, bits: u64) -> u64 {
+        let word = self.words.get((first / 64) as usize);
+        word.map_or(0, |word| bits & !word.fetch_or(bits, Ordering::AcqRel))
     }
 
     /// Adds `pages` pages from `first` on.
@@ -84,6 +84,35 @@ impl PageSet {
         }
     }
 
+    /// The same from page `from`, a multiple of 64, on, in a bounded step: each word costs 1, and what `taken` says of it.
+    /// Stops where `budget` is used up, at most one word late. Returns the page where the next step begins; `None` at
+    /// the end.
+    #[inline]
+    pub fn drain_some(
+        &self,
+        from: u64,
+        mut budget: u32,
+        mut taken: impl FnMut(u64, u64) -> u32,
+    ) -> Option<u64> {
+        let start = (from / 64) as usize;
+        for (word, index) in self.words.get(start..)?.iter().zip(start as u64..) {
+            if budget == 0 {
+                return Some(index * 64);
+            }
+            budget -= 1;
+            if word.load(Ordering::Relaxed) != 0 {
+                let bits = word.swap(0, Ordering::AcqRel);
+                budget = budget.saturating_sub(taken(index * 64, bits));
+            }
+        }
+        None
+    }
+
+    /// The pages of the word that begins with page `first`.
+    pub(crate) fn word(&self, first: u64) -> u64 {
+        self.words.get((first / 64) as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
     /// Empties the set.
     pub fn clear(&self) {
         self.drain(|_, _| ());
@@ -114,5 +143,26 @@ mod tests {
         set.drain(|first, bits| words.push((first, bits)));
         assert_eq!(words, [(0, 1 | 1 << 63), (128, 1 << 2), (192, 1 << 7)]);
         assert_eq!(set.count(), 0);
+    }
+
+    #[test]
+    fn is_drained_in_steps() {
+        let set = PageSet::new(64 * 10);
+        for page in [3, 64 * 4, 64 * 4 + 1, 64 * 9] {
+            set.insert(page);
+        }
+        let (mut steps, mut found) = (0, Vec::new());
+        let mut from = Some(0);
+        while let Some(at) = from {
+            steps += 1;
+            from = set.drain_some(at, 4, |first, bits| {
+                found.push((first, bits));
+                bits.count_ones()
+            });
+        }
+        assert_eq!(found, [(0, 1 << 3), (64 * 4, 3), (64 * 9, 1)]);
+        // 10 words and 4 pages at 4 a step
+        assert_eq!((steps, set.count()), (4, 0));
+        assert_eq!(set.drain_some(64 * 10, 4, |_, _| 0), None);
     }
 }

@@ -4,18 +4,18 @@
 
 extern crate alloc;
 
+mod backlog;
 mod compression;
 mod dirty;
-mod harvest;
 mod memory;
 mod on_timeout;
 mod record;
 mod time;
 
+pub use backlog::Backlog;
 pub use compression::Compression;
 pub use dirty::PageSet;
-pub use harvest::{WriteTracker, harvest};
-pub use memory::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE};
+pub use memory::{Gpa, GuestMemory, Hpa, MemRange, MemoryError, PAGE_SIZE};
 pub use on_timeout::OnTimeout;
 pub use record::{StateError, StateRecord};
 pub use time::Now;

@@ -29,6 +29,22 @@ impl fmt::Display for Gpa {
     }
 }
 
+/// A host-physical address in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hpa(pub u64);
+
+impl fmt::Debug for Hpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hpa {:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Hpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
 /// A run of guest RAM: `start` and `len` in bytes, both multiples of [`PAGE_SIZE`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemRange {

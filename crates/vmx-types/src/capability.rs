@@ -127,6 +127,7 @@ impl Caps {
             (14, "write-back paging structures"),
             (16, "2 MiB pages"),
             (20, "INVEPT"),
+            (25, "single-context INVEPT"),
             (26, "all-context INVEPT"),
         ] {
             if caps.ept_vpid & 1 << bit == 0 {

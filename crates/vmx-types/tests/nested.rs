@@ -214,7 +214,7 @@ fn each_control_that_is_needed_is_missed_by_name() {
     needed.sort_unstable();
     // KVM without `-cpu`'s named model may hide any of them: the list is what docs/nested.md says a host must lend.
     let must = "cr8-load-exit cr8-store-exit entry-load-efer entry-load-pat ept ept-2mb exit-load-efer exit-load-pat exit-save-efer exit-save-pat \
-                exit-save-preemption-timer hlt-exit intr-exit invept invept-all-context io-exit monitor-exit msr-bitmap \
+                exit-save-preemption-timer hlt-exit intr-exit invept invept-all-context invept-single-context io-exit monitor-exit msr-bitmap \
                 mwait-exit nmi-exit page-walk-4 preemption-timer rdpmc-exit secondary-ctls tsc-offset vnmi";
     assert_eq!(needed.join(" "), must.split_whitespace().collect::<Vec<_>>().join(" "));
     let page = include_str!("../../../docs/nested.md");

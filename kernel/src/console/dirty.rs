@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt::Write;
+use ept::DirtyMethod;
 use shell::{Code, Failure, Output};
 
 use super::commands::json_line;
 use super::session::Out;
 use crate::arch::tsc;
 use crate::migration::Migrations;
-use crate::vm::mmu::DirtyMethod;
 use crate::vm::{State, Vm};
 
 fn busy(text: alloc::string::String) -> Failure {

@@ -1,6 +1,7 @@
 //! EPT violations: memory that wants a permission or a dirty mark, or a device.
 
 use alloc::format;
+use ept::Fault;
 use vm_types::Gpa;
 use vmx_types::event::{Event, vector};
 use vmx_types::field;
@@ -11,7 +12,6 @@ use super::{Next, audit, fatal, mmio};
 use crate::arch::debug;
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
-use crate::vm::mmu::Fault;
 use crate::vmx::vmcs::Current;
 
 const RFLAGS_AC: u64 = 1 << 18;

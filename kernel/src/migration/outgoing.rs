@@ -351,9 +351,7 @@ impl SourceVm for Leaving {
     }
 
     fn take_dirty(&mut self, from: u64) -> Option<u64> {
-        let page = self.vm.to_send.next(from)?;
-        self.vm.to_send.remove(page);
-        Some(page)
+        self.vm.to_send.take(from)
     }
 
     fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {

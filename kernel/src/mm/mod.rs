@@ -10,28 +10,11 @@ pub(crate) mod held;
 pub(crate) mod keep;
 pub(crate) mod map;
 
-use core::fmt;
-
 pub(crate) use heap::{init as init_heap, usage as heap_usage};
+pub(crate) use vm_types::Hpa;
 
 /// Bytes in the smallest page.
 pub(crate) const PAGE: u64 = 4096;
-
-/// A host-physical address in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Hpa(pub(crate) u64);
-
-impl fmt::Debug for Hpa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hpa {:#x}", self.0)
-    }
-}
-
-impl fmt::Display for Hpa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
 
 unsafe extern "C" {
     static __image_start: u8;

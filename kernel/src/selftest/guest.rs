@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use cmdline::ModuleRole;
+use ept::DirtyMethod;
 use vmx_types::reason::ExitReason;
 
 use super::Check;
@@ -13,7 +14,6 @@ use super::Verdict::{self, Skipped};
 use crate::arch::{self, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
-use crate::vm::mmu::DirtyMethod;
 use crate::vm::reset::Source;
 use crate::vm::sched::Scheduler;
 use crate::vm::{State, StopReason, Vm, create, registry};

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use cpu_policy::CpuidTable;
+use ept::OutOfMemory;
 use vmx_types::control::{PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field;
@@ -12,7 +13,6 @@ use super::{Activity, LiveRegs, Vcpu, check};
 use crate::arch::xstate::XsaveArea;
 use crate::policy::ledger;
 use crate::vm::Vm;
-use crate::vm::mmu::OutOfMemory;
 use crate::vmx::host::HostCpu;
 use crate::vmx::pml::{self, PmlBuffer};
 use crate::vmx::vmcs::VmcsRegion;
@@ -56,6 +56,7 @@ impl Vcpu {
             checker: check::checker(),
             launched: false,
             loaded_on: None,
+            last_on: None,
         })
     }
 

@@ -100,4 +100,6 @@ pub(crate) struct Vcpu {
     launched: bool,
     /// The host CPU on which the VMCS is active and the live registers are loaded.
     loaded_on: Option<usize>,
+    /// The host CPU on which it was so last.
+    last_on: Option<usize>,
 }

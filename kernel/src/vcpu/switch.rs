@@ -7,7 +7,7 @@ use super::{IA32_TSC_AUX, LIVE_MSRS, Vcpu};
 use crate::arch::{cpu, debug, msr, xstate};
 use crate::policy::ledger;
 use crate::vm::Vm;
-use crate::vmx::{host, insn, slots, vmcs};
+use crate::vmx::{ept, host, insn, slots, vmcs};
 
 const IA32_PRED_CMD: u32 = 0x49;
 const IA32_TSX_CTRL: u32 = 0x122;
@@ -32,7 +32,9 @@ impl Vcpu {
             self.context.invalidate_host_rsp();
             host::write_host_state();
             self.load_live(vm);
-            self.loaded_on = Some(this.index);
+            let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| vm.vpid(self.index));
+            ept::load(vm, self.last_on, vpid);
+            (self.loaded_on, self.last_on) = (Some(this.index), Some(this.index));
         } else if current_vmcs().load(Ordering::Relaxed) != region.0 {
             // SAFETY: active on this CPU, see `loaded_on`.
             unsafe { insn::vmptrld(region).expect("VMPTRLD") };

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use ept::Change;
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
 use vm_types::{Gpa, GuestMemory, MemRange, PAGE_SIZE, PageSet};
 
@@ -102,8 +103,8 @@ impl Vm {
             open: PageSet::new(self.pages()),
         }));
         drop(audit);
-        self.mmu.lock().start_audit();
-        flush::all_cpus();
+        // It needs no memory.
+        let _ = ept::finish(self, Change::Audit);
         Ok(())
     }
 
@@ -111,8 +112,7 @@ impl Vm {
     pub(crate) fn stop_audit(&self) -> bool {
         let Some(running) = self.audit.lock().running.take() else { return false };
         OPEN.fetch_sub(running.open.count() as usize, Ordering::Relaxed);
-        self.mmu.lock().stop_audit();
-        flush::all_cpus();
+        let _ = ept::finish(self, Change::EndAudit);
         true
     }
 

@@ -11,16 +11,16 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::acpi::AcpiShape;
 use devices::{Platform, PlatformConfig};
+use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::{Entry, Module};
 use spin::Mutex;
-use vm_types::{GuestMemory, MemRange, PAGE_SIZE, PageSet};
+use vm_types::{Backlog, GuestMemory, MemRange, PAGE_SIZE};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{SegmentState, TableState, VcpuState};
 
 use super::clock::Clock;
 use super::console::GuestConsole;
 use super::exits::Exits;
-use super::mmu::{Mmu, OutOfMemory};
 use super::reset::Source;
 use super::usage::Usage;
 use super::{IDENTITY_PAGE, Name, State, VcpuSlot, Vm, registry};
@@ -30,7 +30,7 @@ use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
 use crate::vcpu::{LIVE_MSRS, Vcpu};
 use crate::vmx::bitmap::MsrBitmap;
-use crate::vmx::ept::Ept;
+use crate::vmx::ept::{self as tables, Ept};
 use crate::vmx::host::{self, HostCpu};
 use crate::vmx::slots;
 use crate::{entropy, wall_clock};
@@ -76,8 +76,9 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
     let memory_error = |error: OutOfMemory| error.to_string();
-    let mut mmu =
-        Ept::new(&cpu.caps, slots::plan().large_executable_pages).ok_or(OutOfMemory).map_err(memory_error)?;
+    let mut mmu = tables::new(&cpu.caps, slots::plan().large_executable_pages)
+        .ok_or(OutOfMemory)
+        .map_err(memory_error)?;
     for chunk in memory.chunks() {
         log::debug!(target: "vm", "{} MiB of guest RAM at {}", chunk.len >> 20, chunk.hpa);
         mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
@@ -131,7 +132,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         companion: spec.companion,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
-        to_send: PageSet::new(pages),
+        to_send: Backlog::new(pages),
+        ran_on: CpuSet::new(cpu::count()),
         tracking: Mutex::new(None),
         audit: Mutex::default(),
         msr_bitmap,

@@ -6,7 +6,6 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod exits;
 mod lifecycle;
-pub(crate) mod mmu;
 pub(crate) mod registry;
 pub(crate) mod reset;
 pub(crate) mod sched;
@@ -21,8 +20,9 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{Platform, PlatformConfig};
+use ept::{CpuSet, DirtyMethod, Mmu};
 use spin::{Mutex, RwLock};
-use vm_types::{Gpa, PageSet};
+use vm_types::{Backlog, Gpa};
 
 use crate::mm::Hpa;
 use crate::mm::guest::GuestRam;
@@ -30,7 +30,6 @@ use crate::vcpu::Vcpu;
 use crate::vmx::bitmap::MsrBitmap;
 use clock::Clock;
 use console::GuestConsole;
-use mmu::{DirtyMethod, Mmu};
 
 pub(crate) use devices::Effect;
 
@@ -192,7 +191,9 @@ pub(crate) struct Vm {
     /// Second-level translation.
     pub(crate) mmu: Mutex<Box<dyn Mmu>>,
     /// Pages harvested and not yet sent.
-    pub(crate) to_send: PageSet,
+    pub(crate) to_send: Backlog,
+    /// CPUs that ran it.
+    pub(crate) ran_on: CpuSet,
     tracking: Mutex<Option<DirtyMethod>>,
     /// Which instructions outside its policy it executes.
     audit: Mutex<audit::Audit>,

@@ -1,8 +1,8 @@
-//! Which pages the guest has written: starting, harvesting, stopping. The order is [`vm_types::harvest`]'s.
+//! Which pages the guest has written: starting, harvesting, stopping. The order is [`ept::poll`]'s.
 
-use vm_types::WriteTracker;
+use ept::{Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
+use vm_types::{Backlog, PageSet};
 
-use super::mmu::{DirtyMethod, OutOfMemory};
 use super::{Request, Vm};
 use crate::arch::{cpu, tsc};
 use crate::meter::{self, Part};
@@ -39,20 +39,8 @@ impl Vm {
     pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
         let before = tsc::read();
         meter::doing(Part::Tracking);
-        // What was written before is no news. Not after the tables are armed: a page that the guest writes then is
-        // noticed once, and clearing it would lose every later write to it.
-        self.memory.logged.clear();
-        let started = self.mmu.lock().start_tracking(method);
-        if started.is_err() {
-            self.mmu.lock().stop_tracking();
-        } else {
-            *self.tracking.lock() = Some(method);
-        }
-        flush::all_cpus();
-        if started.is_err() {
-            self.mmu.lock().free_retired();
-        }
-        let large = started?;
+        let large = ept::finish(self, Change::Track(method))?;
+        *self.tracking.lock() = Some(method);
         let ticks = tsc::read() - before;
         let method = method.name();
         log::info!(target: "vm", "{}: writes noticed by {method}, {large} large pages split, {ticks} ticks", self.name);
@@ -64,13 +52,10 @@ impl Vm {
         let before = tsc::read();
         meter::doing(Part::Tracking);
         *self.tracking.lock() = None;
-        let large = self.mmu.lock().stop_tracking();
-        flush::all_cpus();
-        self.mmu.lock().free_retired();
+        // It gives memory back, and takes none.
+        let large = ept::finish(self, Change::Untrack).unwrap_or(0);
         let ticks = tsc::read() - before;
         log::info!(target: "vm", "{}: writes noticed no more, {large} large pages put back, {ticks} ticks", self.name);
-        self.memory.logged.clear();
-        self.to_send.clear();
     }
 
     /// The method in use.
@@ -80,11 +65,24 @@ impl Vm {
 
     /// Adds the pages written since the last harvest to `to_send`; returns their number.
     pub(crate) fn harvest(&self) -> u64 {
-        vm_types::harvest(self)
+        // It takes no memory.
+        ept::finish(self, Change::Harvest).unwrap_or(0)
     }
 }
 
-impl WriteTracker for Vm {
+impl Tracked for Vm {
+    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
+        f(&mut **self.mmu.lock())
+    }
+
+    fn logged(&self) -> &PageSet {
+        &self.memory.logged
+    }
+
+    fn backlog(&self) -> &Backlog {
+        &self.to_send
+    }
+
     /// Whichever CPU each vCPU runs on.
     fn drain_logs(&self) {
         if *self.tracking.lock() != Some(DirtyMethod::Pml) {
@@ -97,10 +95,6 @@ impl WriteTracker for Vm {
                 self.request_and_wait(slot, Request::DrainPml);
             }
         }
-    }
-
-    fn rearm(&self) -> u64 {
-        self.mmu.lock().harvest(&self.memory.logged, &self.to_send)
     }
 
     fn flush(&self) {

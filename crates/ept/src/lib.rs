@@ -1,0 +1,31 @@
+//! Extended page tables (SDM 28.3), and the order in which tables change and CPUs drop what they cached of them.
+//!
+//! A CPU may keep what it once read of a table for as long as no instruction makes it drop that (SDM 28.4), and use it
+//! at any time: reading memory that is another VM's by now, or writing a page without anybody noticing. So the order
+//! is all: whoever changes tables goes through [`poll`], whoever puts a vCPU on a CPU through [`load`], and the tests
+//! run both over a model of the caches that keeps everything it may.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod audit;
+mod change;
+mod cpus;
+mod entry;
+mod map;
+mod mmu;
+mod order;
+mod request;
+mod table;
+mod track;
+mod vpid;
+
+pub use change::{Change, STEP, Step};
+pub use cpus::{Caches, CpuSet, Tags, load};
+pub use entry::Table;
+pub use mmu::{DirtyMethod, Fault, Mmu, OutOfMemory};
+pub use order::{Tracked, finish, poll};
+pub use request::{FlushRequests, Wanted};
+pub use table::{Ept, Features, Frames};
+pub use vpid::Vpids;

@@ -1,0 +1,62 @@
+//! The order in which tables change, CPUs drop what they cached of them, and pages are read. The hypervisor goes through
+//! [`poll`], so the order that is tested is the order that runs.
+
+use core::task::Poll;
+use vm_types::{Backlog, PageSet};
+
+use crate::change::{Change, Step};
+use crate::mmu::{Mmu, OutOfMemory};
+
+/// A VM, as far as the order needs it.
+pub trait Tracked {
+    /// Does something with the tables, under their lock: the guest's exits take it as well.
+    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R;
+    /// Pages noticed as written.
+    fn logged(&self) -> &PageSet;
+    /// Pages harvested and not yet sent.
+    fn backlog(&self) -> &Backlog;
+    /// Moves every CPU's own log of written pages into [`Tracked::logged`].
+    fn drain_logs(&self);
+    /// Has every CPU that ran the guest drop what it has cached of the tables, and waits until each has acknowledged
+    /// it. Not under the tables' lock: a CPU that waits for that would never answer.
+    fn flush(&self);
+}
+
+/// Does a bounded part of a change; of another one first, where that is under way and must end before. `Ready` with the
+/// figure of [`Step::Done`]: after a harvest, pages may be read then.
+///
+/// Change the tables, then flush, and only then read pages or give tables back. A CPU that still has the translation of
+/// a re-armed page cached writes to it unnoticed; such a write happens before the flush is acknowledged, so a page that
+/// is read afterwards has it. And a CPU that has a retired table cached may walk it until then.
+pub fn poll<T: Tracked>(vm: &T, change: Change) -> Poll<Result<u64, OutOfMemory>> {
+    if change == Change::Harvest && vm.with(|mmu| mmu.under_way().is_none()) {
+        vm.drain_logs();
+    }
+    loop {
+        let step = vm.with(|mmu| {
+            mmu.begin(change);
+            mmu.step(vm.logged(), vm.backlog())
+        });
+        match step {
+            Step::Working | Step::Idle => return Poll::Pending,
+            Step::Flush => {
+                vm.flush();
+                vm.with(|mmu| mmu.flushed());
+            }
+            Step::Done(done, result) if done == change => return Poll::Ready(result),
+            Step::Done(..) => return Poll::Pending,
+        }
+    }
+}
+
+/// The whole of a change, where the caller may wait. The lock is free between two steps.
+///
+/// # Errors
+/// [`OutOfMemory`]; the tables are as before then.
+pub fn finish<T: Tracked>(vm: &T, change: Change) -> Result<u64, OutOfMemory> {
+    loop {
+        if let Poll::Ready(result) = poll(vm, change) {
+            return result;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A flush that one CPU asks of another.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// More than one EPT pointer was asked for: no pointer has these bits.
+const ALL: u64 = u64::MAX;
+
+/// What is to be flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// One EPT pointer.
+    One(u64),
+    /// All of them.
+    All,
+}
+
+/// Flushes that were asked of a CPU and that it has done.
+#[derive(Debug, Default)]
+pub struct FlushRequests {
+    /// The pointer to flush; 0 for none.
+    eptp: AtomicU64,
+    asked: AtomicU32,
+    done: AtomicU32,
+}
+
+impl FlushRequests {
+    /// Asks for a flush of what is cached of `eptp` by now. Then the CPU is kicked.
+    pub fn ask(&self, eptp: u64) {
+        let join = |other| Some(if other == 0 || other == eptp { eptp } else { ALL });
+        let _ = self.eptp.fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
+        // After the pointer: who sees the number sees that as well, or somebody has taken it who flushes it.
+        self.asked.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// On the CPU that is asked: flushes by `flush`, if there is anything to flush.
+    pub fn serve(&self, flush: impl Fn(Wanted)) {
+        let asked = self.asked.load(Ordering::Acquire);
+        if self.done.load(Ordering::Relaxed) == asked {
+            return;
+        }
+        match self.eptp.swap(0, Ordering::AcqRel) {
+            0 => {}
+            ALL => flush(Wanted::All),
+            eptp => flush(Wanted::One(eptp)),
+        }
+        self.done.store(asked, Ordering::Release);
+    }
+
+    /// True once everything that was asked has been done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire) == self.asked.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use core::cell::RefCell;
+
+    fn served(requests: &FlushRequests) -> Vec<Wanted> {
+        let flushed = RefCell::new(Vec::new());
+        requests.serve(|wanted| flushed.borrow_mut().push(wanted));
+        flushed.into_inner()
+    }
+
+    #[test]
+    fn flushes_what_was_asked_for_once() {
+        let requests = FlushRequests::default();
+        assert!(requests.is_done() && served(&requests).is_empty());
+        requests.ask(0x1000);
+        requests.ask(0x1000);
+        assert!(!requests.is_done());
+        assert_eq!(served(&requests), [Wanted::One(0x1000)]);
+        assert!(requests.is_done() && served(&requests).is_empty());
+    }
+
+    #[test]
+    fn two_pointers_are_all() {
+        let requests = FlushRequests::default();
+        requests.ask(0x1000);
+        requests.ask(0x2000);
+        requests.ask(0x1000);
+        assert_eq!(served(&requests), [Wanted::All]);
+        assert!(requests.is_done());
+    }
+}
