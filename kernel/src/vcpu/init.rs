@@ -9,7 +9,7 @@ use vmx_types::field;
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
-use super::{Activity, LiveRegs, Vcpu, check};
+use super::{Activity, LiveRegs, Vcpu, Vpid, check};
 use crate::arch::xstate::XsaveArea;
 use crate::policy::ledger;
 use crate::vm::Vm;
@@ -30,9 +30,10 @@ const EXIT_BITMAPS: [(ProcBased2, field::Field<u64, field::ReadWrite>); 2] = [
 
 impl Vcpu {
     /// A vCPU without state; [`Vcpu::import`] gives it one.
-    pub(crate) fn new(index: u32, cpu: &HostCpu, cpuid: CpuidTable) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(index: u32, vpid: Vpid, cpu: &HostCpu, cpuid: CpuidTable) -> Result<Self, OutOfMemory> {
         Ok(Self {
             index,
+            vpid,
             context: Box::default(),
             vmcs: VmcsRegion::new(cpu.caps.revision).ok_or(OutOfMemory)?,
             pml: if cpu.caps.pml() { Some(PmlBuffer::new().ok_or(OutOfMemory)?) } else { None },
@@ -99,7 +100,7 @@ impl Vcpu {
             insn::write(field::VMCS_LINK_POINTER, u64::MAX);
             insn::write(field::GUEST_IA32_DEBUGCTL, 0);
             if caps.vpid() {
-                insn::write(field::VPID, vm.vpid(self.index));
+                insn::write(field::VPID, self.vpid.get());
             }
             if let Some(multiplier) = vm.clock.scaling() {
                 insn::write(field::TSC_MULTIPLIER, multiplier);

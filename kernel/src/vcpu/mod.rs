@@ -7,6 +7,7 @@ mod paging;
 mod run;
 mod state;
 mod switch;
+mod vpid;
 
 use alloc::boxed::Box;
 use cpu_policy::CpuidTable;
@@ -22,6 +23,7 @@ use crate::vmx::pml::PmlBuffer;
 use crate::vmx::vmcs::VmcsRegion;
 
 pub(crate) use run::Outcome;
+pub(crate) use vpid::Vpid;
 
 /// What the vCPU does at the moment, as the guest sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +65,7 @@ pub(crate) struct LiveRegs {
 pub(crate) struct Vcpu {
     /// Number within the VM.
     pub(crate) index: u32,
+    vpid: Vpid,
     /// General-purpose registers, RSP excepted.
     pub(crate) context: Box<Context>,
     vmcs: VmcsRegion,

@@ -74,7 +74,7 @@ impl Vcpu {
             vmcs.write(field, value);
         }
         if cpu.caps.vpid() {
-            insn::invvpid(Scope::Single, vm.vpid(self.index));
+            insn::invvpid(Scope::Single, self.vpid.get());
         }
         Ok(())
     }

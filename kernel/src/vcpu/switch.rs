@@ -32,7 +32,7 @@ impl Vcpu {
             self.context.invalidate_host_rsp();
             host::write_host_state();
             self.load_live(vm);
-            let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| vm.vpid(self.index));
+            let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| self.vpid.get());
             ept::load(vm, self.last_on, vpid);
             (self.loaded_on, self.last_on) = (Some(this.index), Some(this.index));
         } else if current_vmcs().load(Ordering::Relaxed) != region.0 {
@@ -63,7 +63,7 @@ impl Vcpu {
 
     fn load_live(&mut self, vm: &Vm) {
         let host = host::this().expect("VMX is on");
-        if slots::plan().ibpb && host.last_vm.swap(u64::from(vm.id), Ordering::Relaxed) != u64::from(vm.id) {
+        if slots::plan().ibpb && host.last_vm.swap(vm.id, Ordering::Relaxed) != vm.id {
             msr::write(IA32_PRED_CMD, 1);
         }
         for (number, value) in LIVE_MSRS.into_iter().zip(self.live.msrs) {

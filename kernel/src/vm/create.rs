@@ -28,7 +28,7 @@ use crate::arch::{cpu, tsc};
 use crate::mm::frame;
 use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
-use crate::vcpu::{LIVE_MSRS, Vcpu};
+use crate::vcpu::{LIVE_MSRS, Vcpu, Vpid};
 use crate::vmx::bitmap::MsrBitmap;
 use crate::vmx::ept::{self as tables, Ept};
 use crate::vmx::host::{self, HostCpu};
@@ -99,8 +99,9 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let home = home_cpu()?;
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {
+        let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(Vcpu::new(index, cpu, spec.policy.table().clone()).map_err(memory_error)?),
+            vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, spec.policy.table().clone()).map_err(memory_error)?),
             requests: AtomicU32::new(0),
             paused: AtomicU32::new(1),
             cpu: home,

@@ -176,8 +176,8 @@ pub(crate) struct Vm {
     pub(crate) name: Name,
     /// Unique anywhere; it keeps it when it moves.
     pub(crate) uuid: [u8; 16],
-    /// Number on this host, from 1; never reused.
-    pub(crate) id: u16,
+    /// Number on this host since its boot, from 1; never used again.
+    pub(crate) id: u64,
     /// It came by migration.
     pub(crate) came: bool,
     /// What its board was made of.
@@ -214,14 +214,6 @@ pub(crate) struct Vm {
     pub(crate) source: Option<reset::Source>,
     /// The page behind [`IDENTITY_PAGE`].
     identity: Option<Hpa>,
-}
-
-impl Vm {
-    /// The VPID of a vCPU: 0 is the host's.
-    pub(crate) fn vpid(&self, vcpu: u32) -> u16 {
-        // one vCPU a VM for now; ids stay below 64 Ki by the registry's limit
-        (u32::from(self.id) + vcpu) as u16
-    }
 }
 
 impl Drop for Vm {

@@ -3,27 +3,27 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
 use super::Vm;
 use crate::vmx::flush;
 
-/// Most VMs at a time; a VPID and the console's table bound it.
+/// Most VMs at a time; the console's table bounds it.
 pub(crate) const MAX_VMS: usize = 64;
 
 static VMS: Mutex<Vec<Arc<Vm>>> = Mutex::new(Vec::new());
-static NEXT_ID: AtomicU16 = AtomicU16::new(1);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Changes with every insertion and removal, so that a CPU's scheduler copies the list only then.
-static GENERATION: AtomicU16 = AtomicU16::new(0);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// An id for a new VM.
-pub(crate) fn next_id() -> u16 {
+/// An id for a new VM. It tells one VM from another for good, as IBPB needs: 64 bits do not come round.
+pub(crate) fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The list's generation.
-pub(crate) fn generation() -> u16 {
+pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Acquire)
 }
 

@@ -12,7 +12,7 @@ use crate::vcpu::Outcome;
 /// The scheduler of one CPU.
 #[derive(Default)]
 pub(crate) struct Scheduler {
-    generation: Option<u16>,
+    generation: Option<u64>,
     vcpus: Vec<(Arc<Vm>, usize)>,
     next: usize,
     /// Whose registers are loaded.
