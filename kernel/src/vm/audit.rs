@@ -6,14 +6,13 @@
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use ept::Change;
+use ept::{Change, Tracked};
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
 use vm_types::{Gpa, GuestMemory, MemRange, PAGE_SIZE, PageSet};
 
 use super::{State, Vm, registry};
 use crate::arch::tsc;
 use crate::policy::ledger;
-use crate::vmx::flush;
 
 /// A page and what follows it, as far as an instruction can cross over.
 pub(crate) const WINDOW: usize = 4096 + isa_audit::MAX_LEN - 1;
@@ -184,8 +183,11 @@ pub(crate) fn poll() {
         return;
     }
     for vm in registry::all() {
-        OPEN.fetch_sub(vm.close_open_pages(), Ordering::Relaxed);
+        let closed = vm.close_open_pages();
+        OPEN.fetch_sub(closed, Ordering::Relaxed);
+        if closed != 0 {
+            vm.flush();
+        }
     }
     CLOSE_AT.store(tsc::read().saturating_add(tsc::ticks(OPEN_US)), Ordering::Relaxed);
-    flush::all_cpus();
 }

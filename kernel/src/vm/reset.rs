@@ -7,10 +7,10 @@ use core::sync::atomic::Ordering;
 
 use cmdline::VmOptions;
 use devices::Platform;
+use ept::Tracked;
 
 use super::{State, Vm, create};
 use crate::mm::held::Held;
-use crate::vmx::flush;
 
 /// Options, kernel and modules of a VM that was made on this host. They stay in memory for as long as the VM is here.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Vm {
         }
         create::load(self, source)?;
         // What the CPUs remember of the guest's old page tables is gone with them.
-        flush::all_cpus();
+        self.flush();
         self.let_run();
         Ok(())
     }

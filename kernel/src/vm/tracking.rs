@@ -98,6 +98,7 @@ impl Tracked for Vm {
     }
 
     fn flush(&self) {
-        flush::all_cpus();
+        let root = self.mmu.lock().root();
+        flush::vm(&self.ran_on, root);
     }
 }

@@ -1,8 +1,9 @@
-//! Reaching the other CPUs: a kick out of the guest, and the flush of cached translations on all of them, which is
-//! over only when each has acknowledged it.
+//! Reaching the other CPUs: a kick out of the guest, and the flush of what those that ran a VM have cached of it,
+//! which is over only when each has acknowledged it.
 
 use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use ept::{CpuSet, Wanted};
 
 use super::host;
 use super::insn::{self, Scope};
@@ -40,18 +41,20 @@ pub(crate) fn leave_vmx() -> bool {
     LEFT.load(Ordering::Acquire) == others
 }
 
-/// Flushes EPT translations on every CPU in VMX operation, and waits for each. No lock that a run loop takes may
-/// be held: a CPU serves the request between two exits.
-pub(crate) fn all_cpus() {
-    for other in host::all() {
-        other.flush_wanted.fetch_add(1, Ordering::AcqRel);
-    }
-    for index in 0..cpu::count() {
-        kick(index);
+/// Has every CPU that ran a VM drop what it has cached of the VM's tables, and waits for each. Other CPUs, and what
+/// these have of other VMs, are left alone. No lock that a run loop takes may be held: a CPU serves the request between
+/// two exits.
+pub(crate) fn vm(ran_on: &CpuSet, eptp: u64) {
+    // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
+    for index in ran_on.iter() {
+        if let Some(other) = host::get(index) {
+            other.flushes.ask(eptp);
+            kick(index);
+        }
     }
     serve();
-    for other in host::all() {
-        while other.flush_done.load(Ordering::Acquire) != other.flush_wanted.load(Ordering::Acquire) {
+    for other in ran_on.iter().filter_map(host::get) {
+        while !other.flushes.is_done() {
             serve();
             hint::spin_loop();
         }
@@ -66,9 +69,8 @@ pub(crate) fn serve() {
         LEFT.fetch_add(1, Ordering::Release);
         arch::halt();
     }
-    let wanted = this.flush_wanted.load(Ordering::Acquire);
-    if this.flush_done.load(Ordering::Relaxed) != wanted {
-        insn::invept(Scope::All, 0);
-        this.flush_done.store(wanted, Ordering::Release);
-    }
+    this.flushes.serve(|wanted| match wanted {
+        Wanted::One(eptp) => insn::invept(Scope::Single, eptp),
+        Wanted::All => insn::invept(Scope::All, 0),
+    });
 }

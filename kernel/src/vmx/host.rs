@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::AtomicU64;
+use ept::FlushRequests;
 use spin::Once;
 use vmx_types::capability::{Caps, NoVmx};
 use vmx_types::controls::Controls;
@@ -26,9 +27,8 @@ pub(crate) struct HostCpu {
     pub(crate) current_vmcs: AtomicU64,
     /// The VM whose vCPU ran on it last.
     pub(crate) last_vm: AtomicU64,
-    /// Flushes of EPT translations asked of it, and done.
-    pub(crate) flush_wanted: AtomicU32,
-    pub(crate) flush_done: AtomicU32,
+    /// Flushes of EPT translations asked of it.
+    pub(crate) flushes: FlushRequests,
     /// The VMXON region, in use until VMXOFF.
     _vmxon: Hpa,
 }
@@ -69,8 +69,7 @@ pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
         controls,
         current_vmcs: AtomicU64::new(0),
         last_vm: AtomicU64::new(0),
-        flush_wanted: AtomicU32::new(0),
-        flush_done: AtomicU32::new(0),
+        flushes: FlushRequests::default(),
         _vmxon: region,
     }))
 }
@@ -100,6 +99,11 @@ pub(crate) fn boot_cpu() -> Option<&'static HostCpu> {
 /// That there is no VMX.
 pub(crate) fn required() -> Result<&'static HostCpu, &'static str> {
     boot_cpu().ok_or("this host has no VMX")
+}
+
+/// A CPU in VMX operation.
+pub(crate) fn get(index: usize) -> Option<&'static HostCpu> {
+    CPUS.get()?.get(index)?.get()
 }
 
 /// Every CPU in VMX operation.
