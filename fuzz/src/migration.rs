@@ -251,8 +251,8 @@ impl Leaving {
 }
 
 impl SourceVm for Leaving {
-    fn start_tracking(&mut self) -> Result<(), String> {
-        Ok(())
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {

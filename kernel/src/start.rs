@@ -20,7 +20,7 @@ use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
 use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
-use crate::vm::{audit, create, registry};
+use crate::vm::{audit, create, registry, tracking};
 use crate::vmx::{flush, host, slots};
 use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages, vcpu};
 
@@ -183,6 +183,8 @@ fn manage(
         host_log::listen();
         audit::poll();
         meter::did(Part::Audit);
+        busy |= tracking::poll();
+        meter::did(Part::Tracking);
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
             remote.ended(Work::Migration, &ended);

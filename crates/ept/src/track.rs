@@ -80,9 +80,9 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         count: &mut u64,
     ) -> Option<u64> {
         let keep = !armed(method);
-        logged.drain_some(from, STEP - u64::BITS, |first, bits| {
-            backlog.insert_word(first, bits);
-            *count += u64::from(bits.count_ones());
+        logged.drain_some(from, STEP - TABLE, |first, bits| {
+            let pages = backlog.insert_word(first, bits);
+            *count += u64::from(pages);
             let Some(leaves) = self.leaves(first >> 9) else { return 0 };
             let mut left = bits;
             while left != 0 {
@@ -90,7 +90,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                 leaves[at & 511].fetch_and(keep, Ordering::AcqRel);
                 left &= left - 1;
             }
-            bits.count_ones()
+            pages
         })
     }
 
@@ -126,8 +126,7 @@ fn take_flags(first: u64, leaves: &Table, backlog: &Backlog) -> u64 {
             bits |= take_dirty(eight) << shift;
         }
         if bits != 0 {
-            backlog.insert_word(first, bits);
-            count += u64::from(bits.count_ones());
+            count += u64::from(backlog.insert_word(first, bits));
         }
     }
     count

@@ -192,8 +192,8 @@ impl Stored {
 }
 
 impl SourceVm for Stored {
-    fn start_tracking(&mut self) -> Result<(), String> {
-        Ok(())
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {

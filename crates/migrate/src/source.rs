@@ -270,7 +270,8 @@ impl Source {
             if let Some(told) = self.work(now, link, vm)? {
                 return Ok(told);
             }
-            if matches!(self.phase, Phase::Copy | Phase::Digest) {
+            let working = [Phase::Track, Phase::Copy, Phase::Harvest, Phase::LastHarvest, Phase::Digest];
+            if working.contains(&self.phase) {
                 event = SourceEvent::Working;
             }
             if self.phase == before {

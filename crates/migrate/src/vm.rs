@@ -11,14 +11,15 @@ use crate::page::{PAGE_BYTES, PageKind, scan};
 
 /// The VM on the host it leaves. `gfn` are page frame numbers: guest-physical address / 4096.
 pub trait SourceVm {
-    /// Starts to record which pages are written.
+    /// Starts to record which pages are written. Called until it is `Ready`, with a bounded amount of work each time:
+    /// the guest runs meanwhile, and other connections are served. [`SourceVm::stop_tracking`] ends it in the middle too.
     ///
     /// # Errors
-    /// In words, where the host cannot.
-    fn start_tracking(&mut self) -> Result<(), String>;
+    /// In words, where the host cannot; nothing is recorded then.
+    fn start_tracking(&mut self) -> Poll<Result<(), String>>;
 
     /// Adds the pages written since the last harvest to the set that [`SourceVm::take_dirty`] empties, and
-    /// says how many the set holds. When it is `Ready`, every CPU has acknowledged the loss of its cached
+    /// says how many the set holds. Called until it is `Ready`, as [`SourceVm::start_tracking`]. When it is, every CPU has acknowledged the loss of its cached
     /// translations, so that a later write is recorded again: only then may a page be read.
     fn harvest(&mut self) -> Poll<u64>;
 
@@ -53,7 +54,7 @@ pub trait SourceVm {
     /// Counts every page harvested since [`SourceVm::start_tracking`] as dirty again: the attempt failed.
     fn give_back(&mut self);
 
-    /// Ends the recording and frees what it took.
+    /// Ends the recording, and frees what it took, at once or by and by.
     fn stop_tracking(&mut self);
 
     /// What the guest has printed since the last call, for the operator's eyes: bytes of the VM's owner, at most

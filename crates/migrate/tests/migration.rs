@@ -210,7 +210,7 @@ fn a_zero_page_costs_next_to_nothing() {
     // One page stands for all of them.
     struct Zero(Leaving);
     impl migrate::SourceVm for Zero {
-        fn start_tracking(&mut self) -> Result<(), String> {
+        fn start_tracking(&mut self) -> std::task::Poll<Result<(), String>> {
             self.0.start_tracking()
         }
         fn harvest(&mut self) -> std::task::Poll<u64> {
@@ -294,6 +294,37 @@ fn memory_that_is_not_there_at_once_is_waited_for() {
     world.source = migrate::Source::new(params, 0);
     world.finish();
     world.assert_moved();
+}
+
+/// The tables of a large VM: the source goes on step by step, and the peer hears from it meanwhile.
+#[test]
+fn tracking_that_starts_in_many_steps_is_waited_for() {
+    let mut world = World::new(small_guest());
+    world.leaving.steps_each = 20_000;
+    world.tick = 1000; // 20 s for each, beyond the dead-man's time
+    let mut params = source_params(&world.leaving);
+    params.tuning.reply_ms = 100_000;
+    world.source = migrate::Source::new(params, 0);
+    world.finish();
+    world.assert_moved();
+    assert_eq!(world.leaving.log, ["track", "pause", "give_up", "free"]);
+}
+
+/// Cancelled in the middle of the start of tracking, it ends that, and the guest runs on.
+#[test]
+fn a_start_of_tracking_that_is_cancelled_is_undone() {
+    let mut world = World::new(small_guest());
+    world.leaving.steps_each = u32::MAX;
+    while world.leaving.log.is_empty() {
+        world.turn();
+    }
+    (0..10).for_each(|_| world.turn());
+    let now = world.now;
+    assert!(world.source.cancel("operator", now, &mut world.leaving));
+    assert!(!world.leaving.tracking);
+    assert_eq!(world.leaving.log, ["track", "give_back", "untrack"]);
+    world.finish();
+    world.assert_stayed();
 }
 
 #[test]

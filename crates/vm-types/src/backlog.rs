@@ -22,14 +22,19 @@ impl Backlog {
         Self { pages: PageSet::new(pages), words: PageSet::new(words), len: AtomicU64::new(0) }
     }
 
-    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64.
+    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64. Returns the
+    /// number of pages in `bits`.
     #[inline]
-    pub fn insert_word(&self, first: u64, bits: u64) {
+    pub fn insert_word(&self, first: u64, bits: u64) -> u32 {
         let new = self.pages.insert_word(first, bits);
+        let pages = bits.count_ones();
         if new != 0 {
-            self.len.fetch_add(new.count_ones().into(), Ordering::Relaxed);
+            // The host's code counts bits the long way: once where that will do.
+            let added = if new == bits { pages } else { new.count_ones() };
+            self.len.fetch_add(added.into(), Ordering::Relaxed);
             self.words.insert(first / 64);
         }
+        pages
     }
 
     /// Takes the first page at or after `from` out.
@@ -62,7 +67,7 @@ impl Backlog {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Empties the set from page `from`, a multiple of 64, on, in a bounded step; the rest is as in
+    /// Empties the set from page `from`, a multiple of 512, on, in a bounded step; the rest is as in
     /// [`PageSet::drain_some`].
     pub fn clear_some(&self, from: u64, budget: u32) -> Option<u64> {
         self.pages.drain_some(from, budget, |first, bits| {
@@ -76,7 +81,8 @@ impl Backlog {
     pub fn clear(&self) {
         let mut from = 0;
         while let Some(word) = self.words.next(from) {
-            let _ = self.clear_some(word * 64, 1);
+            // eight words, and one step
+            let _ = self.clear_some(word / 8 * 512, 1);
             self.words.remove(word);
             from = word + 1;
         }

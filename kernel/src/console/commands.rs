@@ -55,9 +55,9 @@ pub(super) fn execute(
             let _ = shell::write_help(topic, out);
         }
         Command::Vm(command) => return vm::execute(command, migrations, out),
-        Command::DirtyStart { vm, method } => dirty::start(&find(vm)?, method, migrations, out)?,
-        Command::DirtyHarvest(vm, output) => dirty::harvest(&find(vm)?, migrations, output, out)?,
-        Command::DirtyStop(vm) => dirty::stop(&find(vm)?, migrations)?,
+        Command::DirtyStart { vm, method } => return dirty::start(find(vm)?, method, migrations),
+        Command::DirtyHarvest(vm, output) => return dirty::harvest(find(vm)?, migrations, output),
+        Command::DirtyStop(vm) => return dirty::stop(find(vm)?, migrations),
         Command::Console { vm, read_only } => {
             return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));
         }

@@ -1,14 +1,16 @@
 //! `vm dirty`: a meter for the rate at which a guest dirties its memory.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt::Write;
+use core::task::Poll;
 use ept::DirtyMethod;
 use shell::{Code, Failure, Output};
 
-use super::commands::json_line;
-use super::session::Out;
+use super::commands::{Done, json_line};
+use super::session::{Job, Out, Task};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::{State, Vm};
@@ -32,12 +34,11 @@ fn metered(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
 }
 
 pub(super) fn start(
-    vm: &Arc<Vm>,
+    vm: Arc<Vm>,
     method: Option<shell::DirtyMethod>,
     migrations: &Migrations,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    not_in_a_migration(vm, migrations)?;
+) -> Result<Done, Failure> {
+    not_in_a_migration(&vm, migrations)?;
     if let Some(method) = vm.tracking() {
         return Err(busy(format!(
             "vm {}'s written pages are counted already, by {}",
@@ -58,21 +59,81 @@ pub(super) fn start(
     if let Some(lacking) = Vm::lacks(method) {
         return Err(Failure::new(Code::Unsupported, format!("this host's CPU lacks {lacking}")));
     }
-    vm.start_tracking(method).map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-    let _ = writeln!(out, "dirty: counted by {}", method.name());
-    Ok(())
+    Ok(counting(vm, Work::Start(method)))
 }
 
-pub(super) fn harvest(
-    vm: &Arc<Vm>,
-    migrations: &Migrations,
-    output: Output,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    metered(vm, migrations)?;
-    let before = tsc::read();
-    vm.harvest();
-    let ticks = tsc::read() - before;
+pub(super) fn harvest(vm: Arc<Vm>, migrations: &Migrations, output: Output) -> Result<Done, Failure> {
+    metered(&vm, migrations)?;
+    Ok(counting(vm, Work::Harvest { output, ticks: 0 }))
+}
+
+pub(super) fn stop(vm: Arc<Vm>, migrations: &Migrations) -> Result<Done, Failure> {
+    metered(&vm, migrations)?;
+    Ok(counting(vm, Work::Stop))
+}
+
+fn counting(vm: Arc<Vm>, work: Work) -> Done {
+    Done::Later(Job::Task(Box::new(Counting { vm, work, interrupted: false })))
+}
+
+enum Work {
+    Start(DirtyMethod),
+    Harvest {
+        output: Output,
+        /// What it has taken so far.
+        ticks: u64,
+    },
+    Stop,
+}
+
+/// A command on its way: the tables of a large VM take seconds.
+struct Counting {
+    vm: Arc<Vm>,
+    work: Work,
+    interrupted: bool,
+}
+
+impl Task for Counting {
+    fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
+        let vm = &self.vm;
+        if self.interrupted {
+            return Poll::Ready(match self.work {
+                Work::Start(_) => {
+                    vm.stop_tracking();
+                    Err(Failure::new(Code::Failed, "interrupted: nothing is counted"))
+                }
+                Work::Harvest { .. } => Err(Failure::new(Code::Failed, "interrupted")),
+                Work::Stop => {
+                    vm.stop_tracking(); // goes on by itself
+                    Ok(())
+                }
+            });
+        }
+        match &mut self.work {
+            Work::Start(method) => vm.start_tracking(*method).map(|started| {
+                started.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+                let _ = writeln!(out, "dirty: counted by {}", method.name());
+                Ok(())
+            }),
+            Work::Harvest { output, ticks } => {
+                let before = tsc::read();
+                let harvested = vm.harvest();
+                *ticks += tsc::read() - before;
+                harvested.map(|_| {
+                    tell(vm, *output, *ticks, out);
+                    Ok(())
+                })
+            }
+            Work::Stop => vm.end_tracking().map(Ok),
+        }
+    }
+
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+}
+
+fn tell(vm: &Vm, output: Output, ticks: u64, out: &mut Out<'_>) {
     let pages = vm.to_send.count();
     vm.to_send.clear();
     if output == Output::Json {
@@ -83,11 +144,4 @@ pub(super) fn harvest(
     } else {
         let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks");
     }
-    Ok(())
-}
-
-pub(super) fn stop(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    metered(vm, migrations)?;
-    vm.stop_tracking();
-    Ok(())
 }

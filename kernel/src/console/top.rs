@@ -73,7 +73,12 @@ impl Top {
 
 /// Pages written since the last time, where they are counted by `vm dirty`, which loses none of them by it.
 fn harvest(vm: &Vm) -> Option<u64> {
-    vm.tracking().is_some().then(|| vm.harvest())
+    vm.tracking()?;
+    loop {
+        if let Poll::Ready(pages) = vm.harvest() {
+            return Some(pages);
+        }
+    }
 }
 
 impl Task for Top {

@@ -339,15 +339,16 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
 }
 
 impl SourceVm for Leaving {
-    fn start_tracking(&mut self) -> Result<(), String> {
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
         let method = Vm::best_method();
-        log::info!(target: "migrate", "migrate {}: to {}, dirty tracking by {}", self.vm.name, self.to, method.name());
+        if self.vm.tracking().is_none() {
+            log::info!(target: "migrate", "migrate {}: to {}, dirty tracking by {}", self.vm.name, self.to, method.name());
+        }
         self.vm.start_tracking(method).map_err(|error| error.to_string())
     }
 
     fn harvest(&mut self) -> Poll<u64> {
-        self.vm.harvest();
-        Poll::Ready(self.vm.to_send.count())
+        self.vm.harvest().map(|_| self.vm.to_send.count())
     }
 
     fn take_dirty(&mut self, from: u64) -> Option<u64> {

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::task::Poll;
 
 use cmdline::ModuleRole;
 use ept::DirtyMethod;
@@ -129,13 +130,13 @@ fn dirty(method: DirtyMethod) -> Verdict {
 
 /// Every page that the guest writes is noticed, and not many more.
 fn tracked(vm: &Arc<Vm>, method: DirtyMethod) -> Result<String, String> {
-    vm.start_tracking(method).map_err(|error| error.to_string())?;
+    finish(|| vm.start_tracking(method)).map_err(|error| error.to_string())?;
     vm.let_run();
     let ended = run(vm);
-    let noticed = vm.harvest();
+    let noticed = finish(|| vm.harvest());
     let missed = (PAGES..2 * PAGES).filter(|page| !vm.to_send.contains(*page)).count();
-    let again = vm.harvest();
-    vm.stop_tracking();
+    let again = finish(|| vm.harvest());
+    finish(|| vm.end_tracking());
     ended?;
     let text = format!("{noticed} pages");
     if missed != 0 {
@@ -145,6 +146,15 @@ fn tracked(vm: &Arc<Vm>, method: DirtyMethod) -> Result<String, String> {
         return Err(format!("{text} where {PAGES} were written, {again} more after it had ended"));
     }
     Ok(text)
+}
+
+/// The whole of something that is done in steps.
+fn finish<T>(mut step: impl FnMut() -> Poll<T>) -> T {
+    loop {
+        if let Poll::Ready(result) = step() {
+            return result;
+        }
+    }
 }
 
 /// State that is taken from a vCPU and put back is the same.

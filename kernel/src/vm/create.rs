@@ -135,7 +135,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         mmu: Mutex::new(Box::new(mmu)),
         to_send: Backlog::new(pages),
         ran_on: CpuSet::new(cpu::count()),
-        tracking: Mutex::new(None),
+        tracking: Mutex::default(),
         audit: Mutex::default(),
         msr_bitmap,
         platform: Mutex::new(Platform::new(&board)),

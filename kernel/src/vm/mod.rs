@@ -9,7 +9,7 @@ mod lifecycle;
 pub(crate) mod registry;
 pub(crate) mod reset;
 pub(crate) mod sched;
-mod tracking;
+pub(crate) mod tracking;
 pub(crate) mod usage;
 
 use alloc::boxed::Box;
@@ -20,7 +20,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{Platform, PlatformConfig};
-use ept::{CpuSet, DirtyMethod, Mmu};
+use ept::{CpuSet, Mmu};
 use spin::{Mutex, RwLock};
 use vm_types::{Backlog, Gpa};
 
@@ -194,7 +194,7 @@ pub(crate) struct Vm {
     pub(crate) to_send: Backlog,
     /// CPUs that ran it.
     pub(crate) ran_on: CpuSet,
-    tracking: Mutex<Option<DirtyMethod>>,
+    tracking: Mutex<tracking::Tracking>,
     /// Which instructions outside its policy it executes.
     audit: Mutex<audit::Audit>,
     /// Which MSRs do not exit.

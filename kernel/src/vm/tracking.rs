@@ -1,12 +1,33 @@
-//! Which pages the guest has written: starting, harvesting, stopping. The order is [`ept::poll`]'s.
+//! Which pages the guest has written: starting, harvesting, stopping, each in steps between which the guest's exits have
+//! the tables and CPU 0 does its other work. The order is [`ept::poll`]'s.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::task::Poll;
 
 use ept::{Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
+use spin::Mutex;
 use vm_types::{Backlog, PageSet};
 
 use super::{Request, Vm};
 use crate::arch::{cpu, tsc};
 use crate::meter::{self, Part};
 use crate::vmx::{flush, host};
+
+/// How long a change goes on at a time, in microseconds: at least one step.
+const STEPS_US: u64 = 100;
+
+/// VMs that end their tracking and that nobody waits for.
+static ENDING: Mutex<Vec<Weak<Vm>>> = Mutex::new(Vec::new());
+
+/// The tracking of one VM.
+#[derive(Default)]
+pub(super) struct Tracking {
+    /// In use, or about to be.
+    method: Option<DirtyMethod>,
+    /// What the change under way has taken so far, in ticks.
+    ticks: u64,
+}
 
 impl Vm {
     /// The best method of this host.
@@ -32,42 +53,76 @@ impl Vm {
         }
     }
 
-    /// Starts noticing writes.
+    /// Starts noticing writes; to be called until it is `Ready`. [`Vm::stop_tracking`] ends it in the middle too.
     ///
     /// # Errors
     /// The host lacks memory for the tables; nothing is tracked then.
-    pub(crate) fn start_tracking(&self, method: DirtyMethod) -> Result<(), OutOfMemory> {
-        let before = tsc::read();
+    pub(crate) fn start_tracking(self: &Arc<Self>, method: DirtyMethod) -> Poll<Result<(), OutOfMemory>> {
         meter::doing(Part::Tracking);
-        let large = ept::finish(self, Change::Track(method))?;
-        *self.tracking.lock() = Some(method);
-        let ticks = tsc::read() - before;
-        let method = method.name();
-        log::info!(target: "vm", "{}: writes noticed by {method}, {large} large pages split, {ticks} ticks", self.name);
-        Ok(())
+        // Its end is this change's beginning.
+        ENDING.lock().retain(|vm| !core::ptr::eq(vm.as_ptr(), &raw const **self));
+        self.tracking.lock().method = Some(method);
+        self.advance(Change::Track(method)).map(|(started, ticks)| {
+            let large = started.inspect_err(|_| self.tracking.lock().method = None)?;
+            let method = method.name();
+            log::info!(target: "vm", "{}: writes noticed by {method}, {large} large pages split, {ticks} ticks", self.name);
+            Ok(())
+        })
     }
 
-    /// Stops noticing writes.
-    pub(crate) fn stop_tracking(&self) {
-        let before = tsc::read();
+    /// Stops noticing writes; what tracking took is given back by and by.
+    pub(crate) fn stop_tracking(self: &Arc<Self>) {
+        self.tracking.lock().method = None;
+        ENDING.lock().push(Arc::downgrade(self));
+    }
+
+    /// Stops noticing writes, for one who waits for it; to be called until it is `Ready`.
+    pub(crate) fn end_tracking(&self) -> Poll<()> {
         meter::doing(Part::Tracking);
-        *self.tracking.lock() = None;
-        // It gives memory back, and takes none.
-        let large = ept::finish(self, Change::Untrack).unwrap_or(0);
-        let ticks = tsc::read() - before;
-        log::info!(target: "vm", "{}: writes noticed no more, {large} large pages put back, {ticks} ticks", self.name);
+        self.tracking.lock().method = None;
+        self.advance(Change::Untrack).map(|(ended, ticks)| {
+            // It gives memory back, and takes none.
+            let large = ended.unwrap_or(0);
+            log::info!(target: "vm", "{}: writes noticed no more, {large} large pages put back, {ticks} ticks", self.name);
+        })
     }
 
     /// The method in use.
     pub(crate) fn tracking(&self) -> Option<DirtyMethod> {
-        *self.tracking.lock()
+        self.tracking.lock().method
     }
 
-    /// Adds the pages written since the last harvest to `to_send`; returns their number.
-    pub(crate) fn harvest(&self) -> u64 {
+    /// Adds the pages written since the last harvest to `to_send`; to be called until it is `Ready`, with their number.
+    pub(crate) fn harvest(&self) -> Poll<u64> {
         // It takes no memory.
-        ept::finish(self, Change::Harvest).unwrap_or(0)
+        self.advance(Change::Harvest).map(|(pages, _)| pages.unwrap_or(0))
     }
+
+    /// Goes on with a change for a bounded time. At its end its figure, and the ticks that it took.
+    fn advance(&self, change: Change) -> Poll<(Result<u64, OutOfMemory>, u64)> {
+        let began = tsc::read();
+        let until = began.saturating_add(tsc::ticks(STEPS_US));
+        loop {
+            let polled = ept::poll(self, change);
+            let now = tsc::read();
+            if polled.is_ready() || now >= until {
+                let mut tracking = self.tracking.lock();
+                tracking.ticks += now - began;
+                return polled.map(|result| (result, core::mem::take(&mut tracking.ticks)));
+            }
+            flush::serve();
+        }
+    }
+}
+
+/// Goes on with the end of tracking of VMs that nobody waits for. False where there is none.
+pub(crate) fn poll() -> bool {
+    let Some(first) = ENDING.lock().first().cloned() else { return false };
+    let over = first.upgrade().is_none_or(|vm| vm.end_tracking().is_ready());
+    if over {
+        ENDING.lock().retain(|vm| !vm.ptr_eq(&first));
+    }
+    true
 }
 
 impl Tracked for Vm {
@@ -85,7 +140,7 @@ impl Tracked for Vm {
 
     /// Whichever CPU each vCPU runs on.
     fn drain_logs(&self) {
-        if *self.tracking.lock() != Some(DirtyMethod::Pml) {
+        if self.tracking() != Some(DirtyMethod::Pml) {
             return;
         }
         for slot in &self.vcpus {

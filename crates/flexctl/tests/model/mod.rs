@@ -159,8 +159,8 @@ struct Leaving<'a> {
 }
 
 impl SourceVm for Leaving<'_> {
-    fn start_tracking(&mut self) -> Result<(), String> {
-        Ok(())
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {

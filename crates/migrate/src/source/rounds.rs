@@ -17,12 +17,18 @@ use crate::wire::{PACKED_VERSION, RecordType};
 
 impl Source {
     pub(super) fn track(&mut self, now: u64, vm: &mut impl SourceVm) -> Result<(), Reason> {
-        let wanted = self.params.tuning.compression;
-        let compression = if self.version < PACKED_VERSION { Compression::None } else { wanted };
-        self.encoder.prepare(&self.params.shape, self.params.hello.migration, compression);
-        self.choice = (compression == Compression::Auto).then(Choice::new);
-        vm.start_tracking().map_err(Reason::Vm)?;
-        self.tracking = true;
+        if !self.tracking {
+            let wanted = self.params.tuning.compression;
+            let compression = if self.version < PACKED_VERSION { Compression::None } else { wanted };
+            self.encoder.prepare(&self.params.shape, self.params.hello.migration, compression);
+            self.choice = (compression == Compression::Auto).then(Choice::new);
+            self.tracking = true;
+        }
+        let Poll::Ready(started) = vm.start_tracking() else { return Ok(()) };
+        if let Err(why) = started {
+            self.tracking = false;
+            return Err(Reason::Vm(why));
+        }
         self.begin_round(self.params.shape.pages(), now);
         Ok(())
     }

@@ -18,6 +18,9 @@ pub struct Leaving {
     pub tracking: bool,
     pub paused: bool,
     pub pause_delay: u32,
+    /// Steps that the start of tracking and each harvest take, and those left of the one under way.
+    pub steps_each: u32,
+    pub steps: u32,
     pub given: bool,
     pub unknown: bool,
     pub freed: bool,
@@ -48,6 +51,8 @@ impl Leaving {
             tracking: false,
             paused: false,
             pause_delay: 2,
+            steps_each: 0,
+            steps: 0,
             given: false,
             unknown: false,
             freed: false,
@@ -102,15 +107,27 @@ impl Leaving {
 }
 
 impl SourceVm for Leaving {
-    fn start_tracking(&mut self) -> Result<(), String> {
-        assert!(!self.tracking);
-        self.tracking = true;
-        self.log.push("track");
-        Ok(())
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
+        if !self.tracking {
+            self.tracking = true;
+            self.steps = self.steps_each;
+            self.log.push("track");
+        }
+        if self.steps > 0 {
+            self.steps -= 1;
+            return Poll::Pending;
+        }
+        self.steps = self.steps_each;
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {
         assert!(self.tracking);
+        if self.steps > 0 {
+            self.steps -= 1;
+            return Poll::Pending;
+        }
+        self.steps = self.steps_each;
         self.harvested.append(&mut self.written);
         Poll::Ready(self.harvested.len() as u64)
     }

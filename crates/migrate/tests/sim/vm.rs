@@ -117,9 +117,9 @@ impl Leaving {
 }
 
 impl SourceVm for Leaving {
-    fn start_tracking(&mut self) -> Result<(), String> {
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
         self.vm.borrow_mut().tracking = true;
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {
