@@ -190,7 +190,8 @@ fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, 
     if cpu.caps.unrestricted() {
         return Ok(None);
     }
-    const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87;
+    // Accessed and dirty as well: the CPU would write these flags, and tracking would count a page that is not RAM.
+    const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87 | 0x60;
     let page = frame::alloc_page().ok_or(OutOfMemory)?;
     crate::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
     mmu.map(IDENTITY_PAGE, page, PAGE_SIZE)?;
