@@ -196,12 +196,12 @@ impl fmt::Display for ParseError<'_> {
                 write!(f, "'{}' is not a whole command: ", Words(words))?;
                 next_words(f, words)
             }
-            Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, spec.usage()),
+            Self::Missing { spec, arg } => write!(f, "{} is missing: usage: {}", arg.name, Short(spec)),
             Self::NoValue { spec, arg } => {
-                write!(f, "{} is followed by no value: usage: {}", key_of(arg), spec.usage())
+                write!(f, "{} is followed by no value: usage: {}", key_of(arg), Short(spec))
             }
             Self::Twice { spec, arg } => {
-                write!(f, "{} is there twice: usage: {}", key_of(arg), spec.usage())
+                write!(f, "{} is there twice: usage: {}", key_of(arg), Short(spec))
             }
             Self::Quote { word } => write!(f, "the quote of '{}' is not closed", Quoted(word)),
             Self::Extra { spec, word } => {
@@ -212,7 +212,7 @@ impl fmt::Display for ParseError<'_> {
                 f.write_str("usage: ")?;
                 let same = || COMMANDS.iter().filter(|s| s.words.starts_with(spec.words));
                 if same().count() == 1 {
-                    return write!(f, "{}", spec.usage());
+                    return write!(f, "{}", Short(spec));
                 }
                 for (i, spec) in same().enumerate() {
                     write!(f, "{}{}", if i == 0 { "" } else { ", or " }, spec.brief())?;
@@ -223,15 +223,32 @@ impl fmt::Display for ParseError<'_> {
                 write!(f, "unknown option '{}' of '{spec}': did you mean '{near}'?", Quoted(word))
             }
             Self::Option { spec, word, near: None } => {
-                write!(f, "unknown option '{}': usage: {}", Quoted(word), spec.usage())
+                write!(f, "unknown option '{}': usage: {}", Quoted(word), Short(spec))
             }
             Self::Value { spec, arg, word, why } => {
                 write!(f, "{} '{}' {why}: ", arg.name, Quoted(word))?;
                 match nearest(word, words_of(arg)) {
                     Some(near) => write!(f, "did you mean '{near}'?"),
-                    None => write!(f, "usage: {}", spec.usage()),
+                    None => write!(f, "usage: {}", Short(spec)),
                 }
             }
+        }
+    }
+}
+
+/// The usage line where it is short, else what is required, and where the rest is.
+struct Short(&'static Spec);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Of a row of 80 columns the reason is to have a part.
+        const LONGEST: usize = 60;
+        let Self(spec) = self;
+        let whole = spec.usage().to_string();
+        if whole.len() <= LONGEST {
+            f.write_str(&whole)
+        } else {
+            write!(f, "{} ..., see `help {spec}`", spec.brief())
         }
     }
 }

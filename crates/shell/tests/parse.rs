@@ -219,10 +219,7 @@ fn typos_are_explained() {
             "vm dirty start demo fast",
             "METHOD 'fast' is none of pml, ad, wp: usage: vm dirty start VM [METHOD]",
         ),
-        (
-            "vm list demo",
-            "unexpected 'demo': usage: vm list [--state running|paused|stopped|incoming|given|unknown] [--sort arrival|name|cpu|mem|uptime] [--json]",
-        ),
+        ("vm list demo", "unexpected 'demo': usage: vm list ..., see `help vm list`"),
         ("vm show", "VM is missing: usage: vm show VM [--json]"),
         (
             "vm show a/b",
@@ -243,8 +240,7 @@ fn typos_are_explained() {
         ),
         (
             "migrate all 10.0.0.2 downtime=-3",
-            "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST [downtime=MS] [timeout=S] \
-             [on-timeout=cancel|throttle|force] [verify=full|seals] [compress=none|lz4|delta|auto] [--detach] [--live]",
+            "downtime=MS '-3' is no number of milliseconds up to a day: usage: migrate all HOST ..., see `help migrate all`",
         ),
         (
             "migrate resolve demo keep",
@@ -367,7 +363,7 @@ fn a_vm_is_made_of_urls() {
         assert!(all.contains(part), "{all}");
     }
     for (rest, text) in [
-        ("", "--kernel URL is missing: usage: vm create NAME --kernel URL [--initrd URL]"),
+        ("", "--kernel URL is missing: usage: vm create NAME --kernel URL ..., see `help vm create`"),
         ("--kernel", "--kernel is followed by no value: usage: "),
         (
             "--kernel ftp://10.0.0.2/k",

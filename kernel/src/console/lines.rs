@@ -29,6 +29,8 @@ struct Lines {
     source: Source,
     /// Only those that have this word.
     named: Option<String>,
+    /// What is said where there are none.
+    none: Option<Failure>,
     output: Output,
     /// The last one so far.
     line: Vec<u8>,
@@ -41,6 +43,12 @@ struct Lines {
 pub(super) fn recent(named: Option<String>, output: Output) -> Job {
     let end = host_log::written();
     begin(Source::Ring { at: 0, end }, named, output)
+}
+
+/// What the ring still holds of a VM that is not here any more, or that `none` is true.
+pub(super) fn of_one_gone(name: &str, none: Failure, output: Output) -> Job {
+    let source = Source::Ring { at: 0, end: host_log::written() };
+    task(Lines { none: Some(none), ..Lines::new(source, Some(name.into()), output) })
 }
 
 /// The lines that are still to come.
@@ -59,10 +67,18 @@ pub(super) fn previous(output: Output) -> Option<Job> {
 }
 
 fn begin(source: Source, named: Option<String>, output: Output) -> Job {
-    Job::Task(Box::new(Lines { source, named, output, line: Vec::new(), cut: false, any: false }))
+    task(Lines::new(source, named, output))
+}
+
+fn task(lines: Lines) -> Job {
+    Job::Task(Box::new(lines))
 }
 
 impl Lines {
+    fn new(source: Source, named: Option<String>, output: Output) -> Self {
+        Self { source, named, none: None, output, line: Vec::new(), cut: false, any: false }
+    }
+
     /// The next bytes. False where there are no more.
     fn step(&mut self, out: &mut Out<'_>) -> bool {
         let mut piece = [0; STEP];
@@ -130,6 +146,9 @@ impl Task for Lines {
     fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
         if self.step(out) || matches!(self.source, Source::Follow { .. }) {
             return Poll::Pending;
+        }
+        if let Some(none) = self.none.take_if(|_| !self.any) {
+            return Poll::Ready(Err(none));
         }
         if self.output == Output::Json {
             let _ = out.write_str(if self.any { "]\n" } else { "[]\n" });

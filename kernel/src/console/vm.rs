@@ -39,7 +39,11 @@ pub(super) fn execute(
         }
         VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, migrations, output, out)?,
         VmCommand::Log(vm, output) => {
-            return Ok(Done::Later(lines::recent(Some(find(vm)?.name.owned()), output)));
+            return Ok(Done::Later(match find(vm) {
+                Ok(vm) => lines::recent(Some(vm.name.owned()), output),
+                // One that was destroyed, or has moved on, is just the one that is asked about.
+                Err(none) => lines::of_one_gone(vm, none, output),
+            }));
         }
     }
     Ok(Done::Now)

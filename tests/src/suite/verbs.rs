@@ -164,6 +164,9 @@ fn of_a_vm(context: &Context) -> Result<()> {
     done(&mut host, &format!("vm regs {VM}"))?;
     refused(&mut host, &format!("vm destroy {VM}"), "force ")?;
     done(&mut host, &format!("vm destroy {VM} --force"))?;
+    let log = done(&mut host, &format!("vm log {VM}"))?;
+    ensure!(log.iter().any(|l| l.ends_with(&format!("vm: vm {VM}: destroyed"))), "{log:?}");
+    refused(&mut host, "vm log nobody", "not-found no VM named nobody")?;
     // Its kernel is free again with it.
     let memory = json(&mut host, "mem")?;
     ensure!(memory["guests"] == 0 && memory["kernels"] == 0, "{memory}");

@@ -146,7 +146,7 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["vm", "log"],
         args: &[VM, JSON],
         summary: "Print the log lines that name a VM.",
-        details: "Those that the ring still holds.",
+        details: "Those that the ring still holds, also of a VM that was destroyed or has moved away.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Log(v.vm(), v.output)),
     },
