@@ -25,7 +25,7 @@ pub(crate) struct Counter {
     start: u64,
     #[n(6)]
     gate: bool,
-    /// Ticks counted when the gate went low.
+    /// Ticks counted when the gate went low, or when mode 0 got half a count.
     #[n(7)]
     frozen: u64,
     #[n(8)]
@@ -115,11 +115,9 @@ impl Counter {
             (2, _) => value16 << 8,
             (_, Some(low)) => value16 << 8 | u16::from(low),
             (_, None) => {
+                // In mode 0 the first of two bytes stops the count where it is, and drops OUT.
+                self.frozen = self.elapsed(t);
                 self.low_byte = Some(value);
-                if self.mode == 0 {
-                    // The first of two bytes stops the count and drops OUT.
-                    self.counting = false;
-                }
                 return;
             }
         };
@@ -162,7 +160,12 @@ impl Counter {
     }
 
     fn stopped(&self) -> bool {
-        !self.gate && !matches!(self.mode, 1 | 5)
+        self.half_written() || (!self.gate && !matches!(self.mode, 1 | 5))
+    }
+
+    /// Mode 0 waits for the second byte.
+    fn half_written(&self) -> bool {
+        self.mode == 0 && self.low_byte.is_some()
     }
 
     fn elapsed(&self, t: u64) -> u64 {
@@ -193,6 +196,7 @@ impl Counter {
         }
         let (n, d) = (self.period(), self.elapsed(t));
         match self.mode {
+            0 if self.half_written() => false,
             0 | 1 => d >= n,
             2 => self.stopped() || d % n != n - 1,
             3 => self.stopped() || d % n < n.div_ceil(2),

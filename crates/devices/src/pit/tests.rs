@@ -141,3 +141,23 @@ fn refresh_bit_toggles() {
     assert_ne!(bit(10_000), bit(20_000));
     assert_eq!(bit(10_000), bit(40_000));
 }
+
+/// Fault 5.8: the count jumped to the old reload value.
+#[test]
+fn half_a_count_stops_mode_0_where_it_is() {
+    let mut pit = Pit::new();
+    program(&mut pit, 2, 0, 1000, at(0));
+    pit.write(0x61, 1, at(100));
+    let before = count(&mut pit, 2, at(300));
+    pit.write(0x42, 0x34, at(300));
+    assert_eq!(count(&mut pit, 2, at(700)), before, "it stands, on its way");
+    assert_eq!(pit.read(0x61, at(5000)) & 0x20, 0, "and OUT is low");
+    let mut pit = Pit::import(&pit.export()).unwrap();
+    assert_eq!(count(&mut pit, 2, at(800)), before, "after a move too");
+    pit.write(0x42, 0x12, at(900));
+    assert_eq!(count(&mut pit, 2, at(910)), 0x1234 - 10);
+    // Channel 0 does not interrupt meanwhile.
+    program(&mut pit, 0, 0, 1000, at(1000));
+    pit.write(0x40, 0x34, at(1500));
+    assert_eq!(pit.deadline(), u64::MAX);
+}

@@ -34,6 +34,11 @@ const PERIODIC: u8 = 0x40;
 const ALARM: u8 = 0x20;
 const UPDATE: u8 = 0x10;
 
+/// Whether register A holds the divider chain in reset.
+const fn in_reset(a: u8) -> bool {
+    a & 0x60 == 0x60
+}
+
 /// Second, minute, hour, weekday, day, month, year, century as the registers show them.
 type Face = [u8; 8];
 
@@ -58,6 +63,9 @@ pub(crate) struct Rtc {
     checked: u64,
     #[n(7)]
     ram: ByteArray<128>,
+    /// The divider chain is this many ticks ahead of guest time, less than a second; `None` where it never was reset.
+    #[n(8)]
+    phase: Option<u16>,
     #[cbor(skip)]
     deadline: u64,
 }
@@ -88,6 +96,7 @@ impl Rtc {
             held: None,
             checked: 0,
             ram: ram.into(),
+            phase: None,
             deadline: u64::MAX,
         }
     }
@@ -137,7 +146,7 @@ impl Rtc {
         }
         self.evaluate(now);
         match self.index {
-            REG_A => self.a = value & 0x7F,
+            REG_A => self.write_a(value & 0x7F, now),
             REG_B => self.write_b(value, now),
             REG_C | REG_D => {}
             reg => match time_field(reg) {
@@ -148,11 +157,30 @@ impl Rtc {
         self.arm(now);
     }
 
+    fn write_a(&mut self, value: u8, now: Now) {
+        let face = self.face(now);
+        let restarts = in_reset(self.a) && !in_reset(value);
+        self.a = value;
+        if restarts {
+            // The first update comes half a second after the chain is let go (data sheet, register A): whoever sets the
+            // clock hits the second by that.
+            let ahead = (CRYSTAL_HZ + CRYSTAL_HZ / 2 - ticks(now) % CRYSTAL_HZ) % CRYSTAL_HZ;
+            self.phase = Some(ahead as u16);
+            self.checked = self.chain(now);
+        }
+        self.hold(face, now);
+    }
+
     fn write_b(&mut self, value: u8, now: Now) {
         let face = self.face(now);
         // SET clears UIE (data sheet, register B).
         self.b = if value & B_SET != 0 { value & !UPDATE } else { value };
-        match (value & B_SET != 0, self.held) {
+        self.hold(face, now);
+    }
+
+    /// The time registers stand while SET or the divider's reset stops them, and go on from what they are then.
+    fn hold(&mut self, face: Face, now: Now) {
+        match (self.b & B_SET != 0 || in_reset(self.a), self.held) {
             (true, None) => self.held = Some(face),
             (false, Some(held)) => {
                 self.set_clock(&held, now);
@@ -173,7 +201,16 @@ impl Rtc {
 
     fn set_clock(&mut self, face: &Face, now: Now) {
         let secs = calendar::to_unix(&self.civil(face)).cast_signed();
-        self.offset = secs.min(MAX_SECS) - (ticks(now) / CRYSTAL_HZ).cast_signed();
+        self.offset = secs.min(MAX_SECS) - (self.chain(now) / CRYSTAL_HZ).cast_signed();
+    }
+
+    fn ahead(&self) -> u64 {
+        self.phase.unwrap_or(0).into()
+    }
+
+    /// What the divider chain has counted. Seconds, and periods of the interrupt, are its carries.
+    fn chain(&self, now: Now) -> u64 {
+        ticks(now) + self.ahead()
     }
 
     fn seconds(&self, t: u64) -> u64 {
@@ -185,7 +222,7 @@ impl Rtc {
         if let Some(held) = self.held {
             return held;
         }
-        let civil = calendar::from_unix(self.seconds(ticks(now)));
+        let civil = calendar::from_unix(self.seconds(self.chain(now)));
         let code = |value| self.code(value);
         [
             code(civil.second),
@@ -235,7 +272,7 @@ impl Rtc {
     }
 
     fn uip(&self, now: Now) -> u8 {
-        let left = CRYSTAL_HZ - ticks(now) % CRYSTAL_HZ;
+        let left = CRYSTAL_HZ - self.chain(now) % CRYSTAL_HZ;
         if self.updating() && left <= UIP_TICKS { 0x80 } else { 0 }
     }
 
@@ -250,7 +287,7 @@ impl Rtc {
 
     /// Sets the flags of everything that happened since the last look.
     fn evaluate(&mut self, now: Now) {
-        let t = ticks(now);
+        let t = self.chain(now);
         if t <= self.checked {
             return;
         }
@@ -313,6 +350,7 @@ impl Rtc {
                 }
             }
         }
+        let at = if at == u64::MAX { at } else { at.saturating_sub(self.ahead()) };
         self.deadline = if at == u64::MAX { at } else { now.tsc_at(at, CRYSTAL_HZ) };
     }
 
@@ -326,7 +364,10 @@ impl Rtc {
         ensure(rtc.index <= 0x7F, KIND, "index", rtc.index)?;
         ensure(rtc.a <= 0x7F, KIND, "register A", rtc.a)?;
         ensure(rtc.c & !(PERIODIC | ALARM | UPDATE) == 0, KIND, "register C", rtc.c)?;
-        ensure(rtc.held.is_some() == (rtc.b & B_SET != 0), KIND, "register B", rtc.b)?;
+        let (set, reset) = (rtc.b & B_SET != 0, in_reset(rtc.a));
+        // Hosts of 1.0 let the clock run while the divider is in reset.
+        ensure(if rtc.held.is_some() { set || reset } else { !set }, KIND, "register B", rtc.b)?;
+        ensure(rtc.ahead() < CRYSTAL_HZ, KIND, "phase", rtc.ahead())?;
         let offset = rtc.offset.unsigned_abs();
         ensure(offset <= MAX_TICKS / CRYSTAL_HZ + MAX_SECS.unsigned_abs(), KIND, "offset", offset)?;
         ensure(rtc.checked <= MAX_TICKS, KIND, "checked", rtc.checked)?;

@@ -105,3 +105,43 @@ fn memory_size_for_firmware_and_old_guests() {
     assert_eq!(get(&mut rtc, 0x40, at(0)), 0xA5);
     assert_eq!(get(&mut rtc, 0x0D, at(0)), 0x80);
 }
+
+/// Fault 5.8: the second began where it always had, up to half a second off what `hwclock -w` had set.
+#[test]
+fn the_divider_chain_starts_half_a_second_before_an_update() {
+    let mut rtc = Rtc::new(BASE, 256 << 20, 0);
+    // As Linux' mc146818_set_time: SET, divider in reset, the time, SET off, divider on.
+    put(&mut rtc, 0x0B, 0x82, at(1700));
+    put(&mut rtc, 0x0A, 0x76, at(1700));
+    put(&mut rtc, 0, 0x10, at(1700));
+    put(&mut rtc, 0x0B, 0x02, at(1701));
+    assert_eq!(get(&mut rtc, 0, at(1900)), 0x10, "it stands while the divider is in reset");
+    let rtc_moved = Rtc::import(&rtc.export()).unwrap();
+    for mut rtc in [rtc, rtc_moved] {
+        put(&mut rtc, 0x0A, 0x26, at(2000));
+        assert_eq!((get(&mut rtc, 0, at(2499)), get(&mut rtc, 0, at(2501))), (0x10, 0x11));
+        assert_eq!((get(&mut rtc, 0, at(3499)), get(&mut rtc, 0, at(3501))), (0x11, 0x12));
+        let mut rtc = Rtc::import(&rtc.export()).unwrap();
+        assert_eq!(get(&mut rtc, 0x0A, Now { tsc: HZ * 9 / 2 - HZ / 5000, hz: HZ }), 0xA6, "UIP goes along");
+        // The update interrupt comes with the update.
+        put(&mut rtc, 0x0B, 0x12, at(4600));
+        rtc.read(0x71, at(4600));
+        rtc.write(0x70, 0x0C, at(4600));
+        rtc.read(0x71, at(4600));
+        let due = rtc.deadline();
+        assert!(due.abs_diff(HZ * 11 / 2) < HZ / 1000, "{due}");
+    }
+}
+
+/// A host that knows nothing of the phase sent no such field, and let the clock run in reset.
+#[test]
+fn records_without_a_phase_are_taken() {
+    let mut rtc = Rtc::new(BASE, 256 << 20, 0);
+    let plain = rtc.export();
+    assert_eq!(plain.body[0], 0x88, "eight fields as before");
+    put(&mut rtc, 0x0A, 0x76, at(100));
+    rtc.held = None;
+    assert!(Rtc::import(&rtc.export()).is_ok());
+    rtc.phase = Some(0x8000);
+    assert!(Rtc::import(&rtc.export()).is_err());
+}
