@@ -68,11 +68,16 @@ impl<'a> Setup<'a> {
             sectors => u64::from(sectors),
         };
         let start = (sectors + 1) * 512;
-        let len = u64::from(u32_at(image, what, 0x1F4)?) * 16;
-        let code = part(image, "bzImage protected-mode part (syssize)", start, len)?;
-        if len <= ENTRY_64 {
+        let paragraphs = u32_at(image, what, 0x1F4)?;
+        // The field counts 16 bytes and rounds up: the last paragraph may be cut short (memtest86+ ends in the middle of
+        // it). What is loaded is the file, as GRUB and QEMU do.
+        let least = (u64::from(paragraphs) * 16).saturating_sub(15);
+        part(image, "bzImage protected-mode part (syssize)", start, least)?;
+        let len = (image.len() as u64).saturating_sub(start);
+        let code = part(image, "bzImage protected-mode part", start, len)?;
+        if least <= ENTRY_64 {
             let need = "shorter than the way to its 64-bit entry";
-            return Err(LoadError::Field { what: "bzImage syssize", value: len / 16, need });
+            return Err(LoadError::Field { what: "bzImage syssize", value: paragraphs.into(), need });
         }
         let relocatable = u8_at(image, what, 0x234)? != 0;
         let align = u64::from(u32_at(image, what, 0x230)?);
@@ -167,6 +172,8 @@ fn zero_page<M: GuestMemory + ?Sized>(
     put(&mut page, 0x070, &rsdp.unwrap_or_default().0.to_le_bytes());
     put(&mut page, 0x1FA, &VIDEO_NORMAL.to_le_bytes());
     put(&mut page, 0x210, &[LOADER_UNDEFINED]);
+    // setup_data: a list in memory, of which there is none, whatever the file has there.
+    put(&mut page, 0x250, &0u64.to_le_bytes());
     for (offset, what, value) in
         [(0x218, "initrd", initrd), (0x21C, "initrd length", initrd_len), (0x228, "command line", cmdline)]
     {

@@ -19,6 +19,12 @@ const START_MAGIC: u32 = 0x336E_C578;
 const START_VERSION: u32 = 1;
 const START_LEN: usize = 56;
 const PAGE: u64 = 4096;
+/// Linux' COMMAND_LINE_SIZE without the NUL (`arch/x86/include/asm/setup.h`). Nothing in the file says so, and a longer
+/// one ends in silence, before the first line is printed.
+const CMDLINE_MAX: u64 = 2047;
+/// Linux copies the memory map to the 128 entries of its zero page without looking, and adds one for the ISA range
+/// (`arch/x86/platform/pvh/enlighten.c`).
+const MAP_MAX: u64 = 127;
 
 /// The entry point's physical address, where the file has the note.
 pub(crate) fn entry_point(elf: &Elf<'_>) -> Result<Option<u64>, LoadError> {
@@ -63,6 +69,9 @@ pub(crate) fn load<M: GuestMemory + ?Sized>(
     modules: &[Module<'_>],
     rsdp: Option<Gpa>,
 ) -> Result<Entry, LoadError> {
+    if cmdline.len() as u64 > CMDLINE_MAX {
+        return Err(LoadError::CommandLine { len: cmdline.len(), max: CMDLINE_MAX });
+    }
     let elf = Elf::parse(image)?;
     let rip = entry_point(&elf)?.ok_or(LoadError::NotAKernel)?;
     elf.load(space, rip)?;
@@ -75,8 +84,13 @@ pub(crate) fn load<M: GuestMemory + ?Sized>(
             list.extend_from_slice(&field.to_le_bytes());
         }
     }
+    let entries = space.map();
+    if entries.len() as u64 > MAP_MAX {
+        let need = "Linux takes 127";
+        return Err(LoadError::Field { what: "memory map entries", value: entries.len() as u64, need });
+    }
     let mut map = Vec::new();
-    for entry in space.map() {
+    for entry in entries {
         map.extend_from_slice(&entry.start.to_le_bytes());
         map.extend_from_slice(&entry.len.to_le_bytes());
         map.extend_from_slice(&(entry.kind as u64).to_le_bytes());

@@ -134,7 +134,7 @@ fn broken_bzimage_headers_are_named() {
     );
     assert_eq!(
         try_with(0x1F4, &[1, 1]),
-        "bzImage protected-mode part (syssize): bytes 0x600 to 0x1610 of a file of 0x1600 bytes"
+        "bzImage protected-mode part (syssize): bytes 0x600 to 0x1601 of a file of 0x1600 bytes"
     );
     assert_eq!(try_with(0x1F4, &[0x20, 0]), "bzImage syssize 0x20: shorter than the way to its 64-bit entry");
     assert_eq!(try_with(0x230, &[1]), "bzImage kernel_alignment 0x200001: must be a power of two");
@@ -149,6 +149,45 @@ fn broken_bzimage_headers_are_named() {
     );
     assert!(load(&ram, &bzimage(), &long[1..], &[], None).is_ok());
     assert_eq!(load(&ram, &bzimage(), "a\0b", &[], None), Err(LoadError::CommandLineNul));
+}
+
+/// Fault 5.1: a PVH guest with a longer command line was made, ran, and never printed a byte.
+#[test]
+fn limits_of_linux_are_refused_by_name() {
+    let ram = Ram::mib(32);
+    let long = "x".repeat(2048);
+    let refused = load(&ram, &pvh(), &long, &[], None).unwrap_err();
+    assert_eq!(refused.to_string(), "command line of 2048 bytes: this kernel takes 2047");
+    assert!(load(&ram, &pvh(), &long[1..], &[], None).is_ok());
+    // RAM in 200 pieces: one more entry than a zero page holds would end in memory behind it.
+    let pieces: Vec<(u64, u64)> =
+        core::iter::once((0, 32 << 20)).chain((1..200).map(|n| ((64 << 20) + n * 0x2000, 0x1000))).collect();
+    let ram = Ram::new(&pieces);
+    for (image, need) in [(pvh(), "Linux takes 127"), (bzimage(), "the zero page holds 128")] {
+        let refused = load(&ram, &image, "", &[], None).unwrap_err().to_string();
+        assert!(refused.starts_with("memory map entries 0x") && refused.ends_with(need), "{refused}");
+    }
+}
+
+/// Fault 5.3: Debian's memtest86+ 6.10 ends in the middle of the last paragraph that its syssize counts.
+#[test]
+fn a_bzimage_goes_by_the_files_size() {
+    let ram = Ram::mib(32);
+    let mut image = bzimage();
+    let whole = image.len();
+    image.truncate(whole - 8);
+    let entry = load(&ram, &image, "", &[], None).unwrap();
+    let code = entry.rip - 0x200;
+    let len = image.len() as u64 - 0x600;
+    assert_eq!(ram.bytes(code, len as usize), image[0x600..]);
+    image.truncate(whole - 16);
+    let refused = load(&ram, &image, "", &[], None).unwrap_err().to_string();
+    assert!(refused.starts_with("bzImage protected-mode part (syssize): bytes 0x600 to"), "{refused}");
+    // What follows belongs to it.
+    let mut image = bzimage();
+    image.extend([0x77; 100]);
+    load(&ram, &image, "", &[], None).unwrap();
+    assert_eq!(ram.bytes(code + whole as u64 - 0x600, 100), [0x77; 100]);
 }
 
 #[test]
