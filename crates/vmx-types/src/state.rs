@@ -162,6 +162,12 @@ pub struct MtrrState {
     pub def_type: u64,
 }
 
+impl MtrrState {
+    /// As firmware leaves them to what it starts: enabled, all of memory write-back. A Linux that finds them off gives up
+    /// PAT as well (`arch/x86/mm/pat/memtype.c`). After reset they are off: [`MtrrState::default`].
+    pub const FIRMWARE: Self = Self { variable: [0; 16], fixed: [0; 11], def_type: 1 << 11 | 6 };
+}
+
 /// Version of the record's schema.
 pub const VERSION: u16 = 1;
 

@@ -16,7 +16,7 @@ use guest_load::{Entry, Module};
 use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, MemRange, PAGE_SIZE};
 use vmx_types::paging::EFER_LMA;
-use vmx_types::state::{SegmentState, TableState, VcpuState};
+use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 
 use super::clock::Clock;
 use super::console::GuestConsole;
@@ -314,6 +314,7 @@ fn initial_state(entry: &Entry) -> VcpuState {
         debug: [0, 0, 0, 0, 0xffff_0ff0],
         dr7: 0x400,
         pat: PAT_RESET,
+        mtrr: MtrrState::FIRMWARE,
         xsave,
         ..VcpuState::default()
     }
