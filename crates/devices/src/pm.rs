@@ -118,7 +118,7 @@ impl Pm {
             self.status |= TMR_STS;
         }
         self.deadline = if self.enable & !self.status & TMR_STS != 0 {
-            now.tsc_at((self.half_turns + 1) << 31, PM_TIMER_HZ)
+            now.tsc_at((self.half_turns + 1).saturating_mul(1 << 31), PM_TIMER_HZ)
         } else {
             u64::MAX
         };
@@ -134,7 +134,8 @@ impl Pm {
         ensure(pm.status & !STS_BITS == 0, KIND, "status", pm.status)?;
         ensure(pm.enable & !EN_BITS == 0, KIND, "enable", pm.enable)?;
         ensure(pm.control & !CNT_BITS == 0, KIND, "control", pm.control)?;
-        ensure(pm.half_turns < 1 << 32, KIND, "half_turns", pm.half_turns)?;
+        // What 64 bits of ticks hold, whatever a guest's TSC and rate.
+        ensure(pm.half_turns < 1 << 33, KIND, "half_turns", pm.half_turns)?;
         Ok(Self { deadline: 0, ..pm })
     }
 }

@@ -3,8 +3,8 @@
 use alloc::format;
 use alloc::string::ToString;
 use core::fmt::LowerHex;
-use minicbor::{Decode, Decoder, Encode};
-use vm_types::{StateError, StateRecord};
+use minicbor::{Decode, Encode};
+use vm_types::{StateError, StateRecord, decode_strict};
 
 /// Encodes `fields` as the record of one device.
 pub(crate) fn encode<T: Encode<()>>(kind: &str, instance: u16, version: u16, fields: &T) -> StateRecord {
@@ -13,18 +13,16 @@ pub(crate) fn encode<T: Encode<()>>(kind: &str, instance: u16, version: u16, fie
     StateRecord { kind: kind.to_string(), instance, version, body }
 }
 
-/// Decodes a record of exactly `version`, all of its bytes.
-pub(crate) fn decode<'b, T: Decode<'b, ()>>(record: &'b StateRecord, version: u16) -> Result<T, StateError> {
+/// Decodes a record of exactly `version`, all of it.
+pub(crate) fn decode<'b, T: Decode<'b, ()> + Encode<()>>(
+    record: &'b StateRecord,
+    version: u16,
+) -> Result<T, StateError> {
     let refuse = |why| StateError { kind: record.kind.clone(), why };
     if record.version != version {
         return Err(refuse(format!("version {} is unknown, {version} is known", record.version)));
     }
-    let mut decoder = Decoder::new(&record.body);
-    let fields = decoder.decode().map_err(|e| refuse(format!("body: {e}")))?;
-    match record.body.len() - decoder.position() {
-        0 => Ok(fields),
-        rest => Err(refuse(format!("{rest} bytes behind the body"))),
-    }
+    decode_strict(&record.body).map_err(|why| refuse(format!("body: {why}")))
 }
 
 /// Refuses a field's value that the device can never hold.

@@ -102,7 +102,7 @@ fn all() -> Vec<Wrong> {
         wrong("pm", &[0], 0x0002u16, "status = 0x2"),
         wrong("pm", &[1], 0x8000u16, "enable = 0x8000"),
         wrong("pm", &[2], 0x0001u16, "control = 0x1"),
-        wrong("pm", &[3], 1u64 << 32, "half_turns = 0x100000000"),
+        wrong("pm", &[3], 1u64 << 33, "half_turns = 0x200000000"),
         wrong("chipset", &[0], 0x01u8, "status = 0x1"),
         wrong("chipset", &[3], 0x20u8, "command = 0x20"),
         wrong("chipset", &[4], 0x00u8, "port 0x92 = 0x0"),

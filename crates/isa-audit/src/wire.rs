@@ -104,8 +104,7 @@ impl Findings {
         if bytes.len() > MAX_ENCODED {
             return Err(DecodeError::TooLong(bytes.len()));
         }
-        let wire: WireFindings =
-            minicbor::decode(bytes).map_err(|error| DecodeError::Cbor(error.to_string()))?;
+        let wire: WireFindings = vm_types::decode_strict(bytes).map_err(DecodeError::Cbor)?;
         if wire.rows.len() > MAX_ROWS {
             return Err(DecodeError::TooMany(wire.rows.len()));
         }

@@ -255,11 +255,8 @@ impl Header {
         if header_seal(&plain, &cbor) != seal {
             return Err(FileError::altered("header", 0));
         }
-        let meta: Meta = minicbor::decode(&cbor).map_err(|error| FileError::Malformed {
-            what: "header",
-            offset: META_AT,
-            why: error.to_string(),
-        })?;
+        let malformed = |why| FileError::Malformed { what: "header", offset: META_AT, why };
+        let meta: Meta = vm_types::decode_strict(&cbor).map_err(malformed)?;
         meta.shape.validate().map_err(|error| FileError::Malformed {
             what: "header",
             offset: META_AT,

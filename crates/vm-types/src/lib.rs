@@ -10,6 +10,7 @@ mod dirty;
 mod memory;
 mod on_timeout;
 mod record;
+mod strict;
 mod time;
 
 pub use backlog::Backlog;
@@ -18,4 +19,5 @@ pub use dirty::PageSet;
 pub use memory::{Gpa, GuestMemory, Hpa, MemRange, MemoryError, PAGE_SIZE};
 pub use on_timeout::OnTimeout;
 pub use record::{StateError, StateRecord};
+pub use strict::decode_strict;
 pub use time::Now;

@@ -1,6 +1,5 @@
 //! The architectural state of a vCPU: where a guest starts, and what travels when it moves.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
@@ -187,7 +186,7 @@ impl VcpuState {
     /// # Errors
     /// What the decoder found wrong, in words.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        minicbor::decode(bytes).map_err(|error| format!("{error}"))
+        vm_types::decode_strict(bytes)
     }
 
     /// The control registers.

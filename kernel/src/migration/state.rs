@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use devices::{Platform, PlatformConfig};
 use isa_audit::Findings;
 use minicbor::{Decode, Encode};
-use vm_types::{StateError, StateRecord};
+use vm_types::{StateError, StateRecord, decode_strict};
 use vmx_types::state::{self, VcpuState};
 
 use crate::vm::Vm;
@@ -72,8 +72,7 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
     if machine.version != MACHINE_VERSION {
         return Err(refuse(MACHINE, format!("version {}", machine.version)));
     }
-    let machine: Machine =
-        minicbor::decode(&machine.body).map_err(|error| refuse(MACHINE, format!("{error}")))?;
+    let machine: Machine = decode_strict(&machine.body).map_err(|why| refuse(MACHINE, why))?;
     if of(VCPU).count() != vm.vcpus.len() {
         return Err(refuse(VCPU, format!("{} records for {} vCPUs", of(VCPU).count(), vm.vcpus.len())));
     }

@@ -210,7 +210,7 @@ impl Rtc {
 
     /// What the divider chain has counted. Seconds, and periods of the interrupt, are its carries.
     fn chain(&self, now: Now) -> u64 {
-        ticks(now) + self.ahead()
+        (ticks(now) + self.ahead()).min(MAX_TICKS)
     }
 
     fn seconds(&self, t: u64) -> u64 {

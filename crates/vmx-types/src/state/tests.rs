@@ -4,7 +4,7 @@ use super::*;
 use crate::paging::{
     CR0_NW, CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, Limits,
 };
-use alloc::vec;
+use alloc::{format, vec};
 
 const LIMITS: Limits =
     Limits { unrestricted: true, cr4: 0x3407ff, efer: EFER_SCE | EFER_LME | EFER_NXE, phys_bits: 40 };
