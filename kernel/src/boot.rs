@@ -4,17 +4,17 @@ use acpi_tables::Acpi;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bootinfo::BootInfo;
-use cmdline::{HostOptions, Uart};
-use spin::Once;
+use cmdline::{HostOptions, Secrets, Uart};
+use spin::{Mutex, Once};
 
 /// Everything that is known after the first stages. Lives for ever.
 #[derive(Debug)]
 pub(crate) struct Boot {
-    /// Memory map, modules, command line.
+    /// Memory map, modules, command line without its secrets.
     pub(crate) info: BootInfo,
     /// Options of the configuration modules, the first first, as one line.
     pub(crate) config: String,
-    /// The command line and they, parsed.
+    /// The command line and they, parsed. The secrets are with [`take_secrets`].
     pub(crate) options: HostOptions,
     /// The serial ports of the console, in the order of their numbers.
     pub(crate) consoles: Vec<Uart>,
@@ -23,6 +23,7 @@ pub(crate) struct Boot {
 }
 
 static BOOT: Once<Boot> = Once::new();
+static SECRETS: Mutex<Option<Secrets>> = Mutex::new(None);
 
 impl Boot {
     /// Where options come from, the strongest first: what each is called, and its text.
@@ -36,7 +37,15 @@ pub(crate) fn get() -> Option<&'static Boot> {
     BOOT.get()
 }
 
-/// Keeps `boot`.
-pub(crate) fn set(boot: Boot) -> &'static Boot {
+/// Keeps `boot`, its secrets apart: what lives for ever would show them to whoever looks into memory later.
+pub(crate) fn set(mut boot: Boot) -> &'static Boot {
+    *SECRETS.lock() = Some(boot.options.take_secrets());
+    cmdline::erase(&mut boot.info.command_line);
+    cmdline::erase(&mut boot.config);
     BOOT.call_once(|| boot)
+}
+
+/// Keys and seed, once: who takes them uses them up.
+pub(crate) fn take_secrets() -> Secrets {
+    SECRETS.lock().take().unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt::Write;
 
-use cmdline::HostOptions;
+use cmdline::Secret;
 use entropy::{Generator, Instruction, NotEnough, Pool, Source};
 use spin::Mutex;
 
@@ -15,13 +15,14 @@ static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 /// Words drawn of the CPU's generator: they make a key.
 const WORDS: usize = 32;
 
-/// Gathers what there is at boot; the log says what it is worth.
-pub(crate) fn init(options: &HostOptions) {
+/// Gathers what there is at boot; the log says what it is worth. The seed is used up: with it and the time of the boot,
+/// the pool's whole history would be known.
+pub(crate) fn init(seed: Option<Secret>) {
     let mut pool = POOL.lock();
     pool.add(Source::Tsc, &tsc::read().to_le_bytes());
     pool.add(Source::WallClock, &wall_clock::unix_seconds().to_le_bytes());
     let mut sources = String::new();
-    if let Some(seed) = &options.seed {
+    if let Some(seed) = seed {
         pool.add_seed(seed.bytes());
         sources.push_str("seed=, ");
     }

@@ -70,8 +70,10 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
         if map.no_execute { "none writable and executable" } else { "no-execute is missing" },
     );
     stage::done("memory");
-    let lines: Vec<String> = files.iter().map(ConfigFile::line).collect();
-    let boot = boot::set(Boot { info, config: lines.join(" "), options, consoles: console.ports, acpi });
+    let mut lines: Vec<String> = files.iter().map(ConfigFile::line).collect();
+    let config = lines.join(" ");
+    lines.iter_mut().for_each(cmdline::erase);
+    let boot = boot::set(Boot { info, config, options, consoles: console.ports, acpi });
     start_cpus(boot);
     stage::done("cpus");
     boot

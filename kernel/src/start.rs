@@ -10,7 +10,7 @@ use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
 
 use crate::arch::{self, apic, cpu, irq, tsc};
-use crate::boot::Boot;
+use crate::boot::{self, Boot};
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
 use crate::meter::Part;
@@ -49,7 +49,8 @@ pub(crate) fn version() -> String {
 
 /// The bootstrap CPU.
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
-    entropy::init(&boot.options);
+    let mut secrets = boot::take_secrets();
+    entropy::init(secrets.seed.take());
     host::init(cpu::count());
     policy::ledger::set_aesni(boot.options.aesni);
     vcpu::check::init(boot.options.check_entry);
@@ -65,8 +66,11 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let network = net::init(&boot.options);
     let key =
         boot.info.modules.iter().find(|m| ModuleRole::parse(&m.command_line) == Ok(ModuleRole::PoolKey));
-    let migration =
-        if network { link::init(&boot.options, key.map(module_bytes)) } else { "migration off".into() };
+    let migration = if network {
+        link::init(&boot.options, secrets, key.map(module_bytes))
+    } else {
+        "migration off".into()
+    };
     let mut migrations = Migrations::new(boot.options.accept_mib);
     match &vmx {
         Ok(()) if network => pool::init(&boot.options),

@@ -6,6 +6,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::secret::wipe;
 use crate::words::Words;
 
 /// Largest file that is read, in bytes.
@@ -48,6 +49,13 @@ pub struct ConfigFile {
     pub(crate) options: Vec<(usize, String)>,
     /// `module` rows: number and what follows the word.
     rows: Vec<(usize, String)>,
+}
+
+/// Any line may hold a key.
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        self.options.drain(..).for_each(|(_, line)| wipe(line));
+    }
 }
 
 impl ConfigFile {
@@ -123,8 +131,8 @@ impl ConfigFile {
 pub fn modules_of_line(line: &str) -> (String, Vec<Result<ModuleRow, ConfigError>>) {
     let (mut options, mut rows) = (String::new(), Vec::new());
     let mut words = Words::whole(line);
-    for (raw, text) in words.by_ref() {
-        let Some(row) = text.strip_prefix("module=") else {
+    for (raw, word) in words.by_ref() {
+        let Some(row) = word.text.strip_prefix("module=") else {
             options.push_str(raw);
             continue;
         };

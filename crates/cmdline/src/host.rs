@@ -156,6 +156,17 @@ impl Default for HostOptions {
     }
 }
 
+/// The secrets of the options, erased as they go.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Secrets {
+    /// `key=`.
+    pub key: Option<Secret>,
+    /// `hostkey=`.
+    pub host_key: Option<Secret>,
+    /// `seed=`.
+    pub seed: Option<Secret>,
+}
+
 /// An option as it is in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InForce {
@@ -421,6 +432,11 @@ impl HostOptions {
             }
         }
         (options, warnings)
+    }
+
+    /// Takes the secrets out: who uses them up erases them.
+    pub fn take_secrets(&mut self) -> Secrets {
+        Secrets { key: self.key.take(), host_key: self.host_key.take(), seed: self.seed.take() }
     }
 
     /// Every option with the value in force. `sources` are lines with what each is called, the strongest first.

@@ -23,10 +23,10 @@ mod words;
 pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow, modules_of_line};
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
-pub use host::{HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, SerialUse};
+pub use host::{HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, Secrets, SerialUse};
 pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
 pub use nic::NicChoice;
-pub use secret::{Secret, redacted};
+pub use secret::{Secret, erase, redacted};
 pub use table::Spec;
 pub use uart::{COM_PORTS, COM1_PORT, COM2_PORT, Console, MAX_BAUD, MAX_CONSOLES, Uart};
 

@@ -3,12 +3,21 @@
 
 use alloc::string::String;
 
+use crate::secret::wipe;
+
 /// One word with quotes and escapes resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Word {
     pub(crate) text: String,
     /// The line ended inside a quote.
     pub(crate) open: bool,
+}
+
+/// Any word may be a key.
+impl Drop for Word {
+    fn drop(&mut self) {
+        wipe(core::mem::take(&mut self.text));
+    }
 }
 
 impl Word {
@@ -68,7 +77,7 @@ impl Iterator for Words<'_> {
             self.left = "";
             return None;
         }
-        let mut word = Word { text: String::new(), open: false };
+        let mut word = Word { text: String::with_capacity(line.len()), open: false };
         let mut chars = line.chars();
         loop {
             let at = chars.as_str();
@@ -107,13 +116,13 @@ impl<'a> RawWords<'a> {
 }
 
 impl<'a> Iterator for RawWords<'a> {
-    type Item = (&'a str, String);
+    type Item = (&'a str, Word);
 
     fn next(&mut self) -> Option<Self::Item> {
         let word = self.0.next()?;
         let (raw, left) = self.1.split_at(self.1.len() - self.0.left.len());
         self.1 = left;
-        Some((raw, word.text))
+        Some((raw, word))
     }
 }
 
@@ -128,7 +137,7 @@ mod tests {
 
     fn split(line: &str) -> (Vec<String>, &str) {
         let mut words = Words::new(line);
-        let list = words.by_ref().map(|word| word.text).collect();
+        let list = words.by_ref().map(|word| word.text.clone()).collect();
         (list, words.rest())
     }
 

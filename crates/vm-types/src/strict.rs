@@ -90,7 +90,8 @@ fn agree(read: &mut Decoder<'_>, known: &mut Decoder<'_>) -> Result<(), Disagree
         }
         _ => {
             let known_at = known.position();
-            (read.skip()?, known.skip()?);
+            read.skip()?;
+            known.skip()?;
             let bytes = |decoder: &Decoder<'_>, from: usize| {
                 decoder.input().get(from..decoder.position()).map(<[u8]>::to_vec)
             };

@@ -2,7 +2,7 @@
 
 use alloc::string::{String, ToString};
 
-use cmdline::{HostOptions, Secret};
+use cmdline::{Secret, Secrets};
 use entropy::{Generator, NotEnough};
 use secure_link::{HostKey, PoolKey, Security};
 
@@ -13,22 +13,22 @@ const CURE: &str = "give this host key= or a boot module `pool-key`, or say `poo
                     `insecure` does without";
 
 /// This host's links: how they are secured, or why there are none.
-pub(super) fn choose(options: &HostOptions, module: Option<&[u8]>) -> Result<Security, String> {
+pub(super) fn choose(insecure: bool, secrets: &Secrets, module: Option<&[u8]>) -> Result<Security, String> {
     let from_module = match module {
         None => None,
         Some(bytes) => Some(read_module(bytes)?),
     };
-    if options.key.is_some() && from_module.is_some() {
+    if secrets.key.is_some() && from_module.is_some() {
         log::warn!(target: "link", "key= and a module `pool-key`: the boot line's key counts");
     }
-    match options.key.as_ref().or(from_module.as_ref()) {
+    match secrets.key.as_ref().or(from_module.as_ref()) {
         Some(key) => {
-            if options.insecure {
+            if insecure {
                 log::warn!(target: "link", "`insecure` is ignored: this host has a pool key");
             }
-            keyed(key, options.host_key.as_ref())
+            keyed(key, secrets.host_key.as_ref())
         }
-        None if options.insecure => Ok(Security::Insecure),
+        None if insecure => Ok(Security::Insecure),
         None => Err(alloc::format!("no pool key: {CURE}")),
     }
 }

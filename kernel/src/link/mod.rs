@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use cmdline::{HostOptions, Secret};
+use cmdline::{HostOptions, Secret, Secrets};
 use net::Listener;
 use secure_link::{PublicKey, Security};
 use spin::Mutex;
@@ -64,13 +64,13 @@ static LINKS: Mutex<Links> = Mutex::new(Links {
 
 /// Takes the keys that the boot line and the boot modules give, and listens if the boot line says so. The answer is
 /// for the line `ready:`.
-pub(crate) fn init(options: &HostOptions, key_module: Option<&[u8]>) -> String {
+pub(crate) fn init(options: &HostOptions, secrets: Secrets, key_module: Option<&[u8]>) -> String {
     vector::init();
     let mut links = LINKS.lock();
     links.migrates = options.migrate_port.is_some();
     links.port = options.migrate_port.or(options.manage.then_some(DEFAULT_PORT));
-    links.host_key.clone_from(&options.host_key);
-    links.security = keys::choose(options, key_module);
+    links.security = keys::choose(options.insecure, &secrets, key_module);
+    links.host_key = secrets.host_key;
     match &links.security {
         Ok(Security::Insecure) => warn_insecure(),
         Ok(Security::Keyed { host, .. }) => {
