@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use vm_types::nospec;
+
 use crate::feature::{ARCH_CAPABILITIES, Feature, FeatureSet, PLATFORM_INFO, Place};
 
 /// First x2APIC register.
@@ -377,7 +379,7 @@ impl MsrPolicy {
 
     #[inline(always)]
     fn find(&self, index: u32) -> Option<&Active> {
-        let at = *self.slots.get(slot(index)?)?;
+        let at = *self.slots.get(nospec::index(slot(index)?, SLOTS))?;
         self.active.get(usize::from(at).wrapping_sub(1))
     }
 

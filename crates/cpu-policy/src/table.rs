@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use vm_types::nospec;
+
 use crate::feature::Reg;
 use crate::xsave::{compacted_size, standard_size};
 
@@ -169,8 +171,8 @@ impl CpuidTable {
         let Some(slot) = slot(leaf) else { return self.zero() };
         let span = &self.spans[slot];
         let index = subleaf & span.mask;
-        let at =
-            if index < u32::from(span.count) { u32::from(span.first) + index } else { u32::from(span.rest) };
+        let (index, count) = (u64::from(index), u64::from(span.count));
+        let at = nospec::select(index, count, u64::from(span.first) + index, span.rest.into());
         self.entries.get(at as usize).unwrap_or(&ZERO)
     }
 

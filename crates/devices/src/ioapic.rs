@@ -6,7 +6,7 @@ mod tests;
 use crate::lapic::{Delivery, Message};
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
-use vm_types::{StateError, StateRecord};
+use vm_types::{StateError, StateRecord, nospec};
 
 /// Interrupt inputs.
 pub const PINS: usize = 24;
@@ -126,7 +126,7 @@ impl IoApic {
 
     fn entry_half(&self, select: u8) -> Option<(usize, u32)> {
         let half = usize::from(select.checked_sub(0x10)?);
-        (half / 2 < PINS).then_some((half / 2, half as u32 % 2 * 32))
+        (half / 2 < PINS).then_some((nospec::index(half / 2, PINS), half as u32 % 2 * 32))
     }
 
     pub(crate) fn export(&self) -> StateRecord {

@@ -8,6 +8,7 @@ mod backlog;
 mod compression;
 mod dirty;
 mod memory;
+pub mod nospec;
 mod on_timeout;
 mod record;
 mod strict;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
-use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE, PageSet};
+use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE, PageSet, nospec};
 
 use super::{Hpa, frame};
 
@@ -77,7 +77,7 @@ impl GuestRam {
         for chunk in &self.chunks {
             let at = gpa.0.wrapping_sub(chunk.gpa.0);
             if at < chunk.len && len as u64 <= chunk.len - at {
-                f(chunk.hpa.0 + at, len, 0);
+                f(chunk.hpa.0 + nospec::offset(at, chunk.len), len, 0);
                 return Ok(());
             }
         }
@@ -98,7 +98,11 @@ impl GuestRam {
             let chunk_end = chunk.gpa.0 + chunk.len;
             if at < end && at >= chunk.gpa.0 && at < chunk_end {
                 let piece = chunk_end.min(end) - at;
-                f(chunk.hpa.0 + (at - chunk.gpa.0), piece as usize, (at - gpa.0) as usize);
+                f(
+                    chunk.hpa.0 + nospec::offset(at - chunk.gpa.0, chunk.len),
+                    piece as usize,
+                    (at - gpa.0) as usize,
+                );
                 at += piece;
             }
         }

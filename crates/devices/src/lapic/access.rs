@@ -1,7 +1,7 @@
 //! Register accesses of the guest: the xAPIC page, the x2APIC MSRs and IA32_APIC_BASE.
 
 use super::*;
-use vm_types::Now;
+use vm_types::{Now, nospec};
 
 /// What a register write asks the machine to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +39,8 @@ const SELF_IPI: u8 = 0x3F;
 const ICR_WRITABLE: u64 = 0xC_CFFF;
 
 fn lvt_index(reg: u8) -> Option<usize> {
-    (0x32..=0x37).contains(&reg).then(|| usize::from(reg - 0x32))
+    let index = usize::from(reg).checked_sub(0x32)?;
+    (index < LVTS).then(|| nospec::index(index, LVTS))
 }
 
 impl Lapic {

@@ -26,13 +26,14 @@ const BASE_ENABLE: u64 = 1 << 11;
 const SVR_ENABLE: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 
-/// Indices of the local vector table.
+/// Entries of the local vector table, and their indices.
+const LVTS: usize = 6;
 const LVT_TIMER: usize = 0;
 const LVT_LINT0: usize = 3;
 const LVT_LINT1: usize = 4;
 const LVT_ERROR: usize = 5;
 /// The bits of each entry that can be written; the timer's mode may add bit 18.
-const LVT_WRITABLE: [u32; 6] = [0x3_00FF, 0x1_07FF, 0x1_07FF, 0x1_A7FF, 0x1_A7FF, 0x1_00FF];
+const LVT_WRITABLE: [u32; LVTS] = [0x3_00FF, 0x1_07FF, 0x1_07FF, 0x1_A7FF, 0x1_A7FF, 0x1_00FF];
 
 const ESR_SEND_ILLEGAL: u32 = 1 << 5;
 const ESR_RECEIVE_ILLEGAL: u32 = 1 << 6;
@@ -68,7 +69,7 @@ pub(crate) struct Lapic {
     /// Errors since the last write to ESR, which latches them.
     errors: u32,
     icr: u64,
-    lvt: [u32; 6],
+    lvt: [u32; LVTS],
     timer: Timer,
     nmi: bool,
 }
@@ -90,7 +91,7 @@ impl Lapic {
             esr: 0,
             errors: 0,
             icr: 0,
-            lvt: [LVT_MASKED; 6],
+            lvt: [LVT_MASKED; LVTS],
             timer: Timer::new(),
             nmi: false,
         };
