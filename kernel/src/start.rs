@@ -237,7 +237,7 @@ fn idle(wake: u64) {
     }
     // Nothing but an IPI wakes a CPU without a deadline; a long one is cut so that the timer's counter can hold it.
     apic::timer_once((wake - now).min(tsc::ticks(100_000)));
-    irq::wait();
+    slots::idle(irq::wait);
     apic::timer_stop();
 }
 

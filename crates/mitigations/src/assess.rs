@@ -101,7 +101,7 @@ pub(crate) fn rule(cpu: &Cpu, flaw: Flaw) -> Ruling {
     if let Some(name) = asserted(cpu, flaw) {
         return Ruling { affected: true, why: name.into() };
     }
-    let all = matches!(flaw, Flaw::Rsb);
+    let all = matches!(flaw, Flaw::SpectreV1 | Flaw::Rsb);
     match model(cpu) {
         _ if all => Ruling { affected: true, why: "every CPU has it".into() },
         Some(row) if row.is_free_of(flaw) => Ruling { affected: false, why: format!("model {}", row.name) },
@@ -129,7 +129,7 @@ pub(crate) fn denial(flaw: Flaw) -> Option<(u64, &'static str)> {
         Flaw::Ssb => (cap::SSB_NO, "SSB_NO"),
         Flaw::Gds => (cap::GDS_NO, "GDS_NO"),
         Flaw::PageSizeChange => (cap::IF_PSCHANGE_MC_NO, "IF_PSCHANGE_MC_NO"),
-        Flaw::SpectreV2 | Flaw::Rsb | Flaw::Retbleed | Flaw::Srbds => return None,
+        Flaw::SpectreV1 | Flaw::SpectreV2 | Flaw::Rsb | Flaw::Retbleed | Flaw::Srbds => return None,
     })
 }
 
@@ -240,6 +240,7 @@ fn answer(cpu: &Cpu, flaw: Flaw) -> Answer {
         Flaw::MmioStaleData => Answer::done(vec![], "no guest reaches a device's memory"),
         Flaw::Rfds if cpu.cap(cap::RFDS_CLEAR) => Answer::done(vec![Measure::Verw], "").unless_shared(cpu),
         Flaw::Rfds => Answer::open(NO_VERW, Some("RFDS_CLEAR (IA32_ARCH_CAPABILITIES[28])")),
+        Flaw::SpectreV1 => Answer::done(vec![Measure::IndexMasks], ""),
         Flaw::Rsb | Flaw::Pbrsb => Answer::done(vec![Measure::RsbFill], ""),
         Flaw::SpectreV2 => spectre_v2(cpu),
         Flaw::Bhi if cpu.bhi_ctrl() => Answer::done(vec![Measure::BhiDisS], ""),

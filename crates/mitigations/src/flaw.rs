@@ -18,6 +18,8 @@ pub enum Flaw {
     MmioStaleData,
     /// Register file data sampling, of Atom cores.
     Rfds,
+    /// Bounds check bypass: a table is read past its end before the check is decided.
+    SpectreV1,
     /// Branch target injection.
     SpectreV2,
     /// Return addresses that a guest leaves in the return stack buffer.
@@ -42,13 +44,14 @@ pub enum Flaw {
 
 impl Flaw {
     /// All, in the order of reports.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meltdown,
         Self::L1tf,
         Self::Mds,
         Self::Taa,
         Self::MmioStaleData,
         Self::Rfds,
+        Self::SpectreV1,
         Self::SpectreV2,
         Self::Rsb,
         Self::Pbrsb,
@@ -71,6 +74,7 @@ impl Flaw {
             Self::Taa => "taa",
             Self::MmioStaleData => "mmio-stale-data",
             Self::Rfds => "rfds",
+            Self::SpectreV1 => "spectre-v1",
             Self::SpectreV2 => "spectre-v2",
             Self::Rsb => "rsb",
             Self::Pbrsb => "pbrsb",
@@ -94,6 +98,7 @@ impl Flaw {
             Self::Taa => "CVE-2019-11135",
             Self::MmioStaleData => "CVE-2022-21166",
             Self::Rfds => "CVE-2023-28746",
+            Self::SpectreV1 => "CVE-2017-5753",
             Self::SpectreV2 | Self::Rsb => "CVE-2017-5715",
             Self::Pbrsb => "CVE-2022-26373",
             Self::Bhi => "CVE-2022-0001",

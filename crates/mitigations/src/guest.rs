@@ -5,8 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::assess::{Assessment, State, rule};
-use crate::cpu::{Cpu, cap, edx};
+use crate::cpu::{Cpu, cap, edx, spec};
 use crate::flaw::Flaw;
+use crate::history::History;
+use crate::model::history;
+use crate::plan::Plan;
 
 /// What a guest's belief is worth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +71,7 @@ fn means(flaw: Flaw) -> Option<Means> {
         Flaw::Ssb => Some(Means { name: "SSBD", has: |cpu| cpu.edx(edx::SSBD) }),
         Flaw::Meltdown
         | Flaw::L1tf
+        | Flaw::SpectreV1
         | Flaw::Rsb
         | Flaw::Pbrsb
         | Flaw::Bhi
@@ -77,14 +81,15 @@ fn means(flaw: Flaw) -> Option<Means> {
     }
 }
 
-/// Holds all that a guest is told (`told`, read of its own CPUID and MSRs) against the host that it runs on.
+/// Holds all that a guest is told (`told`, read of its own CPUID and MSRs) against the host that it runs on, whose code
+/// carries out `active`.
 #[must_use]
-pub fn claims(told: &Cpu, host: &Cpu) -> Vec<Claim> {
+pub fn claims(told: &Cpu, host: &Cpu, active: &Plan) -> Vec<Claim> {
     let assessment = Assessment::new(host);
-    Flaw::ALL.into_iter().map(|flaw| claim(told, host, &assessment, flaw)).collect()
+    Flaw::ALL.into_iter().map(|flaw| claim(told, (host, active), &assessment, flaw)).collect()
 }
 
-fn claim(told: &Cpu, host: &Cpu, assessment: &Assessment, flaw: Flaw) -> Claim {
+fn claim(told: &Cpu, (host, active): (&Cpu, &Plan), assessment: &Assessment, flaw: Flaw) -> Claim {
     let (believes, is) = (rule(told, flaw), rule(host, flaw));
     let state = assessment.of(flaw).map_or(State::Open, |finding| finding.state);
     let (verdict, why) = match (believes.affected, is.affected) {
@@ -95,6 +100,7 @@ fn claim(told: &Cpu, host: &Cpu, assessment: &Assessment, flaw: Flaw) -> Claim {
             (Verdict::True, "this host guards it without the guest".into())
         }
         (false, true) => (Verdict::Lie, format!("this host has it: {}", is.why)),
+        (true, true) if flaw == Flaw::Bhi => branch_history(told, host, active),
         (true, true) => known(told, host, flaw, state),
     };
     let mut told_text = if believes.affected {
@@ -123,6 +129,23 @@ fn promise(told: &Cpu, host: &Cpu, flaw: Flaw) -> Option<(Verdict, String)> {
     let registers = matches!(flaw, Flaw::SpectreV2 | Flaw::Retbleed | Flaw::Ssb | Flaw::Its);
     let means = means(flaw).filter(|means| registers && (means.has)(told) && !(means.has)(host))?;
     Some((Verdict::Lie, format!("{} is not there on this host", means.name)))
+}
+
+/// Both have branch history injection: a guest clears its history by BHI_DIS_S where it is told of it, else by a
+/// sequence, which is made for the model that it was told of.
+fn branch_history(told: &Cpu, host: &Cpu, active: &Plan) -> (Verdict, String) {
+    let too_short = history(host) == History::LONG && history(told) != History::LONG;
+    match (told.bhi_ctrl(), host.bhi_ctrl()) {
+        (true, true) => (Verdict::True, "this host has it, and BHI_CTRL works here".into()),
+        (true, false) => (Verdict::Lie, "BHI_CTRL is told and does nothing on this host".into()),
+        (false, true) if active.forced_for(told) & spec::BHI_DIS_S != 0 => {
+            (Verdict::True, "this host sets BHI_DIS_S while the guest runs".into())
+        }
+        (false, _) if too_short => {
+            (Verdict::Lie, "this host's branch history is longer than what the guest clears".into())
+        }
+        (false, _) => (Verdict::True, "this host has it, the guest's own code is the guard".into()),
+    }
 }
 
 /// Both know of the flaw: what is the guest's means worth?

@@ -3,6 +3,7 @@
 use crate::cpu::{Cpu, cap};
 use crate::flaw::Flaw::{self, *};
 use crate::flaw::FlawSet;
+use crate::history::History;
 
 /// A model of family 6 and what its silicon is free of, whatever its microcode says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,13 +20,9 @@ pub struct Model {
     pub its_native_only: bool,
     /// Where it has MMIO stale data: the bits of IA32_ARCH_CAPABILITIES that deny a part of it and are true.
     pub(crate) stale_data_no: u64,
-    /// Its branch history holds this many taken branches; a run of as many clears it.
-    pub history: u32,
+    /// What clears its branch history.
+    pub(crate) history: History,
 }
-
-/// Taken branches that flush the history of cores before Golden Cove, and of Golden Cove and later.
-const SHORT_HISTORY: u32 = 32;
-const LONG_HISTORY: u32 = 200;
 
 const fn row(model: u8, name: &'static str, free_of: FlawSet) -> Model {
     Model {
@@ -35,7 +32,7 @@ const fn row(model: u8, name: &'static str, free_of: FlawSet) -> Model {
         free_of,
         its_native_only: false,
         stale_data_no: 0,
-        history: SHORT_HISTORY,
+        history: History::SHORT,
     }
 }
 
@@ -68,7 +65,7 @@ const fn fill_buffer_only(row: Model) -> Model {
 }
 
 const fn long(row: Model) -> Model {
-    Model { history: LONG_HISTORY, ..row }
+    Model { history: History::LONG, ..row }
 }
 
 /// By model and stepping; the first row that fits.
@@ -151,8 +148,8 @@ impl Model {
     }
 }
 
-/// Taken branches that clear the branch history of a CPU.
+/// What clears the branch history of a CPU.
 #[must_use]
-pub(crate) fn history(cpu: &Cpu) -> u32 {
-    model(cpu).map_or(LONG_HISTORY, |row| row.history)
+pub(crate) fn history(cpu: &Cpu) -> History {
+    model(cpu).map_or(History::LONG, |row| row.history)
 }

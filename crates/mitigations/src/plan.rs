@@ -4,14 +4,15 @@ use core::fmt;
 
 use crate::assess::Assessment;
 use crate::cpu::{Cpu, Smt, edx, spec};
+use crate::history::History;
 use crate::model::history;
 
 /// One thing that is done against a flaw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Measure {
-    /// IA32_FLUSH_CMD before each entry.
+    /// IA32_FLUSH_CMD before an entry, unless the exit before it touched nothing but the guest's own.
     L1dFlush,
-    /// VERW before each entry.
+    /// VERW before each entry, and before the CPU idles.
     Verw,
     /// The return stack buffer is filled after each exit; the LFENCE at its end is Pbrsb's.
     RsbFill,
@@ -21,10 +22,12 @@ pub enum Measure {
     IbrsOnExit,
     /// STIBP is set while a guest runs that has no IA32_SPEC_CTRL of its own.
     Stibp,
-    /// BHI_DIS_S is set while the host runs.
+    /// BHI_DIS_S is set while the host runs, and while a guest does that does not know of it.
     BhiDisS,
-    /// The branch history is cleared by a run of taken branches after each exit.
+    /// The branch history is cleared by a sequence of branches after each exit.
     BranchHistory,
+    /// Table indices that a guest chooses are masked before they are used.
+    IndexMasks,
     /// IA32_PRED_CMD on a change of VM.
     Ibpb,
     /// Large EPT pages are not executable.
@@ -39,13 +42,14 @@ impl Measure {
     pub const fn name(self) -> &'static str {
         match self {
             Self::L1dFlush => "L1D flush at entry",
-            Self::Verw => "VERW at entry",
+            Self::Verw => "VERW at entry and idle",
             Self::RsbFill => "RSB fill at exit",
             Self::IbrsAlways => "enhanced IBRS",
             Self::IbrsOnExit => "IBRS at exit",
             Self::Stibp => "STIBP in guests",
             Self::BhiDisS => "BHI_DIS_S",
             Self::BranchHistory => "branch history cleared at exit",
+            Self::IndexMasks => "indices masked",
             Self::Ibpb => "IBPB on change of VM",
             Self::SmallExecutablePages => "no large executable pages",
             Self::Microcode => "microcode",
@@ -62,7 +66,7 @@ impl fmt::Display for Measure {
 /// What the entry code, the exit code and the switch of VMs do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
-    /// Write 1 to IA32_FLUSH_CMD before each entry.
+    /// Write 1 to IA32_FLUSH_CMD before an entry, unless the exit before it was handled with the guest's own alone.
     pub l1d_flush: bool,
     /// VERW before each entry.
     pub verw: bool,
@@ -74,10 +78,12 @@ pub struct Plan {
     pub host_spec_ctrl: u64,
     /// IA32_SPEC_CTRL while a guest runs that has none of its own.
     pub guest_spec_ctrl: u64,
+    /// Bits of IA32_SPEC_CTRL that are set while a guest runs that does not have them: [`Plan::forced_spec_ctrl`].
+    pub forced_spec_ctrl: u64,
     /// The host's value takes effect only by a write after the exit (IBRS that is not enhanced).
     pub write_at_exit: bool,
-    /// This many taken branches after each exit.
-    pub branch_history: Option<u32>,
+    /// This sequence after each exit.
+    pub branch_history: Option<History>,
     /// Write 1 to IA32_PRED_CMD on a change of VM.
     pub ibpb: bool,
     /// Large EPT pages may be executable.
@@ -111,11 +117,26 @@ impl Plan {
             spec_ctrl: cpu.spec_ctrl() & spec::IBRS != 0,
             host_spec_ctrl,
             guest_spec_ctrl,
+            forced_spec_ctrl: host_spec_ctrl & spec::BHI_DIS_S,
             write_at_exit: legacy,
             branch_history: wants(Measure::BranchHistory).then(|| history(cpu)),
             ibpb: cpu.edx(edx::IBRS_IBPB),
             large_executable_pages: !wants(Measure::SmallExecutablePages),
         }
+    }
+
+    /// Bits of IA32_SPEC_CTRL that are set while a guest runs, whatever it writes: those that it has never heard of, where
+    /// what it does instead is not enough here. The sequence by which a guest clears its branch history is made for the
+    /// CPU that it was told of.
+    #[must_use]
+    pub const fn forced_for(&self, told: &Cpu) -> u64 {
+        self.forced_spec_ctrl & !told.spec_ctrl()
+    }
+
+    /// IA32_SPEC_CTRL while a CPU idles, and after it: IBRS of the older kind slows down the sibling thread.
+    #[must_use]
+    pub const fn idle_spec_ctrl(&self) -> Option<(u64, u64)> {
+        if self.write_at_exit { Some((0, self.host_spec_ctrl)) } else { None }
     }
 
     /// What is left with the guards off: an IA32_SPEC_CTRL that guests write is still switched, and the host runs
@@ -129,6 +150,7 @@ impl Plan {
             spec_ctrl: self.spec_ctrl,
             host_spec_ctrl: 0,
             guest_spec_ctrl: 0,
+            forced_spec_ctrl: 0,
             write_at_exit: false,
             branch_history: None,
             ibpb: false,

@@ -28,7 +28,8 @@ fn measures(finding: &Finding) -> String {
 fn slots(plan: &Plan) -> [(&'static str, bool, String); 7] {
     let spec =
         alloc::format!("host {:#x}, guest without one {:#x}", plan.host_spec_ctrl, plan.guest_spec_ctrl);
-    let history = plan.branch_history.map_or_else(String::new, |n| alloc::format!("{n} branches"));
+    let loops = |h: crate::History| alloc::format!("{} calls of {} jumps", h.outer, h.inner);
+    let history = plan.branch_history.map_or_else(String::new, loops);
     [
         ("l1d-flush", plan.l1d_flush, String::new()),
         ("spec-ctrl", plan.spec_ctrl, if plan.spec_ctrl { spec } else { String::new() }),

@@ -53,7 +53,7 @@ const fn guest(leaf7_edx: u32, arch_capabilities: u64) -> Cpu {
 }
 
 fn on(told: &Cpu, host: &Cpu, flaw: Flaw) -> Claim {
-    let all = claims(told, host);
+    let all = claims(told, host, &Plan::new(host));
     all.into_iter().find(|claim| claim.flaw == flaw).unwrap_or_else(|| panic!("no claim on {flaw}"))
 }
 
@@ -104,10 +104,49 @@ fn enhanced_ibrs_that_is_not_there_is_a_lie() {
     assert_eq!(on(&guest(0, 0), &ICELAKE, Flaw::SpectreV2).verdict, Verdict::Untold);
 }
 
+/// Xeon w7-2475X: BHI_CTRL, and a history of 194 branches.
+const SAPPHIRE_RAPIDS: Cpu =
+    Cpu { signature: 0x0008_06f8, leaf7_2_edx: 0x17, arch_capabilities: 0x4000_0000_0c08_e1eb, ..ICELAKE };
+const BHI_DIS_S: u64 = 1 << 10;
+
+#[test]
+fn a_guest_that_has_never_heard_of_bhi_ctrl_runs_with_it() {
+    let plan = Plan::new(&SAPPHIRE_RAPIDS);
+    // IBRS_ALL and IBRS_IBPB, as at icelake-server, and no BHI_CTRL: its sequence is the short one.
+    let old = guest(1 << 26 | 1 << 27, 2);
+    assert_eq!(plan.forced_for(&old), BHI_DIS_S);
+    let claim = on(&old, &SAPPHIRE_RAPIDS, Flaw::Bhi);
+    assert!(claim.verdict == Verdict::True && claim.why.contains("sets BHI_DIS_S"), "{claim:?}");
+    // One that knows of it decides for itself.
+    let knows = Cpu { leaf7_2_edx: 1 << 4, ..old };
+    assert_eq!(
+        (plan.forced_for(&knows), on(&knows, &SAPPHIRE_RAPIDS, Flaw::Bhi).verdict),
+        (0, Verdict::True)
+    );
+    // Not set, it would be a lie to call the guest safe.
+    let off = plan.off();
+    let claims = claims(&old, &SAPPHIRE_RAPIDS, &off);
+    let claim = claims.iter().find(|claim| claim.flaw == Flaw::Bhi).unwrap();
+    assert!(off.forced_for(&old) == 0 && claim.verdict == Verdict::Lie, "{claim:?}");
+    // Before Golden Cove the short sequence is enough, and nothing is forced.
+    assert_eq!(
+        (Plan::new(&ICELAKE).forced_for(&old), on(&old, &ICELAKE, Flaw::Bhi).verdict),
+        (0, Verdict::True)
+    );
+    assert_eq!(on(&knows, &ICELAKE, Flaw::Bhi).verdict, Verdict::Lie);
+}
+
+#[test]
+fn ibrs_of_the_older_kind_is_off_while_a_cpu_idles() {
+    assert_eq!(Plan::new(&BROADWELL).idle_spec_ctrl(), Some((0, 1)));
+    assert_eq!(Plan::new(&ICELAKE).idle_spec_ctrl(), None);
+    assert_eq!(Plan::new(&BROADWELL).off().idle_spec_ctrl(), None);
+}
+
 #[test]
 fn a_guest_that_is_told_all_that_its_host_says_is_told_no_lie() {
     for host in [BROADWELL, SKYLAKE, ICELAKE] {
-        for claim in claims(&host, &host) {
+        for claim in claims(&host, &host, &Plan::new(&host)) {
             assert_ne!(claim.verdict, Verdict::Lie, "{claim:?}");
         }
     }
@@ -129,7 +168,7 @@ fn reports_name_every_flaw() {
     host_text(&mut lines, &SKYLAKE, &Plan::new(&SKYLAKE).off()).unwrap_or_else(|error| panic!("{error}"));
     assert!(lines.contains("mitigations=off") && lines.contains("slot      verw closed"), "{lines}");
     let (mut table, mut object) = (String::new(), String::new());
-    let held = claims(&guest(0, 0), &SKYLAKE);
+    let held = claims(&guest(0, 0), &SKYLAKE, &Plan::new(&SKYLAKE));
     guest_text(&mut table, &held).unwrap_or_else(|error| panic!("{error}"));
     guest_json(&mut object, "demo", &held).unwrap_or_else(|error| panic!("{error}"));
     assert!(table.contains("untold") && object.contains("\"verdict\":\"untold\""), "{table}");
@@ -179,7 +218,7 @@ proptest! {
     /// A guest that has just what its host has is not lied to, and nothing panics.
     #[test]
     fn the_truth_is_no_lie(cpu in any_cpu()) {
-        for claim in claims(&cpu, &cpu) {
+        for claim in claims(&cpu, &cpu, &Plan::new(&cpu)) {
             prop_assert_ne!(claim.verdict, Verdict::Lie, "{:?}", claim);
         }
     }

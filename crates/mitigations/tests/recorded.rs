@@ -6,7 +6,7 @@
 //! 01000405H, completed by the bits that a virtual machine is not shown (L1D_FLUSH, TAA_NO, GDS_CTRL for GDS_NO). Bochs' models:
 //! cpuid-dump under the hypervisor, and the source of Bochs 2.7 for its IA32_ARCH_CAPABILITIES.
 
-use mitigations::{Assessment, Cpu, Flaw, Measure, Plan, Smt, State, model};
+use mitigations::{Assessment, Cpu, Flaw, History, Measure, Plan, Smt, State, model};
 
 const AVX: u32 = 1 << 28;
 const RDRAND: u32 = 1 << 30;
@@ -123,7 +123,7 @@ fn every_recorded_model_is_known_by_name() {
 }
 
 /// Name, then what is owed: L1D flush, VERW, host SPEC_CTRL, its write at each exit, branches, IBPB.
-type Owed = (&'static str, bool, bool, u64, bool, Option<u32>, bool);
+type Owed = (&'static str, bool, bool, u64, bool, Option<History>, bool);
 
 #[test]
 fn each_generation_is_owed_what_it_needs() {
@@ -139,13 +139,13 @@ fn each_generation_is_owed_what_it_needs() {
         ("Skylake-SP, 2019", true, true, IBRS, true, None, true),
         ("Skylake-SP", true, true, IBRS, true, None, true),
         // Free of L1TF and MDS; TAA where transactions are left on.
-        ("Cascade Lake, 2019", false, true, IBRS, false, Some(32), true),
-        ("Ice Lake-SP", false, false, IBRS, false, Some(32), true),
+        ("Cascade Lake, 2019", false, true, IBRS, false, Some(History::SHORT), true),
+        ("Ice Lake-SP", false, false, IBRS, false, Some(History::SHORT), true),
         ("Sapphire Rapids", false, false, IBRS | BHI_DIS_S, false, None, true),
         ("Granite Rapids", false, false, IBRS | BHI_DIS_S, false, None, true),
         ("corei7_skylake_x", false, false, 0, false, None, false),
-        ("corei7_icelake_u", false, false, IBRS, false, Some(32), true),
-        ("tigerlake", false, false, IBRS, false, Some(32), true),
+        ("corei7_icelake_u", false, false, IBRS, false, Some(History::SHORT), true),
+        ("tigerlake", false, false, IBRS, false, Some(History::SHORT), true),
     ];
     for &(name, l1d_flush, verw, host, write_at_exit, branches, ibpb) in owed {
         let plan = Plan::new(&cpu(name));

@@ -30,6 +30,8 @@ pub(crate) struct PerCpu {
     state: AtomicU8,
     /// Interrupts taken.
     pub(crate) interrupts: AtomicU64,
+    /// What an idle CPU writes to IA32_SPEC_CTRL when it wakes; 0 for nothing.
+    pub(super) spec_ctrl_on_wake: AtomicU64,
     pub(super) stacks: Stacks,
     tss: TaskStateSegment,
     gdt: Once<GlobalDescriptorTable>,
@@ -60,6 +62,7 @@ impl PerCpu {
             requests: AtomicU32::new(0),
             state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
+            spec_ctrl_on_wake: AtomicU64::new(0),
             stacks,
             tss: gdt::tss(stacks),
             gdt: Once::new(),

@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{apic, cpu, io};
+use super::{apic, cpu, io, msr};
 
 /// The local APIC's timer.
 pub(crate) const TIMER: u8 = 0xf0;
@@ -19,6 +19,8 @@ pub(super) const APIC_ERROR: u8 = 0xfe;
 pub(super) const SPURIOUS: u8 = 0xff;
 /// Where the masked 8259s deliver their spurious interrupts; the local APIC knows nothing of them.
 const PIC_BASE: u8 = 0x20;
+
+const IA32_SPEC_CTRL: u32 = 0x48;
 
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 
@@ -40,6 +42,22 @@ pub(crate) fn wait() {
     unsafe { asm!("sti", "hlt", "cli") };
 }
 
+/// Has the next interrupt on this CPU write `value` to IA32_SPEC_CTRL before its handler is called: a CPU idles with IBRS
+/// off, and handlers are called indirectly.
+pub(crate) fn set_spec_ctrl_on_wake(value: u64) {
+    cpu::this().spec_ctrl_on_wake.store(value, Ordering::Relaxed);
+}
+
+/// Writes what [`set_spec_ctrl_on_wake`] asked for, unless an interrupt has done so.
+pub(crate) fn wake() {
+    let pending = &cpu::this().spec_ctrl_on_wake;
+    let value = pending.load(Ordering::Relaxed);
+    if value != 0 {
+        pending.store(0, Ordering::Relaxed);
+        msr::write(IA32_SPEC_CTRL, value);
+    }
+}
+
 /// Handles an NMI that ended a guest's run: through the gate, so that its IRET lets the next NMI in.
 pub(crate) fn nmi() {
     // SAFETY: the gate leads to the NMI handler, which returns here or stops this CPU.
@@ -48,6 +66,7 @@ pub(crate) fn nmi() {
 
 /// Runs the handler of an interrupt and acknowledges it.
 pub(super) fn dispatch(vector: u8) {
+    wake();
     cpu::this().interrupts.fetch_add(1, Ordering::Relaxed);
     let handler = HANDLERS[usize::from(vector)].load(Ordering::Acquire);
     if handler != 0 {

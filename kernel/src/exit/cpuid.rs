@@ -30,6 +30,7 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
         return dynamic(vcpu, vm, vmcs, *entry, subleaf);
     }
     answer(&mut vcpu.context.gprs, entry.regs());
+    vcpu.context.untouched();
     Next::Advance
 }
 

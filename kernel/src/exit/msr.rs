@@ -1,6 +1,7 @@
 //! RDMSR and WRMSR: what the guest's policy lists, everything else #GP(0).
 
 use cpu_policy::{MsrKind, MsrRead, MsrWrite};
+use vm_types::nospec;
 use vmx_types::field;
 
 use super::{GENERAL_PROTECTION, Next, control};
@@ -14,7 +15,10 @@ use crate::vmx::vmcs::Current;
 pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let index = vcpu.ecx();
     let value = match vm.policy.read_msr(index) {
-        MsrRead::Value(value) => value,
+        MsrRead::Value(value) => {
+            vcpu.context.untouched();
+            value
+        }
         MsrRead::Gp => return GENERAL_PROTECTION,
         MsrRead::Emulate(kind) => match emulated_read(vcpu, vm, vmcs, index, kind) {
             Some(value) => value,
@@ -23,6 +27,12 @@ pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     };
     vcpu.set_edx_eax(value);
     Next::Advance
+}
+
+/// An MTRR by the number that the guest gave.
+fn register(all: &[u64], number: u8) -> Option<&u64> {
+    let number = usize::from(number);
+    if number < all.len() { all.get(nospec::index(number, all.len())) } else { None }
 }
 
 /// WRMSR. The policy has checked the value already.
@@ -48,8 +58,8 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
             vcpu.watch(&platform);
             value
         }
-        MsrKind::MtrrVariable(n) => *vcpu.mtrr.variable.get(usize::from(n))?,
-        MsrKind::MtrrFixed(n) => *vcpu.mtrr.fixed.get(usize::from(n))?,
+        MsrKind::MtrrVariable(n) => *register(&vcpu.mtrr.variable, n)?,
+        MsrKind::MtrrFixed(n) => *register(&vcpu.mtrr.fixed, n)?,
         MsrKind::MtrrDefType => vcpu.mtrr.def_type,
         MsrKind::Efer => vcpu.control_regs(vm, vmcs).efer,
         MsrKind::MiscFeatures => u64::from(vcpu.cpuid.is_faulting()),

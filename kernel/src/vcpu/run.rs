@@ -46,6 +46,7 @@ impl Vcpu {
     /// asked for: a loop of its own, so that the other one pays nothing for it.
     fn turn<const WATCHED: bool>(&mut self, vm: &Vm, until: u64, timed: bool) -> Outcome {
         let vmcs = self.make_current(vm);
+        self.context.touched();
         let slot = &vm.vcpus[self.index as usize];
         let timed = WATCHED && timed;
         let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
@@ -132,6 +133,7 @@ impl Vcpu {
     /// where the vCPU is halted and nothing wakes it.
     fn attend(&mut self, vm: &Vm, vmcs: vmcs::Current) -> bool {
         self.attention = false;
+        self.context.touched();
         self.service_devices(vm, vmcs);
         if self.activity != Activity::Running {
             if self.event.is_none() {
@@ -157,6 +159,7 @@ impl Vcpu {
 
     #[cold]
     fn serve_requests(&mut self, vm: &Vm, vmcs: vmcs::Current) -> Option<Outcome> {
+        self.context.touched();
         let slot = &vm.vcpus[self.index as usize];
         let requests = slot.requests.fetch_and(Request::WAITED_FOR, Ordering::AcqRel);
         if requests & Request::Interrupt as u32 != 0 {

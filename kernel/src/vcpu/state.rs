@@ -99,7 +99,8 @@ impl Vcpu {
         self.mtrr = state.mtrr;
         let plan = slots::plan();
         let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
-        self.context.init_spec_ctrl(plan, guest, policy::mitigations::spec_ctrl_passes(&vm.policy));
+        let told = policy::mitigations::told(&vm.policy);
+        self.context.init_spec_ctrl(plan, guest, &told, policy::mitigations::spec_ctrl_passes(&vm.policy));
         let features = state.misc_features.unwrap_or(0);
         if features != 0
             && !matches!(vm.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))

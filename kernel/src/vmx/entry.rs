@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
-use mitigations::Plan;
+use mitigations::{Cpu, History, Plan};
 
 /// The guest's general-purpose registers in ModRM order, RSP left out (it lives in the VMCS), and what
 /// the entry code needs. The mitigation slots read the rest.
@@ -13,11 +13,15 @@ pub(crate) struct Context {
     pub(crate) gprs: [u64; 16],
     /// The host's RSP as the VMCS has it.
     host_rsp: u64,
-    /// IA32_SPEC_CTRL of the guest while the host runs, and of the host while it does. The high halves are reserved.
+    /// IA32_SPEC_CTRL while the guest runs, and while the host does. The high halves are reserved.
     guest_spec_ctrl: u64,
     host_spec_ctrl: u64,
     /// [`READ`] and [`WRITE`].
     spec_ctrl_at_exit: u32,
+    /// Not 0 where the host has touched nothing but this guest's own since the exit: no L1D flush is owed.
+    untouched: u32,
+    /// What of `guest_spec_ctrl` is the host's doing.
+    forced_spec_ctrl: u64,
 }
 
 /// The guest writes IA32_SPEC_CTRL without an exit: what it holds is kept at each exit.
@@ -33,10 +37,11 @@ impl Context {
         self.host_rsp = 0;
     }
 
-    /// Sets who holds what in IA32_SPEC_CTRL. `guest` is what the guest starts with; `passes` says that it writes the
-    /// register without an exit.
-    pub(crate) fn init_spec_ctrl(&mut self, plan: &Plan, guest: u64, passes: bool) {
+    /// Sets who holds what in IA32_SPEC_CTRL. `guest` is what the guest starts with; `told`, what it knows of its CPU;
+    /// `passes` says that it writes the register without an exit, so that it knows of all that the CPU takes.
+    pub(crate) fn init_spec_ctrl(&mut self, plan: &Plan, guest: u64, told: &Cpu, passes: bool) {
         self.host_spec_ctrl = plan.host_spec_ctrl;
+        self.forced_spec_ctrl = plan.forced_for(told);
         self.spec_ctrl_at_exit = if passes { READ | WRITE } else { 0 };
         if plan.write_at_exit {
             self.spec_ctrl_at_exit |= WRITE;
@@ -44,17 +49,29 @@ impl Context {
         self.set_spec_ctrl(guest);
     }
 
-    /// The guest's IA32_SPEC_CTRL.
+    /// The guest's IA32_SPEC_CTRL, as it wrote it.
     pub(crate) fn spec_ctrl(&self) -> u64 {
-        self.guest_spec_ctrl
+        self.guest_spec_ctrl & !self.forced_spec_ctrl
     }
 
     /// Gives the guest another one.
     pub(crate) fn set_spec_ctrl(&mut self, value: u64) {
-        self.guest_spec_ctrl = value;
-        if value != self.host_spec_ctrl {
+        self.guest_spec_ctrl = value | self.forced_spec_ctrl;
+        if self.guest_spec_ctrl != self.host_spec_ctrl {
             self.spec_ctrl_at_exit |= WRITE; // for good: some CPUs heed only a write after the exit
         }
+    }
+
+    /// Says that an exit was handled with this guest's own data and registers alone. It holds for the next entry, unless
+    /// [`Self::touched`] takes it back.
+    #[inline(always)]
+    pub(crate) fn untouched(&mut self) {
+        self.untouched = 1;
+    }
+
+    /// Says that the CPU has done something else since: another VM, devices, the host's own work.
+    pub(crate) fn touched(&mut self) {
+        self.untouched = 0;
     }
 }
 
@@ -83,12 +100,15 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         "vmwrite rax, rsp",
         "mov [rdi + {host_rsp}], rsp",
         "2:",
-        // slot: L1D flush (IA32_FLUSH_CMD)
+        // slot: L1D flush (IA32_FLUSH_CMD), where the first-level cache may hold what is not this guest's
         ".globl slot_l1d_flush",
         "slot_l1d_flush:",
         ".byte 0xe9",
         ".long 3f - 2f",
         "2:",
+        "cmp dword ptr [rdi + {untouched}], 0",
+        "mov dword ptr [rdi + {untouched}], 0",
+        "jne 3f",
         "mov ecx, 0x10b",
         "mov eax, 1",
         "xor edx, edx",
@@ -196,17 +216,16 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         "9:",
         "lfence", // neither branch is skipped in speculation
         "3:",
-        // slot: branch history is cleared by a run of taken branches (BHI); `slots` sets their number
+        // slot: branch history is cleared (BHI) by the code of `mitigations::History`, which `slots` writes here
         ".globl slot_branch_history",
         "slot_branch_history:",
         ".byte 0xe9",
         ".long 3f - 2f",
         "2:",
-        "mov ecx, 32",
-        "8:",
-        "dec ecx",
-        "jnz 8b",
-        "lfence",
+        ".p2align 6",
+        ".globl slot_branch_history_code",
+        "slot_branch_history_code:",
+        ".skip {HISTORY}, 0xcc",
         "3:",
         "pop rdi",
         "xor eax, eax",
@@ -222,6 +241,8 @@ pub(crate) unsafe extern "sysv64" fn enter(context: *mut Context, launched: u32)
         guest_spec_ctrl = const offset_of!(Context, guest_spec_ctrl),
         host_spec_ctrl = const offset_of!(Context, host_spec_ctrl),
         spec_ctrl_at_exit = const offset_of!(Context, spec_ctrl_at_exit),
+        untouched = const offset_of!(Context, untouched),
+        HISTORY = const History::CODE,
         READ = const READ,
         WRITE = const WRITE,
         HOST_RSP = const vmx_types::field::HOST_RSP.encoding(),

@@ -1,9 +1,11 @@
 //! The mitigation slots of the entry and exit code, opened as the plan for this host's CPU says (`crates/mitigations`).
 
+use core::arch::asm;
+
 use mitigations::Plan;
 use spin::Once;
 
-use crate::arch::{msr, text};
+use crate::arch::{irq, msr, text};
 
 const IA32_SPEC_CTRL: u32 = 0x48;
 /// A slot begins with a jump over itself of this many bytes.
@@ -16,6 +18,7 @@ unsafe extern "C" {
     safe static slot_rsb_fill: u8;
     safe static slot_spec_ctrl_exit: u8;
     safe static slot_branch_history: u8;
+    safe static slot_branch_history_code: u8;
 }
 
 /// A slot, and whether a plan opens it.
@@ -56,12 +59,9 @@ pub(crate) fn plan() -> &'static Plan {
 pub(crate) fn fill(plan: Plan) {
     const NOP5: [u8; JUMP] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
     let plan = PLAN.call_once(|| plan);
-    if let Some(branches) = plan.branch_history {
-        // MOV ECX, imm32: the first instruction behind the jump.
-        let mut load = [0xb9; 5];
-        load[1..].copy_from_slice(&branches.to_le_bytes());
-        // SAFETY: `enter` has this instruction there, of the same length.
-        unsafe { text::patch((&raw const slot_branch_history).add(JUMP), &load) };
+    if let Some(history) = plan.branch_history {
+        // SAFETY: `enter` has room for it there, and jumps over it as yet.
+        unsafe { text::patch(&raw const slot_branch_history_code, &history.code()) };
     }
     for slot in SLOTS.iter().filter(|slot| (slot.open)(plan)) {
         // SAFETY: the site is a five-byte jump in `enter`; a NOP of the same length lets the slot's code run.
@@ -76,4 +76,22 @@ pub(crate) fn load() {
     if let Some(plan) = PLAN.get().filter(|plan| plan.spec_ctrl) {
         msr::write(IA32_SPEC_CTRL, plan.host_spec_ctrl);
     }
+}
+
+/// Halts this CPU by `wait`, with what is owed before it and after it.
+pub(crate) fn idle(wait: impl FnOnce()) {
+    let Some(plan) = PLAN.get() else { return wait() };
+    if let Some((asleep, awake)) = plan.idle_spec_ctrl() {
+        irq::set_spec_ctrl_on_wake(awake);
+        msr::write(IA32_SPEC_CTRL, asleep);
+    }
+    if plan.verw {
+        // What this thread leaves in the buffers, its sibling gets while it halts.
+        // SAFETY: VERW changes the flags alone; with MD_CLEAR it clears the CPU's buffers, for a selector in memory.
+        unsafe {
+            asm!("mov {0:x}, ds", "push {0}", "verw word ptr [rsp]", "pop {0}", out(reg) _);
+        }
+    }
+    wait();
+    irq::wake();
 }

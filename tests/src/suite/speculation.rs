@@ -88,6 +88,8 @@ fn console(context: &Context) -> Result<()> {
             "l1tf free - RDCL_NO",
             "mds open - model Ice Lake-U",
             "needs microcode: MD_CLEAR",
+            "slot branch-history open, 5 calls of 5 jumps",
+            "spectre-v1 mitigated indices masked",
             "spectre-v2 mitigated enhanced IBRS",
         ],
     )?;
