@@ -52,10 +52,10 @@ pub enum DecodeError {
     LevelName,
     /// A number of the shape out of range.
     #[error("CPU policy: {0}")]
-    Shape(#[from] RenderError),
+    Shape(RenderError),
     /// Rows that are no table.
     #[error("CPU policy: {0}")]
-    Table(#[from] TableError),
+    Table(TableError),
     /// A row that is missing, unknown, or contradicts the others.
     #[error("CPU policy: CPUID {leaf:#x}.{subleaf}: {why}")]
     Row {
@@ -85,6 +85,20 @@ pub enum DecodeError {
     /// A constant MSR that is missing, unknown or double.
     #[error("CPU policy: constant MSR {0:#x} is not as it should be")]
     Msr(u32),
+}
+
+/// Its text is part of this one's: as a source too it would be said twice.
+impl From<RenderError> for DecodeError {
+    fn from(error: RenderError) -> Self {
+        Self::Shape(error)
+    }
+}
+
+/// Its text is part of this one's: as a source too it would be said twice.
+impl From<TableError> for DecodeError {
+    fn from(error: TableError) -> Self {
+        Self::Table(error)
+    }
 }
 
 impl GuestPolicy {

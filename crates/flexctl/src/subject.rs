@@ -51,7 +51,7 @@ fn stored(path: &str) -> Result<Option<(String, GuestPolicy)>> {
     }
     let image = Image::open(Disk::open(Path::new(path), false)?).context(path.to_string())?;
     let meta = image.meta();
-    let policy = GuestPolicy::decode(&meta.policy).with_context(|| format!("{path}: CPU policy"))?;
+    let policy = GuestPolicy::decode(&meta.policy).context(path.to_string())?;
     Ok(Some((meta.name.clone(), policy)))
 }
 

@@ -33,16 +33,16 @@ pub enum Reason {
     #[error("peer: {0}")]
     Peer(String),
     /// The peer broke the protocol.
-    #[error("{0}")]
+    #[error(transparent)]
     Wire(#[from] WireError),
     /// The VM on this host cannot go on.
     #[error("{0}")]
     Vm(String),
     /// A page frame outside the guest's RAM.
-    #[error("{0}")]
+    #[error(transparent)]
     Memory(#[from] MemoryError),
     /// A state record that does not fit.
-    #[error("{0}")]
+    #[error(transparent)]
     State(#[from] StateError),
     /// What one end holds is not what the other sent.
     #[error("{what} differ: sent {sent}, held {held}")]

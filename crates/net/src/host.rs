@@ -23,10 +23,10 @@ pub struct Host<N: Nic> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HostError {
     /// The address is no good.
-    #[error("{0}")]
+    #[error(transparent)]
     Net(#[from] NetError),
     /// The card's MAC is no good.
-    #[error("{0}")]
+    #[error(transparent)]
     Switch(#[from] SwitchError),
 }
 

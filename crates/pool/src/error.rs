@@ -82,18 +82,25 @@ pub enum RecordError {
     #[error("{0}")]
     Contradiction(String),
     /// The policy of the host's CPU.
-    #[error("{0}")]
+    #[error(transparent)]
     Host(#[from] HostError),
     /// The policy of one of its VMs.
     #[error("CPU policy of its VMs: {0}")]
-    Guest(#[from] DecodeError),
+    Guest(DecodeError),
+}
+
+/// Its text is part of this one's: as a source too it would be said twice.
+impl From<DecodeError> for RecordError {
+    fn from(error: DecodeError) -> Self {
+        Self::Guest(error)
+    }
 }
 
 /// Why there is no link to a peer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// The stream.
-    #[error("{0}")]
+    #[error(transparent)]
     Wire(#[from] WireError),
     /// It names another pool.
     #[error("pool {theirs}: this host is in pool {ours}")]

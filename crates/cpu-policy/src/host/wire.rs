@@ -70,7 +70,7 @@ pub enum HostError {
     Version(u16),
     /// Rows or MSRs that are no CPU.
     #[error("host policy: {0}")]
-    Cpu(#[from] RawError),
+    Cpu(RawError),
     /// Another vendor's CPU.
     #[error("host policy: CPU vendor {}, a pool takes GenuineIntel only", .0.escape_ascii())]
     Vendor([u8; 12]),
@@ -112,6 +112,13 @@ pub enum HostError {
     /// A value out of range or at odds with the CPU.
     #[error("host policy: {0} {1:#x} is not possible on this CPU")]
     Value(&'static str, u64),
+}
+
+/// Its text is part of this one's: as a source too it would be said twice.
+impl From<RawError> for HostError {
+    fn from(error: RawError) -> Self {
+        Self::Cpu(error)
+    }
 }
 
 impl HostPolicy {
