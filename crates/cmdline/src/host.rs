@@ -456,6 +456,29 @@ impl HostOptions {
         TABLE.iter().map(row).collect()
     }
 
+    /// The command line that gives what `options` say, those that are not defaults, and what was `changed` since the
+    /// start: names with their values, an empty one for what is to be left out. A secret stands as `...`.
+    #[must_use]
+    pub fn line_for(options: &[InForce], changed: &[(&'static str, String)]) -> String {
+        let mut line = String::new();
+        for spec in TABLE {
+            let given = options.iter().find(|option| option.name == spec.name && option.from != "default");
+            let now = changed.iter().find(|(name, _)| *name == spec.name).map(|(_, value)| value);
+            let Some(value) = now.or(given.map(|option| &option.value)).filter(|v| !v.is_empty()) else {
+                continue;
+            };
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(spec.name);
+            if !spec.form.is_empty() {
+                let quote = if value.contains(' ') { "\"" } else { "" };
+                line.extend(["=", quote, value, quote]);
+            }
+        }
+        line
+    }
+
     /// The rows of the boot line's table.
     #[must_use]
     pub fn table() -> &'static [Spec<Self>] {

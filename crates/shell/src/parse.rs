@@ -186,6 +186,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--virtual" => values.linear = true,
             "--previous" => values.previous = true,
             "-f" => values.follow = true,
+            "--boot" => values.boot = true,
             "--once" => values.once = true,
             "--anew" => values.anew = true,
             "--read-only" => values.read_only = true,

@@ -177,6 +177,7 @@ fn commands() {
         ("log ring trace", host(HostCommand::Log(Some(LogSink::Ring), LogLevel::Trace))),
         ("dmesg", host(HostCommand::Dmesg { previous: false, output: Output::Text })),
         ("dmesg --previous --json", host(HostCommand::Dmesg { previous: true, output: Output::Json })),
+        ("config show --boot", host(HostCommand::ConfigLine)),
         ("config show", host(HostCommand::Config(Output::Text))),
         ("boot --json", host(HostCommand::Boot(Output::Json))),
         ("net show", host(HostCommand::NetShow(Output::Text))),

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
@@ -14,7 +15,7 @@ use crate::arch::{power, tsc};
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
 use crate::vm::{State, registry};
-use crate::{boot, meter, stages, start, wall_clock};
+use crate::{boot, meter, pool, stages, start, wall_clock};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -22,6 +23,7 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
         HostCommand::Date(output) => date(output, out),
         HostCommand::Uptime(output) => uptime(output, out),
         HostCommand::Boot(output) => booted(output, out),
+        HostCommand::ConfigLine => config_line(out),
         HostCommand::Config(output) => config(output, out),
         HostCommand::Dmesg { previous, output } => return Ok(dmesg(previous, output, out)),
         HostCommand::Follow => return Ok(Done::Later(lines::follow())),
@@ -127,6 +129,23 @@ fn booted(output: Output, out: &mut Out<'_>) {
         let _ = writeln!(out, "{name:<10}{} ms", stages::Millis(*took));
     }
     let _ = writeln!(out, "in all    {} ms", stages::Millis(total));
+}
+
+/// What no boot option holds any more, or does not hold yet: levels of the log, the pool.
+fn config_line(out: &mut Out<'_>) {
+    let Some(boot) = boot::get() else { return };
+    let mut changed = alloc::vec![("loglevel", name(host_log::level(Target::Console)).to_string())];
+    let pool = pool::with(|pool| {
+        let others = pool.members().into_iter().filter(|member| member.id != pool.own().id);
+        let peers = others.filter_map(|member| member.address).chain(pool.waits_for());
+        let peers: Vec<_> = peers.map(|address| address.to_string()).collect();
+        (pool.name().unwrap_or_default().to_string(), peers.join(","))
+    });
+    if let Ok((pool, peers)) = pool {
+        changed.extend([("pool", pool), ("peers", peers)]);
+    }
+    let options = cmdline::HostOptions::in_force(&boot.sources());
+    let _ = writeln!(out, "{}", cmdline::HostOptions::line_for(&options, &changed));
 }
 
 fn config(output: Output, out: &mut Out<'_>) {

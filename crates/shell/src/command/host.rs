@@ -17,6 +17,8 @@ pub enum HostCommand {
     Boot(Output),
     /// Show the boot options in force and where each came from.
     Config(Output),
+    /// Print the command line that would keep the settings of now.
+    ConfigLine,
     /// Print the log's ring, of this boot or of the one before.
     Dmesg {
         /// The one before.

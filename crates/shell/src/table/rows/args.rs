@@ -47,6 +47,7 @@ pub(super) const PINGED: Arg = Arg { name: "HOST", kind: Kind::Address, required
 pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, required: false };
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
 pub(super) const FOLLOW: Arg = Arg { name: "-f", kind: Kind::Flag, required: false };
+pub(super) const BOOT: Arg = Arg { name: "--boot", kind: Kind::Flag, required: false };
 pub(super) const ONCE: Arg = Arg { name: "--once", kind: Kind::Flag, required: false };
 pub(super) const ANEW: Arg = Arg { name: "--anew", kind: Kind::Flag, required: false };
 pub(super) const OPTIONAL_LEVEL: Arg = Arg { required: false, ..LEVEL };

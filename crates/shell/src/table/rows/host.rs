@@ -1,6 +1,8 @@
 //! The host: log, network, memory, registers, the end.
 
-use super::args::{ANEW, FOLLOW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE};
+use super::args::{
+    ANEW, BOOT, FOLLOW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE,
+};
 use crate::command::{Command, HostCommand, LogLevel, LogSink};
 use crate::table::Spec;
 
@@ -62,11 +64,13 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["config", "show"],
-        args: &[JSON],
+        args: &[BOOT, JSON],
         summary: "Show the boot options in force.",
-        details: "Each with its value and where it came from: the boot line, the configuration file, or the default. Keys are not shown.",
+        details: "Each with its value and where it came from: the boot line, the configuration file, or the default. Keys are not shown. `--boot` prints the command line that would give the settings of now at the next boot, with what `log`, `pool join` and `pool leave` have changed: nothing else keeps that. For a secret it has `...`.",
         dangerous: false,
-        build: |v| Command::Host(HostCommand::Config(v.output)),
+        build: |v| {
+            Command::Host(if v.boot { HostCommand::ConfigLine } else { HostCommand::Config(v.output) })
+        },
     },
     Spec {
         words: &["boot"],
