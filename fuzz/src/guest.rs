@@ -3,7 +3,8 @@
 use guest_load::{Module, detect, extract, load};
 use vm_types::Gpa;
 use x86_decode::{
-    Access, AccessKind, CodeSize, MAX_LEN, MmioBus, PagingState, Place, decode, execute, fetch, walk,
+    Access, AccessKind, CodeSize, Cpu, MAX_LEN, Machine, PagingState, Segment, SegmentRegister, decode,
+    emulate, execute, fetch, walk,
 };
 
 use crate::Bytes;
@@ -23,21 +24,47 @@ pub fn load_image(data: &[u8]) {
     let _ = extract::lean_elf(data);
 }
 
-/// A bus that answers with `self.0` and refuses the access when that is 0.
-struct Bus(u64);
+/// A machine whose devices answer with one number, and whose segments are shaped by it.
+struct Board {
+    ram: Ram,
+    answer: u64,
+}
 
-impl MmioBus for Bus {
-    type Error = ();
+impl Machine for Board {
+    type Ram = Ram;
 
-    fn read(&mut self, _: Place, size: u8) -> Result<u64, ()> {
+    fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    fn segment(&self, segment: Segment) -> SegmentRegister {
+        let rights = (self.answer >> segment as u32) as u32;
+        SegmentRegister { base: self.answer & 0xFFFF, limit: rights | 0xFFFF, rights: rights | 2 }
+    }
+
+    fn pkru(&mut self) -> u32 {
+        self.answer as u32
+    }
+
+    fn load(&mut self, _: Gpa, size: u8) -> u64 {
         assert!(matches!(size, 1 | 2 | 4 | 8));
-        if self.0 == 0 { Err(()) } else { Ok(self.0 & (u64::MAX >> (64 - 8 * u32::from(size)))) }
+        self.answer & (u64::MAX >> (64 - 8 * u32::from(size)))
     }
 
-    fn write(&mut self, _: Place, size: u8, value: u64) -> Result<(), ()> {
+    fn store(&mut self, _: Gpa, size: u8, value: u64) {
         assert!(matches!(size, 1 | 2 | 4 | 8) && value <= u64::MAX >> (64 - 8 * u32::from(size)));
-        if self.0 == 0 { Err(()) } else { Ok(()) }
     }
+
+    fn input(&mut self, _: u16, size: u8) -> u32 {
+        assert!(matches!(size, 1 | 2 | 4));
+        self.answer as u32
+    }
+
+    fn output(&mut self, _: u16, size: u8, value: u32) {
+        assert!(matches!(size, 1 | 2 | 4) && u64::from(value) <= u64::MAX >> (64 - 8 * u32::from(size)));
+    }
+
+    fn lmsw(&mut self, _: u16) {}
 }
 
 /// An instruction: a byte that picks code size and registers, then its bytes.
@@ -49,14 +76,26 @@ pub fn instruction(data: &[u8]) {
     assert!((1..=MAX_LEN.min(code.len())).contains(&len));
     assert_eq!(decode(&code[..len], size), Ok(insn), "bytes behind it do not count");
     assert!(decode(&code[..len - 1], size).is_err(), "{insn:?} from fewer bytes than it has");
-    let mut regs = [u64::from(*pick).wrapping_mul(0x0101_0101_0101_0101); 16];
-    let mut rflags = 2 | u64::from(*pick) << 4 & 0x8D4;
+    let regs = [u64::from(*pick).wrapping_mul(0x0101_0101_0101_0101); 16];
     let _ = insn.mem.offset(&regs, u64::MAX);
-    for answer in [0, 1, u64::MAX] {
-        let before = (regs, rflags);
-        if execute(&insn, &mut regs, &mut rflags, &mut Bus(answer)).is_err() {
-            assert_eq!(before, (regs, rflags), "{insn:?} failed and left its mark");
+    let ram = || Ram::filled(code, 8 << 10);
+    for (answer, flat) in [(0, true), (1, false), (u64::MAX, true), (u64::from(*pick) << 30, false)] {
+        // Without paging, and with tables made of the instruction's own bytes.
+        let paging = PagingState {
+            cr0: u64::from(!flat) << 31 | 1,
+            cr3: 0,
+            cr4: u64::from(*pick) << 4,
+            efer: u64::from(*pick & 1) << 10,
+            phys_bits: 40,
+        };
+        let gprs = if flat { [u64::from(*pick) << 4; 16] } else { regs };
+        let rflags = 2 | u64::from(*pick) << 4 & 0x8D4;
+        let before = Cpu { gprs, rflags, rip: 0, code: size, cpl: pick & 3, paging };
+        let (mut cpu, mut board) = (before, Board { ram: ram(), answer });
+        if execute(&insn, &mut cpu, &mut board, flat.then_some(Gpa(0xFED0_0000))).is_err() {
+            assert_eq!(before, cpu, "{insn:?} failed and left its mark");
         }
+        let _ = emulate(&mut cpu, &mut board, None);
     }
 }
 
@@ -75,7 +114,7 @@ pub fn page_walk(data: &[u8]) {
     let memory = Ram::filled(data.0, 64 << 10);
     for kind in [AccessKind::Read, AccessKind::Write, AccessKind::Execute] {
         for user in [false, true] {
-            let _ = walk(&memory, &state, gva, Access { kind, user, ac: mode & 0x20 != 0 });
+            let _ = walk(&memory, &state, gva, Access { kind, user, ac: mode & 0x20 != 0, pkru: gva as u32 });
         }
     }
     let mut bytes = [0; MAX_LEN];

@@ -23,7 +23,7 @@ pub(crate) fn binary(op: Op, d: u64, s: u64, size: u8, rflags: u64) -> (u64, u64
         Op::Or => logical(d | s, size, rflags),
         Op::And | Op::Test => logical(d & s, size, rflags),
         Op::Xor => logical(d ^ s, size, rflags),
-        // CMP, SUB and CMPXCHG's comparison.
+        // CMP, SUB and the comparisons of CMPXCHG, CMPS and SCAS.
         _ => sub(d, s, 0, size, rflags),
     }
 }
@@ -50,6 +50,12 @@ pub(crate) fn bit(op: Op, d: u64, bit: u32, rflags: u64) -> (u64, u64) {
         _ => d,
     };
     (value, if d & one == 0 { rflags & !CF } else { rflags | CF })
+}
+
+/// BSF, BSR: the number of the lowest or highest bit that is set, `None` where none is, and the new RFLAGS.
+pub(crate) fn scan(op: Op, s: u64, rflags: u64) -> (Option<u64>, u64) {
+    let found = if op == Op::Bsf { s.trailing_zeros() } else { 63 ^ s.leading_zeros() };
+    if s == 0 { (None, rflags | ZF) } else { (Some(found.into()), rflags & !ZF) }
 }
 
 /// Whether condition `cc` (the low four bits of Jcc, SETcc, CMOVcc) holds.
@@ -88,11 +94,11 @@ fn logical(value: u64, size: u8, rflags: u64) -> (u64, u64) {
     (value, flags(value, size, rflags, 0, false, false))
 }
 
-fn negative(value: u64, size: u8) -> bool {
+pub(crate) fn negative(value: u64, size: u8) -> bool {
     sign_extend(value, size) >> 63 != 0
 }
 
-fn flags(value: u64, size: u8, rflags: u64, carries: u64, carry: bool, over: bool) -> u64 {
+pub(crate) fn flags(value: u64, size: u8, rflags: u64, carries: u64, carry: bool, over: bool) -> u64 {
     let bit = |set: bool, flag: u64| if set { flag } else { 0 };
     rflags & !ARITHMETIC
         | bit(carry, CF)

@@ -162,7 +162,19 @@ impl Decoder<'_> {
             0x86 | 0x87 => self.rm_and_reg(Op::Xchg, size, false),
             0x88..=0x8B => self.rm_and_reg(Op::Mov, size, opcode & 2 != 0),
             0xA0..=0xA3 => self.moffs(size, opcode & 2 == 0),
+            0x69 | 0x6B => self.imul_immediate(if opcode == 0x69 { size.min(4) } else { 1 }),
+            // There is no 64-bit port access.
+            0x6C | 0x6D => Ok(self.string(Op::Ins, size.min(4))),
+            0x6E | 0x6F => Ok(self.string(Op::Outs, size.min(4))),
+            0x8F => {
+                let rm = self.mod_rm()?;
+                let op = self.group(opcode.into(), &rm, &[(0, Op::Pop)])?;
+                Ok(insn(op, self.stack_size(), Operand::Mem, Operand::None, rm.mem))
+            }
             0xA4 | 0xA5 => Ok(self.string(Op::Movs, size)),
+            0xA6 | 0xA7 => Ok(self.string(Op::Cmps, size)),
+            0xAE | 0xAF => Ok(self.string(Op::Scas, size)),
+            0xC0 | 0xC1 | 0xD0..=0xD3 => self.shift(opcode, size),
             0xAA | 0xAB => Ok(self.string(Op::Stos, size)),
             0xAC | 0xAD => Ok(self.string(Op::Lods, size)),
             0xC6 | 0xC7 => {
@@ -175,15 +187,36 @@ impl Decoder<'_> {
                 match self.group(
                     opcode.into(),
                     &rm,
-                    &[(0, Op::Test), (1, Op::Test), (2, Op::Not), (3, Op::Neg)],
+                    &[
+                        (0, Op::Test),
+                        (1, Op::Test),
+                        (2, Op::Not),
+                        (3, Op::Neg),
+                        (4, Op::Mul),
+                        (5, Op::Imul),
+                        (6, Op::Div),
+                        (7, Op::Idiv),
+                    ],
                 )? {
                     Op::Test => self.with_immediate(Op::Test, size, size.min(4), &rm),
                     op => Ok(insn(op, size, Operand::Mem, Operand::None, rm.mem)),
                 }
             }
-            0xFE | 0xFF => {
+            0xFE => {
                 let rm = self.mod_rm()?;
                 let op = self.group(opcode.into(), &rm, &[(0, Op::Inc), (1, Op::Dec)])?;
+                Ok(insn(op, size, Operand::Mem, Operand::None, rm.mem))
+            }
+            0xFF => {
+                let rm = self.mod_rm()?;
+                let group = [(0, Op::Inc), (1, Op::Dec), (2, Op::Call), (4, Op::Jmp), (6, Op::Push)];
+                let op = self.group(opcode.into(), &rm, &group)?;
+                let size = match op {
+                    // In 64-bit mode near branches have 64 bits, whatever the prefixes.
+                    Op::Call | Op::Jmp if self.code == CodeSize::Bits64 => 8,
+                    Op::Push => self.stack_size(),
+                    _ => size,
+                };
                 Ok(insn(op, size, Operand::Mem, Operand::None, rm.mem))
             }
             _ => Err(DecodeError::Unsupported { opcode: opcode.into(), extension: None }),
@@ -195,7 +228,35 @@ impl Decoder<'_> {
         let (size, full) = (self.size(opcode), self.full_size());
         let plain = !self.prefixes.operand_size && self.prefixes.rep.is_none();
         match opcode {
+            0x01 => {
+                let rm = self.mod_rm()?;
+                let op = self.group(0x0F01, &rm, &[(4, Op::Smsw), (6, Op::Lmsw)])?;
+                Ok(insn(op, 2, Operand::Mem, Operand::None, rm.mem))
+            }
             0x40..=0x4F => self.rm_and_reg(Op::Cmov(opcode & 15), full, true),
+            0x90..=0x9F => {
+                let rm = self.mod_rm()?;
+                Ok(insn(Op::Set(opcode & 15), 1, Operand::Mem, Operand::None, rm.mem))
+            }
+            0xA4 | 0xA5 | 0xAC | 0xAD => {
+                let op = if opcode < 0xA8 { Op::Shld } else { Op::Shrd };
+                let mut insn = self.rm_and_reg(op, full, false)?;
+                insn.extra = if opcode & 1 == 0 { Operand::Imm(self.cursor.signed(1)?) } else { CL };
+                Ok(insn)
+            }
+            // CLFLUSH, CLFLUSHOPT, CLWB.
+            0xAE if self.prefixes.rep.is_none() => {
+                let rm = self.mod_rm()?;
+                let group = [(7, Op::Touch), (6, Op::Touch)];
+                let group = if self.prefixes.operand_size { &group[..] } else { &group[..1] };
+                let op = self.group(0x0FAE, &rm, group)?;
+                Ok(insn(op, 1, Operand::Mem, Operand::None, rm.mem))
+            }
+            0xAF => self.rm_and_reg(Op::Imul, full, true),
+            // With F3 these are TZCNT and LZCNT, or not, by model.
+            0xBC | 0xBD if self.prefixes.rep != Some(0xF3) => {
+                self.rm_and_reg(if opcode == 0xBC { Op::Bsf } else { Op::Bsr }, full, true)
+            }
             0xA3 => self.rm_and_reg(Op::Bt, full, false),
             0xAB => self.rm_and_reg(Op::Bts, full, false),
             0xB3 => self.rm_and_reg(Op::Btr, full, false),
@@ -243,6 +304,45 @@ impl Decoder<'_> {
         Ok(insn)
     }
 
+    /// Operand size of PUSH and POP, which have no 32-bit form in 64-bit mode.
+    fn stack_size(&self) -> u8 {
+        match (self.code, self.prefixes.operand_size) {
+            (CodeSize::Bits64, false) => 8,
+            (CodeSize::Bits64, true) if !self.prefixes.rex_w() => 2,
+            (CodeSize::Bits64, true) => 8,
+            _ => self.full_size(),
+        }
+    }
+
+    fn imul_immediate(&mut self, immediate: u8) -> Result<Insn, DecodeError> {
+        let mut insn = self.rm_and_reg(Op::Imul, self.full_size(), true)?;
+        insn.extra = Operand::Imm(self.cursor.signed(immediate)?);
+        Ok(insn)
+    }
+
+    /// Shifts and rotates by a number, by 1, by CL.
+    fn shift(&mut self, opcode: u8, size: u8) -> Result<Insn, DecodeError> {
+        let rm = self.mod_rm()?;
+        let op = match rm.extension {
+            0 => Op::Rol,
+            1 => Op::Ror,
+            2 => Op::Rcl,
+            3 => Op::Rcr,
+            5 => Op::Shr,
+            7 => Op::Sar,
+            // /6 is SHL once more.
+            _ => Op::Shl,
+        };
+        let by = match opcode {
+            0xC0 | 0xC1 => Operand::Imm(self.cursor.signed(1)?),
+            0xD0 | 0xD1 => Operand::Imm(1),
+            _ => CL,
+        };
+        let mut insn = insn(op, size, Operand::Mem, by, rm.mem);
+        insn.reg_size = 1;
+        Ok(insn)
+    }
+
     fn alu_immediate(&mut self, opcode: u8, size: u8) -> Result<Insn, DecodeError> {
         let rm = self.mod_rm()?;
         let immediate = if opcode == 0x81 { size.min(4) } else { 1 };
@@ -267,22 +367,36 @@ impl Decoder<'_> {
     fn string(&mut self, op: Op, size: u8) -> Insn {
         let addr_size = self.prefixes.addr_size(self.code);
         let from = self.prefixes.segment.unwrap_or(Segment::Ds);
-        // STOS writes to ES:rDI, which no prefix changes.
-        let (segment, base) = if op == Op::Stos { (Segment::Es, 7) } else { (from, 6) };
+        // ES:rDI is changed by no prefix.
+        let (segment, base) = if op.reads_rsi() { (from, 6) } else { (Segment::Es, 7) };
         let mem = Mem { segment, base: Some(base), index: None, disp: 0, rip_relative: false, addr_size };
         let (dst, src) = match op {
             Op::Stos => (Operand::Mem, ACCUMULATOR),
-            Op::Lods => (ACCUMULATOR, Operand::Mem),
+            Op::Lods | Op::Scas => (ACCUMULATOR, Operand::Mem),
             _ => (Operand::Mem, Operand::Mem),
         };
-        Insn { rep: self.prefixes.rep.is_some(), ..insn(op, size, dst, src, mem) }
+        let rep = self.prefixes.rep;
+        Insn { rep: rep.is_some(), repne: rep == Some(0xF2), ..insn(op, size, dst, src, mem) }
     }
 }
 
+const CL: Operand = Operand::Reg(Reg { index: 1, high: false });
 const ACCUMULATOR: Operand = Operand::Reg(Reg { index: 0, high: false });
 
 fn insn(op: Op, size: u8, dst: Operand, src: Operand, mem: Mem) -> Insn {
-    Insn { len: 0, op, size, reg_size: size, dst, src, mem, lock: false, rep: false }
+    Insn {
+        len: 0,
+        op,
+        size,
+        reg_size: size,
+        dst,
+        src,
+        extra: Operand::None,
+        mem,
+        lock: false,
+        rep: false,
+        repne: false,
+    }
 }
 
 /// The operation that three opcode bits choose in the arithmetic groups.

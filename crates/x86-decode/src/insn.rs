@@ -34,12 +34,71 @@ pub enum Op {
     Bts,
     Btr,
     Btc,
+    /// AL, AX, EAX or RAX times d, into the accumulator and rDX.
+    Mul,
+    /// The same with signs; with two or three operands d = s * the last one.
+    Imul,
+    /// The accumulator and rDX by d.
+    Div,
+    Idiv,
+    Bsf,
+    Bsr,
+    /// d, with bits of s coming in, by [`Insn::extra`].
+    Shld,
+    Shrd,
+    Rol,
+    Ror,
+    Rcl,
+    Rcr,
+    Shl,
+    Shr,
+    Sar,
+    /// d = 1 where the condition (low four bits of the opcode) holds, else 0.
+    Set(u8),
+    /// To the stack.
+    Push,
+    /// From the stack.
+    Pop,
+    /// Near, to the address in memory.
+    Call,
+    /// Near, to the address in memory.
+    Jmp,
+    /// Low word of CR0 = d.
+    Lmsw,
+    /// d = low word of CR0.
+    Smsw,
+    /// Flushes of a cache line: an access that takes nothing and changes nothing.
+    Touch,
     /// \[rDI\] = accumulator.
     Stos,
     /// Accumulator = \[rSI\].
     Lods,
     /// \[rDI\] = \[rSI\].
     Movs,
+    /// Flags of \[rSI\] - \[rDI\].
+    Cmps,
+    /// Flags of accumulator - \[rDI\].
+    Scas,
+    /// \[rDI\] = port DX.
+    Ins,
+    /// Port DX = \[rSI\].
+    Outs,
+}
+
+impl Op {
+    /// What moves rSI or rDI, and may repeat.
+    #[must_use]
+    pub const fn is_string(self) -> bool {
+        self.reads_rsi() || self.uses_rdi()
+    }
+
+    pub(crate) const fn reads_rsi(self) -> bool {
+        matches!(self, Self::Lods | Self::Movs | Self::Cmps | Self::Outs)
+    }
+
+    pub(crate) const fn uses_rdi(self) -> bool {
+        matches!(self, Self::Stos | Self::Movs | Self::Cmps | Self::Scas | Self::Ins)
+    }
 }
 
 /// A general-purpose register, by encoding.
@@ -113,7 +172,7 @@ impl Mem {
     }
 }
 
-/// A decoded instruction with one memory operand (two for MOVS).
+/// A decoded instruction with one memory operand (two for MOVS and CMPS, and for what uses the stack).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Insn {
     /// Length in bytes.
@@ -122,33 +181,42 @@ pub struct Insn {
     pub op: Op,
     /// Bytes of memory accessed: 1, 2, 4 or 8.
     pub size: u8,
-    /// Size of the register operand in bytes; differs from `size` for MOVZX and MOVSX alone.
+    /// Size of the register operand in bytes; differs from `size` for MOVZX, MOVSX, and shifts by CL.
     pub reg_size: u8,
     /// The destination.
     pub dst: Operand,
     /// The source.
     pub src: Operand,
+    /// A third operand: a number, or CL.
+    pub extra: Operand,
     /// The memory operand.
     pub mem: Mem,
     /// LOCK prefix.
     pub lock: bool,
     /// REP or REPNE before a string instruction.
     pub rep: bool,
+    /// It is REPNE: CMPS and SCAS end at equality.
+    pub repne: bool,
 }
 
 impl Insn {
-    /// Whether it reads memory.
+    /// Whether it reads its memory operand.
     #[must_use]
     pub fn reads(&self) -> bool {
-        !matches!((self.op, self.dst), (Op::Stos, _) | (Op::Mov, Operand::Mem))
+        !matches!(
+            (self.op, self.dst),
+            (Op::Stos | Op::Ins | Op::Set(_) | Op::Pop | Op::Smsw, _) | (Op::Mov, Operand::Mem)
+        )
     }
 
-    /// Whether it writes memory.
+    /// Whether it writes its memory operand.
     #[must_use]
     pub fn writes(&self) -> bool {
         match self.op {
-            Op::Cmp | Op::Test | Op::Bt | Op::Lods => false,
-            Op::Stos | Op::Movs | Op::Xchg => true,
+            Op::Cmp | Op::Test | Op::Bt | Op::Lods | Op::Cmps | Op::Scas | Op::Outs => false,
+            Op::Mul | Op::Div | Op::Idiv | Op::Push | Op::Call | Op::Jmp | Op::Lmsw | Op::Touch => false,
+            Op::Imul => false,
+            Op::Stos | Op::Movs | Op::Ins | Op::Xchg => true,
             _ => self.dst == Operand::Mem,
         }
     }

@@ -1,19 +1,27 @@
-//! Decodes the x86 instructions that touch emulated MMIO, and walks guest page tables.
+//! Carries out the x86 instructions that touch emulated devices, and walks guest page tables.
 //!
-//! The caller knows the guest-physical address that faulted. [`fetch`] reads the instruction through the guest's page
-//! tables, [`decode`] makes an [`Insn`] of it, [`execute`] performs it against a [`MmioBus`] and updates registers
-//! and flags. Guest bytes are arbitrary: every function answers with a value or an error.
+//! [`emulate`] reads the instruction at RIP through the guest's page tables ([`fetch`]), makes an [`Insn`] of it
+//! ([`decode`]) and performs it on a [`Cpu`] and a [`Machine`] ([`execute`]). Memory is reached through one helper, which
+//! makes every check of the CPU before the first byte. Guest bytes are arbitrary: every function answers with a value or
+//! an error.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod access;
 mod alu;
 mod decode;
+mod emulate;
 mod execute;
 mod insn;
+mod machine;
+mod multiply;
 mod operand;
 mod paging;
+mod shift;
 
 pub use decode::{CodeSize, DecodeError, MAX_LEN, decode};
-pub use execute::{ExecuteError, Gprs, MmioBus, Place, Progress, execute};
+pub use emulate::{Refused, emulate};
+pub use execute::execute;
 pub use insn::{Insn, Mem, Op, Operand, Reg, Segment};
-pub use paging::{Access, AccessKind, PagingState, WalkError, fetch, walk};
+pub use machine::{Cpu, Fault, Gprs, Machine, SegmentRegister, Vector};
+pub use paging::{Access, AccessKind, PagingState, Translation, WalkError, fetch, translate, walk};

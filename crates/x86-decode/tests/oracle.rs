@@ -2,7 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use proptest::prelude::*;
-use x86_decode::{CodeSize, DecodeError, Insn, MAX_LEN, Op, Operand, Segment, decode};
+use x86_decode::{CodeSize, DecodeError, Insn, MAX_LEN, Op, Operand, Reg, Segment, decode};
 
 const RIP: u64 = 0x7FFF_0000;
 const CODES: [(CodeSize, u32); 3] = [(CodeSize::Bits16, 16), (CodeSize::Bits32, 32), (CodeSize::Bits64, 64)];
@@ -60,12 +60,60 @@ fn subset(instruction: &Instruction) -> Option<Op> {
         M::Bts => Op::Bts,
         M::Btr => Op::Btr,
         M::Btc => Op::Btc,
+        M::Mul => Op::Mul,
+        M::Imul => Op::Imul,
+        M::Div => Op::Div,
+        M::Idiv => Op::Idiv,
+        M::Bsf => Op::Bsf,
+        M::Bsr => Op::Bsr,
+        M::Shld => Op::Shld,
+        M::Shrd => Op::Shrd,
+        M::Rol => Op::Rol,
+        M::Ror => Op::Ror,
+        M::Rcl => Op::Rcl,
+        M::Rcr => Op::Rcr,
+        M::Shl | M::Sal => Op::Shl,
+        M::Shr => Op::Shr,
+        M::Sar => Op::Sar,
+        M::Seto => Op::Set(0),
+        M::Setno => Op::Set(1),
+        M::Setb => Op::Set(2),
+        M::Setae => Op::Set(3),
+        M::Sete => Op::Set(4),
+        M::Setne => Op::Set(5),
+        M::Setbe => Op::Set(6),
+        M::Seta => Op::Set(7),
+        M::Sets => Op::Set(8),
+        M::Setns => Op::Set(9),
+        M::Setp => Op::Set(10),
+        M::Setnp => Op::Set(11),
+        M::Setl => Op::Set(12),
+        M::Setge => Op::Set(13),
+        M::Setle => Op::Set(14),
+        M::Setg => Op::Set(15),
+        M::Push => Op::Push,
+        M::Pop => Op::Pop,
+        M::Call if !far(instruction) => Op::Call,
+        M::Jmp if !far(instruction) => Op::Jmp,
+        M::Lmsw => Op::Lmsw,
+        M::Smsw => Op::Smsw,
+        M::Clflush | M::Clflushopt | M::Clwb => Op::Touch,
+        M::Cmpsb | M::Cmpsw | M::Cmpsq => Op::Cmps,
+        M::Cmpsd if instruction.is_string_instruction() => Op::Cmps,
+        M::Scasb | M::Scasw | M::Scasd | M::Scasq => Op::Scas,
+        M::Insb | M::Insw | M::Insd => Op::Ins,
+        M::Outsb | M::Outsw | M::Outsd => Op::Outs,
         M::Stosb | M::Stosw | M::Stosd | M::Stosq => Op::Stos,
         M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq => Op::Lods,
         M::Movsb | M::Movsw | M::Movsq => Op::Movs,
         M::Movsd if instruction.is_string_instruction() => Op::Movs,
         _ => return None,
     })
+}
+
+/// Through memory, with a selector.
+fn far(instruction: &Instruction) -> bool {
+    instruction.is_call_far_indirect() || instruction.is_jmp_far_indirect()
 }
 
 fn has_memory(instruction: &Instruction) -> bool {
@@ -81,6 +129,11 @@ fn has_memory(instruction: &Instruction) -> bool {
                 | OpKind::Immediate8to32
                 | OpKind::Immediate8to64
                 | OpKind::Immediate32to64
+                | OpKind::NearBranch16
+                | OpKind::NearBranch32
+                | OpKind::NearBranch64
+                | OpKind::FarBranch16
+                | OpKind::FarBranch32
         )
     };
     (0..instruction.op_count()).any(|index| !register_or_number(index))
@@ -134,7 +187,7 @@ fn check_memory(instruction: &Instruction, insn: &Insn, bits: u32) {
     let mem = insn.mem;
     let register = |register: Register| (register != Register::None).then(|| register.number() as u8);
     if instruction.is_string_instruction() {
-        if insn.op != Op::Stos {
+        if !matches!(insn.op, Op::Stos | Op::Scas | Op::Ins) {
             check_segment(instruction, insn, bits);
         }
         let width = |kind| match kind {
@@ -146,6 +199,7 @@ fn check_memory(instruction: &Instruction, insn: &Insn, bits: u32) {
         let widths: Vec<u8> = (0..2).filter_map(|index| width(instruction.op_kind(index))).collect();
         assert!(widths.iter().all(|width| *width == mem.addr_size) && !widths.is_empty());
         assert_eq!(instruction.has_rep_prefix() || instruction.has_repne_prefix(), insn.rep);
+        assert_eq!(instruction.has_repne_prefix(), insn.repne);
         return;
     }
     check_segment(instruction, insn, bits);
@@ -183,6 +237,8 @@ fn check(bytes: &[u8], code: CodeSize, bits: u32) {
                 if !theirs.is_string_instruction() {
                     check_operand(&theirs, 0, insn.dst, insn.reg_size);
                     check_operand(&theirs, 1, insn.src, insn.reg_size);
+                    let by_cl = insn.extra == Operand::Reg(Reg { index: 1, high: false });
+                    check_operand(&theirs, 2, insn.extra, if by_cl { 1 } else { insn.reg_size });
                 }
                 check_memory(&theirs, insn, bits);
             });
@@ -276,7 +332,7 @@ fn errors_say_what_was_found() {
     let text = |bytes: &[u8]| decode(bytes, CodeSize::Bits64).unwrap_err().to_string();
     assert_eq!(text(&[0x90]), "unsupported opcode 0x90");
     assert_eq!(text(&[0x0F, 0x10, 0]), "unsupported opcode 0xf10");
-    assert_eq!(text(&[0xF7, 0x20]), "unsupported opcode 0xf7 /4");
+    assert_eq!(text(&[0xFF, 0x28]), "unsupported opcode 0xff /5");
     assert_eq!(text(&[0x89, 0xC0]), "instruction without memory operand");
     assert_eq!(text(&[0xF0, 0x89, 0]), "LOCK prefix on an instruction that cannot have it");
 }

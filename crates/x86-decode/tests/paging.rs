@@ -1,52 +1,20 @@
 //! Page walks of every paging mode over tables built by hand.
 
-use std::cell::RefCell;
+mod board;
 
+use board::Ram;
 use proptest::prelude::*;
-use vm_types::{Gpa, GuestMemory, MemRange, MemoryError};
-use x86_decode::{Access, AccessKind, PagingState, WalkError, fetch, walk};
+use vm_types::{Gpa, GuestMemory};
+use x86_decode::{Access, AccessKind, PagingState, WalkError, fetch, translate, walk};
 
 const LEN: usize = 0x10_0000;
 
-struct Ram {
-    range: [MemRange; 1],
-    bytes: RefCell<Vec<u8>>,
+fn ram() -> Ram {
+    Ram::new(LEN)
 }
 
-impl Ram {
-    fn new() -> Self {
-        Ram { range: [MemRange { start: Gpa(0), len: LEN as u64 }], bytes: RefCell::new(vec![0; LEN]) }
-    }
-
-    fn put64(&self, at: u64, value: u64) {
-        self.write(Gpa(at), &value.to_le_bytes()).unwrap();
-    }
-
-    fn put32(&self, at: u64, value: u32) {
-        self.write(Gpa(at), &value.to_le_bytes()).unwrap();
-    }
-}
-
-impl GuestMemory for Ram {
-    fn ranges(&self) -> &[MemRange] {
-        &self.range
-    }
-
-    fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
-        let start = usize::try_from(gpa.0).unwrap_or(usize::MAX);
-        let bytes = self.bytes.borrow();
-        let part = bytes.get(start..start.saturating_add(buf.len()));
-        buf.copy_from_slice(part.ok_or(MemoryError { gpa, len: buf.len() })?);
-        Ok(())
-    }
-
-    fn write(&self, gpa: Gpa, data: &[u8]) -> Result<(), MemoryError> {
-        let start = usize::try_from(gpa.0).unwrap_or(usize::MAX);
-        let mut bytes = self.bytes.borrow_mut();
-        let part = bytes.get_mut(start..start.saturating_add(data.len()));
-        part.ok_or(MemoryError { gpa, len: data.len() })?.copy_from_slice(data);
-        Ok(())
-    }
+fn put32(ram: &Ram, at: u64, value: u32) {
+    ram.write(Gpa(at), &value.to_le_bytes()).unwrap();
 }
 
 const PG: u64 = 1 << 31;
@@ -56,6 +24,7 @@ const PAE: u64 = 1 << 5;
 const LA57: u64 = 1 << 12;
 const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
+const PKE: u64 = 1 << 22;
 const LMA: u64 = 1 << 10;
 const NXE: u64 = 1 << 11;
 const NX: u64 = 1 << 63;
@@ -63,7 +32,7 @@ const NX: u64 = 1 << 63;
 const LONG: PagingState =
     PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PAE, efer: LMA | NXE, phys_bits: 40 };
 
-const READ: Access = Access { kind: AccessKind::Read, user: false, ac: false };
+const READ: Access = Access { kind: AccessKind::Read, user: false, ac: false, pkru: 0 };
 const WRITE: Access = Access { kind: AccessKind::Write, ..READ };
 const FETCH: Access = Access { kind: AccessKind::Execute, ..READ };
 
@@ -79,7 +48,7 @@ const GVA: u64 = 0xFFFF_8123_4567_89AB;
 
 /// Four levels at 0x1000..0x5000 for [`GVA`], ending in `pte`.
 fn long_tables(pte: u64) -> Ram {
-    let ram = Ram::new();
+    let ram = ram();
     ram.put64(0x1000 + (GVA >> 39 & 511) * 8, 0x2007);
     ram.put64(0x2000 + (GVA >> 30 & 511) * 8, 0x3007);
     ram.put64(0x3000 + (GVA >> 21 & 511) * 8, 0x4007);
@@ -90,7 +59,7 @@ fn long_tables(pte: u64) -> Ram {
 #[test]
 fn without_paging_addresses_are_physical() {
     let off = PagingState { cr0: 1, ..LONG };
-    assert_eq!(walk(&Ram::new(), &off, 0x1_2345_6789, READ), Ok(Gpa(0x2345_6789)));
+    assert_eq!(walk(&ram(), &off, 0x1_2345_6789, READ), Ok(Gpa(0x2345_6789)));
 }
 
 #[test]
@@ -186,7 +155,7 @@ fn smep_and_smap() {
 fn pae() {
     let state = PagingState { cr0: PG | WP | 1, cr3: 0x1020, cr4: PAE, efer: NXE, phys_bits: 36 };
     let gva = 0xC765_4321;
-    let ram = Ram::new();
+    let ram = ram();
     ram.put64(0x1020 + (gva >> 30) * 8, 0x2001);
     ram.put64(0x2000 + (gva >> 21 & 511) * 8, 0x3007);
     ram.put64(0x3000 + (gva >> 12 & 511) * 8, 0x8_8007);
@@ -204,30 +173,110 @@ fn pae() {
 fn two_levels_of_32_bits() {
     let state = PagingState { cr0: PG | WP | 1, cr3: 0x1018, cr4: PSE, efer: 0, phys_bits: 36 };
     let gva = 0xC765_4321;
-    let ram = Ram::new();
-    ram.put32(0x1000 + (gva >> 22) * 4, 0x2007);
-    ram.put32(0x2000 + (gva >> 12 & 1023) * 4, 0x8_8005);
+    let ram = ram();
+    put32(&ram, 0x1000 + (gva >> 22) * 4, 0x2007);
+    put32(&ram, 0x2000 + (gva >> 12 & 1023) * 4, 0x8_8005);
     assert_eq!(walk(&ram, &state, gva, user(READ)), Ok(Gpa(0x8_8321)));
     assert_eq!(walk(&ram, &state, gva, user(WRITE)), fault(7));
     assert_eq!(walk(&ram, &state, gva, user(FETCH)), Ok(Gpa(0x8_8321)));
     assert_eq!(walk(&ram, &state, 0, FETCH), fault(0), "without SMEP and NX a fetch is not told apart");
     // 4 MiB, with address bits 39:32 in 20:13.
-    ram.put32(0x1000 + (gva >> 22) * 4, 0x0080_6083);
+    put32(&ram, 0x1000 + (gva >> 22) * 4, 0x0080_6083);
     assert_eq!(walk(&ram, &state, gva, READ), Ok(Gpa(0x3_0080_0000 | gva & 0x3F_FFFF)));
-    ram.put32(0x1000 + (gva >> 22) * 4, 0x00A0_6083);
+    put32(&ram, 0x1000 + (gva >> 22) * 4, 0x00A0_6083);
     assert_eq!(walk(&ram, &state, gva, READ), fault(9));
     let no_pse = PagingState { cr4: 0, ..state };
-    ram.put32(0x1000 + (gva >> 22) * 4, 0x2087);
+    put32(&ram, 0x1000 + (gva >> 22) * 4, 0x2087);
     assert_eq!(walk(&ram, &no_pse, gva, READ), Ok(Gpa(0x8_8321)), "bit 7 is ignored without PSE");
 }
 
 #[test]
-fn tables_outside_ram_are_an_error_of_their_own() {
-    let ram = Ram::new();
+fn tables_outside_ram_read_as_ones() {
+    let ram = ram();
     let state = PagingState { cr3: 0x8000_0000, ..LONG };
-    assert!(
-        matches!(walk(&ram, &state, 0, READ), Err(WalkError::Memory(MemoryError { gpa, len: 8 })) if gpa.0 == 0x8000_0000)
+    assert_eq!(walk(&ram, &state, 0, READ), fault(9), "every reserved bit is set");
+    let mut bytes = [0; 15];
+    let code = PagingState { cr0: 1, ..LONG };
+    assert_eq!(fetch(&ram, &code, LEN as u64 - 2, false, &mut bytes), Ok(2 + 13));
+    assert_eq!(bytes[..4], [0, 0, 0xFF, 0xFF]);
+}
+
+/// Fault 2.14: the hypervisor's accesses left the guest's tables as they were, so that Linux would drop a page that an
+/// INS had filled as clean.
+#[test]
+fn accessed_and_dirty_flags_are_set_where_the_cpu_sets_them() {
+    const ACCESSED: u64 = 1 << 5;
+    const DIRTY: u64 = 1 << 6;
+    let tables = |ram: &Ram| {
+        (0..4)
+            .map(|level| ram.get64(0x1000 * (level + 1) + (GVA >> (39 - 9 * level) & 511) * 8))
+            .collect::<Vec<_>>()
+    };
+    let flags =
+        |ram: &Ram| tables(ram).into_iter().map(|entry| entry & (ACCESSED | DIRTY)).collect::<Vec<_>>();
+    let ram = long_tables(0x8_9007);
+    let found = translate(&ram, &LONG, GVA, READ).unwrap();
+    assert_eq!(flags(&ram), [0; 4], "a translation alone leaves no trace");
+    found.mark(&ram);
+    assert_eq!(flags(&ram), [ACCESSED; 4]);
+    translate(&ram, &LONG, GVA, WRITE).unwrap().mark(&ram);
+    assert_eq!(flags(&ram), [ACCESSED, ACCESSED, ACCESSED, ACCESSED | DIRTY]);
+    assert_eq!(tables(&ram)[3], 0x8_9007 | ACCESSED | DIRTY, "nothing else changes");
+    // 32-bit tables, a large page, and PAE, whose top entries have no flags.
+    let legacy = PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, phys_bits: 36 };
+    let ram = Ram::new(LEN);
+    put32(&ram, 0x1000, 0x2007);
+    put32(&ram, 0x2000, 0x8_8007);
+    put32(&ram, 0x1004, 0x0040_0083);
+    translate(&ram, &legacy, 0x123, WRITE).unwrap().mark(&ram);
+    translate(&ram, &legacy, 0x40_0123, WRITE).unwrap().mark(&ram);
+    assert_eq!((ram.get64(0x1000), ram.get64(0x2000)), (0x0040_00E3_0000_2027, 0x8_8067));
+    let pae = PagingState { cr4: PAE, ..legacy };
+    let ram = Ram::new(LEN);
+    ram.put64(0x1000, 0x2001);
+    ram.put64(0x2000, 0x3007);
+    ram.put64(0x3000, 0x8_8007);
+    translate(&ram, &pae, 0x123, READ).unwrap().mark(&ram);
+    assert_eq!((ram.get64(0x1000), ram.get64(0x2000), ram.get64(0x3000)), (0x2001, 0x3027, 0x8_8027));
+}
+
+#[test]
+fn protection_keys() {
+    let ram = long_tables(0x8_9007 | 5 << 59);
+    let on = PagingState { cr4: PAE | PKE, ..LONG };
+    let with = |access: Access, bits: u32| Access { pkru: bits << 10, ..access };
+    assert_eq!(walk(&ram, &on, GVA, with(user(READ), 1)), fault(0x25));
+    assert_eq!(walk(&ram, &on, GVA, with(WRITE, 1)), fault(0x23), "supervisors, too");
+    assert_eq!(walk(&ram, &on, GVA, with(user(WRITE), 2)), fault(0x27));
+    assert_eq!(walk(&ram, &on, GVA, with(user(READ), 2)), Ok(Gpa(0x8_99AB)));
+    let no_wp = PagingState { cr0: PG | 1, ..on };
+    assert_eq!(walk(&ram, &no_wp, GVA, with(WRITE, 2)), Ok(Gpa(0x8_99AB)), "CR0.WP = 0");
+    assert_eq!(walk(&ram, &on, GVA, with(user(FETCH), 3)), Ok(Gpa(0x8_99AB)), "fetches have no key");
+    assert_eq!(walk(&ram, &LONG, GVA, with(user(READ), 3)), Ok(Gpa(0x8_99AB)), "CR4.PKE = 0");
+    let supervisor = long_tables(0x8_9003 | 5 << 59);
+    assert_eq!(
+        walk(&supervisor, &on, GVA, with(READ, 3)),
+        Ok(Gpa(0x8_99AB)),
+        "pages of users alone have keys"
     );
+}
+
+/// Fault 2.13: bits between the guest's width and the host's are reserved for the guest.
+#[test]
+fn bits_beyond_the_guests_width_are_reserved() {
+    for (bit, narrow, wide) in [(40, 40, 46), (45, 45, 46), (51, 46, 52)] {
+        let ram = long_tables(0x8_9007 | 1 << bit);
+        assert_eq!(walk(&ram, &PagingState { phys_bits: narrow, ..LONG }, GVA, user(WRITE)), fault(0xF));
+        assert_eq!(
+            walk(&ram, &PagingState { phys_bits: wide, ..LONG }, GVA, WRITE),
+            Ok(Gpa(1 << bit | 0x8_99AB))
+        );
+    }
+    // Address bits 39:32 of a 4 MiB page.
+    let legacy = PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, phys_bits: 36 };
+    let ram = Ram::new(LEN);
+    put32(&ram, 0x1000, 0x0040_0083 | 1 << 17);
+    assert_eq!(walk(&ram, &legacy, 0, READ), fault(9));
 }
 
 #[test]
@@ -259,7 +308,7 @@ proptest! {
         entries in prop::collection::vec((0u64..0x2000, any::<u64>()), 0..64),
         (kind, user, ac) in (0usize..3, any::<bool>(), any::<bool>()),
     ) {
-        let ram = Ram::new();
+        let ram = ram();
         // Tables full of entries that point back into themselves.
         for at in (0..0x1_0000).step_by(8) {
             ram.put64(at, (at.wrapping_mul(0x9E37_79B9) & 0xF000) | (at >> 3 & 0xFF));
@@ -271,7 +320,7 @@ proptest! {
         let gva = if canonical { ((gva << 16) as i64 >> 16) as u64 } else { gva };
         let kind = [AccessKind::Read, AccessKind::Write, AccessKind::Execute][kind];
         let state = PagingState { cr0, cr3, cr4, efer, phys_bits };
-        let result = walk(&ram, &state, gva, Access { kind, user, ac });
+        let result = walk(&ram, &state, gva, Access { kind, user, ac, pkru: 0 });
         if let Ok(gpa) = result {
             prop_assert_eq!(gpa.0 & 0xFFF, gva & 0xFFF);
         }

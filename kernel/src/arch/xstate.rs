@@ -87,6 +87,31 @@ pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
     }
 }
 
+/// A guest's PKRU. `allowed` and `xcr0` are its components, as for [`load`]; PKRU is not among them on a level without.
+pub(crate) fn pkru(allowed: u64, xcr0: u64) -> u32 {
+    /// Legacy region, header, and the one component behind them in compacted form.
+    #[repr(C, align(64))]
+    struct Area {
+        legacy: [u64; 64],
+        in_use: u64,
+        header: [u64; 7],
+        pkru: u64,
+    }
+    const PKRU: u64 = 1 << 9;
+    if allowed & PKRU == 0 {
+        return 0;
+    }
+    let mut area = Area { legacy: [0; 64], in_use: 0, header: [0; 7], pkru: 0 };
+    set_xcr0(allowed);
+    // SAFETY: PKRU alone is stored, 8 bytes after the header; every CPU with protection keys has XSAVEC.
+    unsafe {
+        asm!("xsavec64 [{}]", in(reg) &raw mut area, in("eax") PKRU as u32, in("edx") 0, options(nostack));
+    }
+    set_xcr0(xcr0);
+    // In its initial state it is not stored.
+    if area.in_use & PKRU == 0 { 0 } else { area.pkru as u32 }
+}
+
 /// The components that this host has; 0 without XSAVE.
 pub(super) fn components() -> u64 {
     static COMPONENTS: Once<u64> = Once::new();

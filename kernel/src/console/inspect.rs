@@ -143,7 +143,7 @@ fn paging(vm: &Vm, state: &VcpuState) -> PagingState {
 
 /// Reads as the guest's kernel would.
 fn read_virtual(vm: &Vm, paging: &PagingState, at: u64, to: &mut [u8]) -> Result<(), String> {
-    let access = Access { kind: AccessKind::Read, user: false, ac: true };
+    let access = Access { kind: AccessKind::Read, user: false, ac: true, pkru: 0 };
     let mut done = 0;
     while done < to.len() {
         let linear = at.wrapping_add(done as u64);

@@ -23,9 +23,11 @@ fn flush(vm: &Vm) {
 
 /// Guest-linear address of the instruction.
 fn linear_rip(vcpu: &Vcpu, vmcs: Current) -> (u64, CodeSize) {
-    let linear = vmcs.read(field::GUEST_CS_BASE).wrapping_add(vmcs.read(field::GUEST_RIP));
+    let rip = vmcs.read(field::GUEST_RIP);
     let mode = vcpu.code_size(vmcs);
-    (if mode == CodeSize::Bits64 { linear } else { linear & 0xffff_ffff }, mode)
+    // CS begins at 0 in 64-bit mode (SDM 3A 3.4.4).
+    let based = || vmcs.read(field::GUEST_CS_BASE).wrapping_add(rip) & 0xffff_ffff;
+    (if mode == CodeSize::Bits64 { rip } else { based() }, mode)
 }
 
 /// A page is executed for the first time, or after a write.
@@ -67,7 +69,7 @@ fn fill(vm: &Vm, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, window
     if vm.memory.read(gpa, page).is_err() {
         return 0;
     }
-    let access = Access { kind: AccessKind::Execute, user, ac: false };
+    let access = Access { kind: AccessKind::Execute, user, ac: false, pkru: 0 };
     let next = x86_decode::walk(&vm.memory, paging, linear.wrapping_add(PAGE), access);
     if next.is_ok_and(|next| vm.memory.read(next, rest).is_ok()) { WINDOW } else { PAGE as usize }
 }

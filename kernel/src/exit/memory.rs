@@ -3,18 +3,14 @@
 use alloc::format;
 use ept::Fault;
 use vm_types::Gpa;
-use vmx_types::event::{Event, vector};
 use vmx_types::field;
 use vmx_types::qualification::EptViolation;
-use x86_decode::{Access, AccessKind, PagingState, WalkError};
+use x86_decode::{Access, AccessKind, Fault as GuestFault, PagingState, WalkError};
 
-use super::{Next, audit, fatal, mmio};
-use crate::arch::debug;
+use super::{Next, UNDEFINED, audit, emulate, fatal};
 use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
-
-const RFLAGS_AC: u64 = 1 << 18;
 
 /// An access that the tables do not allow. Inlined: a first write takes 30 instructions less, other exits two more.
 #[inline(always)]
@@ -34,16 +30,44 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolat
         Ok(Fault::Resolved) => Next::Resume,
         Ok(Fault::FirstFetch) => audit::fetch(vcpu, vm, vmcs, violation),
         Ok(Fault::CodeWrite) => audit::write(vcpu, vm, vmcs, violation),
-        Ok(Fault::Unmapped) if violation.fetch() => {
-            fatal(format!("instruction fetch from {}, which is not memory", Gpa(violation.gpa)))
-        }
-        // There is no instruction to carry out: a table or the stack of the guest lies there.
-        Ok(Fault::Unmapped) if let Some(event) = vmcs.interrupted_event() => {
-            let gpa = Gpa(violation.gpa);
-            fatal(format!("delivery of vector {:#x} reaches {gpa}, which is not memory", event.vector))
-        }
-        Ok(Fault::Unmapped) => mmio::handle(vcpu, vm, vmcs, Gpa(violation.gpa)),
+        Ok(Fault::Unmapped) => not_memory(vcpu, vm, vmcs, violation),
         Err(error) => fatal(format!("{error}")),
+    }
+}
+
+/// An access to a device, or to nothing.
+fn not_memory(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    let gpa = Gpa(violation.gpa);
+    if violation.gpa >> vm.policy.phys_bits() != 0 || !violation.linear_translation() {
+        return bad_tables(vcpu, vm, vmcs, violation);
+    }
+    if let Some(event) = vmcs.interrupted_event() {
+        // There is no instruction to carry out: a table or the stack of the guest lies there.
+        return fatal(format!("delivery of vector {:#x} reaches {gpa}, which is not memory", event.vector));
+    }
+    if violation.fetch() {
+        // A bus without a device answers with ones, and FF FF is no instruction.
+        return UNDEFINED;
+    }
+    emulate::handle(vcpu, vm, vmcs, Some(gpa))
+}
+
+/// The guest's tables point where there is no memory. The CPU has gone on by its own width, which may be greater than
+/// the guest's: the bits between are reserved for the guest, and only its own walk says so.
+#[cold]
+fn bad_tables(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+    let linear = vmcs.read(field::GUEST_LINEAR_ADDRESS);
+    let state = paging_state(vcpu, vm, vmcs);
+    let kind = match (violation.fetch(), violation.write()) {
+        (true, _) => AccessKind::Execute,
+        (_, true) => AccessKind::Write,
+        _ => AccessKind::Read,
+    };
+    // The CPU has looked at SMAP and keys already.
+    let access = Access { kind, user: vcpu.cpl(vmcs) == 3, ac: true, pkru: 0 };
+    match x86_decode::walk(&vm.memory, &state, linear, access) {
+        Err(WalkError::PageFault { error_code }) => emulate::raise(GuestFault::page(linear, error_code)),
+        _ => fatal(format!("access to {}, beyond the guest's memory", Gpa(violation.gpa))),
     }
 }
 
@@ -65,29 +89,4 @@ pub(super) fn paging_state(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> PagingSta
         efer: regs.efer,
         phys_bits: vm.policy.phys_bits(),
     }
-}
-
-/// Where a linear address of the guest lies, for an access by the hypervisor on the guest's behalf.
-///
-/// # Errors
-/// The #PF to inject.
-pub(super) fn translate(
-    vcpu: &mut Vcpu,
-    vm: &Vm,
-    vmcs: Current,
-    linear: u64,
-    write: bool,
-) -> Result<Gpa, Next> {
-    let state = paging_state(vcpu, vm, vmcs);
-    let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
-    let kind = if write { AccessKind::Write } else { AccessKind::Read };
-    let ac = vmcs.read(field::GUEST_RFLAGS) & RFLAGS_AC != 0;
-    x86_decode::walk(&vm.memory, &state, linear, Access { kind, user, ac }).map_err(|error| match error {
-        WalkError::PageFault { error_code } => {
-            debug::set_cr2(linear);
-            super::inject(Event::exception(vector::PAGE_FAULT, Some(error_code)))
-        }
-        WalkError::NonCanonical => super::GENERAL_PROTECTION,
-        WalkError::Memory(error) => fatal(format!("page walk for {linear:#x}: {error}")),
-    })
 }

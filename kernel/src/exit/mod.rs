@@ -4,9 +4,9 @@
 mod audit;
 mod control;
 mod cpuid;
+mod emulate;
 mod io;
 mod memory;
-mod mmio;
 mod msr;
 mod task;
 

@@ -10,7 +10,7 @@ use vmx_types::flow::{BLOCKED_BY_NMI, Flow};
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::{SegmentState, TableState};
 use vmx_types::task::{self, Source, Task, TaskError, TaskMemory, TaskSwitch};
-use x86_decode::{Access, AccessKind, PagingState, WalkError};
+use x86_decode::{Access, AccessKind, PagingState, Translation, WalkError};
 
 use super::{Next, fatal, inject, memory};
 use crate::arch::debug;
@@ -36,15 +36,15 @@ impl Memory<'_> {
         linear: u32,
         len: usize,
         kind: AccessKind,
-        mut touch: impl FnMut(vm_types::Gpa, core::ops::Range<usize>) -> Result<(), vm_types::MemoryError>,
+        mut touch: impl FnMut(&Translation, core::ops::Range<usize>) -> Result<(), vm_types::MemoryError>,
     ) -> Result<(), TaskError<String>> {
         let mut done = 0;
         while done < len {
             let at = linear.wrapping_add(done as u32);
             let piece = (len - done).min((PAGE - at % PAGE) as usize);
-            let access = Access { kind, user: false, ac: false };
-            let gpa =
-                x86_decode::walk(&self.vm.memory, &self.paging, at.into(), access).map_err(|error| {
+            let access = Access { kind, user: false, ac: false, pkru: 0 };
+            let found =
+                x86_decode::translate(&self.vm.memory, &self.paging, at.into(), access).map_err(|error| {
                     match error {
                         WalkError::PageFault { error_code } => {
                             debug::set_cr2(at.into());
@@ -53,7 +53,7 @@ impl Memory<'_> {
                         other => TaskError::Memory(format!("task switch: {at:#x}: {other}")),
                     }
                 })?;
-            touch(gpa, done..done + piece)
+            touch(&found, done..done + piece)
                 .map_err(|error| TaskError::Memory(format!("task switch: {at:#x}: {error}")))?;
             done += piece;
         }
@@ -66,8 +66,9 @@ impl TaskMemory for Memory<'_> {
 
     fn read(&mut self, linear: u32, bytes: &mut [u8]) -> Result<(), TaskError<String>> {
         let vm = self.vm;
-        self.pieces(linear, bytes.len(), AccessKind::Read, |gpa, piece| {
-            vm.memory.read(gpa, &mut bytes[piece])
+        self.pieces(linear, bytes.len(), AccessKind::Read, |found, piece| {
+            found.mark(&vm.memory);
+            vm.memory.read(found.gpa, &mut bytes[piece])
         })
     }
 
@@ -75,7 +76,10 @@ impl TaskMemory for Memory<'_> {
         let vm = self.vm;
         // Both pages are there before the first byte is written.
         self.pieces(linear, bytes.len(), AccessKind::Write, |_, _| Ok(()))?;
-        self.pieces(linear, bytes.len(), AccessKind::Write, |gpa, piece| vm.memory.write(gpa, &bytes[piece]))
+        self.pieces(linear, bytes.len(), AccessKind::Write, |found, piece| {
+            found.mark(&vm.memory);
+            vm.memory.write(found.gpa, &bytes[piece])
+        })
     }
 
     fn load_cr3(&mut self, cr3: u64) -> Result<(), TaskError<String>> {

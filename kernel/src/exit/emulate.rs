@@ -1,0 +1,138 @@
+//! Instructions that the hypervisor carries out itself: accesses to what is not memory, and string I/O.
+
+use vm_types::Gpa;
+use vmx_types::event::Event;
+use vmx_types::field::{self, Segment as VmcsSegment};
+use vmx_types::qualification::CrAccess;
+use x86_decode::{Cpu, Fault, Machine, Refused, Segment, SegmentRegister};
+
+use super::{Next, UNDEFINED, control, inject, memory};
+use crate::arch::{debug, xstate};
+use crate::mm::guest::GuestRam;
+use crate::vcpu::Vcpu;
+use crate::vm::{Effect, Vm};
+use crate::vmx::vmcs::Current;
+
+const RSP: usize = 4;
+
+/// The vCPU's VM as the instruction meets it.
+struct Board<'a> {
+    vm: &'a Vm,
+    vcpu: &'a mut Vcpu,
+    vmcs: Current,
+    /// What a device asks for besides its registers.
+    effect: Option<Effect>,
+    lmsw: Option<u16>,
+}
+
+const fn vmcs_segment(segment: Segment) -> VmcsSegment {
+    match segment {
+        Segment::Es => VmcsSegment::Es,
+        Segment::Cs => VmcsSegment::Cs,
+        Segment::Ss => VmcsSegment::Ss,
+        Segment::Ds => VmcsSegment::Ds,
+        Segment::Fs => VmcsSegment::Fs,
+        Segment::Gs => VmcsSegment::Gs,
+    }
+}
+
+impl Machine for Board<'_> {
+    type Ram = GuestRam;
+
+    fn ram(&self) -> &GuestRam {
+        &self.vm.memory
+    }
+
+    fn segment(&self, segment: Segment) -> SegmentRegister {
+        let segment = vmcs_segment(segment);
+        SegmentRegister {
+            base: self.vmcs.read(segment.base()),
+            limit: self.vmcs.read(segment.limit()),
+            rights: self.vmcs.read(segment.access_rights()),
+        }
+    }
+
+    fn pkru(&mut self) -> u32 {
+        xstate::pkru(self.vm.policy.xcr0_allowed(), self.vcpu.xcr0)
+    }
+
+    fn load(&mut self, gpa: Gpa, size: u8) -> u64 {
+        let mut platform = self.vm.platform.lock();
+        let value = platform.mmio_read(self.vcpu.index as usize, gpa, size, self.vm.clock.now());
+        self.vcpu.watch(&platform);
+        value
+    }
+
+    fn store(&mut self, gpa: Gpa, size: u8, value: u64) {
+        let mut platform = self.vm.platform.lock();
+        let index = self.vcpu.index as usize;
+        let effect = platform.mmio_write(index, gpa, size, value, self.vm.clock.now());
+        self.effect = self.effect.or(effect);
+        self.vcpu.watch(&platform);
+    }
+
+    fn input(&mut self, port: u16, size: u8) -> u32 {
+        let mut platform = self.vm.platform.lock();
+        let value = platform.io_read(port, size, self.vm.clock.now());
+        self.vcpu.watch(&platform);
+        value
+    }
+
+    fn output(&mut self, port: u16, size: u8, value: u32) {
+        let mut platform = self.vm.platform.lock();
+        self.effect = platform.io_write(port, size, value, self.vm.clock.now());
+        self.vcpu.watch(&platform);
+    }
+
+    fn lmsw(&mut self, word: u16) {
+        self.lmsw = Some(word);
+    }
+}
+
+/// Carries out the instruction at RIP, or one iteration of it. `faulted` is where the CPU met what is not memory.
+#[inline(never)]
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, faulted: Option<Gpa>) -> Next {
+    let rip = vmcs.read(field::GUEST_RIP);
+    let mut cpu = Cpu {
+        gprs: vcpu.context.gprs,
+        rflags: vmcs.read(field::GUEST_RFLAGS),
+        rip,
+        code: vcpu.code_size(vmcs),
+        cpl: vcpu.cpl(vmcs),
+        paging: memory::paging_state(vcpu, vm, vmcs),
+    };
+    cpu.gprs[RSP] = vmcs.read(field::GUEST_RSP);
+    let mut board = Board { vm, vcpu, vmcs, effect: None, lmsw: None };
+    match x86_decode::emulate(&mut cpu, &mut board, faulted) {
+        Ok(()) => {}
+        Err(Refused::Fault(fault)) => return raise(fault),
+        Err(Refused::NotEmulated { error, bytes }) => {
+            // No way to tell what it would have done: the program is told, as it is of an instruction that is none, and
+            // its VM goes on.
+            log::debug!("{}: {error}, on no memory, at RIP {rip:#x}: {bytes:02x?}", vm.name.get());
+            return UNDEFINED;
+        }
+    }
+    let Board { effect, lmsw, .. } = board;
+    vcpu.context.gprs = cpu.gprs;
+    vmcs.write(field::GUEST_RFLAGS, cpu.rflags);
+    vmcs.write(field::GUEST_RSP, cpu.gprs[RSP]);
+    let next = match (effect, lmsw) {
+        (Some(effect), _) => vcpu.effect(vm, effect),
+        (_, Some(word)) => control::cr(vcpu, vm, vmcs, CrAccess::Lmsw(word)),
+        _ => Next::Advance,
+    };
+    match next {
+        // By nothing between two iterations, each of which may be single-stepped (SDM 3B 17.3.1.4).
+        Next::Advance => Next::AdvanceBy(cpu.rip.wrapping_sub(rip)),
+        other => other,
+    }
+}
+
+/// Has the guest take an exception instead of the instruction.
+pub(super) fn raise(fault: Fault) -> Next {
+    if let Some(linear) = fault.cr2 {
+        debug::set_cr2(linear);
+    }
+    inject(Event::exception(fault.vector, fault.error_code))
+}
