@@ -3,7 +3,7 @@
 use guest_load::{Module, detect, extract, load};
 use vm_types::Gpa;
 use x86_decode::{
-    Access, AccessKind, CodeSize, Cpu, MAX_LEN, Machine, PagingState, Segment, SegmentRegister, decode,
+    Access, AccessKind, CodeSize, Cpu, MAX_LEN, Machine, PagingState, Segment, SegmentRegister, Vector, decode,
     emulate, execute, fetch, walk,
 };
 
@@ -62,6 +62,15 @@ impl Machine for Board {
 
     fn output(&mut self, _: u16, size: u8, value: u32) {
         assert!(matches!(size, 1 | 2 | 4) && u64::from(value) <= u64::MAX >> (64 - 8 * u32::from(size)));
+    }
+
+    fn vector(&mut self, register: u8) -> Vector {
+        assert!(register < 16);
+        [self.answer as u8; 64]
+    }
+
+    fn set_vector(&mut self, register: u8, _: &Vector) {
+        assert!(register < 16);
     }
 
     fn lmsw(&mut self, _: u16) {}

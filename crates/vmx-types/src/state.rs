@@ -10,7 +10,7 @@ use crate::paging::ControlRegs;
 mod check;
 mod xsave;
 
-pub use xsave::{XSAVE_MAX, XSAVE_MIN, clean as clean_xsave};
+pub use xsave::{XSAVE_MAX, XSAVE_MIN, clean as clean_xsave, set_vector, vector};
 
 /// A segment register with its hidden part; `rights` as in the VMCS (SDM table 24-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]

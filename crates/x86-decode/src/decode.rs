@@ -128,10 +128,10 @@ fn lockable(insn: &Insn) -> bool {
     op && insn.dst == Operand::Mem
 }
 
-struct Decoder<'a> {
-    cursor: Cursor<'a>,
-    prefixes: Prefixes,
-    code: CodeSize,
+pub(crate) struct Decoder<'a> {
+    pub(crate) cursor: Cursor<'a>,
+    pub(crate) prefixes: Prefixes,
+    pub(crate) code: CodeSize,
 }
 
 impl Decoder<'_> {
@@ -177,6 +177,8 @@ impl Decoder<'_> {
             0xC0 | 0xC1 | 0xD0..=0xD3 => self.shift(opcode, size),
             0xAA | 0xAB => Ok(self.string(Op::Stos, size)),
             0xAC | 0xAD => Ok(self.string(Op::Lods, size)),
+            // LDS and LES where the next byte is a ModRM byte of memory.
+            0xC4 | 0xC5 if self.code == CodeSize::Bits64 || self.cursor.peek()? >= 0xC0 => self.vex(opcode),
             0xC6 | 0xC7 => {
                 let rm = self.mod_rm()?;
                 self.group(opcode.into(), &rm, &[(0, Op::Mov)])?;
@@ -227,6 +229,9 @@ impl Decoder<'_> {
         let opcode = self.cursor.u8()?;
         let (size, full) = (self.size(opcode), self.full_size());
         let plain = !self.prefixes.operand_size && self.prefixes.rep.is_none();
+        if let Some(found) = self.sse(opcode) {
+            return found;
+        }
         match opcode {
             0x01 => {
                 let rm = self.mod_rm()?;
@@ -279,7 +284,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn mod_rm(&mut self) -> Result<ModRm, DecodeError> {
+    pub(crate) fn mod_rm(&mut self) -> Result<ModRm, DecodeError> {
         self.prefixes.mod_rm(&mut self.cursor, self.code)
     }
 
@@ -383,7 +388,7 @@ impl Decoder<'_> {
 const CL: Operand = Operand::Reg(Reg { index: 1, high: false });
 const ACCUMULATOR: Operand = Operand::Reg(Reg { index: 0, high: false });
 
-fn insn(op: Op, size: u8, dst: Operand, src: Operand, mem: Mem) -> Insn {
+pub(crate) fn insn(op: Op, size: u8, dst: Operand, src: Operand, mem: Mem) -> Insn {
     Insn {
         len: 0,
         op,

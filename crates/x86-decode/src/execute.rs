@@ -5,7 +5,7 @@ use vm_types::Gpa;
 use crate::access::{self, Located, is_canonical, locate};
 use crate::alu::{self, DF, ZF};
 use crate::decode::CodeSize;
-use crate::insn::{Insn, Op, Operand, Reg, Segment, mask, sign_extend};
+use crate::insn::{Insn, Lanes, Op, Operand, Reg, Rest, Segment, mask, sign_extend};
 use crate::machine::{Cpu, Fault, Machine};
 use crate::{multiply, shift};
 
@@ -106,11 +106,28 @@ impl<M: Machine> Run<'_, M> {
         let insn = self.insn;
         let (size, flags) = (insn.size, self.cpu.rflags);
         let at = self.operand()?;
+        match insn.op {
+            Op::LoadVector(lanes) => {
+                self.load_vector(at, lanes);
+                self.cpu.rip = self.next;
+                return Ok(());
+            }
+            Op::StoreVector(lanes) => {
+                let register = self.machine.vector(vector(insn.src));
+                let from = usize::from(lanes.at);
+                let bytes = register.get(from..from + usize::from(size)).unwrap_or_default();
+                access::write_bytes(self.machine, at, bytes);
+                self.cpu.rip = self.next;
+                return Ok(());
+            }
+            _ => {}
+        }
         let memory = if insn.reads() { self.read(at) } else { 0 };
         let value = |operand| match operand {
             Operand::Mem | Operand::None => memory,
             Operand::Reg(reg) => read_reg(&self.cpu.gprs, reg, insn.reg_size),
             Operand::Imm(value) => value & mask(size),
+            Operand::Vector(_) => 0,
         };
         let (d, s) = (value(insn.dst), value(insn.src));
         let count = match insn.extra {
@@ -178,6 +195,24 @@ impl<M: Machine> Run<'_, M> {
         }
         self.cpu.rip = self.next;
         Ok(())
+    }
+
+    fn load_vector(&mut self, at: Located, lanes: Lanes) {
+        let register = vector(self.insn.dst);
+        let mut value = match lanes.rest {
+            Rest::Clear => [0; 64],
+            Rest::From(other) => self.machine.vector(other),
+            Rest::Keep | Rest::ClearLow => self.machine.vector(register),
+        };
+        match lanes.rest {
+            Rest::ClearLow => value[..16].fill(0),
+            Rest::From(_) => value[16..].fill(0),
+            Rest::Keep | Rest::Clear => {}
+        }
+        let from = usize::from(lanes.at);
+        let part = value.get_mut(from..from + usize::from(self.insn.size)).unwrap_or_default();
+        access::read_bytes(self.machine, at, part);
+        self.machine.set_vector(register, &value);
     }
 
     /// Low and high half of AX, DX:AX, EDX:EAX, RDX:RAX.
@@ -314,6 +349,10 @@ impl<M: Machine> Run<'_, M> {
     fn port(&self) -> u16 {
         self.reg(RDX, 2) as u16
     }
+}
+
+fn vector(operand: Operand) -> u8 {
+    if let Operand::Vector(register) = operand { register } else { 0 }
 }
 
 fn read_reg(regs: &[u64; 16], reg: Reg, size: u8) -> u64 {

@@ -83,6 +83,32 @@ pub enum Op {
     Ins,
     /// Port DX = \[rSI\].
     Outs,
+    /// Vector register = memory; d is a [`Operand::Vector`].
+    LoadVector(Lanes),
+    /// Memory = vector register.
+    StoreVector(Lanes),
+}
+
+/// Which part of a vector register moves, and what becomes of the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lanes {
+    /// First byte of the register that moves; [`Insn::size`] says how many do.
+    pub at: u8,
+    /// Of a load: what the other bytes become.
+    pub rest: Rest,
+}
+
+/// What a load makes of the bytes of a vector register that it does not bring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// They stay.
+    Keep,
+    /// Up to 16 they are 0, beyond they stay: SSE's scalar loads.
+    ClearLow,
+    /// They are 0.
+    Clear,
+    /// Up to 16 they are those of this register, beyond they are 0.
+    From(u8),
 }
 
 impl Op {
@@ -119,6 +145,8 @@ pub enum Operand {
     Mem,
     /// A register.
     Reg(Reg),
+    /// An XMM, YMM or ZMM register.
+    Vector(u8),
     /// A constant, sign-extended to 64 bits.
     Imm(u64),
 }
@@ -179,7 +207,7 @@ pub struct Insn {
     pub len: u8,
     /// The operation.
     pub op: Op,
-    /// Bytes of memory accessed: 1, 2, 4 or 8.
+    /// Bytes of memory accessed: 1, 2, 4 or 8; of vectors 16 and 32, too.
     pub size: u8,
     /// Size of the register operand in bytes; differs from `size` for MOVZX, MOVSX, and shifts by CL.
     pub reg_size: u8,
@@ -205,7 +233,8 @@ impl Insn {
     pub fn reads(&self) -> bool {
         !matches!(
             (self.op, self.dst),
-            (Op::Stos | Op::Ins | Op::Set(_) | Op::Pop | Op::Smsw, _) | (Op::Mov, Operand::Mem)
+            (Op::Stos | Op::Ins | Op::Set(_) | Op::Pop | Op::Smsw | Op::StoreVector(_), _)
+                | (Op::Mov, Operand::Mem)
         )
     }
 

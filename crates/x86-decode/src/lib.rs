@@ -18,10 +18,11 @@ mod multiply;
 mod operand;
 mod paging;
 mod shift;
+mod vector;
 
 pub use decode::{CodeSize, DecodeError, MAX_LEN, decode};
 pub use emulate::{Refused, emulate};
 pub use execute::execute;
-pub use insn::{Insn, Mem, Op, Operand, Reg, Segment};
+pub use insn::{Insn, Lanes, Mem, Op, Operand, Reg, Rest, Segment};
 pub use machine::{Cpu, Fault, Gprs, Machine, SegmentRegister, Vector};
 pub use paging::{Access, AccessKind, PagingState, Translation, WalkError, fetch, translate, walk};

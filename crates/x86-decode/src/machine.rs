@@ -66,6 +66,12 @@ pub trait Machine {
     /// Writes 1, 2 or 4 bytes to a port.
     fn output(&mut self, port: u16, size: u8, value: u32);
 
+    /// A vector register, by number from 0 to 15.
+    fn vector(&mut self, register: u8) -> Vector;
+
+    /// Changes a vector register.
+    fn set_vector(&mut self, register: u8, value: &Vector);
+
     /// Loads the low word of CR0, once the instruction is done.
     fn lmsw(&mut self, word: u16);
 }

@@ -203,7 +203,6 @@ fn bases_of_64_bit_mode() {
     cpu.rip = CODE;
     emulate(&mut cpu, &mut board, None).unwrap();
     assert_eq!(board.log.last(), Some(&('o', 0, 1, 0xD3)));
-    let mut cpu = cpu;
     (cpu.rip, cpu.gprs[6]) = (CODE, 1 << 47);
     assert_eq!(fault(emulate(&mut cpu, &mut board, None)), Fault::PROTECTION, "not canonical");
 }

@@ -463,6 +463,59 @@ fn the_machine_status_word() {
     assert_eq!(device.log.last(), Some(&('w', DEVICE, 2, 1)));
 }
 
+/// Fault 5.4: a copy out of a device by SSE or AVX, as compilers and memcpy make it, ended the VM.
+#[test]
+fn vector_moves() {
+    const OLD: u8 = 0xEE;
+    let pattern = u64::from_le_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
+    let load = |bytes: &[u8]| {
+        let mut device = Board::new(0, pattern);
+        device.vectors[9][..16].fill(0x99);
+        run(bytes, &mut [DEVICE; 16], &mut 2, &mut device);
+        device.vectors[3]
+    };
+    let expect = |parts: &[(usize, &[u8])], from: usize, rest: u8| {
+        let mut want = [OLD; 64];
+        want[..from].fill(0);
+        want[from..].fill(rest);
+        for (at, part) in parts {
+            want[*at..at + part.len()].copy_from_slice(part);
+        }
+        want
+    };
+    let eight = pattern.to_le_bytes();
+    let sixteen = [eight, eight].concat();
+    assert_eq!(load(&[0x0F, 0x10, 0x1F]), expect(&[(0, &sixteen)], 16, OLD), "movups");
+    assert_eq!(load(&[0x66, 0x0F, 0x6F, 0x1F]), expect(&[(0, &sixteen)], 16, OLD), "movdqa");
+    assert_eq!(load(&[0xF3, 0x0F, 0x10, 0x1F]), expect(&[(0, &eight[..4])], 16, OLD), "movss");
+    assert_eq!(load(&[0x66, 0x0F, 0x6E, 0x1F]), expect(&[(0, &eight[..4])], 16, OLD), "movd");
+    assert_eq!(load(&[0x66, 0x48, 0x0F, 0x6E, 0x1F]), expect(&[(0, &eight)], 16, OLD), "movq");
+    assert_eq!(load(&[0x0F, 0x16, 0x1F])[..24], [[OLD; 8], eight, [OLD; 8]].concat(), "movhps");
+    let ymm = [eight; 4].concat();
+    assert_eq!(load(&[0xC5, 0xFE, 0x6F, 0x1F]), expect(&[(0, &ymm)], 32, 0), "vmovdqu ymm");
+    assert_eq!(load(&[0xC5, 0xF8, 0x28, 0x1F]), expect(&[(0, &sixteen)], 16, 0), "vmovaps xmm");
+    assert_eq!(
+        load(&[0xC5, 0xB0, 0x16, 0x1F]),
+        expect(&[(0, &[0x99; 8]), (8, &eight)], 16, 0),
+        "vmovhps from xmm9"
+    );
+    // Stores, of which a bus takes 8 bytes at a time.
+    let store = |bytes: &[u8]| {
+        let mut device = Board::new(0, 0);
+        device.vectors[3] = core::array::from_fn(|at| at as u8);
+        run(bytes, &mut [DEVICE; 16], &mut 2, &mut device);
+        device.log.iter().map(|cycle| (cycle.1 - DEVICE, cycle.2, cycle.3 as u8)).collect::<Vec<_>>()
+    };
+    assert_eq!(store(&[0x0F, 0x11, 0x1F]), [(0, 8, 0), (8, 8, 8)], "movups");
+    assert_eq!(
+        store(&[0xC5, 0xFD, 0xE7, 0x1F]),
+        [(0, 8, 0), (8, 8, 8), (16, 8, 16), (24, 8, 24)],
+        "vmovntdq ymm"
+    );
+    assert_eq!(store(&[0x0F, 0x17, 0x1F]), [(0, 8, 8)], "movhps");
+    assert_eq!(store(&[0x66, 0x0F, 0x7E, 0x1F]), [(0, 4, 0)], "movd");
+}
+
 #[test]
 fn flags_of_a_comparison() {
     let mut rflags = 2;

@@ -1,8 +1,8 @@
 //! Every decoded instruction agrees with iced-x86, and everything iced-x86 knows of our subset is decoded.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use proptest::prelude::*;
-use x86_decode::{CodeSize, DecodeError, Insn, MAX_LEN, Op, Operand, Reg, Segment, decode};
+use x86_decode::{CodeSize, DecodeError, Insn, Lanes, MAX_LEN, Op, Operand, Reg, Rest, Segment, decode};
 
 const RIP: u64 = 0x7FFF_0000;
 const CODES: [(CodeSize, u32); 3] = [(CodeSize::Bits16, 16), (CodeSize::Bits32, 32), (CodeSize::Bits64, 64)];
@@ -15,6 +15,11 @@ fn iced(bytes: &[u8], bits: u32) -> Instruction {
 /// The operation of an instruction that belongs to our subset.
 fn subset(instruction: &Instruction) -> Option<Op> {
     use Mnemonic as M;
+    if has_memory(instruction)
+        && let Some(op) = vector_move(instruction)
+    {
+        return Some(op);
+    }
     let segment =
         |index| instruction.op_kind(index) == OpKind::Register && !instruction.op_register(index).is_gpr();
     if (0..instruction.op_count()).any(segment) || !has_memory(instruction) {
@@ -111,6 +116,43 @@ fn subset(instruction: &Instruction) -> Option<Op> {
     })
 }
 
+/// A move between memory and a vector register: which bytes move, and what becomes of the rest.
+fn vector_move(instruction: &Instruction) -> Option<Op> {
+    use Mnemonic as M;
+    let vex = instruction.encoding() == EncodingKind::VEX;
+    let store = instruction.op_kind(0) == OpKind::Memory;
+    let register = instruction.op_register(if store { instruction.op_count() - 1 } else { 0 });
+    if !(register.is_xmm() || register.is_ymm())
+        || !matches!(instruction.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
+    {
+        return None;
+    }
+    let (at, legacy) = match instruction.mnemonic() {
+        M::Movups | M::Movupd | M::Movaps | M::Movapd | M::Movdqa | M::Movdqu | M::Movntps | M::Movntpd => {
+            (0, Rest::Keep)
+        }
+        M::Movntdq | M::Movntdqa | M::Lddqu => (0, Rest::Keep),
+        M::Vmovups | M::Vmovupd | M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovdqu | M::Vmovntps => {
+            (0, Rest::Keep)
+        }
+        M::Vmovntpd | M::Vmovntdq | M::Vmovntdqa | M::Vlddqu => (0, Rest::Keep),
+        M::Movss | M::Movsd | M::Movd | M::Movq => (0, Rest::ClearLow),
+        M::Vmovss | M::Vmovsd | M::Vmovd | M::Vmovq => (0, Rest::ClearLow),
+        M::Movlps | M::Movlpd | M::Vmovlps | M::Vmovlpd => (0, Rest::Keep),
+        M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd => (8, Rest::Keep),
+        _ => return None,
+    };
+    let half = matches!(instruction.mnemonic(), M::Vmovlps | M::Vmovlpd | M::Vmovhps | M::Vmovhpd);
+    let rest = match (store, vex, half) {
+        (true, ..) => Rest::Keep,
+        (_, true, true) => Rest::From(instruction.op_register(1).number() as u8),
+        (_, true, false) => Rest::Clear,
+        _ => legacy,
+    };
+    let lanes = Lanes { at, rest };
+    Some(if store { Op::StoreVector(lanes) } else { Op::LoadVector(lanes) })
+}
+
 /// Through memory, with a selector.
 fn far(instruction: &Instruction) -> bool {
     instruction.is_call_far_indirect() || instruction.is_jmp_far_indirect()
@@ -164,6 +206,9 @@ fn check_operand(instruction: &Instruction, index: u32, operand: Operand, size: 
     match operand {
         Operand::None => assert!(instruction.op_count() <= index),
         Operand::Mem => assert!(has_memory(instruction)),
+        Operand::Vector(register) => {
+            assert_eq!(instruction.op_register(index).number(), usize::from(register));
+        }
         Operand::Reg(reg) => {
             let register = instruction.op_register(index);
             assert_eq!(register.size(), usize::from(size));
@@ -234,7 +279,10 @@ fn check(bytes: &[u8], code: CodeSize, bits: u32) {
             assert_eq!(usize::from(insn.size), theirs.memory_size().size(), "{}", context());
             assert_eq!(theirs.has_lock_prefix(), insn.lock, "{}", context());
             let result = std::panic::catch_unwind(|| {
-                if !theirs.is_string_instruction() {
+                let merges = matches!(insn.op, Op::LoadVector(Lanes { rest: Rest::From(_), .. }));
+                if merges {
+                    check_operand(&theirs, 0, insn.dst, insn.reg_size);
+                } else if !theirs.is_string_instruction() {
                     check_operand(&theirs, 0, insn.dst, insn.reg_size);
                     check_operand(&theirs, 1, insn.src, insn.reg_size);
                     let by_cl = insn.extra == Operand::Reg(Reg { index: 1, high: false });
@@ -331,10 +379,32 @@ fn length_limits() {
 fn errors_say_what_was_found() {
     let text = |bytes: &[u8]| decode(bytes, CodeSize::Bits64).unwrap_err().to_string();
     assert_eq!(text(&[0x90]), "unsupported opcode 0x90");
-    assert_eq!(text(&[0x0F, 0x10, 0]), "unsupported opcode 0xf10");
+    assert_eq!(text(&[0x0F, 0x14, 0]), "unsupported opcode 0xf14");
     assert_eq!(text(&[0xFF, 0x28]), "unsupported opcode 0xff /5");
     assert_eq!(text(&[0x89, 0xC0]), "instruction without memory operand");
     assert_eq!(text(&[0xF0, 0x89, 0]), "LOCK prefix on an instruction that cannot have it");
+}
+
+/// Every VEX move, and everything around it.
+#[test]
+fn every_vex_opcode_as_iced_has_it() {
+    const TAIL: [u8; 10] = [0x85, 0x96, 0xA7, 0xB8, 0xC9, 0xDA, 0xEB, 0x8C, 0x9D, 0xAE];
+    for (code, bits) in CODES {
+        for opcode in 0..=255u8 {
+            for second in 0..=255u8 {
+                let modrm = second.wrapping_mul(37).wrapping_add(opcode);
+                let short = [&[0xC5, second, opcode, modrm, 0x65][..], &TAIL].concat();
+                check(&short, code, bits);
+                for map in [1, 2, 3] {
+                    let flags = second & 0xE0 | map;
+                    for last in [0x78u8, 0x79, 0x7A, 0x7B, 0x7D, 0xF9, 0xFD, 0x41, 0x00] {
+                        let long = [&[0xC4, flags, last, opcode, modrm, 0x65][..], &TAIL].concat();
+                        check(&long, code, bits);
+                    }
+                }
+            }
+        }
+    }
 }
 
 proptest! {

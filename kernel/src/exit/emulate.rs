@@ -4,7 +4,7 @@ use vm_types::Gpa;
 use vmx_types::event::Event;
 use vmx_types::field::{self, Segment as VmcsSegment};
 use vmx_types::qualification::CrAccess;
-use x86_decode::{Cpu, Fault, Machine, Refused, Segment, SegmentRegister};
+use x86_decode::{Cpu, Fault, Machine, Refused, Segment, SegmentRegister, Vector};
 
 use super::{Next, UNDEFINED, control, inject, memory};
 use crate::arch::{debug, xstate};
@@ -82,6 +82,14 @@ impl Machine for Board<'_> {
         let mut platform = self.vm.platform.lock();
         self.effect = platform.io_write(port, size, value, self.vm.clock.now());
         self.vcpu.watch(&platform);
+    }
+
+    fn vector(&mut self, register: u8) -> Vector {
+        self.vcpu.vector(self.vm, register)
+    }
+
+    fn set_vector(&mut self, register: u8, value: &Vector) {
+        self.vcpu.set_vector(self.vm, register, value);
     }
 
     fn lmsw(&mut self, word: u16) {

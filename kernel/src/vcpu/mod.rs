@@ -7,6 +7,7 @@ mod paging;
 mod run;
 mod state;
 mod switch;
+mod vectors;
 mod vpid;
 
 use alloc::boxed::Box;

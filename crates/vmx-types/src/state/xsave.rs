@@ -62,6 +62,57 @@ pub fn clean(area: &mut [u8], allowed: u64) {
     }
 }
 
+/// Where the parts of vector register `register` (0 to 15) are: component, first byte in the area, bytes in the register.
+fn parts(register: u8) -> [(u32, usize, core::ops::Range<usize>); 3] {
+    let number = usize::from(register & 15);
+    [(1, 160 + 16 * number, 0..16), (2, 576 + 16 * number, 16..32), (6, 1152 + 32 * number, 32..64)]
+}
+
+/// Whether a component holds a state other than its initial one. Without XSAVE (`allowed` is 0) nothing is noted down.
+fn in_use(area: &[u8], allowed: u64, component: u32) -> bool {
+    bv(area) >> component & 1 != 0 || (allowed == 0 && component == 1)
+}
+
+/// A vector register of an area that was stored under `allowed` (an XCR0 value of the policy).
+#[must_use]
+pub fn vector(area: &[u8], allowed: u64, register: u8) -> [u8; 64] {
+    let mut value = [0; 64];
+    for (component, at, range) in parts(register) {
+        if in_use(area, allowed, component)
+            && let Some(bytes) = area.get(at..at + range.len())
+        {
+            value[range].copy_from_slice(bytes);
+        }
+    }
+    value
+}
+
+/// Changes a vector register. What `allowed` does not have stays away.
+pub fn set_vector(area: &mut [u8], allowed: u64, register: u8, value: &[u8; 64]) {
+    for (component, at, range) in parts(register) {
+        let bytes = &value[range];
+        let used = in_use(area, allowed, component);
+        if (allowed | 3) >> component & 1 == 0 || area.len() < at + bytes.len() {
+            continue;
+        }
+        if !used {
+            if bytes.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            // Its other registers are 0 as well, whatever is left in the area.
+            let (start, len) = COMPONENTS
+                .iter()
+                .find(|(bit, ..)| *bit == component)
+                .map_or((160, 256), |(_, start, len)| (*start, *len));
+            if let Some(all) = area.get_mut(start..start + len) {
+                all.fill(0);
+            }
+            area[XSTATE_BV] |= 1 << component;
+        }
+        area[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
 /// XRSTOR of a host must not fault on it (SDM volume 1, 13.8), and it brings nothing that [`clean`] takes away.
 pub(super) fn check(area: &[u8], allowed: u64) -> Result<(), String> {
     if !(XSAVE_MIN..=XSAVE_MAX).contains(&area.len()) {
@@ -89,4 +140,33 @@ pub(super) fn check(area: &[u8], allowed: u64) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod vectors {
+    use super::*;
+
+    #[test]
+    fn registers_of_components_in_their_initial_state_are_0() {
+        let mut area = [0xAA; XSAVE_MAX];
+        area[XSTATE_BV..XSAVE_MIN].fill(0);
+        let allowed = 0xE7;
+        assert_eq!(vector(&area, allowed, 3), [0; 64]);
+        assert_eq!(
+            vector(&area, 0, 3)[..17],
+            [[0xAA; 16].as_slice(), &[0]].concat(),
+            "FXSAVE notes nothing down"
+        );
+        let mut value = [0; 64];
+        value[0] = 1;
+        value[31] = 2;
+        set_vector(&mut area, allowed, 3, &value);
+        assert_eq!((vector(&area, allowed, 3), vector(&area, allowed, 4)), (value, [0; 64]));
+        assert_eq!(area[XSTATE_BV], 6, "the upper halves of ZMM are still as they were");
+        value[63] = 3;
+        set_vector(&mut area, allowed, 15, &value);
+        assert_eq!((vector(&area, allowed, 15), area[XSTATE_BV]), (value, 0x46));
+        set_vector(&mut area, 3, 0, &[9; 64]);
+        assert_eq!(vector(&area, allowed, 0)[15..17], [9, 0], "no AVX at this level");
+    }
 }

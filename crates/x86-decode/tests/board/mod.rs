@@ -65,7 +65,7 @@ pub struct Board {
     pub log: Vec<Cycle>,
     pub segments: [SegmentRegister; 6],
     pub pkru: u32,
-    pub vectors: [Vector; 32],
+    pub vectors: [Vector; 16],
     pub lmsw: Option<u16>,
 }
 
@@ -79,7 +79,7 @@ impl Board {
             log: Vec::new(),
             segments: [FLAT; 6],
             pkru: 0,
-            vectors: [[0; 64]; 32],
+            vectors: [[0xEE; 64]; 16],
             lmsw: None,
         }
     }
@@ -127,6 +127,14 @@ impl Machine for Board {
         assert!(matches!(size, 1 | 2 | 4));
         assert_eq!(u64::from(value) & !ones(size), 0);
         self.log.push(('o', port.into(), size, value.into()));
+    }
+
+    fn vector(&mut self, register: u8) -> Vector {
+        self.vectors[usize::from(register)]
+    }
+
+    fn set_vector(&mut self, register: u8, value: &Vector) {
+        self.vectors[usize::from(register)] = *value;
     }
 
     fn lmsw(&mut self, word: u16) {
