@@ -160,6 +160,8 @@ static void instructions(void)
 
 int main(void)
 {
+	/* Enabled, write-back: else Linux gives up PAT. */
+	say(rdmsr(0x2FF) == 0x806, "MTRRs as firmware leaves them", rdmsr(0x2FF), 0x806);
 	prepare();
 	page_ends();
 	widths();
