@@ -301,9 +301,10 @@ impl SourceVm for Leaving {
         Ok(crate::devices::platform().export())
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self) -> Result<(), String> {
         assert!(self.paused && !self.given);
         self.given = true;
+        Ok(())
     }
 
     fn free(&mut self) {

@@ -350,7 +350,7 @@ fn make_vm(options: &VmOptions, at: usize, roles: &[Option<ModuleRole>], held: &
 /// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.
 pub(crate) fn leave_vmx() {
     for vm in registry::all() {
-        vm.stop_vcpus();
+        vm.take_off();
     }
     net::shut_down();
     if !flush::leave_vmx() {

@@ -54,11 +54,11 @@ pub(crate) fn run(
     let to = resolve(host)?;
     let hello = hello(&image, what)?;
     let name = hello.vm_name.clone();
-    let bar = Bar::default();
-    let mut link =
-        Link::dial(Service::Migrate, to, &security, bar.clone()).map_err(anyhow::Error::msg).context(to)?;
+    let mut link = Link::dial(Service::Migrate, to, &security, Bar::default())
+        .map_err(anyhow::Error::msg)
+        .context(to)?;
     let is_clone = matches!(what, What::Clone(_));
-    let mut vm = Stored { image, is_clone, deal: None, bar, fault: None };
+    let mut vm = Stored { image, is_clone, deal: None, fault: None };
     let clock = Clock::start();
     let mut source = Source::new(params(&vm.image, hello), clock.now());
     let outcome = loop {
@@ -153,7 +153,6 @@ struct Stored {
     /// Of a clone the file is not told: it can start another one.
     is_clone: bool,
     deal: Option<Deal>,
-    bar: Bar,
     /// What the file said, where it failed.
     fault: Option<String>,
 }
@@ -179,9 +178,6 @@ impl Stored {
         clock: &Clock,
         exported_at: u64,
     ) -> (bool, &'static str) {
-        if self.bar.is_shut() {
-            return (false, "failed: the file could not be marked, so nothing was handed over");
-        }
         let Some(deal) = self.deal.clone() else {
             return (false, "unknown: the host cannot be asked; the host may run the VM");
         };
@@ -232,11 +228,10 @@ impl SourceVm for Stored {
         Ok(self.image.records().to_vec())
     }
 
-    /// Where the mark is not safe, COMMIT does not leave.
-    fn give_up(&mut self) {
-        if !self.mark(State::Given) {
-            self.bar.shut();
-        }
+    /// Where the mark is not safe, the VM stays the file's.
+    fn give_up(&mut self) -> Result<(), String> {
+        let marked = self.mark(State::Given);
+        marked.then_some(()).ok_or_else(|| "the file could not be marked, so nothing was handed over".into())
     }
 
     fn free(&mut self) {

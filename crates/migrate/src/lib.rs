@@ -15,6 +15,7 @@
 //! | `inbox`, `outbox`, `link` | records out of and into a byte stream |
 //! | `holding` | what was sent against what is held |
 //! | `handover` | who owns the VM: the two small machines that decide it |
+//! | `ownership` | what a VM is on a host, who may enter its vCPUs, what an operator may do with it |
 //! | `convergence` | when the guest is stopped, slowed down or left where it is |
 //! | `source`, `target` | the two ends: `event` what they tell, `phase` how far they are, `records` what the other says, `fate` what becomes of the VM; memory in `source::rounds` and `target::fill` |
 //! | `ending` | how either closes |
@@ -37,6 +38,7 @@ pub mod limits;
 mod link;
 pub mod memory;
 mod outbox;
+pub mod ownership;
 mod page;
 mod reason;
 mod source;

@@ -38,6 +38,9 @@ pub enum Reason {
     /// The VM on this host cannot go on.
     #[error("{0}")]
     Vm(String),
+    /// The guest ended by itself while it was on its way.
+    #[error("the guest ended: {0}")]
+    Over(String),
     /// A page frame outside the guest's RAM.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -79,6 +82,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// What the VM that did not leave is on its host then.
+    #[must_use]
+    pub const fn leaves(&self) -> &'static str {
+        match self {
+            Self::Over(_) => "stopped",
+            _ => "running",
+        }
+    }
+
     /// What the body of an ABORT says.
     pub(crate) fn told(body: &[u8]) -> Self {
         match body::decode::<Abort>(RecordType::Abort, body) {

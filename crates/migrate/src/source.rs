@@ -24,6 +24,7 @@ use crate::limits;
 use crate::link::Link;
 use crate::memory::{Choice, Encoder, RamDigest};
 use crate::outbox::Outbox;
+use crate::ownership;
 use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary, Totals};
 use crate::tuning::{Clock, Tuning};
@@ -152,6 +153,21 @@ impl Source {
         self.owner
     }
 
+    /// How far it is, for who judges an operator's command.
+    #[must_use]
+    pub fn stage(&self) -> ownership::Phase {
+        match self.owner {
+            SourceOwner::Freed | SourceOwner::Kept => ownership::Phase::None,
+            SourceOwner::Given => ownership::Phase::Commit,
+            SourceOwner::Unknown => ownership::Phase::InDoubt,
+            SourceOwner::Owns if self.pausing => ownership::Phase::Still,
+            SourceOwner::Owns => match self.phase {
+                Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict => ownership::Phase::Setup,
+                _ => ownership::Phase::Memory,
+            },
+        }
+    }
+
     /// What it is at, for a status line.
     #[must_use]
     pub fn doing(&self) -> &'static str {
@@ -217,7 +233,9 @@ impl Source {
         self.outbox.flush(link, now);
         let mut event = SourceEvent::Waiting;
         if !self.ending.has_come() {
-            event = self.step(now, link, vm).unwrap_or_else(|reason| {
+            let over = vm.ended().filter(|_| self.owner == SourceOwner::Owns).map(Reason::Over);
+            let done = over.map_or_else(|| self.step(now, link, vm), Err);
+            event = done.unwrap_or_else(|reason| {
                 self.end(reason, now, vm);
                 SourceEvent::Working
             });

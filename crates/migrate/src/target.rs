@@ -19,6 +19,7 @@ use crate::limits;
 use crate::link::Link;
 use crate::memory::{RamDigest, Run, Runs, Scratch};
 use crate::outbox::Outbox;
+use crate::ownership;
 use crate::reason::Reason;
 use crate::stats::Totals;
 use crate::tuning::{Clock, Tuning};
@@ -127,6 +128,17 @@ impl Target {
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_ref()
+    }
+
+    /// How far it is, for who judges an operator's command.
+    #[must_use]
+    pub fn stage(&self) -> ownership::Phase {
+        match self.owner {
+            TargetOwner::Filling => ownership::Phase::Arriving,
+            TargetOwner::Ready => ownership::Phase::Ready,
+            TargetOwner::Held => ownership::Phase::Held,
+            TargetOwner::Runs | TargetOwner::Gone | TargetOwner::Copied => ownership::Phase::None,
+        }
     }
 
     /// What it is at, for a status line.

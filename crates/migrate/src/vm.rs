@@ -71,8 +71,16 @@ pub trait SourceVm {
     /// In words, where some state cannot be exported.
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String>;
 
+    /// Why the guest is over, where it ended by itself: its migration ends then.
+    fn ended(&self) -> Option<String> {
+        None
+    }
+
     /// Marks the VM as given away: from now on it never runs here by itself. COMMIT is queued after this.
-    fn give_up(&mut self);
+    ///
+    /// # Errors
+    /// A vCPU is on a CPU, or could get there: the VM is not given away, and the migration fails.
+    fn give_up(&mut self) -> Result<(), String>;
 
     /// The target runs it: the VM and its memory are freed.
     fn free(&mut self);

@@ -245,8 +245,8 @@ fn a_zero_page_costs_next_to_nothing() {
         fn export_state(&mut self) -> Result<Vec<vm_types::StateRecord>, String> {
             self.0.export_state()
         }
-        fn give_up(&mut self) {
-            self.0.give_up();
+        fn give_up(&mut self) -> Result<(), String> {
+            self.0.give_up()
         }
         fn free(&mut self) {
             self.0.free();

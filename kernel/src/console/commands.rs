@@ -1,11 +1,12 @@
 //! Which file does what a command asks for.
 
+use ::migrate::ownership::Command as Deed;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use json::Object;
-use shell::{Code, Command, Failure, Named, TermSettings};
+use shell::{AuditAction, Code, Command, Failure, MigrateCommand, Named, TermSettings, VmCommand};
 
 use super::session::{Attachment, Job, Out};
 use super::{audit, cpu, dirty, host, migrate, names, pool, vm};
@@ -43,21 +44,67 @@ pub(super) fn json_line(out: &mut Out<'_>, fill: impl FnOnce(&mut Object<'_>) ->
     let _ = json::object(out, fill).and_then(|()| out.write_char('\n'));
 }
 
+/// What a command does with one VM, for its migration to be asked: everything that changes a VM stands here.
+fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
+    Some(match *command {
+        Command::Vm(command) => match command {
+            VmCommand::Start(vm) => (Deed::Start, vm),
+            VmCommand::Pause(vm) => (Deed::Pause, vm),
+            VmCommand::Resume(vm) => (Deed::Resume, vm),
+            VmCommand::Stop { vm, .. } => (Deed::Stop, vm),
+            VmCommand::Reset { vm, .. } => (Deed::Reset, vm),
+            VmCommand::Rename { vm, .. } => (Deed::Rename, vm),
+            VmCommand::Destroy { vm, .. } => (Deed::Destroy, vm),
+            VmCommand::Regs(vm, _) | VmCommand::Memory { vm, .. } | VmCommand::Stack(vm, _) => {
+                (Deed::Inspect, vm)
+            }
+            VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } | VmCommand::Log(vm, _) => (Deed::Look, vm),
+            VmCommand::List(..) | VmCommand::Create(_) => return None,
+        },
+        Command::DirtyStart { vm, .. } | Command::DirtyHarvest(vm, _) | Command::DirtyStop(vm) => {
+            (Deed::Dirty, vm)
+        }
+        Command::Audit { vm, action: AuditAction::Report, .. } => (Deed::Look, vm),
+        Command::Audit { vm, .. } => (Deed::Audit, vm),
+        // Each byte typed there is judged by itself: `Vm::offer`.
+        Command::Console { vm, .. } => (Deed::Look, vm),
+        Command::Migrate(command) => match command {
+            MigrateCommand::Check { vm, .. } => (Deed::Check, vm),
+            MigrateCommand::Move { vm, .. } => (Deed::Move, vm),
+            MigrateCommand::Cancel(vm) => (Deed::Cancel, vm),
+            MigrateCommand::Resolve { vm, .. } => (Deed::Resolve, vm),
+            // Each VM is asked when its turn comes: `Migrations::start`.
+            MigrateCommand::All { .. } | MigrateCommand::Status(_) => return None,
+        },
+        Command::Empty
+        | Command::Help(_)
+        | Command::Exit
+        | Command::Term(_)
+        | Command::Cpu(_)
+        | Command::CpuAbout(..)
+        | Command::Pool(..)
+        | Command::Host(_) => return None,
+    })
+}
+
 pub(super) fn execute(
     command: Command<'_>,
     migrations: &mut Migrations,
     out: &mut Out<'_>,
 ) -> Result<Done, Failure> {
+    if let Some((deed, vm)) = subject(&command) {
+        migrations.admit(deed, &find(vm)?)?;
+    }
     match command {
         Command::Empty => {}
         Command::Exit => return Ok(Done::Exit),
         Command::Help(topic) => {
             let _ = shell::write_help(topic, out);
         }
-        Command::Vm(command) => return vm::execute(command, migrations, out),
-        Command::DirtyStart { vm, method } => return dirty::start(find(vm)?, method, migrations),
-        Command::DirtyHarvest(vm, output) => return dirty::harvest(find(vm)?, migrations, output),
-        Command::DirtyStop(vm) => return dirty::stop(find(vm)?, migrations),
+        Command::Vm(command) => return vm::execute(command, out),
+        Command::DirtyStart { vm, method } => return dirty::start(find(vm)?, method),
+        Command::DirtyHarvest(vm, output) => return dirty::harvest(find(vm)?, output),
+        Command::DirtyStop(vm) => return dirty::stop(find(vm)?),
         Command::Console { vm, read_only } => {
             return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));
         }

@@ -19,13 +19,7 @@ fn busy(text: alloc::string::String) -> Failure {
     Failure::new(Code::Busy, text)
 }
 
-/// A migration tracks by itself, and what it harvests is its own.
-fn not_in_a_migration(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    if migrations.uses(vm) { Err(busy(format!("vm {} is in a migration", vm.name))) } else { Ok(()) }
-}
-
-fn metered(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    not_in_a_migration(vm, migrations)?;
+fn metered(vm: &Arc<Vm>) -> Result<(), Failure> {
     if vm.tracking().is_none() {
         let text = format!("vm {0}'s written pages are not counted: say `vm dirty start {0}`", vm.name);
         return Err(Failure::new(Code::State, text));
@@ -33,12 +27,7 @@ fn metered(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn start(
-    vm: Arc<Vm>,
-    method: Option<shell::DirtyMethod>,
-    migrations: &Migrations,
-) -> Result<Done, Failure> {
-    not_in_a_migration(&vm, migrations)?;
+pub(super) fn start(vm: Arc<Vm>, method: Option<shell::DirtyMethod>) -> Result<Done, Failure> {
     if let Some(method) = vm.tracking() {
         return Err(busy(format!(
             "vm {}'s written pages are counted already, by {}",
@@ -62,13 +51,13 @@ pub(super) fn start(
     Ok(counting(vm, Work::Start(method)))
 }
 
-pub(super) fn harvest(vm: Arc<Vm>, migrations: &Migrations, output: Output) -> Result<Done, Failure> {
-    metered(&vm, migrations)?;
+pub(super) fn harvest(vm: Arc<Vm>, output: Output) -> Result<Done, Failure> {
+    metered(&vm)?;
     Ok(counting(vm, Work::Harvest { output, ticks: 0 }))
 }
 
-pub(super) fn stop(vm: Arc<Vm>, migrations: &Migrations) -> Result<Done, Failure> {
-    metered(&vm, migrations)?;
+pub(super) fn stop(vm: Arc<Vm>) -> Result<Done, Failure> {
+    metered(&vm)?;
     Ok(counting(vm, Work::Stop))
 }
 

@@ -56,7 +56,7 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
 
 /// Leaves VMX operation for good, if no guest is lost by it or the operator says so.
 fn leave(what: &str, force: bool) -> Result<(), Failure> {
-    let running = registry::all().iter().filter(|vm| !matches!(vm.state(), State::Stopped(_))).count();
+    let running = registry::all().iter().filter(|vm| vm.state() != State::Stopped).count();
     if running != 0 && !force {
         let vms = if running == 1 { "VM" } else { "VMs" };
         return Err(Failure::new(Code::Force, format!("{running} {vms} would be lost: say --force")));

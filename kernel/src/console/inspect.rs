@@ -10,11 +10,9 @@ use vm_types::{Gpa, GuestMemory, PAGE_SIZE};
 use vmx_types::state::{SegmentState, VcpuState};
 use x86_decode::{Access, AccessKind, PagingState};
 
-use super::commands::{json_line, state_error};
+use super::commands::json_line;
 use super::session::Out;
-use super::vm::not_in_a_migration;
-use crate::migration::Migrations;
-use crate::vm::{State, Vm};
+use crate::vm::Vm;
 
 const GPRS: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
@@ -31,22 +29,12 @@ const EFER_LMA: u64 = 1 << 10;
 const MAX_FRAMES: usize = 64;
 
 /// The state of every vCPU at one instant.
-fn states(vm: &Arc<Vm>, migrations: &Migrations) -> Result<Vec<VcpuState>, Failure> {
-    not_in_a_migration(vm, migrations)?;
-    let state = vm.state();
-    if !matches!(state, State::Running | State::Paused | State::Stopped(_)) {
-        return Err(state_error(format!("vm {} is {}", vm.name, state.name())));
-    }
-    Ok(vm.held(|| vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect()))
+fn states(vm: &Arc<Vm>) -> Vec<VcpuState> {
+    vm.held(|| vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect())
 }
 
-pub(super) fn registers(
-    vm: &Arc<Vm>,
-    migrations: &Migrations,
-    output: Output,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let states = states(vm, migrations)?;
+pub(super) fn registers(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
+    let states = states(vm);
     if output == Output::Json {
         json_line(out, |o| {
             o.field("vm", &*vm.name.get())?;
@@ -161,7 +149,6 @@ fn read_virtual(vm: &Vm, paging: &PagingState, at: u64, to: &mut [u8]) -> Result
 
 pub(super) fn memory(
     vm: &Arc<Vm>,
-    migrations: &Migrations,
     at: MemoryAt,
     length: u64,
     output: Output,
@@ -175,7 +162,7 @@ pub(super) fn memory(
             at
         }
         MemoryAt::Virtual(at) => {
-            let states = states(vm, migrations)?;
+            let states = states(vm);
             let first = states.first().map(|state| paging(vm, state));
             let paging = first.ok_or_else(|| failed("it has no vCPU".into()))?;
             read_virtual(vm, &paging, at, &mut bytes).map_err(failed)?;
@@ -217,13 +204,8 @@ fn hex_line(at: u64, bytes: &[u8], out: &mut Out<'_>) -> core::fmt::Result {
     out.write_str("\n")
 }
 
-pub(super) fn stack(
-    vm: &Arc<Vm>,
-    migrations: &Migrations,
-    output: Output,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let states = states(vm, migrations)?;
+pub(super) fn stack(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
+    let states = states(vm);
     let stacks: Vec<Vec<u64>> = states.iter().map(|state| frames(vm, state)).collect();
     if output == Output::Json {
         json_line(out, |o| {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Display, Write};
 use core::task::Poll;
 use json::Object;
+use migrate::ownership::Phase;
 use shell::{Align, Failure, Output, Size, Table};
 
 use super::commands::json_line;
@@ -241,7 +242,7 @@ pub(super) fn longest_turn(o: &mut Object<'_>) -> fmt::Result {
 
 /// Pages that the guest wrote in the last interval: by its migration's own measure, or by `vm dirty`.
 fn dirty_rate(vm: &Arc<Vm>, migrations: &Migrations) -> Option<u64> {
-    if migrations.uses(vm) {
+    if migrations.phase(vm) != Phase::None {
         let report = migrations.report().filter(|report| vm.name.is(&report.vm));
         return report.map(|report| report.progress.dirty_pages_rate);
     }

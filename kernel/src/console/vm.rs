@@ -14,30 +14,26 @@ use super::session::{Job, Out, Task};
 use super::{create, exits, inspect, lines, list};
 use crate::arch::tsc;
 use crate::migration::Migrations;
-use crate::vm::{State, StopReason, Vm, registry};
+use crate::vm::{Change, State, StopReason, Vm, registry};
 
-pub(super) fn execute(
-    command: VmCommand<'_>,
-    migrations: &mut Migrations,
-    out: &mut Out<'_>,
-) -> Result<Done, Failure> {
+pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
         VmCommand::List(options, output) => list::print(options, output, out),
         VmCommand::Show(vm, output) => show(find(vm)?.as_ref(), output, out),
         VmCommand::Create(options) => return create::begin(&options),
-        VmCommand::Start(vm) => start(&find(vm)?, migrations)?,
+        VmCommand::Start(vm) => start(&find(vm)?)?,
         VmCommand::Pause(vm) => find(vm)?.pause().map_err(state_error)?,
-        VmCommand::Resume(vm) => resume(find(vm)?.as_ref())?,
+        VmCommand::Resume(vm) => find(vm)?.apply(Change::Run).map_err(state_error)?,
         VmCommand::Stop { vm, timeout_s } => return stop(find(vm)?, timeout_s.unwrap_or(DEFAULT_STOP_S)),
-        VmCommand::Reset { vm, force } => reset(&find(vm)?, force, migrations)?,
-        VmCommand::Rename { vm, to } => rename(&find(vm)?, to, migrations)?,
-        VmCommand::Destroy { vm, force } => destroy(&find(vm)?, force, migrations)?,
+        VmCommand::Reset { vm, force } => reset(&find(vm)?, force)?,
+        VmCommand::Rename { vm, to } => rename(&find(vm)?, to)?,
+        VmCommand::Destroy { vm, force } => destroy(&find(vm)?, force)?,
         VmCommand::Exits { vm, timed, output } => exits::execute(find(vm)?.as_ref(), timed, output, out),
-        VmCommand::Regs(vm, output) => inspect::registers(&find(vm)?, migrations, output, out)?,
+        VmCommand::Regs(vm, output) => inspect::registers(&find(vm)?, output, out)?,
         VmCommand::Memory { vm, at, length, output } => {
-            inspect::memory(&find(vm)?, migrations, at, length, output, out)?;
+            inspect::memory(&find(vm)?, at, length, output, out)?;
         }
-        VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, migrations, output, out)?,
+        VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, output, out)?,
         VmCommand::Log(vm, output) => {
             return Ok(Done::Later(match find(vm) {
                 Ok(vm) => lines::recent(Some(vm.name.owned()), output),
@@ -49,47 +45,19 @@ pub(super) fn execute(
     Ok(Done::Now)
 }
 
-/// Refuses what would come between a VM and its migration.
-pub(super) fn not_in_a_migration(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    if migrations.uses(vm) {
-        return Err(Failure::new(Code::Busy, format!("vm {} is in a migration", vm.name)));
+fn start(vm: &Arc<Vm>) -> Result<(), Failure> {
+    if vm.state() == State::Stopped {
+        return boot_anew(vm);
     }
-    Ok(())
+    vm.apply(Change::Run).map_err(state_error)
 }
 
-fn resume(vm: &Vm) -> Result<(), Failure> {
-    if vm.state() == State::Unknown {
-        return Err(in_doubt(vm));
-    }
-    vm.resume().map_err(state_error)
-}
-
-/// A VM that a migration left behind as unknown may run on the other host.
-fn in_doubt(vm: &Vm) -> Failure {
-    let name = &vm.name;
-    let text = format!(
-        "vm {name} is unknown: say `migrate resolve {name} run-here` or `migrate resolve {name} discard`"
-    );
-    Failure::new(Code::State, text)
-}
-
-fn start(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    if matches!(vm.state(), State::Stopped(_)) {
-        return boot_anew(vm, migrations);
-    }
-    vm.resume().map_err(state_error)
-}
-
-fn reset(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
-    if vm.state() == State::Unknown {
-        return Err(in_doubt(vm));
-    }
+fn reset(vm: &Arc<Vm>, force: bool) -> Result<(), Failure> {
     wants_force(vm, force)?;
-    boot_anew(vm, migrations)
+    boot_anew(vm)
 }
 
-fn boot_anew(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
-    not_in_a_migration(vm, migrations)?;
+fn boot_anew(vm: &Arc<Vm>) -> Result<(), Failure> {
     let busy = |what: &str| Failure::new(Code::Busy, format!("vm {}: {what} first", vm.name));
     if vm.tracking().is_some() {
         return Err(busy("end `vm dirty`"));
@@ -105,8 +73,7 @@ fn boot_anew(vm: &Arc<Vm>, migrations: &Migrations) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rename(vm: &Arc<Vm>, to: &str, migrations: &Migrations) -> Result<(), Failure> {
-    not_in_a_migration(vm, migrations)?;
+fn rename(vm: &Arc<Vm>, to: &str) -> Result<(), Failure> {
     let from = vm.name.get();
     registry::rename(vm, to).map_err(state_error)?;
     log::info!(target: "vm", "vm {to}: named {from} until now");
@@ -116,18 +83,14 @@ fn rename(vm: &Arc<Vm>, to: &str, migrations: &Migrations) -> Result<(), Failure
 /// What would lose a guest's work is said twice.
 fn wants_force(vm: &Vm, force: bool) -> Result<(), Failure> {
     let state = vm.state();
-    if force || matches!(state, State::Stopped(_)) {
+    if force || state == State::Stopped {
         return Ok(());
     }
     let text = format!("vm {} is {}: say --force to lose it", vm.name, state.name());
     Err(Failure::new(Code::Force, text))
 }
 
-fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Failure> {
-    if vm.state() == State::Unknown {
-        return Err(in_doubt(vm));
-    }
-    not_in_a_migration(vm, migrations)?;
+fn destroy(vm: &Arc<Vm>, force: bool) -> Result<(), Failure> {
     wants_force(vm, force)?;
     vm.destroy();
     log::info!(target: "vm", "vm {}: destroyed", vm.name);
@@ -135,10 +98,6 @@ fn destroy(vm: &Arc<Vm>, force: bool, migrations: &Migrations) -> Result<(), Fai
 }
 
 fn stop(vm: Arc<Vm>, timeout_s: u64) -> Result<Done, Failure> {
-    let state = vm.state();
-    if state != State::Running {
-        return Err(state_error(format!("vm {} is {}, not running", vm.name, state.name())));
-    }
     vm.press_power_button();
     log::info!(target: "vm", "vm {}: power button pressed", vm.name);
     let until_us = tsc::micros().saturating_add(timeout_s.saturating_mul(1_000_000));
@@ -157,12 +116,13 @@ impl Task for Stopping {
     fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
         let name = self.vm.name.get();
         match self.vm.state() {
-            State::Stopped(StopReason::PowerOff) => return Poll::Ready(Ok(())),
-            State::Stopped(reason) => {
-                let _ = writeln!(out, "vm {name} stopped: {reason}");
+            State::Stopped => {
+                if let Some(reason) = self.vm.stop_reason().filter(|reason| *reason != StopReason::PowerOff) {
+                    let _ = writeln!(out, "vm {name} stopped: {reason}");
+                }
                 return Poll::Ready(Ok(()));
             }
-            State::Running | State::Paused => {}
+            State::Running | State::Paused | State::Leaving => {}
             other => {
                 let text = format!("vm {name} is {} now", other.name());
                 return Poll::Ready(Err(Failure::new(Code::Failed, text)));
@@ -205,10 +165,7 @@ fn uuid(vm: &Vm) -> String {
 
 fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let state = vm.state();
-    let reason = match &state {
-        State::Stopped(reason) => Some(reason.to_string()),
-        _ => None,
-    };
+    let reason = vm.stop_reason().map(|reason| reason.to_string());
     let now = vm.clock.now();
     let tracking = vm.tracking().map(|method| method.name());
     let printed = vm.printed();

@@ -12,12 +12,13 @@ use core::net::SocketAddrV4;
 use core::task::Poll;
 use migrate::body::Fate;
 use migrate::handover::{Answer, Deal, Doubt as Pure, NotYet, Question, Settle, Word, stranger};
+use migrate::ownership::Phase;
 use shell::{Code, Failure, Verdict};
 
 use super::{boot_id, tuning};
 use crate::arch::tsc;
 use crate::link::{self as links, Dial, Link, Service};
-use crate::vm::{State, Vm, registry};
+use crate::vm::{Change, Vm, registry};
 
 /// The other end is asked again after so long at first, in microseconds; twice as long each time.
 const ASK_AGAIN_US: u64 = 1_000_000;
@@ -64,7 +65,7 @@ impl Doubt {
 
     /// The VM that came, and waits for COMMIT.
     pub(super) fn held(vm: Arc<Vm>, deal: Option<Deal>, from: Option<SocketAddrV4>, guest_tsc: u64) -> Self {
-        vm.set_state(State::Unknown);
+        let _ = vm.apply(Change::Doubt);
         Self::new(Pure::held(deal), vm, from, tsc::read(), guest_tsc)
     }
 
@@ -106,12 +107,12 @@ impl Doubt {
                 log::info!(target: "migrate", "migrate {name}: done: it is the other host's; freed here");
             }
             Settle::Resume => {
-                self.vm.let_run();
+                let _ = self.vm.apply(Change::Back);
                 log::warn!(target: "migrate", "migrate {name}: failed: running here (the target has no copy)");
             }
             Settle::Run { elapsed_ns } => {
                 self.vm.clock.set_after(self.guest_tsc, elapsed_ns);
-                self.vm.let_run();
+                let _ = self.vm.apply(Change::Take);
                 log::info!(target: "migrate", "migrate {name}: runs here");
             }
             Settle::Destroy => {
@@ -253,8 +254,9 @@ impl Handovers {
         }
     }
 
-    pub(super) fn uses(&self, vm: &Vm) -> bool {
-        self.open.iter().any(|doubt| core::ptr::eq(&raw const *doubt.vm, vm))
+    /// How far the doubt about this VM is, if there is one.
+    pub(super) fn phase(&self, vm: &Arc<Vm>) -> Option<Phase> {
+        self.open.iter().find(|doubt| Arc::ptr_eq(&doubt.vm, vm)).map(|doubt| doubt.pure.stage())
     }
 
     pub(super) fn busy(&self) -> bool {

@@ -9,6 +9,7 @@ use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
 use migrate::body::Fate;
 use migrate::handover::{TargetOwner, Word};
+use migrate::ownership::Phase;
 use migrate::{
     Here, Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
 };
@@ -23,7 +24,7 @@ use crate::mm::frame;
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
-use crate::vm::{State, Vm, registry};
+use crate::vm::{Change, Vm, registry};
 use crate::vmx::host;
 
 /// A migration to this host.
@@ -176,8 +177,9 @@ impl Incoming {
         matches!(self.target.owner(), TargetOwner::Ready | TargetOwner::Runs)
     }
 
-    pub(super) fn uses(&self, vm: &Arc<Vm>) -> bool {
-        self.vm.vm.as_ref().is_some_and(|own| Arc::ptr_eq(own, vm))
+    /// How far it is, if it is this VM's.
+    pub(super) fn phase(&self, vm: &Arc<Vm>) -> Option<Phase> {
+        self.vm.vm.as_ref().filter(|own| Arc::ptr_eq(own, vm)).map(|_| self.target.stage())
     }
 }
 
@@ -261,7 +263,8 @@ impl TargetVm for Arriving {
         let Some(vm) = &self.vm else { return };
         let here_ns = tsc::ns(tsc::read().saturating_sub(self.read_at));
         vm.clock.set_after(self.tsc, elapsed_ns.saturating_add(here_ns));
-        vm.let_run();
+        // Incoming it is, until here or `destroy`.
+        let _ = vm.apply(Change::Take);
     }
 
     fn destroy(&mut self) {
@@ -289,7 +292,7 @@ impl Arriving {
             source: None,
         })?;
         policy::ledger::tell_changes(&vm);
-        vm.set_state(State::Incoming);
+        vm.apply(Change::Arrive)?;
         registry::insert(Arc::clone(&vm))?;
         self.vm = Some(vm);
         Ok(())

@@ -11,12 +11,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
+use migrate::ownership::{self, Command, Phase};
 use migrate::{Progress, Tuning};
 use shell::{Code, Failure, Verdict};
 use spin::Once;
 
 use crate::link::{self as links, Service};
-use crate::vm::{State, registry};
+use crate::vm::registry;
 use crate::{entropy, vm::Vm};
 use evacuation::Evacuation;
 use handover::Handovers;
@@ -94,10 +95,7 @@ impl Migrations {
         self.idle()?;
         let vm = registry::find(name)
             .ok_or_else(|| Failure::new(Code::NotFound, format!("no VM named {name}")))?;
-        let state = vm.state();
-        if aim != Aim::Check && state != State::Running {
-            return Err(failure(format!("vm {name} is {}, not running", state.name())));
-        }
+        self.admit(if aim == Aim::Check { Command::Check } else { Command::Move }, &vm)?;
         if aim != Aim::Check && vm.tracking().is_some() {
             let text = format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first");
             return Err(Failure::new(Code::Busy, text));
@@ -196,11 +194,28 @@ impl Migrations {
         Some(evacuation.finish())
     }
 
-    /// True where the VM is in a migration.
-    pub(crate) fn uses(&self, vm: &Arc<Vm>) -> bool {
-        self.outgoing.as_ref().is_some_and(|o| core::ptr::eq(o.vm(), &raw const **vm))
-            || self.incoming.iter().any(|i| i.uses(vm))
-            || self.handovers.uses(vm)
+    /// How far the migration of the VM is, if it is in one.
+    pub(crate) fn phase(&self, vm: &Arc<Vm>) -> Phase {
+        let leaves = self.outgoing.as_ref().filter(|o| core::ptr::eq(o.vm(), &raw const **vm));
+        let phases = leaves.map(Outgoing::phase).into_iter();
+        let phases = phases.chain(self.incoming.iter().filter_map(|i| i.phase(vm)));
+        let mut phases = phases.chain(self.handovers.phase(vm));
+        phases.find(|phase| *phase != Phase::None).unwrap_or(Phase::None)
+    }
+
+    /// Judges what an operator asks for, from whichever session: the one place that does.
+    ///
+    /// # Errors
+    /// The migration, or the VM's state, forbids it.
+    pub(crate) fn admit(&self, command: Command, vm: &Arc<Vm>) -> Result<(), Failure> {
+        let judged = ownership::judge(command, &vm.name.get(), vm.state(), self.phase(vm));
+        judged.map(|_| ()).map_err(|refusal| {
+            let code = match refusal.code {
+                ownership::Code::Busy => Code::Busy,
+                ownership::Code::State => Code::State,
+            };
+            Failure::new(code, refusal.text)
+        })
     }
 
     /// True while one is under way: the management loop then shares the CPU with the guest.

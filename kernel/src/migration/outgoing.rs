@@ -9,6 +9,7 @@ use core::net::SocketAddrV4;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 use migrate::body::Fate;
+use migrate::ownership::Phase;
 use migrate::{
     Cost, Hello, PAGE_BYTES, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Status, Tuning,
@@ -23,7 +24,7 @@ use crate::link::{self as links, Dial, Link};
 use crate::meter::{self, Stopped};
 use crate::net as network;
 use crate::policy;
-use crate::vm::{State, Vm, registry, sched};
+use crate::vm::{Change, State, Vm, registry, sched};
 
 /// How often the log says how far a round is, in microseconds.
 const TELL_US: u64 = 5_000_000;
@@ -133,6 +134,16 @@ impl Outgoing {
 
     pub(super) fn check_only(&self) -> bool {
         self.aim == Aim::Check
+    }
+
+    /// How far it is. A check changes nothing: it is none.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.stage {
+            _ if self.check_only() => Phase::None,
+            Stage::Dialling(_) => Phase::Setup,
+            Stage::Moving { source, .. } => source.stage(),
+            Stage::Over => Phase::None,
+        }
     }
 
     /// Whether its guest stands still for it.
@@ -325,10 +336,11 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
             Ended::Done
         }
         SourceOutcome::Failed(reason) => {
-            log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault} (running here)");
+            let stays = reason.leaves();
+            log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault} ({stays} here)");
             match reason {
                 Reason::Refused(why) => Ended::Refused(why),
-                other => Ended::Failed(format!("{other}{fault} (running here)")),
+                other => Ended::Failed(format!("{other}{fault} ({stays} here)")),
             }
         }
         SourceOutcome::Asking(reason) | SourceOutcome::Unknown(reason) => {
@@ -359,6 +371,11 @@ impl SourceVm for Leaving {
         self.vm.memory.read(Gpa(gfn.saturating_mul(PAGE_SIZE)), page)
     }
 
+    fn ended(&self) -> Option<String> {
+        let over = self.vm.state() == State::Stopped;
+        over.then(|| self.vm.stop_reason().map_or_else(String::new, |why| why.to_string()))
+    }
+
     fn throttle(&mut self, share: u8) {
         for slot in &self.vm.vcpus {
             slot.share.store(u32::from(share), Ordering::Relaxed);
@@ -370,25 +387,17 @@ impl SourceVm for Leaving {
             self.stopped = true;
             self.marks.stop = meter::before();
             meter::found();
-            self.vm.ask_pause();
+            // One that has ended by itself is off already: `ended` says so.
+            let _ = self.vm.apply(Change::Still);
         }
-        sched::run_requests_here(&self.vm);
+        sched::take_off_here(&self.vm);
         if self.vm.is_off() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn resume(&mut self) {
-        if !core::mem::take(&mut self.stopped) {
-            return;
-        }
-        match self.vm.state() {
-            State::Running => {
-                self.vm.stop_vcpus();
-                self.vm.let_run();
-            }
-            // The target has destroyed its copy.
-            State::Given | State::Unknown => self.vm.let_run(),
-            // It may have ended by itself in the same moment: then there is nothing to resume.
-            _ => {}
+        if core::mem::take(&mut self.stopped) {
+            // It may have ended by itself in the moment that it was stopped: then there is nothing to resume.
+            let _ = self.vm.apply(Change::Back);
         }
     }
 
@@ -408,7 +417,7 @@ impl SourceVm for Leaving {
         self.marks.pages = meter::now();
         meter::found();
         match self.vm.state() {
-            State::Running => {
+            State::Leaving => {
                 self.vm.console.lock().hold();
                 state::export(&self.vm)
             }
@@ -416,10 +425,13 @@ impl SourceVm for Leaving {
         }
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self) -> Result<(), String> {
         self.marks.state = meter::now();
         meter::found();
-        self.vm.set_state(State::Given);
+        if !self.vm.is_off() {
+            return Err(format!("vm {} is on a CPU", self.vm.name));
+        }
+        self.vm.apply(Change::GiveUp)
     }
 
     fn free(&mut self) {
@@ -429,6 +441,6 @@ impl SourceVm for Leaving {
     }
 
     fn mark_unknown(&mut self) {
-        self.vm.set_state(State::Unknown);
+        let _ = self.vm.apply(Change::Doubt);
     }
 }

@@ -74,9 +74,9 @@ impl Watch {
     }
 }
 
-/// The VMs of this host that live, whether they are paused or not.
+/// The VMs of this host that live, whether they are paused or not, until they are handed over.
 fn running() -> Vec<alloc::sync::Arc<crate::vm::Vm>> {
     let mut vms = registry::all();
-    vms.retain(|vm| matches!(vm.state(), State::Running | State::Paused));
+    vms.retain(|vm| matches!(vm.state(), State::Running | State::Paused | State::Leaving));
     vms
 }

@@ -17,7 +17,7 @@ use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
 use crate::vm::reset::Source;
 use crate::vm::sched::Scheduler;
-use crate::vm::{State, StopReason, Vm, create, registry};
+use crate::vm::{Change, State, StopReason, Vm, create, registry};
 use crate::vmx::{flush, host};
 
 pub(super) const CHECKS: [Check; 5] = [
@@ -84,22 +84,22 @@ fn run(vm: &Vm) -> Result<(), String> {
         flush::serve();
         scheduler.turn(tsc::ticks(1000));
         if tsc::micros() - start > PATIENCE_US {
-            vm.stop_vcpus();
+            vm.take_off();
             return Err(format!("the guest did not end in {} s", PATIENCE_US / 1_000_000));
         }
     }
-    match vm.state() {
-        State::Stopped(StopReason::DebugExit(0)) => Ok(()),
-        State::Stopped(StopReason::DebugExit(step)) => Err(format!("step {step} of the guest failed")),
-        State::Stopped(reason) => Err(reason.to_string()),
-        other => Err(format!("the guest is {}", other.name())),
+    match vm.stop_reason() {
+        Some(StopReason::DebugExit(0)) => Ok(()),
+        Some(StopReason::DebugExit(step)) => Err(format!("step {step} of the guest failed")),
+        Some(reason) => Err(reason.to_string()),
+        None => Err(format!("the guest is {}", vm.state().name())),
     }
 }
 
 /// Exits of the kinds that every guest has, and what each costs.
 fn exits(vm: &Arc<Vm>) -> Result<String, String> {
     vm.vcpus[0].exits.set_timed(true);
-    vm.let_run();
+    vm.apply(Change::Run)?;
     run(vm)?;
     let mut text = String::from("ticks of an exit:");
     for (name, reason) in [
@@ -131,7 +131,7 @@ fn dirty(method: DirtyMethod) -> Verdict {
 /// Every page that the guest writes is noticed, and not many more.
 fn tracked(vm: &Arc<Vm>, method: DirtyMethod) -> Result<String, String> {
     finish(|| vm.start_tracking(method)).map_err(|error| error.to_string())?;
-    vm.let_run();
+    vm.apply(Change::Run)?;
     let ended = run(vm);
     let noticed = finish(|| vm.harvest());
     let missed = (PAGES..2 * PAGES).filter(|page| !vm.to_send.contains(*page)).count();
@@ -159,7 +159,7 @@ fn finish<T>(mut step: impl FnMut() -> Poll<T>) -> T {
 
 /// State that is taken from a vCPU and put back is the same.
 fn state(vm: &Arc<Vm>) -> Result<String, String> {
-    vm.let_run();
+    vm.apply(Change::Run)?;
     run(vm)?;
     let mut vcpu = vm.vcpus[0].vcpu.lock();
     let before = vcpu.export(vm);

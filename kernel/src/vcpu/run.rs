@@ -173,8 +173,8 @@ impl Vcpu {
         if requests & Request::DrainPml as u32 != 0 {
             self.drain_pml(vm, vmcs);
         }
-        if requests & Request::Pause as u32 != 0 {
-            self.drain_pml(vm, vmcs);
+        // An old request means nothing to a VM that runs again.
+        if requests & Request::Pause as u32 != 0 && !vm.state().may_run() {
             self.release(vm);
             self.attention = true;
             return Some(Outcome::Paused);

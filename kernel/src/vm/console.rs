@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 
+use migrate::ownership::{self, Command, Phase, Ruling};
 use shell::GuestOutput;
 use spin::{Mutex, MutexGuard};
 
@@ -67,6 +68,9 @@ impl Vm {
     /// Types a byte at COM1; false where the guest has not taken the last ones yet, or its UART is on its way to
     /// another host.
     pub(crate) fn offer(&self, byte: u8) -> bool {
+        if ownership::ruling(Command::Type, self.state(), Phase::None) != Ruling::Allowed {
+            return false;
+        }
         let output = self.console.lock();
         let taken = output.is_live() && self.platform.lock().uart_input(&[byte], self.clock.now()) == 1;
         drop(output);

@@ -13,6 +13,7 @@ use devices::acpi::AcpiShape;
 use devices::{Platform, PlatformConfig};
 use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::{Entry, Module};
+use migrate::ownership::{Gate, StateCell};
 use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, MemRange, PAGE_SIZE};
 use vmx_types::paging::EFER_LMA;
@@ -23,7 +24,7 @@ use super::console::GuestConsole;
 use super::exits::Exits;
 use super::reset::Source;
 use super::usage::Usage;
-use super::{IDENTITY_PAGE, Name, State, VcpuSlot, Vm, registry};
+use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
 use crate::mm::frame;
 use crate::mm::guest::{GuestRam, layout};
@@ -103,7 +104,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         vcpus.push(VcpuSlot {
             vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, spec.policy.table().clone()).map_err(memory_error)?),
             requests: AtomicU32::new(0),
-            paused: AtomicU32::new(1),
+            gate: Gate::new(),
             cpu: home,
             wake: AtomicU64::new(0),
             exits: Exits::new(),
@@ -141,7 +142,8 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         platform: Mutex::new(Platform::new(&board)),
         clock,
         vcpus,
-        state: Mutex::new(State::Paused),
+        state: StateCell::new(),
+        stop_reason: Mutex::new(None),
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
         usage: Usage::default(),
@@ -235,7 +237,7 @@ pub(crate) fn add(source: Source) -> Result<(), String> {
     let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
     log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy.level_name());
     if !paused {
-        vm.let_run();
+        vm.apply(Change::Run)?;
     }
     Ok(())
 }

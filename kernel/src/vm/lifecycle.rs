@@ -5,80 +5,90 @@ use alloc::sync::Arc;
 use core::hint;
 use core::sync::atomic::Ordering;
 
-use super::{Request, State, StopReason, VcpuSlot, Vm, registry};
+use super::{Change, Request, State, StopReason, VcpuSlot, Vm, registry, sched};
 use crate::vmx::flush;
 
 impl Vm {
-    /// What the VM does now.
+    /// What the VM is on this host.
     pub(crate) fn state(&self) -> State {
-        self.state.lock().clone()
+        self.state.get()
     }
 
-    /// Sets the state and logs it.
-    pub(crate) fn set_state(&self, state: State) {
-        match &state {
-            State::Stopped(reason) => log::info!(target: "vm", "vm {}: stopped: {reason}", self.name),
-            State::Given | State::Incoming => {} // the migration says more
-            State::Unknown => log::error!(target: "vm", "vm {}: unknown: paused here", self.name),
-            other => log::info!(target: "vm", "vm {}: {}", self.name, other.name()),
-        }
-        *self.state.lock() = state;
+    /// Why it is over, once it is.
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        self.stop_reason.lock().clone()
     }
 
-    /// Lets a paused VM run.
+    /// The one way from state to state: logs it, and makes the CPUs of the vCPUs look. [`Vm::wait_off`] waits until they are
+    /// off, where that matters.
     ///
     /// # Errors
-    /// The state it is in, in words.
-    pub(crate) fn resume(&self) -> Result<(), String> {
-        let state = self.state();
-        if state != State::Paused {
-            return Err(alloc::format!("vm {} is {}, not paused", self.name, state.name()));
+    /// The state that it is in, in words; nothing is changed.
+    pub(crate) fn apply(&self, change: Change) -> Result<(), String> {
+        self.step(change)?;
+        match self.state() {
+            state @ (State::Paused | State::Running) if change != Change::Reset => {
+                log::info!(target: "vm", "vm {}: {}", self.name, state.name());
+            }
+            State::Unknown => log::error!(target: "vm", "vm {}: unknown: paused here", self.name),
+            _ => {} // who brings it there says more
         }
-        self.let_run();
         Ok(())
     }
 
-    /// Puts the vCPUs back to their CPUs, whatever state the VM was in.
-    pub(crate) fn let_run(&self) {
-        self.set_state(State::Running);
-        self.start_vcpus();
+    fn step(&self, change: Change) -> Result<(), String> {
+        let changed = self.state.change(change);
+        let (before, now) = changed.map_err(|misfit| alloc::format!("vm {} is {misfit}", self.name))?;
+        match (before.may_run(), now.may_run()) {
+            (false, true) => self.wake_vcpus(),
+            (true, false) => self.call_off(),
+            _ => {}
+        }
+        Ok(())
     }
 
-    /// Does something while no vCPU is on a CPU; a VM that ran goes on behind it. Not for a VM in a migration, which
-    /// stops vCPUs by itself.
-    pub(crate) fn held<R>(&self, f: impl FnOnce() -> R) -> R {
-        if self.state() == State::Running {
-            self.stop_vcpus();
-        }
-        let result = f();
-        // It may have ended by itself meanwhile.
-        if self.state() == State::Running {
-            self.start_vcpus();
-        }
-        result
-    }
-
-    fn start_vcpus(&self) {
+    /// Whatever slowed the guest down is over, and its clock and timers are looked at again.
+    fn wake_vcpus(&self) {
         self.console.lock().release();
         for slot in &self.vcpus {
-            slot.wake.store(0, Ordering::Relaxed);
-            slot.requests.fetch_or(Request::Clock as u32, Ordering::Relaxed);
-            slot.paused.store(0, Ordering::Release);
-            flush::kick(slot.cpu);
+            slot.share.store(100, Ordering::Relaxed);
+            slot.held_until.store(0, Ordering::Relaxed);
+            self.request(slot, Request::Clock);
         }
     }
 
-    /// Asks every vCPU to get off its CPU. [`Vm::is_off`] tells when they are. One that is off already is not asked: the
-    /// request would wait for it and stop it when it runs again.
-    pub(crate) fn ask_pause(&self) {
-        for slot in self.vcpus.iter().filter(|slot| slot.paused.load(Ordering::Acquire) == 0) {
+    /// The state does not let the vCPUs run any more: those that are on a CPU get off it.
+    fn call_off(&self) {
+        for slot in self.vcpus.iter().filter(|slot| !slot.gate.is_off()) {
             self.request(slot, Request::Pause);
         }
     }
 
-    /// True where no vCPU is on a CPU: state and memory are still.
+    /// True where no vCPU is on a CPU: state and memory are still, for as long as the state does not let it run.
     pub(crate) fn is_off(&self) -> bool {
-        self.vcpus.iter().all(|slot| slot.paused.load(Ordering::Acquire) == 1)
+        self.vcpus.iter().all(|slot| slot.gate.is_off())
+    }
+
+    /// Waits until every vCPU is off, of a VM that may not run.
+    pub(crate) fn wait_off(&self) {
+        while !self.is_off() {
+            // On this CPU nobody else will do it.
+            sched::take_off_here(self);
+            flush::serve();
+            hint::spin_loop();
+        }
+    }
+
+    /// Does something while no vCPU is on a CPU; a VM that ran goes on after it.
+    pub(crate) fn held<R>(&self, f: impl FnOnce() -> R) -> R {
+        let ran = self.step(Change::Pause).is_ok();
+        self.wait_off();
+        let result = f();
+        if ran {
+            // It may have ended by itself meanwhile.
+            let _ = self.step(Change::Run);
+        }
+        result
     }
 
     /// Pauses and waits until every vCPU is off.
@@ -86,37 +96,29 @@ impl Vm {
     /// # Errors
     /// The state it is in, in words.
     pub(crate) fn pause(&self) -> Result<(), String> {
-        let state = self.state();
-        if state != State::Running {
-            return Err(alloc::format!("vm {} is {}, not running", self.name, state.name()));
-        }
-        self.stop_vcpus();
-        self.set_state(State::Paused);
+        self.apply(Change::Pause)?;
+        self.wait_off();
         Ok(())
     }
 
-    /// Takes every vCPU off its CPU and waits for it.
-    pub(crate) fn stop_vcpus(&self) {
-        self.ask_pause();
-        while !self.is_off() {
-            // On this CPU nobody else will do it.
-            super::sched::run_requests_here(self);
-            flush::serve();
-            hint::spin_loop();
-        }
+    /// Takes every vCPU off its CPU, whatever the VM is.
+    pub(crate) fn take_off(&self) {
+        let _ = self.step(Change::Pause);
+        self.wait_off();
     }
 
     /// The VM ended by itself, on the CPU of one of its vCPUs.
     pub(crate) fn ended(&self, reason: StopReason) {
-        self.set_state(State::Stopped(reason));
+        log::info!(target: "vm", "vm {}: stopped: {reason}", self.name);
+        *self.stop_reason.lock() = Some(reason);
+        if let Err(why) = self.apply(Change::End) {
+            log::error!(target: "vm", "{why}");
+        }
     }
 
     /// Takes the VM off this host and gives its memory back.
     pub(crate) fn destroy(self: &Arc<Self>) {
-        if self.state() == State::Running {
-            self.stop_vcpus();
-            *self.state.lock() = State::Paused;
-        }
+        self.take_off();
         self.empty_uart();
         registry::remove(self);
     }
@@ -132,7 +134,7 @@ impl Vm {
     pub(super) fn request_and_wait(&self, slot: &VcpuSlot, request: Request) {
         self.request(slot, request);
         let waits = || slot.requests.load(Ordering::Acquire) & request as u32 != 0;
-        while waits() && slot.paused.load(Ordering::Acquire) == 0 {
+        while waits() && !slot.gate.is_off() {
             flush::serve();
             hint::spin_loop();
         }

@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{Platform, PlatformConfig};
 use ept::{CpuSet, Mmu};
+use migrate::ownership::{Gate, StateCell};
 use spin::{Mutex, RwLock};
 use vm_types::{Backlog, Gpa};
 
@@ -32,6 +33,7 @@ use clock::Clock;
 use console::GuestConsole;
 
 pub(crate) use devices::Effect;
+pub(crate) use migrate::ownership::{Change, State};
 
 /// Guest-physical page with the page directory that unpaged protected mode runs on where the CPU lacks
 /// unrestricted guest. It is in the hole below 4 GiB and no memory of the guest's.
@@ -64,37 +66,6 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// What a VM does.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    /// Made, never run; or stopped by `vm pause`.
-    Paused,
-    /// Its vCPUs are scheduled.
-    Running,
-    /// Over.
-    Stopped(StopReason),
-    /// A migration's target in the making: nothing but the migration may touch it.
-    Incoming,
-    /// Handed to the target; it runs there, or is about to.
-    Given,
-    /// Handed to the target, and the answer was lost.
-    Unknown,
-}
-
-impl State {
-    /// As the console shows it.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Paused => "paused",
-            Self::Running => "running",
-            Self::Stopped(_) => "stopped",
-            Self::Incoming => "incoming",
-            Self::Given => "given",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// What another CPU asks of a running vCPU: bits of [`VcpuSlot::requests`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -103,14 +74,14 @@ pub(crate) enum Request {
     Interrupt = 1 << 0,
     /// Move the page-modification log into the VM's set.
     DrainPml = 1 << 1,
-    /// Get off the CPU and stay off.
+    /// Look at the VM's state: it may not let the vCPU run any more.
     Pause = 1 << 2,
     /// The clock's offset changed.
     Clock = 1 << 3,
 }
 
 impl Request {
-    /// What the one who asks waits for; Pause is acknowledged by [`VcpuSlot::paused`].
+    /// What the one who asks waits for; Pause is acknowledged by [`VcpuSlot::gate`].
     pub(crate) const WAITED_FOR: u32 = Self::DrainPml as u32;
 }
 
@@ -120,8 +91,8 @@ pub(crate) struct VcpuSlot {
     pub(crate) vcpu: Mutex<Vcpu>,
     /// [`Request`] bits. Those of [`Request::WAITED_FOR`] are cleared once they are served, the others before.
     pub(crate) requests: AtomicU32,
-    /// 1 while the vCPU is off every CPU and stays off.
-    pub(crate) paused: AtomicU32,
+    /// Whether the vCPU is off every CPU, and stays off while the VM's state says so.
+    pub(crate) gate: Gate,
     /// The host CPU that schedules it.
     pub(crate) cpu: usize,
     /// Host TSC before which it need not be scheduled: it is halted.
@@ -205,7 +176,10 @@ pub(crate) struct Vm {
     pub(crate) clock: Clock,
     /// vCPUs.
     pub(crate) vcpus: Vec<VcpuSlot>,
-    state: Mutex<State>,
+    /// What it is on this host: the scheduler enters its vCPUs by that alone.
+    state: StateCell,
+    /// Why it is over, once it is.
+    stop_reason: Mutex<Option<StopReason>>,
     /// What the guest printed on COM1.
     pub(crate) console: GuestConsole,
     /// What it takes of its CPUs.

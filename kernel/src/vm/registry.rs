@@ -60,8 +60,9 @@ fn takes(vms: &[Arc<Vm>], name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes a VM off the list. It is freed when the last CPU has let go of it.
+/// Takes a VM that may not run off the list. It is freed when the last CPU has let go of it; none has its registers.
 pub(crate) fn remove(vm: &Arc<Vm>) {
+    vm.wait_off();
     VMS.lock().retain(|other| !Arc::ptr_eq(other, vm));
     GENERATION.fetch_add(1, Ordering::Release);
     // A CPU that sleeps would hold on to it.

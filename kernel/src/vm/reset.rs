@@ -9,7 +9,7 @@ use cmdline::VmOptions;
 use devices::Platform;
 use ept::Tracked;
 
-use super::{State, Vm, create};
+use super::{Change, Vm, create};
 use crate::mm::held::Held;
 
 /// Options, kernel and modules of a VM that was made on this host. They stay in memory for as long as the VM is here.
@@ -45,14 +45,9 @@ impl Vm {
     /// Why not, in words; the VM is as it was, or paused where its kernel could not be loaded.
     pub(crate) fn boot_anew(&self) -> Result<(), String> {
         let source = self.source.as_ref().ok_or_else(|| self.has_no_kernel())?;
-        match self.state() {
-            State::Running => {
-                self.stop_vcpus();
-                self.set_state(State::Paused);
-            }
-            State::Paused | State::Stopped(_) => {}
-            other => return Err(alloc::format!("vm {} is {}", self.name, other.name())),
-        }
+        self.apply(Change::Reset)?;
+        self.wait_off();
+        *self.stop_reason.lock() = None;
         self.empty_uart();
         self.memory.clear();
         *self.platform.lock() = Platform::new(&self.board);
@@ -63,7 +58,6 @@ impl Vm {
         create::load(self, source)?;
         // What the CPUs remember of the guest's old page tables is gone with them.
         self.flush();
-        self.let_run();
-        Ok(())
+        self.apply(Change::Run)
     }
 }

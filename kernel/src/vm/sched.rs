@@ -4,8 +4,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use migrate::ownership::Entry;
 
-use super::{Request, Vm, registry};
+use super::{VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
 use crate::vcpu::Outcome;
 
@@ -38,8 +39,13 @@ impl Scheduler {
             self.next = (self.next + 1) % self.vcpus.len();
             let (vm, index) = &self.vcpus[self.next];
             let slot = &vm.vcpus[*index];
-            if slot.paused.load(Ordering::Acquire) == 1 {
-                continue;
+            match slot.gate.enter(&vm.state) {
+                Entry::Run => {}
+                Entry::TakeOff => {
+                    take_off(vm, slot);
+                    continue;
+                }
+                Entry::Off => continue,
             }
             let share = u64::from(slot.share.load(Ordering::Relaxed)).clamp(1, 100);
             let held = if share < 100 { slot.held_until.load(Ordering::Relaxed) } else { 0 };
@@ -104,26 +110,28 @@ fn run(vm: &Vm, index: usize, until: u64) {
                 slot.wake.store(0, Ordering::Relaxed);
             }
         }
-        Outcome::Paused => slot.paused.store(1, Ordering::Release),
+        Outcome::Paused => slot.gate.close(),
         Outcome::Stopped(reason) => {
             vcpu.release(vm);
             drop(vcpu);
-            slot.paused.store(1, Ordering::Release);
             vm.ended(reason);
+            slot.gate.close();
         }
     }
 }
 
-/// Serves pause requests of vCPUs whose home is this CPU, which runs none of them at the moment.
-pub(crate) fn run_requests_here(vm: &Vm) {
+/// Takes a vCPU off this CPU, which runs it no more.
+fn take_off(vm: &Vm, slot: &VcpuSlot) {
+    slot.vcpu.lock().release(vm);
+    slot.gate.close();
+}
+
+/// Takes those vCPUs off this CPU whose home it is, and whose VM may not run any more.
+pub(crate) fn take_off_here(vm: &Vm) {
     let here = cpu::this().index;
     for slot in vm.vcpus.iter().filter(|slot| slot.cpu == here) {
-        let pause = Request::Pause as u32;
-        if slot.requests.fetch_and(!pause, Ordering::AcqRel) & pause != 0 {
-            let mut vcpu = slot.vcpu.lock();
-            vcpu.drain_log_of_stopped(vm);
-            vcpu.release(vm);
-            slot.paused.store(1, Ordering::Release);
+        if slot.gate.enter(&vm.state) == Entry::TakeOff {
+            take_off(vm, slot);
         }
     }
 }

@@ -106,7 +106,7 @@ fn linux_two_host_cpus(context: &Context) -> Result<()> {
 }
 
 /// The counter lines `tick N errors 0` of a payload; a cut last line does not count.
-fn ticks(text: &str) -> Result<Vec<u64>> {
+pub(super) fn ticks(text: &str) -> Result<Vec<u64>> {
     let mut ticks = Vec::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         ensure!(!line.contains("words wrong"), "memory was harmed: {line}");
@@ -138,7 +138,7 @@ pub(super) fn goes_on(pair: &mut Pair, host: usize, more: usize) -> Result<()> {
 }
 
 /// The guest's state as a host's `vm list` shows it; none if the host does not have it.
-fn state(pair: &mut Pair, host: usize) -> Result<Option<String>> {
+pub(super) fn state(pair: &mut Pair, host: usize) -> Result<Option<String>> {
     let answer = pair.hosts[host].command("vm list", PATIENCE)?;
     let row = answer.lines.into_iter().find(|line| line.split_whitespace().any(|word| word == VM));
     Ok(row)

@@ -22,6 +22,7 @@ mod moves;
 mod network;
 mod nics;
 mod operate;
+mod ownership;
 mod pairs;
 mod platform;
 mod pool;
@@ -134,6 +135,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(link::cases());
     cases.extend(migrate::cases());
     cases.extend(operate::cases());
+    cases.extend(ownership::cases());
     cases.extend(console::cases());
     cases.extend(chatter::cases());
     cases.extend(converge::cases());

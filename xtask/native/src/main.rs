@@ -64,7 +64,9 @@ impl SourceVm for Ram<'_> {
     fn resume(&mut self) {}
     fn give_back(&mut self) {}
     fn stop_tracking(&mut self) {}
-    fn give_up(&mut self) {}
+    fn give_up(&mut self) -> Result<(), String> {
+        Ok(())
+    }
     fn free(&mut self) {}
     fn mark_unknown(&mut self) {}
 }

@@ -198,7 +198,9 @@ impl SourceVm for Leaving<'_> {
         Ok(self.model.records.clone())
     }
 
-    fn give_up(&mut self) {}
+    fn give_up(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 
     fn free(&mut self) {
         self.freed = true;

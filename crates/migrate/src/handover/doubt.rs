@@ -5,6 +5,7 @@ use super::{
     TargetOwner, Word,
 };
 use crate::body::Fate;
+use crate::ownership::Phase;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Owner {
@@ -69,6 +70,16 @@ impl Doubt {
     #[must_use]
     pub fn is_source(&self) -> bool {
         matches!(self.owner, Owner::Source(_))
+    }
+
+    /// How far it is, for who judges an operator's command.
+    #[must_use]
+    pub fn stage(&self) -> Phase {
+        match self.owner {
+            _ if self.is_settled() => Phase::None,
+            Owner::Source(_) => Phase::InDoubt,
+            Owner::Target(_) => Phase::Held,
+        }
     }
 
     /// What both ends know each other by.

@@ -15,7 +15,7 @@ pub enum SourceOutcome {
     Copied(Summary),
     /// The target would take the VM.
     Checked,
-    /// The VM runs here.
+    /// The VM is here, and runs unless its guest is over ([`Reason::leaves`]).
     Failed(Reason),
     /// The VM is paused here, and given away; the target can be asked what became of it: [`crate::handover`].
     Asking(Reason),
@@ -56,7 +56,7 @@ impl fmt::Display for SourceOutcome {
             Self::Done(summary) => write!(f, "{summary}"),
             Self::Copied(summary) => write!(f, "{summary}; a copy, the VM runs on here"),
             Self::Checked => f.write_str("fits"),
-            Self::Failed(reason) => write!(f, "failed: {reason} (running here)"),
+            Self::Failed(reason) => write!(f, "failed: {reason} ({} here)", reason.leaves()),
             Self::Asking(reason) | Self::Unknown(reason) => write!(f, "unknown: paused here ({reason})"),
         }
     }

@@ -27,11 +27,16 @@ impl Source {
     /// The one place that touches the VM's fate: [`SourceOwner`] decides, this carries out.
     pub(super) fn act(&mut self, input: SourceInput, reason: Reason, now: u64, vm: &mut impl SourceVm) {
         let (owner, action) = self.owner.step(input);
+        // Nobody is told that the VM is the target's before it cannot run here.
+        if action == SourceAction::Commit
+            && let Err(why) = vm.give_up()
+        {
+            return self.act(SourceInput::Stop, Reason::Vm(why), now, vm);
+        }
         self.owner = owner;
         match action {
             SourceAction::Nothing => {}
             SourceAction::Commit => {
-                vm.give_up();
                 let paused = now.saturating_sub(self.paused_at.unwrap_or(now));
                 self.outbox.put(
                     RecordType::Commit,
@@ -60,12 +65,12 @@ impl Source {
                 self.close(SourceOutcome::Failed(reason), now);
             }
             SourceAction::Ask => {
-                vm.stop_tracking();
+                self.undo(vm);
                 vm.mark_unknown();
                 self.close(SourceOutcome::Asking(reason), now);
             }
             SourceAction::MarkUnknown => {
-                vm.stop_tracking();
+                self.undo(vm);
                 vm.mark_unknown();
                 self.close(SourceOutcome::Unknown(reason), now);
             }
@@ -74,15 +79,21 @@ impl Source {
 
     /// Everything that was done to the VM is undone: it runs here as before.
     fn run_on(&mut self, vm: &mut impl SourceVm) {
-        if self.tracking {
+        self.undo(vm);
+        if self.pausing {
+            vm.resume();
+        }
+    }
+
+    /// Everything that was done to the VM is undone, but for its pause. Also where it stays paused in doubt: whoever lets
+    /// it run later knows nothing of this migration's tracking and share.
+    fn undo(&mut self, vm: &mut impl SourceVm) {
+        if core::mem::take(&mut self.tracking) {
             vm.give_back();
             vm.stop_tracking();
         }
         if self.convergence.share() != 100 {
             vm.throttle(100);
-        }
-        if self.pausing {
-            vm.resume();
         }
     }
 

@@ -190,10 +190,11 @@ impl SourceVm for Leaving {
         Ok(self.states.clone())
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self) -> Result<(), String> {
         assert!(self.paused && !self.given);
         self.given = true;
         self.log.push("give_up");
+        Ok(())
     }
 
     fn free(&mut self) {

@@ -2,12 +2,13 @@
 
 use migrate::body::Fate;
 use migrate::handover::{Answer, Deal, Doubt as Pure, Question, Settle, Word};
+use migrate::ownership::{Change, Phase};
 use migrate::{TargetVm, Tuning};
 use net::{Connection, ConnectionState, Stack};
 
 use super::link::{Tap, TcpLink};
 use super::machine::{HZ, PORT, address};
-use super::vm::{Arriving, Status, Store};
+use super::vm::{Arriving, Store};
 
 /// It asks this often.
 const AGAIN: u64 = 2 * HZ;
@@ -37,7 +38,7 @@ impl Doubt {
     }
 
     pub fn held(deal: Deal, store: &Store, copy: Arriving, now: u64) -> Self {
-        store.set(Status::Unknown);
+        store.must(Change::Doubt);
         Self::new(Pure::held(Some(deal.clone())), deal, store, Some(copy), now + SOON)
     }
 
@@ -73,7 +74,7 @@ impl Doubt {
         match settle {
             Settle::Nothing | Settle::Alone => {}
             Settle::Free => self.store.free(),
-            Settle::Resume => self.store.set(Status::Running),
+            Settle::Resume => self.store.must(Change::Back),
             Settle::Run { elapsed_ns } => self.copy().run(elapsed_ns),
             Settle::Destroy => self.copy().destroy(),
         }
@@ -81,6 +82,16 @@ impl Doubt {
 
     fn copy(&mut self) -> &mut Arriving {
         self.copy.as_mut().expect("a target has a copy")
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Phase {
+        self.pure.stage()
+    }
+
+    /// `migrate resolve demo run-here` and no more: whether it was obeyed.
+    pub fn tries_to_run(&mut self) -> bool {
+        self.pure.run_here(None, false, 0).is_ok()
     }
 
     /// `migrate resolve demo run-here`, with the other end's receipt or by force: whether it was obeyed.

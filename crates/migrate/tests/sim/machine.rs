@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use migrate::body::Fate;
 use migrate::handover::{Deal, Word, stranger};
+use migrate::ownership::{Change, Command, Phase, Ruling, State, ruling};
 use migrate::{
     Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
     TargetParams, Tuning,
@@ -15,7 +16,7 @@ use super::doubt::Doubt;
 use super::guest::Timeline;
 use super::lan::{Card, Queues};
 use super::link::{Counter, Tap, TcpLink};
-use super::vm::{Arriving, Leaving, Status, Store};
+use super::vm::{Arriving, Leaving, Store};
 
 pub const HZ: u64 = 1_000_000;
 pub const PORT: u16 = 4444;
@@ -127,7 +128,7 @@ impl Machine {
 
     /// `migrate demo HOST`.
     pub fn migrate(&mut self) {
-        assert!(self.outgoing.is_none() && self.store.status() == Some(Status::Running), "nothing to move");
+        assert!(self.outgoing.is_none() && self.store.state() == Some(State::Running), "nothing to move");
         self.outcome = None;
         self.rounds = 0;
         let connection = self.host.stack().connect(address(1 - self.index), PORT).unwrap();
@@ -169,6 +170,53 @@ impl Machine {
             hz: HZ,
         };
         (Source::new(params, now), leaving)
+    }
+
+    /// How far the migration of its VM is, as the kernel's `Migrations::phase` says it.
+    pub fn phase(&self) -> Phase {
+        let setup = |out: &Outgoing| out.source.as_ref().map_or(Phase::Setup, |(source, _)| source.stage());
+        let phases = self.outgoing.iter().map(setup);
+        let arriving = self.incoming.iter().filter(|i| i.vm.vm.is_some()).map(|i| i.target.stage());
+        let mut phases = phases.chain(arriving).chain(self.doubts.iter().map(Doubt::stage));
+        phases.find(|phase| *phase != Phase::None).unwrap_or(Phase::None)
+    }
+
+    /// An operator's command on its VM, judged and carried out as by the kernel; none where it has no VM.
+    pub fn operate(&mut self, command: Command, now: u64) -> Option<Ruling> {
+        let vm = self.store.vm.borrow().clone()?;
+        let state = vm.borrow().state();
+        let ruling = ruling(command, state, self.phase());
+        if ruling != Ruling::Allowed {
+            return Some(ruling);
+        }
+        match command {
+            Command::Pause => vm.borrow_mut().must(Change::Pause),
+            Command::Resume => vm.borrow_mut().must(Change::Run),
+            Command::Start if state == State::Paused => vm.borrow_mut().must(Change::Run),
+            Command::Start | Command::Reset => vm.borrow_mut().boot_anew(),
+            Command::Stop => vm.borrow_mut().power_button = true,
+            Command::Inspect => vm.borrow_mut().held(),
+            Command::Destroy => {
+                vm.borrow_mut().held();
+                self.store.free();
+            }
+            Command::Move => self.migrate(),
+            Command::Cancel => {
+                let dialling = self.outgoing.as_ref().is_some_and(|out| out.source.is_none());
+                assert!(self.cancel(now) || dialling, "what is allowed is done");
+            }
+            Command::Resolve => {
+                let doubt = self.doubts.iter_mut().find(|doubt| doubt.stage() != Phase::None);
+                assert!(!doubt.expect("it is in doubt").tries_to_run(), "neither receipt nor force");
+            }
+            Command::Rename
+            | Command::Dirty
+            | Command::Audit
+            | Command::Check
+            | Command::Type
+            | Command::Look => {}
+        }
+        Some(ruling)
     }
 
     /// Network, guest and migrations get their turn.

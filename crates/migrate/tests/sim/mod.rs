@@ -1,5 +1,5 @@
 //! Two hosts, each with a TCP stack of its own, a cable between them, and a guest that knows its memory by heart.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::missing_panics_doc)]
+#![allow(dead_code, unused_imports, missing_docs, unreachable_pub, clippy::missing_panics_doc)]
 
 pub mod doubt;
 pub mod guest;

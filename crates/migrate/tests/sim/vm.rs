@@ -5,24 +5,21 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::task::Poll;
 
+use migrate::ownership::{Change, Entry, Gate, State, StateCell};
 use migrate::{Offer, PAGE_BYTES, PageRange, SourceVm, TargetMemory, TargetVm};
 use vm_types::{Gpa, MemoryError, StateError, StateRecord};
 
 use super::guest::{Guest, Page, Registers, Timeline};
 
-/// How the host sees its VM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    Running,
-    Stopped,
-    Given,
-    Unknown,
-    Incoming,
-}
-
+/// A VM as the kernel has it: what it is and whether its vCPU is off are the types that the kernel uses.
 pub struct Vm {
     pub guest: Guest,
-    pub status: Status,
+    state: StateCell,
+    gate: Gate,
+    /// Why the guest ended by itself.
+    pub over: Option<String>,
+    /// It was told to power off.
+    pub power_button: bool,
     tracking: bool,
     written: BTreeSet<u64>,
     harvested: BTreeSet<u64>,
@@ -31,15 +28,76 @@ pub struct Vm {
 }
 
 impl Vm {
-    pub fn new(guest: Guest, status: Status) -> Self {
-        let (written, harvested) = (BTreeSet::new(), BTreeSet::new());
-        Self { guest, status, tracking: false, written, harvested, share: 100, credit: 0 }
+    /// Paused.
+    pub fn new(guest: Guest) -> Self {
+        Self {
+            guest,
+            state: StateCell::new(),
+            gate: Gate::new(),
+            over: None,
+            power_button: false,
+            tracking: false,
+            written: BTreeSet::new(),
+            harvested: BTreeSet::new(),
+            share: 100,
+            credit: 0,
+        }
+    }
+
+    pub fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// What the kernel's `Vm::apply` does.
+    pub fn apply(&mut self, change: Change) -> bool {
+        let changed = self.state.change(change);
+        if changed.is_ok_and(|(_, now)| now.may_run()) {
+            self.share = 100;
+        }
+        changed.is_ok()
+    }
+
+    /// The same where nothing else could have happened.
+    pub fn must(&mut self, change: Change) {
+        let before = self.state();
+        assert!(self.apply(change), "{change:?} while it is {before:?}");
+    }
+
+    /// What `vm reset` does; a guest that boots anew goes on counting here, so that each of its instructions is known.
+    pub fn boot_anew(&mut self) {
+        self.must(Change::Reset);
+        self.gate.close();
+        (self.over, self.power_button) = (None, false);
+        self.must(Change::Run);
+    }
+
+    /// The vCPU is taken off for a moment, where it is on.
+    pub fn held(&mut self) {
+        let ran = self.apply(Change::Pause);
+        if self.is_on() {
+            self.gate.close();
+        }
+        if ran {
+            self.must(Change::Run);
+        }
+    }
+
+    /// Whether its vCPU is on a CPU.
+    pub fn is_on(&self) -> bool {
+        !self.gate.is_off()
     }
 
     /// The guest gets its turn.
     pub fn run(&mut self, place: &str) {
-        if self.status != Status::Running {
-            return;
+        match self.gate.enter(&self.state) {
+            Entry::Run if self.power_button => {
+                self.over = Some("power-off".into());
+                self.must(Change::End);
+                return self.gate.close();
+            }
+            Entry::Run => {}
+            Entry::TakeOff => return self.gate.close(),
+            Entry::Off => return,
         }
         self.credit += u32::from(self.share);
         while self.credit >= 100 {
@@ -77,17 +135,21 @@ impl Store {
 
     /// Frees the VM and its memory.
     pub fn free(&self) {
+        assert!(
+            !self.vm.borrow().as_ref().is_some_and(|vm| vm.borrow().is_on()),
+            "freed with its VMCS loaded"
+        );
         if let Some(vm) = self.vm.borrow_mut().take() {
             self.used.set(self.used.get() - vm.borrow().guest.pages.len() as u64);
         }
     }
 
-    pub fn status(&self) -> Option<Status> {
-        self.vm.borrow().as_ref().map(|vm| vm.borrow().status)
+    pub fn state(&self) -> Option<State> {
+        self.vm.borrow().as_ref().map(|vm| vm.borrow().state())
     }
 
-    pub fn set(&self, status: Status) {
-        self.vm.borrow().as_ref().expect("a VM").borrow_mut().status = status;
+    pub fn must(&self, change: Change) {
+        self.vm.borrow().as_ref().expect("a VM").borrow_mut().must(change);
     }
 }
 
@@ -106,13 +168,13 @@ fn index(ranges: &[PageRange], gfn: u64) -> Result<usize, MemoryError> {
 pub struct Leaving {
     pub vm: Rc<RefCell<Vm>>,
     pub store: Store,
-    delay: u32,
+    stopped: bool,
 }
 
 impl Leaving {
     pub fn new(store: &Store) -> Option<Self> {
         let vm = store.vm.borrow().clone()?;
-        Some(Self { vm, store: store.clone(), delay: 2 })
+        Some(Self { vm, store: store.clone(), stopped: false })
     }
 }
 
@@ -147,20 +209,22 @@ impl SourceVm for Leaving {
     }
 
     fn pause(&mut self) -> Poll<()> {
-        if self.delay > 0 {
-            self.delay -= 1;
-            return Poll::Pending;
+        let mut vm = self.vm.borrow_mut();
+        if !std::mem::replace(&mut self.stopped, true) {
+            vm.apply(Change::Still);
         }
-        self.vm.borrow_mut().status = Status::Stopped;
-        Poll::Ready(())
+        if vm.is_on() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn resume(&mut self) {
-        let mut vm = self.vm.borrow_mut();
-        // Given: only where the target said that it has destroyed its copy.
-        let may = matches!(vm.status, Status::Stopped | Status::Running | Status::Given | Status::Unknown);
-        assert!(may, "resumed while {:?}", vm.status);
-        vm.status = Status::Running;
+        if std::mem::take(&mut self.stopped) {
+            let mut vm = self.vm.borrow_mut();
+            assert!(vm.apply(Change::Back) || vm.state() == State::Stopped, "resumed while {:?}", vm.state());
+        }
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.vm.borrow().over.clone()
     }
 
     fn give_back(&mut self) {
@@ -176,23 +240,24 @@ impl SourceVm for Leaving {
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {
         let vm = self.vm.borrow();
-        assert_eq!(vm.status, Status::Stopped);
+        assert!(vm.state() == State::Leaving && !vm.is_on());
         let record = |kind: &str, body| StateRecord { kind: kind.into(), instance: 0, version: 1, body };
         Ok(vec![record("uart", vec![0xa0]), record("vcpu", vm.guest.registers.to_bytes())])
     }
 
-    fn give_up(&mut self) {
-        self.vm.borrow_mut().status = Status::Given;
+    fn give_up(&mut self) -> Result<(), String> {
+        let mut vm = self.vm.borrow_mut();
+        let given = !vm.is_on() && vm.apply(Change::GiveUp);
+        given.then_some(()).ok_or_else(|| format!("it is {}", vm.state().name()))
     }
 
     fn free(&mut self) {
-        assert!(matches!(self.vm.borrow().status, Status::Given | Status::Unknown));
+        assert!(matches!(self.vm.borrow().state(), State::Given | State::Unknown));
         self.store.free();
     }
 
     fn mark_unknown(&mut self) {
-        assert_eq!(self.vm.borrow().status, Status::Given);
-        self.vm.borrow_mut().status = Status::Unknown;
+        self.vm.borrow_mut().must(Change::Doubt);
     }
 }
 
@@ -217,7 +282,7 @@ impl Arriving {
 impl TargetMemory for Arriving {
     fn write_page(&mut self, gfn: u64, page: &Page) -> Result<(), MemoryError> {
         let mut vm = self.made();
-        assert_eq!(vm.status, Status::Incoming, "memory comes to a VM that is not incoming");
+        assert_eq!(vm.state(), State::Incoming, "memory comes to a VM that is not incoming");
         let at = index(&vm.guest.ranges, gfn)?;
         vm.guest.pages[at] = *page;
         Ok(())
@@ -247,7 +312,9 @@ impl TargetVm for Arriving {
         let mut guest = Guest::new(&ranges, 0, self.writes);
         guest.pages.iter_mut().for_each(|page| page.fill(0));
         guest.timeline = self.timeline.clone();
-        self.vm = Some(self.store.put(Vm::new(guest, Status::Incoming)));
+        let mut vm = Vm::new(guest);
+        vm.must(Change::Arrive);
+        self.vm = Some(self.store.put(vm));
         Poll::Ready(Ok(()))
     }
 
@@ -261,15 +328,14 @@ impl TargetVm for Arriving {
 
     fn run(&mut self, _elapsed_ns: u64) {
         let mut vm = self.made();
-        assert!(matches!(vm.status, Status::Incoming | Status::Unknown), "{:?} runs", vm.status);
-        vm.status = Status::Running;
+        vm.must(Change::Take);
         // Before its first instruction.
         vm.guest.check().unwrap_or_else(|why| panic!("at the target: {why}"));
     }
 
     fn destroy(&mut self) {
         if let Some(vm) = self.vm.take() {
-            assert!(matches!(vm.borrow().status, Status::Incoming | Status::Unknown), "destroyed");
+            assert!(matches!(vm.borrow().state(), State::Incoming | State::Unknown), "destroyed");
             self.store.free();
         }
     }

@@ -2,13 +2,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use migrate::SourceOutcome;
+use migrate::ownership::{Change, Command, Ruling, State};
 
 use super::doubt::Doubt;
 use super::guest::{Guest, Timeline};
 use super::lan::{Cable, Queues, Weather};
 use super::link::{Point, Tamper, Tap};
 use super::machine::Machine;
-use super::vm::{Status, Vm};
+use super::vm::Vm;
 
 const MS: u64 = 1000;
 pub const SECOND: u64 = 1000 * MS;
@@ -102,7 +103,9 @@ impl World {
         let mut guest = Guest::new(ranges, seed, writes);
         guest.timeline = timeline.clone();
         let pages = guest.pages.len() as u64;
-        a.store.put(Vm::new(guest, Status::Running));
+        let mut vm = Vm::new(guest);
+        vm.must(Change::Run);
+        a.store.put(vm);
         Self {
             machines: [Some(a), Some(b)],
             queues: [card_a, card_b],
@@ -127,8 +130,44 @@ impl World {
         self.machines[index].as_mut().expect("the host is up")
     }
 
-    fn status(&self, index: usize) -> Option<Status> {
-        self.machines[index].as_ref().and_then(|m| m.store.status())
+    fn state(&self, index: usize) -> Option<State> {
+        self.machines[index].as_ref().and_then(|m| m.store.state())
+    }
+
+    /// What the hosts have; none of one that is down.
+    pub fn states(&self) -> [Option<State>; 2] {
+        [self.state(0), self.state(1)]
+    }
+
+    /// An operator's command at a host; none where it has no VM.
+    pub fn operate(&mut self, index: usize, command: Command) -> Option<Ruling> {
+        let (now, asks) = (self.now, self.asks);
+        let machine = self.machine(index);
+        machine.asks = asks;
+        let ruling = machine.operate(command, now);
+        if command == Command::Move && ruling == Some(Ruling::Allowed) {
+            self.from = index;
+        }
+        ruling
+    }
+
+    /// All is mended, and the hosts have asked each other until they know.
+    pub fn finish(&mut self) {
+        self.settle();
+        self.mend();
+        self.ask();
+    }
+
+    /// The guest's memory is as the guest left it, wherever it is.
+    pub fn check(&self) {
+        for machine in self.machines.iter().flatten() {
+            let vm = machine.store.vm.borrow();
+            let Some(vm) = vm.as_ref().map(|vm| vm.borrow()).filter(|vm| vm.state().is_owned()) else {
+                continue;
+            };
+            vm.guest.check().unwrap_or_else(|why| panic!("{}: {why}", machine.name()));
+            vm.assert_unharmed();
+        }
     }
 
     /// Orders a move away from host `from`.
@@ -186,7 +225,7 @@ impl World {
             }
             Fault::Cancel => {
                 let (now, from) = (self.now, self.from);
-                let given = self.status(from) == Some(Status::Given);
+                let given = self.state(from) == Some(State::Given);
                 let under_way = self.machine(from).outgoing.is_some();
                 let done = self.machine(from).cancel(now);
                 assert!(!(done && given), "cancelled though it was given away");
@@ -248,7 +287,7 @@ impl World {
     }
 
     fn never_two(&self) {
-        let running = (0..2).filter(|&index| self.status(index) == Some(Status::Running)).count();
+        let running = (0..2).filter(|&index| self.state(index) == Some(State::Running)).count();
         assert!(running < 2, "the guest runs on both hosts");
     }
 
@@ -298,31 +337,31 @@ impl World {
         let (from, to) = (self.from, 1 - self.from);
         let said = self.machine(from).outcome.clone();
         let in_doubt = matches!(said, Some(SourceOutcome::Unknown(_) | SourceOutcome::Asking(_)));
-        let end = match (self.status(from), self.status(to)) {
-            (Some(Status::Running), None) if in_doubt => End::ResolvedHere,
-            (Some(Status::Running), None) => {
+        let end = match (self.state(from), self.state(to)) {
+            (Some(State::Running), None) if in_doubt => End::ResolvedHere,
+            (Some(State::Running), None) => {
                 assert!(matches!(said, Some(SourceOutcome::Failed(_))), "it runs here, and yet: {said:?}");
                 End::Stayed
             }
-            (None, Some(Status::Running)) if in_doubt => End::ResolvedThere,
-            (None, Some(Status::Running)) => {
+            (None, Some(State::Running)) if in_doubt => End::ResolvedThere,
+            (None, Some(State::Running)) => {
                 let done = matches!(said, Some(SourceOutcome::Done(_)));
                 assert!(self.crashed(0) || done, "it runs there: {said:?}");
                 End::Moved
             }
-            (Some(Status::Unknown), Some(Status::Running)) => {
+            (Some(State::Unknown), Some(State::Running)) => {
                 assert!(in_doubt && !self.asks, "{said:?}");
                 // The operator looks at the target, finds it there, and destroys what is here.
                 self.machine(from).store.free();
                 End::ResolvedThere
             }
-            (Some(Status::Unknown), None) => {
+            (Some(State::Unknown), None) => {
                 // The operator looks at the target, does not find it, and lets it run here.
                 assert!(in_doubt && (!self.asks || self.crashed(1)), "{said:?}");
                 self.run_here(from, self.crashed(1));
                 End::ResolvedHere
             }
-            (None, Some(Status::Unknown)) => {
+            (None, Some(State::Unknown)) => {
                 assert!(self.asks && self.crashed(0), "the target holds it: {said:?}");
                 self.run_here(to, true);
                 End::ResolvedThere
@@ -354,13 +393,13 @@ impl World {
         }
         match self.machine(index).doubts.first_mut() {
             Some(doubt) => assert!(doubt.run_here(None)),
-            None => vm.borrow_mut().status = Status::Running,
+            None => vm.borrow_mut().must(Change::Back),
         }
     }
 
     /// Where the guest is.
     pub fn place(&self) -> usize {
-        (0..2).find(|&index| self.status(index) == Some(Status::Running)).expect("it runs somewhere")
+        (0..2).find(|&index| self.state(index) == Some(State::Running)).expect("it runs somewhere")
     }
 
     /// It runs in one place, all of its memory is as it left it, and the other host holds nothing of it.

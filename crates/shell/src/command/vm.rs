@@ -83,7 +83,7 @@ pub struct ListOptions {
 }
 
 /// The states that a VM can be in, as the console names them.
-pub const VM_STATES: [&str; 6] = ["running", "paused", "stopped", "incoming", "given", "unknown"];
+pub const VM_STATES: [&str; 7] = ["running", "paused", "stopped", "leaving", "incoming", "given", "unknown"];
 
 /// What VMs are listed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -42,7 +42,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: true,
         keys: &[
             ("name", "the VM"),
-            ("state", "`paused`, `running`, `stopped`, `incoming`, `given` or `unknown`"),
+            ("state", "`paused`, `running`, `stopped`, `leaving`, `incoming`, `given` or `unknown`"),
             ("level", "its CPU level"),
             ("vcpus", "how many"),
             ("memory", "bytes of RAM"),

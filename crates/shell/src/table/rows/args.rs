@@ -73,7 +73,7 @@ pub(super) const INITRD_SHA256: Arg =
 pub(super) const PAUSED: Arg = Arg { name: "--paused", kind: Kind::Flag, required: false };
 pub(super) const DEBUG_EXIT: Arg = Arg { name: "--debug-exit", kind: Kind::Flag, required: false };
 pub(super) const STATE: Arg = Arg {
-    name: "--state running|paused|stopped|incoming|given|unknown",
+    name: "--state running|paused|stopped|leaving|incoming|given|unknown",
     kind: Kind::Setting(Setting::State),
     required: false,
 };

@@ -1,0 +1,179 @@
+//! How the CPU that runs a vCPU and the CPU that changes the VM's state agree, without a lock.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use super::{Change, Misfit, State};
+
+/// The state of a VM where every CPU can read it.
+#[derive(Debug)]
+pub struct StateCell(AtomicU8);
+
+impl StateCell {
+    /// A VM that was just made.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU8::new(State::Paused as u8))
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn get(&self) -> State {
+        State::from_number(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Carries out a change, as one step that no other CPU can come between; the state before and after.
+    ///
+    /// # Errors
+    /// The change does not fit; the state stays.
+    pub fn change(&self, change: Change) -> Result<(State, State), Misfit> {
+        let mut state = self.get();
+        loop {
+            let next = state.step(change).ok_or(Misfit { state, change })?;
+            let swapped =
+                self.0.compare_exchange(state as u8, next as u8, Ordering::SeqCst, Ordering::SeqCst);
+            match swapped {
+                Ok(_) => return Ok((state, next)),
+                Err(now) => state = State::from_number(now),
+            }
+        }
+    }
+}
+
+impl Default for StateCell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a CPU does with a vCPU whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Runs it.
+    Run,
+    /// Takes its registers off the CPU, then says [`Gate::close`].
+    TakeOff,
+    /// Nothing: it is off and stays off.
+    Off,
+}
+
+/// Whether a vCPU is off every CPU, and stays off until the VM's state says that it may run.
+///
+/// Only the vCPU's own CPU writes it. Whoever changes the state writes that first and reads the gate then; the vCPU's CPU
+/// writes the gate first and reads the state then. Of two CPUs that do so at the same time one at least sees what the
+/// other wrote (all four accesses are sequentially consistent): either the vCPU is not entered, or the other CPU waits.
+#[derive(Debug)]
+pub struct Gate(AtomicBool);
+
+impl Gate {
+    /// Of a vCPU that no CPU has run.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    /// The vCPU's CPU asks before each turn.
+    pub fn enter(&self, state: &StateCell) -> Entry {
+        if self.0.load(Ordering::Relaxed) {
+            if !state.get().may_run() {
+                return Entry::Off;
+            }
+            self.0.store(false, Ordering::SeqCst);
+            if state.get().may_run() {
+                return Entry::Run;
+            }
+            // Nothing of it was loaded.
+            self.close();
+            return Entry::Off;
+        }
+        if state.get().may_run() { Entry::Run } else { Entry::TakeOff }
+    }
+
+    /// The vCPU's CPU has taken it off: all of it is in memory.
+    pub fn close(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it is off. It stays off for as long as the state says that it may not run.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_vcpu_is_taken_off_before_it_counts_as_off() {
+        let (state, gate) = (StateCell::new(), Gate::new());
+        assert_eq!((gate.enter(&state), gate.is_off()), (Entry::Off, true));
+        state.change(Change::Run).unwrap();
+        assert!(gate.is_off(), "its CPU has not had a turn");
+        assert_eq!((gate.enter(&state), gate.is_off()), (Entry::Run, false));
+        state.change(Change::Still).unwrap();
+        assert!(!gate.is_off(), "its registers are on the CPU");
+        assert_eq!((gate.enter(&state), gate.is_off()), (Entry::TakeOff, false));
+        gate.close();
+        assert_eq!((gate.enter(&state), gate.is_off()), (Entry::Off, true));
+        // Paused, resumed or started by an operator in that moment: fault 1.1.
+        for change in [Change::Pause, Change::Run, Change::Reset] {
+            assert_eq!(state.change(change), Err(Misfit { state: State::Leaving, change }));
+            assert_eq!(gate.enter(&state), Entry::Off);
+        }
+        assert_eq!(state.change(Change::GiveUp), Ok((State::Leaving, State::Given)));
+        assert_eq!(gate.enter(&state), Entry::Off);
+    }
+
+    /// One thread runs the vCPU, another one stops it and lets it go: while the latter holds it, it does not execute.
+    #[test]
+    fn two_cpus_agree() {
+        const TIMES: u64 = 1_000;
+        let (state, gate) = (Arc::new(StateCell::new()), Arc::new(Gate::new()));
+        let (held, over) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let turns = Arc::new(AtomicU64::new(0));
+        let cpu = {
+            let (state, gate) = (Arc::clone(&state), Arc::clone(&gate));
+            let (held, over, turns) = (Arc::clone(&held), Arc::clone(&over), Arc::clone(&turns));
+            thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    match gate.enter(&state) {
+                        Entry::Run => {
+                            assert!(!held.load(Ordering::SeqCst), "it executes while it is held");
+                            turns.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Entry::TakeOff => gate.close(),
+                        Entry::Off => thread::yield_now(),
+                    }
+                }
+            })
+        };
+        for time in 0..TIMES {
+            held.store(false, Ordering::SeqCst);
+            state.change(if time == 0 { Change::Run } else { Change::Back }).unwrap();
+            if time % 100 == 0 {
+                let before = turns.load(Ordering::SeqCst);
+                while turns.load(Ordering::SeqCst) == before && !cpu.is_finished() {
+                    thread::yield_now();
+                }
+            }
+            state.change(Change::Still).unwrap();
+            while !gate.is_off() && !cpu.is_finished() {
+                thread::yield_now();
+            }
+            held.store(true, Ordering::SeqCst);
+        }
+        over.store(true, Ordering::SeqCst);
+        cpu.join().unwrap();
+    }
+}

@@ -1,0 +1,251 @@
+//! The one table that says what an operator may do in which phase of a migration.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt::{self, Write};
+
+use super::{Command, Phase, State};
+
+/// What becomes of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ruling {
+    /// It is carried out.
+    Allowed,
+    /// It waits for the migration's end, and is carried out where the VM runs here then.
+    Queued,
+    /// Nothing is done.
+    Refused(Code),
+}
+
+/// How a refusal begins: a word of the console's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    /// Another operation on the same VM is under way.
+    Busy,
+    /// The VM's state does not allow it.
+    State,
+}
+
+/// Why a command is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// How it begins.
+    pub code: Code,
+    /// Which phase or state, and what helps.
+    pub text: String,
+}
+
+const A: Ruling = Ruling::Allowed;
+const Q: Ruling = Ruling::Queued;
+/// Refused for the migration's sake.
+const B: Ruling = Ruling::Refused(Code::Busy);
+/// Refused for the VM's state: it may run elsewhere, or there is nothing of the kind to do.
+const S: Ruling = Ruling::Refused(Code::State);
+
+/// States of a VM in no migration.
+const RUNNING: &[State] = &[State::Running];
+const PAUSED: &[State] = &[State::Paused];
+const AT_REST: &[State] = &[State::Paused, State::Stopped];
+const OWNED: &[State] = &[State::Running, State::Paused, State::Stopped];
+const ANY: &[State] = &State::ALL;
+const NEVER: &[State] = &[];
+
+/// In no migration: the states that a command takes. In one: a ruling for each phase.
+const fn row(command: Command) -> (&'static [State], [Ruling; 8]) {
+    match command {
+        //                             setup memory still commit in-doubt arriving ready held
+        Command::Pause => (RUNNING, [B, B, B, B, S, B, B, S]),
+        Command::Resume => (PAUSED, [B, B, B, B, S, B, B, S]),
+        Command::Start => (AT_REST, [B, B, B, B, S, B, B, S]),
+        // The guest that powers off ends its migration.
+        Command::Stop => (RUNNING, [A, A, B, B, S, B, B, S]),
+        Command::Reset | Command::Destroy => (OWNED, [B, B, B, B, S, B, B, S]),
+        // Both hosts know the VM by the name that it had at the start.
+        Command::Rename => (OWNED, [B, B, B, B, S, B, B, S]),
+        Command::Inspect | Command::Dirty | Command::Check => (OWNED, [B, B, B, B, S, B, B, S]),
+        Command::Audit => (OWNED, [A, A, B, B, S, B, B, S]),
+        Command::Move => (RUNNING, [B, B, B, B, S, B, B, S]),
+        Command::Cancel => (NEVER, [A, A, A, B, S, B, B, S]),
+        Command::Resolve => (NEVER, [S, S, S, S, A, S, S, A]),
+        // The UART's state goes along with the VM: what is typed after that waits.
+        Command::Type => (ANY, [A, A, Q, Q, Q, Q, Q, Q]),
+        Command::Look => (ANY, [A, A, A, A, A, A, A, A]),
+    }
+}
+
+/// What becomes of a command on a VM.
+#[must_use]
+pub const fn ruling(command: Command, state: State, phase: Phase) -> Ruling {
+    // Who takes bytes for a guest knows the VM and not its migration: the state says enough.
+    if matches!(
+        (command, state),
+        (Command::Type, State::Leaving | State::Given | State::Unknown | State::Incoming)
+    ) {
+        return Q;
+    }
+    let (states, phases) = row(command);
+    match phase {
+        Phase::None if takes(states, state) => A,
+        Phase::None => S,
+        phase => phases[phase as usize - 1],
+    }
+}
+
+const fn takes(states: &[State], state: State) -> bool {
+    let mut at = 0;
+    while at < states.len() {
+        if states[at] as u8 == state as u8 {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Judges a command on the VM `name`. True where it waits for the migration's end.
+///
+/// # Errors
+/// It is refused: code, phase or state, and what helps.
+pub fn judge(command: Command, name: &str, state: State, phase: Phase) -> Result<bool, Refusal> {
+    match ruling(command, state, phase) {
+        Ruling::Allowed => Ok(false),
+        Ruling::Queued => Ok(true),
+        Ruling::Refused(code) => Err(Refusal { code, text: why(command, name, state, phase) }),
+    }
+}
+
+fn why(command: Command, name: &str, state: State, phase: Phase) -> String {
+    let at = phase.name();
+    let cancel = format!("`migrate cancel {name}`");
+    let advice = match (command, phase) {
+        (Command::Resolve | Command::Cancel, Phase::None) | (Command::Resolve, _) => {
+            let verb = if command == Command::Cancel { "cancel" } else { "resolve" };
+            return format!("vm {name} is {}: there is nothing to {verb}", state.name());
+        }
+        (_, Phase::None) => {
+            return format!("vm {name} is {}, not {}", state.name(), Or(row(command).0));
+        }
+        (_, Phase::InDoubt | Phase::Held) => {
+            let resolve = format!("migrate resolve {name}");
+            return format!("vm {name} is unknown ({at}): say `{resolve} run-here` or `{resolve} discard`");
+        }
+        (_, Phase::Setup | Phase::Memory | Phase::Still) => format!("{cancel} ends it"),
+        (_, Phase::Commit) => "it is handed over, and that ends by itself".into(),
+        (_, Phase::Arriving) => format!("{cancel} on its source ends it"),
+        (_, Phase::Ready) => "its source decides".into(),
+    };
+    format!("vm {name} is in a migration (phase {at}): {advice}")
+}
+
+/// States, as a list in a sentence.
+struct Or(&'static [State]);
+
+impl fmt::Display for Or {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, state) in self.0.iter().enumerate() {
+            let joint = match place {
+                0 => "",
+                _ if place + 1 == self.0.len() => " or ",
+                _ => ", ",
+            };
+            write!(f, "{joint}{}", state.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// The table in Markdown, as `docs/migration.md` has it.
+#[must_use]
+pub fn table() -> String {
+    let mut text = String::from("| | none |");
+    let phases = || Phase::ALL.into_iter().skip(1);
+    // Writing to a String cannot fail.
+    let _ = phases().try_for_each(|phase| write!(text, " {} |", phase.name()));
+    text.push_str("\n|---|");
+    text.push_str(&"---|".repeat(Phase::ALL.len()));
+    text.push('\n');
+    for command in Command::ALL {
+        let states = row(command).0;
+        let none = match states.len() {
+            0 => "`state`".into(),
+            len if len == State::ALL.len() => String::from("yes"),
+            _ => format!("{}", Or(states)),
+        };
+        let _ = write!(text, "| {} | {none} |", command.words());
+        for phase in phases() {
+            let cell = match ruling(command, State::Running, phase) {
+                Ruling::Allowed => "yes",
+                Ruling::Queued => "waits",
+                Ruling::Refused(Code::Busy) => "`busy`",
+                Ruling::Refused(Code::State) => "`state`",
+            };
+            let _ = write!(text, " {cell} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ownership::Change;
+
+    /// What a command would change by itself, where it is carried out.
+    fn change(command: Command) -> Option<Change> {
+        match command {
+            Command::Pause | Command::Inspect => Some(Change::Pause),
+            Command::Resume | Command::Start => Some(Change::Run),
+            Command::Reset => Some(Change::Reset),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn nothing_that_starts_or_ends_a_vm_is_allowed_in_a_migration() {
+        for command in Command::ALL {
+            for phase in Phase::ALL.into_iter().skip(1) {
+                let allowed = ruling(command, State::Running, phase) == A;
+                assert!(!allowed || change(command).is_none(), "{command:?} in {phase:?}");
+                assert!(!allowed || command != Command::Destroy, "destroyed in {phase:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_code_phase_and_cure() {
+        let said = |command, state, phase| judge(command, "web", state, phase).unwrap_err();
+        let busy = said(Command::Resume, State::Leaving, Phase::Still);
+        assert_eq!(busy.code, Code::Busy);
+        assert_eq!(busy.text, "vm web is in a migration (phase still): `migrate cancel web` ends it");
+        for command in Command::ALL {
+            for phase in Phase::ALL.into_iter().skip(1) {
+                if let Err(refusal) = judge(command, "web", State::Leaving, phase) {
+                    let named = refusal.text.contains(phase.name()) || command == Command::Resolve;
+                    assert!(named && refusal.text.starts_with("vm web is "), "{}", refusal.text);
+                }
+            }
+        }
+        for (command, state, text) in [
+            (Command::Pause, State::Paused, "vm web is paused, not running"),
+            (Command::Start, State::Running, "vm web is running, not paused or stopped"),
+            (Command::Cancel, State::Running, "vm web is running: there is nothing to cancel"),
+            (Command::Resolve, State::Running, "vm web is running: there is nothing to resolve"),
+        ] {
+            let refusal = said(command, state, Phase::None);
+            assert_eq!((refusal.code, refusal.text.as_str()), (Code::State, text));
+        }
+        let doubt = said(Command::Destroy, State::Unknown, Phase::Held);
+        let text =
+            "vm web is unknown (held): say `migrate resolve web run-here` or `migrate resolve web discard`";
+        assert_eq!((doubt.code, doubt.text.as_str()), (Code::State, text));
+    }
+
+    #[test]
+    fn rows_and_columns_are_places() {
+        for (place, phase) in Phase::ALL.into_iter().enumerate() {
+            assert_eq!(phase as usize, place);
+        }
+        assert_eq!(table().lines().count(), 2 + Command::ALL.len());
+    }
+}
