@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use minicbor::decode::Error;
 use minicbor::{Decode, Encode};
 use vm_types::{Gpa, MemRange, PAGE_SIZE, StateRecord};
 
@@ -260,8 +261,23 @@ pub struct State {
     #[n(2)]
     pub version: u16,
     /// The device's own CBOR.
-    #[cbor(n(3), with = "minicbor::bytes")]
+    #[cbor(n(3), encode_with = "minicbor::bytes::encode", decode_with = "decode_bytes")]
     pub body: Vec<u8>,
+}
+
+/// Bytes whose number the peer chooses: where there is no memory for them that is the end of its migration, not of this
+/// host.
+fn decode_bytes<C>(decoder: &mut minicbor::Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+    let bytes = decoder.bytes()?;
+    copied(bytes).ok_or_else(|| Error::message("no memory for it"))
+}
+
+/// A copy of bytes that have come; none where there is no memory for it.
+pub(crate) fn copied(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(copy)
 }
 
 impl From<StateRecord> for State {

@@ -77,7 +77,7 @@ impl Inbox {
                 Stage::Header => RECORD_HEADER,
                 Stage::Body(header, _) => header.len as usize,
             };
-            if !self.fill(want, link, now) {
+            if !self.fill(want, link, now)? {
                 return self.starved(link);
             }
             match self.stage {
@@ -113,22 +113,23 @@ impl Inbox {
     }
 
     /// Reads until `want` bytes are there.
-    fn fill(&mut self, want: usize, link: &mut impl Link, now: u64) -> bool {
+    fn fill(&mut self, want: usize, link: &mut impl Link, now: u64) -> Result<bool, WireError> {
         while self.len < want {
             if self.buf.len() <= self.len {
+                self.buf.try_reserve_exact(STEP).map_err(|_| WireError::NoMemory(STEP))?;
                 self.buf.resize(self.len.saturating_add(STEP), 0);
             }
             let end = want.min(self.buf.len());
             let room = self.buf.get_mut(self.len..end).unwrap_or_default();
             let n = link.recv(room).min(room.len());
             if n == 0 {
-                return false;
+                return Ok(false);
             }
             self.heard = now;
             self.came = link.came(now).min(now);
             self.len += n;
         }
-        true
+        Ok(true)
     }
 
     /// Another protocol is told by its first bytes, without waiting for a whole header.

@@ -266,6 +266,9 @@ pub enum WireError {
         /// Seal in the header.
         got: u32,
     },
+    /// This host has no memory for what the peer sends.
+    #[error("no memory for {0} bytes of the peer's")]
+    NoMemory(usize),
     /// A body that is not what its type says.
     #[error("{kind} body: {why}")]
     Body {

@@ -286,3 +286,31 @@ proptest! {
         prop_assert!(vm.read_page(0, &mut [0; PAGE_BYTES]).is_ok());
     }
 }
+
+/// Fault 1.6: a small VM once brought 16 MiB of state, which a host held in its heap until all of it was there.
+#[test]
+fn more_state_than_such_a_vm_has_is_refused_before_it_is_held() {
+    const BYTES: usize = 60 * 1024;
+    let state = |instance| body::State { kind: "vcpu".into(), instance, version: 1, body: vec![0x5a; BYTES] };
+    let mut all = records(V1);
+    all.retain({
+        let mut memory = true;
+        move |(kind, _)| {
+            memory &= *kind != RecordType::State as u16;
+            memory
+        }
+    });
+    all.extend((0..64).map(|instance| (RecordType::State as u16, body::encode(&state(instance)))));
+    let fed = into_target(&pieces(&all));
+    let shape = fed.target.shape().unwrap();
+    let most = 128 * 1024 + shape.vcpus as usize * 64 * 1024 + shape.devices.len() * 16 * 1024;
+    let why = fed.failure();
+    assert!(why.contains(&format!("such a VM has at most {most}")), "{why}");
+    assert!(most < 4 * BYTES + 128 * 1024, "{most} bytes for a guest of a few pages");
+
+    // The source does not even begin to send them.
+    let mut going = small_guest();
+    going.states = (0..64).map(|instance| state(instance).into()).collect();
+    let (source, _) = World::new(going).finish();
+    assert!(source.to_string().contains("state record vcpu of "), "{source}");
+}

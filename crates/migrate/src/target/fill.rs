@@ -87,14 +87,14 @@ impl Target {
 
     pub(super) fn state(&mut self, seal: u64) -> Result<(), Reason> {
         let body = self.inbox.body();
+        let most = self.shape.as_ref().map_or(0, limits::state_bytes);
         if self.states.len() >= limits::MAX_STATE_RECORDS {
             return Err(WireError::body(RecordType::State, "too many of them").into());
         }
         self.state_bytes = self.state_bytes.saturating_add(body.len());
-        if self.state_bytes > limits::MAX_STATE_BYTES {
-            return Err(
-                WireError::body(RecordType::State, format!("{} bytes in all", self.state_bytes)).into()
-            );
+        if self.state_bytes > most {
+            let why = format!("{} bytes in all, such a VM has at most {most}", self.state_bytes);
+            return Err(WireError::body(RecordType::State, why).into());
         }
         let state: State = body::decode(RecordType::State, body)?;
         body::check_name(RecordType::State, "kind", &state.kind)?;

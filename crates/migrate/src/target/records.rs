@@ -37,11 +37,11 @@ impl Target {
                 return Ok(Some(TargetEvent::Asked(fate)));
             }
             (RecordType::Policy, Phase::Policy) => {
-                self.policy = body.to_vec();
+                self.policy = body::copied(body).ok_or(WireError::NoMemory(body.len()))?;
                 self.phase = Phase::Shape;
             }
             (RecordType::Companion, Phase::Shape) if self.companion.is_empty() => {
-                self.companion = body.to_vec();
+                self.companion = body::copied(body).ok_or(WireError::NoMemory(body.len()))?;
             }
             (RecordType::History, Phase::Fill) => vm.take_history(body),
             (RecordType::Shape, Phase::Shape) => {
