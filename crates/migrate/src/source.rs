@@ -18,7 +18,7 @@ use vm_types::StateRecord;
 use crate::body::{self, Hello, Id, Shape};
 use crate::convergence::Convergence;
 use crate::ending::Ending;
-use crate::handover::{Deal, Role, SourceInput, SourceOwner};
+use crate::handover::{Deal, Role, SourceInput, SourceOwner, Word};
 use crate::inbox::Inbox;
 use crate::limits;
 use crate::link::Link;
@@ -99,6 +99,8 @@ pub struct Source {
     paused_at: Option<u64>,
     last_page_at: u64,
     exported_at: u64,
+    /// STATE_END is queued.
+    told_all: bool,
     ready_at: u64,
     summary: Summary,
     ending: Ending<SourceOutcome>,
@@ -141,6 +143,7 @@ impl Source {
             paused_at: None,
             last_page_at: now,
             exported_at: now,
+            told_all: false,
             ready_at: now,
             summary: Summary::default(),
             ending: Ending::NotYet,
@@ -220,6 +223,14 @@ impl Source {
             there: self.target_boot?,
             secret,
         })
+    }
+
+    /// What this host must be able to say later of this migration; none where nobody can ask: the target asks once it has
+    /// had all of the state.
+    #[must_use]
+    pub fn last_word(&self) -> Option<(Deal, Word)> {
+        let deal = self.deal().filter(|_| self.told_all)?;
+        Some((deal, self.owner.word()))
     }
 
     /// When the state was exported, in ticks.

@@ -13,7 +13,7 @@ use vm_types::StateRecord;
 
 use crate::body::{Fate, Hello, Id, Shape};
 use crate::ending::Ending;
-use crate::handover::{Deal, Role, TargetInput, TargetOwner};
+use crate::handover::{Deal, Role, TargetInput, TargetOwner, Word};
 use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
@@ -78,6 +78,8 @@ pub struct Target {
     totals: Totals,
     states: Vec<StateRecord>,
     state_bytes: usize,
+    /// READY is queued.
+    told_ready: bool,
     ending: Ending<TargetOutcome>,
 }
 
@@ -108,6 +110,7 @@ impl Target {
             totals: Totals::default(),
             states: Vec::new(),
             state_bytes: 0,
+            told_ready: false,
             ending: Ending::NotYet,
         }
     }
@@ -194,6 +197,14 @@ impl Target {
             there: hello.boot,
             secret: hello.secret?,
         })
+    }
+
+    /// What this host must be able to say later of this migration; none where nobody can ask: the source asks once it has
+    /// had READY. A refused offer is soon forgotten.
+    #[must_use]
+    pub fn last_word(&self) -> Option<(Deal, Word)> {
+        let deal = self.deal().filter(|_| self.told_ready)?;
+        Some((deal, self.owner.word()))
     }
 
     /// Answers [`TargetEvent::Asked`].

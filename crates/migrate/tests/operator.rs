@@ -62,6 +62,25 @@ fn pause_and_resume_in_the_gap_start_nothing() {
     }
 }
 
+/// Fault 1.3: a host was asked about a VM that it runs after 64 more migrations, and said that it knew nothing of it.
+#[test]
+fn much_may_happen_while_a_host_is_in_doubt() {
+    let mut world = World::new(1);
+    world.order(0);
+    let ready = |world: &mut World| world.machine(1).phase() == Phase::Ready;
+    while !ready(&mut world) {
+        world.step();
+    }
+    // The target holds all of it; the source goes on by itself, and sees thousands of other migrations.
+    world.strike(Fault::Cut);
+    world.settle();
+    assert_eq!(world.states(), [Some(State::Running), Some(State::Unknown)]);
+    world.machine(0).has_seen(5000);
+    world.finish();
+    assert_eq!(world.states(), [Some(State::Running), None], "the source says that it kept it");
+    world.again();
+}
+
 /// Fault 1.5: the migration of a guest that is over ends at once, and says what is so.
 #[test]
 fn a_guest_that_ends_on_its_way_ends_its_migration() {

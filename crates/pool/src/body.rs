@@ -125,6 +125,9 @@ pub struct Record {
     /// How many more run on it.
     #[n(16)]
     pub more: u32,
+    /// The uuids of all VMs that it has, in whatever state, 16 bytes each; absent from a host of before.
+    #[n(17)]
+    pub uuids: Option<ByteVec>,
 }
 
 /// Encodes a body.

@@ -18,6 +18,8 @@ pub const MAX_SOFTWARE: usize = 64;
 pub const MAX_TEXT: usize = 1024;
 /// Running VMs that a host names; it counts the others.
 pub const MAX_VMS: usize = 32;
+/// VMs of a host that are known by their uuids.
+pub const MAX_UUIDS: usize = 256;
 /// Different CPU policies of these VMs.
 pub const MAX_GUEST_POLICIES: usize = 8;
 /// Bytes in the body of a message: a host's policy, those of its VMs, and some.

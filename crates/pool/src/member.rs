@@ -10,7 +10,7 @@ use cpu_policy::{GuestPolicy, HostPolicy};
 
 use crate::body::{Record, check_name, check_software};
 use crate::error::RecordError;
-use crate::limits::{MAX_GUEST_POLICIES, MAX_VM_NAME, MAX_VMS, TSC_HZ};
+use crate::limits::{MAX_GUEST_POLICIES, MAX_UUIDS, MAX_VM_NAME, MAX_VMS, TSC_HZ};
 use crate::tsc::Tsc;
 
 /// A machine: the same from boot to boot.
@@ -50,6 +50,7 @@ pub struct Member {
     pub vms: Vec<RunningVm>,
     /// How many more run on it.
     pub more: u32,
+    uuids: Vec<[u8; 16]>,
     policies: Vec<GuestPolicy>,
 }
 
@@ -104,8 +105,15 @@ impl Member {
             accepts: record.accepts,
             vms,
             more: record.more,
+            uuids: uuids(record)?,
             policies,
         })
+    }
+
+    /// Whether it says that it has the VM of this uuid, in whatever state.
+    #[must_use]
+    pub fn has(&self, uuid: &[u8; 16]) -> bool {
+        self.uuids.contains(uuid)
     }
 
     /// What a VM of this member was told of CPUs.
@@ -119,6 +127,15 @@ impl Member {
     pub fn generation(&self) -> &'static str {
         self.policy.best_level().map_or("unnamed", |level| level.name)
     }
+}
+
+fn uuids(record: &Record) -> Result<Vec<[u8; 16]>, RecordError> {
+    let bytes = record.uuids.as_ref().map_or(&[][..], |bytes| bytes);
+    let (uuids, rest) = bytes.as_chunks::<16>();
+    if uuids.len() > MAX_UUIDS || !rest.is_empty() {
+        return Err(RecordError::Range { what: "uuids of VMs, bytes", value: bytes.len() as u64 });
+    }
+    Ok(uuids.to_vec())
 }
 
 fn vms(record: &Record) -> Result<(Vec<GuestPolicy>, Vec<RunningVm>), RecordError> {

@@ -9,7 +9,7 @@ use minicbor::bytes::ByteVec;
 
 use crate::body::{self, Record, VmEntry};
 use crate::error::Refusal;
-use crate::limits::{MAX_BODY, MAX_GUEST_POLICIES, MAX_VMS};
+use crate::limits::{MAX_BODY, MAX_GUEST_POLICIES, MAX_UUIDS, MAX_VMS};
 use crate::member::{HostId, LEFT, PRESENT};
 use crate::set::Entry;
 use crate::tsc::Tsc;
@@ -44,6 +44,8 @@ pub struct Status {
     pub free_mib: u64,
     /// The VMs that run, with their encoded policies.
     pub vms: Vec<(String, Vec<u8>)>,
+    /// The uuids of all VMs that this host has, in whatever state.
+    pub uuids: Vec<[u8; 16]>,
 }
 
 impl Own {
@@ -71,6 +73,7 @@ impl Own {
             policies: Vec::new(),
             vms: Vec::new(),
             more: 0,
+            uuids: None,
         };
         if let Some(status) = status {
             self.fill(&mut record, status);
@@ -90,6 +93,8 @@ impl Own {
         record.memory_mib = self.memory_mib;
         record.free_mib = status.free_mib.min(self.memory_mib);
         record.accepts = status.accepts;
+        let uuids = status.uuids.iter().take(MAX_UUIDS).flatten().copied().collect::<Vec<_>>();
+        record.uuids = (!uuids.is_empty()).then(|| ByteVec::from(uuids));
         // What does not fit is counted: a message has its limit.
         let mut room = MAX_BODY / 2;
         for (name, policy) in &status.vms {

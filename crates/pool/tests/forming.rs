@@ -209,6 +209,31 @@ fn running_vms_are_pinned_and_never_changed() {
     );
 }
 
+/// Fault 1.3: a VM in doubt on one host must not be forced there while another member has it, whatever its name is there.
+#[test]
+fn members_know_who_has_a_vm_by_its_uuid_until_that_one_is_forgotten() {
+    const VM: [u8; 16] = [7; 16];
+    let mut world = World::new(21);
+    chain(&mut world, 3);
+    let has = |pool: &Pool| {
+        let known: Vec<_> = pool.members().into_iter().filter(|member| member.has(&VM)).collect();
+        known.iter().map(|member| member.name.clone()).collect::<Vec<_>>()
+    };
+    world.until(60, "agreement", |w| w.agree(3));
+    assert!(has(&world.hosts[0].pool).is_empty());
+    let mut takes = status(3);
+    takes.uuids = (0..200_u8).map(|number| [number; 16]).collect();
+    world.hosts[2].pool.update(takes).unwrap();
+    world.until(60, "the news of the third", |w| has(&w.hosts[0].pool) == ["sandy-c"]);
+    // It falls silent: its last word holds.
+    world.hosts.remove(2);
+    let lost = |w: &World| w.hosts[0].events.iter().any(|event| matches!(event, Event::Lost(_)));
+    world.until(120, "its loss", lost);
+    assert_eq!(has(&world.hosts[0].pool), ["sandy-c"]);
+    world.hosts[0].pool.forget("sandy-c").unwrap();
+    assert!(has(&world.hosts[0].pool).is_empty());
+}
+
 #[test]
 fn a_guest_of_another_rate_goes_where_it_is_scaled() {
     let shape = cpu_policy::Shape { tsc_hz: HZ * 2, ..dumps::SHAPE };

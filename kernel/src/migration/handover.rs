@@ -3,7 +3,6 @@
 //! Who owns the VM is decided by [`migrate::handover`]; here are the connections, the VMs and the words for the operator.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -11,28 +10,27 @@ use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 use core::task::Poll;
 use migrate::body::Fate;
-use migrate::handover::{Answer, Deal, Doubt as Pure, NotYet, Question, Settle, Word, stranger};
+use migrate::handover::{Answer, Book, Claim, Deal, Doubt as Pure, NotYet, Question, Settle, Word};
 use migrate::ownership::Phase;
 use shell::{Code, Failure, Verdict};
 
 use super::{boot_id, tuning};
 use crate::arch::tsc;
 use crate::link::{self as links, Dial, Link, Service};
+use crate::pool;
 use crate::vm::{Change, Vm, registry};
 
 /// The other end is asked again after so long at first, in microseconds; twice as long each time.
 const ASK_AGAIN_US: u64 = 1_000_000;
 /// At most this many times twice.
 const DOUBLINGS: u32 = 4;
-/// Ended migrations that this host can still be asked about.
-const REMEMBERED: usize = 64;
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Handovers {
     open: Vec<Doubt>,
-    /// What became of others, the latest last.
-    ended: VecDeque<(Deal, Word)>,
+    /// What became of others.
+    ended: Book,
 }
 
 enum Asking {
@@ -119,11 +117,13 @@ impl Doubt {
                 self.vm.destroy();
                 log::warn!(target: "migrate", "migrate {name}: its copy here is destroyed");
             }
-            Settle::Alone => {
+            Settle::Alone { anew } => {
                 let other = if self.pure.is_source() { "target" } else { "source" };
+                let why =
+                    if anew { "has started again and knows" } else { "has not started again, but remembers" };
                 log::error!(
                     target: "migrate",
-                    "migrate {name}: unknown: paused here: the {other} has started anew and knows nothing of it; {}",
+                    "migrate {name}: unknown: paused here: the {other} {why} nothing of it; {}",
                     self.advice()
                 );
             }
@@ -217,10 +217,8 @@ impl Handovers {
 
     /// Remembers what became of a migration, for a peer that asks.
     pub(super) fn remember(&mut self, deal: Deal, word: Word) {
-        if self.ended.len() == REMEMBERED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((deal, word));
+        let vms = registry::all();
+        self.ended.remember(deal, word, |uuid| vms.iter().any(|vm| vm.uuid == *uuid));
     }
 
     /// What this host says to a peer that asks, after taking in what the peer says.
@@ -233,11 +231,7 @@ impl Handovers {
                 return fate;
             }
         }
-        let ended = self.ended.iter().find(|(deal, _)| deal.migration == asked.migration);
-        match ended {
-            Some((deal, word)) if deal.hear(asked).is_ok() => deal.say(*word, 0),
-            _ => stranger(boot_id(), asked),
-        }
+        self.ended.answer(asked, boot_id())
     }
 
     /// Lets questions go on.
@@ -289,12 +283,22 @@ impl Handovers {
         }
         let other = if doubt.pure.is_source() { "the target" } else { "the source" };
         let since_ns = doubt.since_ns();
-        match doubt.pure.run_here(receipt, force, since_ns) {
+        let holder = pool::holder(&doubt.vm.uuid);
+        let claim = Claim { receipt, force, elsewhere: holder.is_some() };
+        match doubt.pure.run_here(claim, since_ns) {
             Ok(settle) => {
                 if receipt.is_none() {
                     log::warn!(target: "migrate", "migrate {name}: runs here by force: it must not run on {other}");
                 }
                 doubt.settle(settle);
+            }
+            Err(NotYet::Elsewhere) => {
+                let member = holder.unwrap_or_default();
+                let text = format!(
+                    "vm {name} is on {member}, a member of the pool, by its uuid: say `migrate resolve {name} discard`; where \
+                     {member} is no more, `pool forget {member}` first"
+                );
+                return Err(Failure::new(Code::Refused, text));
             }
             Err(NotYet::Receipt) => {
                 let text = format!("that is no receipt of {other} for this migration of vm {name}");

@@ -117,7 +117,7 @@ impl Incoming {
             }
             Ok(TargetEvent::Finished(outcome)) => {
                 let deal = target.deal();
-                let word = target.owner().word();
+                let last_word = target.last_word().filter(|(_, word)| *word != Word::Holds);
                 match outcome {
                     // No copy is taken here.
                     TargetOutcome::Runs | TargetOutcome::Copied => {}
@@ -142,7 +142,7 @@ impl Incoming {
                         log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault}");
                     }
                 }
-                if let Some(deal) = deal.filter(|_| matches!(word, Word::Runs | Word::Destroyed)) {
+                if let Some((deal, word)) = last_word {
                     handovers.remember(deal, word);
                 }
                 if let Some(link) = self.link.take() {

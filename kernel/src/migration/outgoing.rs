@@ -310,8 +310,8 @@ impl Outgoing {
             }
             SourceOutcome::Checked => {}
             SourceOutcome::Done(_) | SourceOutcome::Copied(_) | SourceOutcome::Failed(_) => {
-                if let Some(deal) = deal {
-                    handovers.remember(deal, source.owner().word());
+                if let Some((deal, word)) = source.last_word() {
+                    handovers.remember(deal, word);
                 }
             }
         }

@@ -116,6 +116,11 @@ pub(crate) fn tsc_means(member: &str, hz: u64) -> Option<[TscMeans; 2]> {
     with_member(member, |pool, known| [known.tsc.means(hz), pool.own().tsc.means(hz)])
 }
 
+/// The other member that says that it has a VM, by its uuid. A lost member's last word holds until it is forgotten.
+pub(crate) fn holder(uuid: &[u8; 16]) -> Option<String> {
+    of_others(|member| member.has(uuid).then(|| member.name.clone())).into_iter().next()
+}
+
 /// The names of the other members.
 pub(crate) fn others() -> Vec<String> {
     of_others(|member| Some(member.name.clone()))

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 
@@ -10,7 +11,7 @@ use pool::{HostId, Own, Status, Tsc};
 
 use crate::arch::tsc;
 use crate::mm::frame;
-use crate::vm::{State, registry};
+use crate::vm::{State, Vm, registry};
 use crate::vmx::host;
 use crate::{entropy, net, policy, start};
 
@@ -39,7 +40,15 @@ pub(super) fn own(options: &HostOptions) -> Result<Own, String> {
 pub(super) struct Watch {
     /// Where migrations and links come in; none where they are not taken.
     port: Option<u16>,
-    last: Option<(Option<SocketAddrV4>, Vec<String>)>,
+    last: Option<Seen>,
+}
+
+/// What changes at times.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    address: Option<SocketAddrV4>,
+    running: Vec<String>,
+    uuids: Vec<[u8; 16]>,
 }
 
 impl Watch {
@@ -50,23 +59,31 @@ impl Watch {
     /// What holds now.
     pub(super) fn read(&mut self) -> Status {
         let running = running();
-        let address = self.address();
-        self.last = Some((address, running.iter().map(|vm| vm.name.owned()).collect()));
-        Status {
-            address,
+        let seen = self.look();
+        let status = Status {
+            address: seen.address,
             accepts: self.port.is_some(),
             free_mib: frame::stats().free >> 20,
             vms: running.iter().map(|vm| (vm.name.owned(), vm.policy.encode())).collect(),
-        }
+            uuids: seen.uuids.clone(),
+        };
+        self.last = Some(seen);
+        status
     }
 
     /// What holds now, where the address or the VMs are others than at the last look.
     pub(super) fn changed(&mut self) -> Option<Status> {
-        let running = running();
-        let same = self.last.as_ref().is_some_and(|(address, names)| {
-            *address == self.address() && running.iter().map(|vm| vm.name.owned()).eq(names.iter().cloned())
-        });
+        let same = self.last.as_ref().is_some_and(|last| *last == self.look());
         if same { None } else { Some(self.read()) }
+    }
+
+    fn look(&self) -> Seen {
+        Seen {
+            address: self.address(),
+            running: running().iter().map(|vm| vm.name.owned()).collect(),
+            // In whatever state: a copy that waits for COMMIT may be the next to run.
+            uuids: registry::all().iter().map(|vm| vm.uuid).collect(),
+        }
     }
 
     fn address(&self) -> Option<SocketAddrV4> {
@@ -75,7 +92,7 @@ impl Watch {
 }
 
 /// The VMs of this host that live, whether they are paused or not, until they are handed over.
-fn running() -> Vec<alloc::sync::Arc<crate::vm::Vm>> {
+fn running() -> Vec<Arc<Vm>> {
     let mut vms = registry::all();
     vms.retain(|vm| matches!(vm.state(), State::Running | State::Paused | State::Leaving));
     vms

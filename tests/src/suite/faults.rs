@@ -210,7 +210,7 @@ impl Bench {
             }
             for host in [SOURCE, TARGET] {
                 let log = self.pair.hosts[host].console()?.text();
-                if !decided && is(host, "unknown") && log.contains("has started anew") {
+                if !decided && is(host, "unknown") && log.contains("has started again") {
                     decided = true;
                     let refused =
                         self.pair.hosts[host].command(&format!("migrate resolve {VM} run-here"), PATIENCE)?;

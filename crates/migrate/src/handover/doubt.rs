@@ -29,8 +29,11 @@ pub enum Settle {
     },
     /// The target's copy is destroyed.
     Destroy,
-    /// The other end has started anew and knows nothing of it: an operator decides. Told once.
-    Alone,
+    /// The other end knows nothing of it: an operator decides. Told once.
+    Alone {
+        /// It has started since. Otherwise it has forgotten.
+        anew: bool,
+    },
 }
 
 /// Why an operator's word is not obeyed.
@@ -40,6 +43,19 @@ pub enum NotYet {
     Receipt,
     /// Neither receipt nor force was given.
     Force,
+    /// Another host says that the VM is its own.
+    Elsewhere,
+}
+
+/// With what an operator lets the VM run here.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Claim<'a> {
+    /// What the other end printed when it discarded its copy.
+    pub receipt: Option<&'a str>,
+    /// The operator's word that the other end does not run it and never will.
+    pub force: bool,
+    /// Another host is known to have the VM, by its uuid: whatever the operator believes, two would run it.
+    pub elsewhere: bool,
 }
 
 /// One VM in doubt, from the loss of the connection until it is known who has it. Who calls asks the other end while
@@ -133,6 +149,7 @@ impl Doubt {
     pub fn hear(&mut self, fate: &Fate) -> Result<Settle, FateError> {
         let Some(deal) = &self.deal else { return Ok(Settle::Nothing) };
         let word = deal.hear(fate)?;
+        let anew = fate.from != deal.there;
         let done = match self.owner {
             Owner::Source(_) => SourceInput::from_peer(word).map(|input| self.source(input)),
             Owner::Target(_) => {
@@ -140,7 +157,7 @@ impl Doubt {
             }
         };
         if word == Word::Unknown && !self.is_settled() && !core::mem::replace(&mut self.alone, true) {
-            return Ok(Settle::Alone);
+            return Ok(Settle::Alone { anew });
         }
         Ok(done.unwrap_or(Settle::Nothing))
     }
@@ -157,12 +174,13 @@ impl Doubt {
     /// exported, as far as this end knows.
     ///
     /// # Errors
-    /// Not without the right receipt or force.
-    pub fn run_here(&mut self, receipt: Option<&str>, force: bool, since_ns: u64) -> Result<Settle, NotYet> {
-        match receipt {
+    /// Not without the right receipt or force, and never while another host has the VM.
+    pub fn run_here(&mut self, claim: Claim<'_>, since_ns: u64) -> Result<Settle, NotYet> {
+        match claim.receipt {
+            _ if claim.elsewhere => return Err(NotYet::Elsewhere),
             Some(text) if self.deal.as_ref().is_some_and(|deal| deal.takes(text)) => {}
             Some(_) => return Err(NotYet::Receipt),
-            None if force => {}
+            None if claim.force => {}
             None => return Err(NotYet::Force),
         }
         Ok(match self.owner {
@@ -171,13 +189,15 @@ impl Doubt {
         })
     }
 
-    /// The operator: it is given up here for good. With it comes the receipt for the other end.
+    /// The operator: it is given up here for good. The receipt for the other end comes with the act, and only with it: one
+    /// of an end that runs the VM would let the other run it, too.
     pub fn discard(&mut self) -> (Settle, Option<Receipt>) {
         let done = match self.owner {
             Owner::Source(_) => self.source(SourceInput::Discard),
             Owner::Target(_) => self.target(TargetInput::Discard, 0),
         };
-        (done, self.deal.as_ref().map(Deal::receipt))
+        let gone = matches!(done, Settle::Free | Settle::Destroy);
+        (done, self.deal.as_ref().filter(|_| gone).map(Deal::receipt))
     }
 
     fn source(&mut self, input: SourceInput) -> Settle {
@@ -215,6 +235,8 @@ mod tests {
     use crate::handover::deal::tests::ends;
     use crate::handover::stranger;
 
+    const FORCE: Claim<'_> = Claim { receipt: None, force: true, elsewhere: false };
+
     fn doubts() -> (Doubt, Doubt) {
         let (source, target) = ends();
         (Doubt::left(Some(source)), Doubt::held(Some(target)))
@@ -237,15 +259,17 @@ mod tests {
         let (mut source, mut target) = doubts();
         for (doubt, there) in [(&mut source, [4; 16]), (&mut target, [3; 16])] {
             let answer = stranger(there, &doubt.say(0).unwrap());
-            // Who has started anew has another boot id.
+            // Who has started again has another boot id.
             let answer = Fate { from: [9; 16], ..answer };
-            assert_eq!(doubt.hear(&answer), Ok(Settle::Alone));
+            assert_eq!(doubt.hear(&answer), Ok(Settle::Alone { anew: true }));
             assert_eq!(doubt.hear(&answer), Ok(Settle::Nothing), "told once");
             assert!(doubt.is_alone() && !doubt.asks() && !doubt.is_settled());
-            assert_eq!(doubt.run_here(None, false, 5), Err(NotYet::Force));
+            assert_eq!(doubt.run_here(Claim::default(), 5), Err(NotYet::Force));
+            // The other end moved it on to a third host before it started again (fault 1.3).
+            assert_eq!(doubt.run_here(Claim { elsewhere: true, ..FORCE }, 5), Err(NotYet::Elsewhere));
         }
-        assert_eq!(source.run_here(None, true, 5), Ok(Settle::Resume));
-        assert_eq!(target.run_here(None, true, 5), Ok(Settle::Run { elapsed_ns: 5 }));
+        assert_eq!(source.run_here(FORCE, 5), Ok(Settle::Resume));
+        assert_eq!(target.run_here(FORCE, 5), Ok(Settle::Run { elapsed_ns: 5 }));
         assert!(!source.is_alone() && !target.is_alone());
     }
 
@@ -255,15 +279,14 @@ mod tests {
         let (done, receipt) = target.discard();
         let receipt = receipt.unwrap().to_string();
         assert_eq!((done, target.is_settled()), (Settle::Destroy, true));
-        assert_eq!(
-            source.run_here(Some("receipt=00"), true, 0),
-            Err(NotYet::Receipt),
-            "force mends no receipt"
-        );
+        let with = |receipt| Claim { receipt: Some(receipt), ..Claim::default() };
+        let wrong = Claim { force: true, ..with("receipt=00") };
+        assert_eq!(source.run_here(wrong, 0), Err(NotYet::Receipt), "force makes no receipt good");
         let own = ends().0.receipt().to_string();
-        assert_eq!(source.run_here(Some(&own), false, 0), Err(NotYet::Receipt), "its own is none");
-        assert_eq!(source.run_here(Some(&receipt), false, 0), Ok(Settle::Resume));
-        assert_eq!(source.discard().0, Settle::Nothing, "it runs here: too late");
+        assert_eq!(source.run_here(with(&own), 0), Err(NotYet::Receipt), "its own is none");
+        assert_eq!(source.run_here(with(&receipt), 0), Ok(Settle::Resume));
+        assert_eq!(source.discard(), (Settle::Nothing, None), "it runs here: too late, and no receipt");
+        assert_eq!(target.discard(), (Settle::Nothing, None), "a receipt comes with the act");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! asks again after it is lost ([`Doubt`], [`Question`]) does the same. Nobody touches the VM's fate in another place, so
 //! that exploring these machines explores the code that runs: `tests/handover.rs`.
 
+mod book;
 mod deal;
 mod doubt;
 mod question;
 
+pub use book::{Book, REMEMBERED};
 pub use deal::{Deal, FateError, Receipt, Role, Word, stranger};
-pub use doubt::{Doubt, NotYet, Settle};
+pub use doubt::{Claim, Doubt, NotYet, Settle};
 pub use question::{Answer, Question};
 
 /// The VM as its source sees it.
@@ -44,7 +46,7 @@ pub enum SourceInput {
     Lost,
     /// The same, with a peer of version 1, which cannot be asked.
     Cut,
-    /// The peer has started anew and knows nothing of this migration.
+    /// The peer has started again, or has forgotten, and knows nothing of this migration.
     Stranger,
     /// A timer ran out, or the operator cancelled.
     Stop,

@@ -138,7 +138,7 @@ mod tests {
     /// One thread runs the vCPU, another one stops it and lets it go: while the latter holds it, it does not execute.
     #[test]
     fn two_cpus_agree() {
-        const TIMES: u64 = 1_000;
+        const TIMES: u64 = 200;
         let (state, gate) = (Arc::new(StateCell::new()), Arc::new(Gate::new()));
         let (held, over) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let turns = Arc::new(AtomicU64::new(0));
@@ -161,7 +161,7 @@ mod tests {
         for time in 0..TIMES {
             held.store(false, Ordering::SeqCst);
             state.change(if time == 0 { Change::Run } else { Change::Back }).unwrap();
-            if time % 100 == 0 {
+            if time % 20 == 0 {
                 let before = turns.load(Ordering::SeqCst);
                 while turns.load(Ordering::SeqCst) == before && !cpu.is_finished() {
                     thread::yield_now();

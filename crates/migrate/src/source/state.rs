@@ -43,7 +43,9 @@ impl Source {
             let kind = record.kind.clone();
             let encoded = body::encode(&body::State::from(record));
             self.state_bytes = self.state_bytes.saturating_add(encoded.len());
-            if encoded.len() > limits::MAX_STATE_BODY || self.state_bytes > limits::state_bytes(&self.params.shape) {
+            if encoded.len() > limits::MAX_STATE_BODY
+                || self.state_bytes > limits::state_bytes(&self.params.shape)
+            {
                 return Err(Reason::Vm(format!("state record {kind} of {} bytes", encoded.len())));
             }
             let seal = self.outbox.put_raw(RecordType::State, &encoded);
@@ -51,6 +53,7 @@ impl Source {
             self.totals.state_records += 1;
         }
         self.outbox.put(RecordType::StateEnd, &self.totals.holding(self.params.hello.migration));
+        self.told_all = true;
         self.enter(Phase::AwaitReady, now);
         Ok(())
     }

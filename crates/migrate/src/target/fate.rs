@@ -57,6 +57,7 @@ impl Target {
                 if let Some(migration) = self.migration() {
                     self.outbox.put(RecordType::Ready, &self.totals.holding(migration));
                 }
+                self.told_ready = true;
                 self.phase = Phase::Ready;
             }
             TargetAction::Hold => self.close(TargetOutcome::Held(reason), now),

@@ -1,7 +1,7 @@
 //! A VM that is paused here after its hand-over lost the connection: what a host does about it.
 
 use migrate::body::Fate;
-use migrate::handover::{Answer, Deal, Doubt as Pure, Question, Settle, Word};
+use migrate::handover::{Answer, Claim, Deal, Doubt as Pure, Question, Settle, Word};
 use migrate::ownership::{Change, Phase};
 use migrate::{TargetVm, Tuning};
 use net::{Connection, ConnectionState, Stack};
@@ -72,7 +72,7 @@ impl Doubt {
 
     fn settle(&mut self, settle: Settle) {
         match settle {
-            Settle::Nothing | Settle::Alone => {}
+            Settle::Nothing | Settle::Alone { .. } => {}
             Settle::Free => self.store.free(),
             Settle::Resume => self.store.must(Change::Back),
             Settle::Run { elapsed_ns } => self.copy().run(elapsed_ns),
@@ -91,12 +91,13 @@ impl Doubt {
 
     /// `migrate resolve demo run-here` and no more: whether it was obeyed.
     pub fn tries_to_run(&mut self) -> bool {
-        self.pure.run_here(None, false, 0).is_ok()
+        self.pure.run_here(Claim::default(), 0).is_ok()
     }
 
     /// `migrate resolve demo run-here`, with the other end's receipt or by force: whether it was obeyed.
     pub fn run_here(&mut self, receipt: Option<&str>) -> bool {
-        let done = self.pure.run_here(receipt, receipt.is_none(), 0);
+        let claim = Claim { receipt, force: receipt.is_none(), elsewhere: false };
+        let done = self.pure.run_here(claim, 0);
         done.map(|settle| self.settle(settle)).is_ok()
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use migrate::body::Fate;
-use migrate::handover::{Deal, Word, stranger};
+use migrate::handover::{Book, Deal, Role, Word};
 use migrate::ownership::{Change, Command, Phase, Ruling, State, ruling};
 use migrate::{
     Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
@@ -20,6 +20,8 @@ use super::vm::{Arriving, Leaving, Store};
 
 pub const HZ: u64 = 1_000_000;
 pub const PORT: u16 = 4444;
+/// The uuid of the one VM that moves.
+const VM: [u8; 16] = [2; 16];
 /// Polls of one migration in one step of the simulation.
 const POLLS: usize = 8;
 
@@ -52,7 +54,7 @@ pub struct Machine {
     /// VMs that are paused here until it is known where they run.
     pub doubts: Vec<Doubt>,
     /// What became of others.
-    ended: Vec<(Deal, Word)>,
+    ended: Book,
     /// It offers what version 2 needs to ask later.
     pub asks: bool,
     /// Connections that are closed once their last bytes have been handed to TCP.
@@ -99,7 +101,7 @@ impl Machine {
             outgoing: None,
             incoming: Vec::new(),
             doubts: Vec::new(),
-            ended: Vec::new(),
+            ended: Book::default(),
             asks: true,
             closing: Vec::new(),
             outcome: None,
@@ -147,7 +149,7 @@ impl Machine {
         self.ids += 1;
         let hello = Hello {
             migration: Self::id(self.ids),
-            vm_uuid: [2; 16],
+            vm_uuid: VM,
             boot: Self::id(self.boot),
             vm_name: "demo".into(),
             check_only: false,
@@ -306,13 +308,12 @@ impl Machine {
                     SourceEvent::Waiting => break,
                     SourceEvent::Round(_) => self.rounds += 1,
                     SourceEvent::Finished(outcome) => {
-                        if let Some(deal) = source.deal() {
-                            match outcome {
-                                SourceOutcome::Asking(_) => {
-                                    self.doubts.push(Doubt::left(deal, &self.store, now));
-                                }
-                                _ => self.ended.push((deal, source.owner().word())),
+                        match (&outcome, source.deal(), source.last_word()) {
+                            (SourceOutcome::Asking(_), Some(deal), _) => {
+                                self.doubts.push(Doubt::left(deal, &self.store, now));
                             }
+                            (_, _, Some((deal, word))) => self.remember(deal, word),
+                            _ => {}
                         }
                         self.outcome = Some(outcome);
                         self.last_sent = out.tap.sent.clone();
@@ -373,17 +374,34 @@ impl Machine {
 
     fn arrived(&mut self, incoming: Incoming, outcome: TargetOutcome, now: u64) {
         let Incoming { connection, target, vm, tap } = incoming;
-        if let Some(deal) = target.deal() {
-            match outcome {
-                TargetOutcome::Held(_) => self.doubts.push(Doubt::held(deal, &self.store, vm, now)),
-                _ => self.ended.push((deal, target.owner().word())),
+        match (&outcome, target.deal(), target.last_word()) {
+            (TargetOutcome::Held(_), Some(deal), _) => {
+                self.doubts.push(Doubt::held(deal, &self.store, vm, now));
             }
+            (_, _, Some((deal, word))) => self.remember(deal, word),
+            _ => {}
         }
         if outcome != TargetOutcome::Answered {
             self.last_sent = tap.sent.clone();
             self.arrived = Some(outcome);
         }
         self.closing.push((connection, tap));
+    }
+
+    /// So many migrations of other VMs have ended here.
+    pub fn has_seen(&mut self, many: u64) {
+        for number in 0..many {
+            let (vm_uuid, there) = (Self::id(1 << 40 | number), Self::id(1 << 41 | number));
+            let deal = Deal {
+                role: Role::Target,
+                migration: vm_uuid,
+                vm_uuid,
+                here: Self::id(self.boot),
+                there,
+                secret: [9; 32],
+            };
+            self.remember(deal, Word::Destroyed);
+        }
     }
 
     /// What this host says when it is asked about a migration.
@@ -401,17 +419,19 @@ impl Machine {
         if let Some((deal, word)) = live.iter().find(|(deal, _)| deal.hear(asked).is_ok()) {
             return deal.say(*word, 0);
         }
-        match self.ended.iter().find(|(deal, _)| deal.hear(asked).is_ok()) {
-            Some((deal, word)) => deal.say(*word, 0),
-            None => stranger(Self::id(self.boot), asked),
-        }
+        self.ended.answer(asked, Self::id(self.boot))
+    }
+
+    fn remember(&mut self, deal: Deal, word: Word) {
+        let has = self.store.state().is_some();
+        self.ended.remember(deal, word, |uuid| has && *uuid == VM);
     }
 
     fn poll_doubts(&mut self, now: u64) {
         for mut doubt in std::mem::take(&mut self.doubts) {
             doubt.poll(self.host.stack(), 1 - self.index, now);
             if doubt.settled() {
-                self.ended.push((doubt.deal.clone(), doubt.word()));
+                self.remember(doubt.deal.clone(), doubt.word());
             } else {
                 self.doubts.push(doubt);
             }

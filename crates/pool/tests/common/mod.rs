@@ -62,7 +62,13 @@ pub fn own(number: u8, name: &str, dump: &Dump, boot: u8) -> Own {
 }
 
 pub fn status(number: u8) -> Status {
-    Status { address: Some(address(number)), accepts: true, free_mib: 256, vms: Vec::new() }
+    Status {
+        address: Some(address(number)),
+        accepts: true,
+        free_mib: 256,
+        vms: Vec::new(),
+        uuids: Vec::new(),
+    }
 }
 
 pub fn alone(number: u8, name: &str, dump: &Dump) -> Pool {
