@@ -79,8 +79,8 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         }
         // Everything that the simulated hosts can meet, and what it came to.
         (None, Some(_)) if args.faults => {
-            let which =
-                ["--package", "migrate", "--test", "simulation", "--test", "faults", "--", "--nocapture"];
+            let tests = ["simulation", "faults", "operator", "exploration"].map(|name| ["--test", name]);
+            let which = [&["--package", "migrate"], tests.as_flattened(), &["--", "--nocapture"]].concat();
             crate_tests(&which, &[("FLEXVISOR_FAULTS", "1")])?
         }
         _ => Totals::default(),
