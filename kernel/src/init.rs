@@ -11,7 +11,7 @@ use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
-use crate::{log as host_log, panic, policy, stages as stage, start};
+use crate::{log as host_log, machine, panic, policy, stages as stage, start};
 
 const MIB: u64 = 1 << 20;
 
@@ -234,6 +234,7 @@ fn start_cpus(boot: &Boot) {
         boot.acpi.madt.as_ref().is_some_and(|madt| madt.cpus.iter().any(|c| c.enabled && c.apic_id >= 255));
     let opt_out = boot.acpi.dmar.as_ref().is_some_and(|dmar| dmar.x2apic_opt_out);
     let mode = apic::init(opt_out && !wide);
+    machine::init_cpu();
     let mut others = 0;
     if let Some(madt) = &boot.acpi.madt {
         match trampoline_page(&boot.info) {

@@ -17,6 +17,7 @@ mod init;
 mod iommu;
 mod link;
 mod log;
+mod machine;
 mod meter;
 mod migration;
 mod mm;

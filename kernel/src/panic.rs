@@ -10,6 +10,7 @@ use cmdline::PanicAction;
 use crate::arch::idt::TrapFrame;
 use crate::arch::{self, apic, backtrace, cpu, power, tsc};
 use crate::log::emergency;
+use crate::machine;
 
 /// The index of the CPU that panics, plus one.
 static PANICKING: AtomicUsize = AtomicUsize::new(0);
@@ -46,14 +47,11 @@ pub(crate) fn halt_if_stopping() {
     }
 }
 
-/// An NMI: either another CPU panics, or the machine reports something.
+/// An NMI: either another CPU panics, or the machine reports something. It may have come with the log locked: nothing is
+/// printed here.
 pub(crate) fn nmi(frame: &TrapFrame) {
     halt_if_stopping();
-    emergency(format_args!(
-        "nmi: unexpected NMI at {:#x}, port 0x61 reads {:#x}\n",
-        frame.rip,
-        arch::io::inb(0x61)
-    ));
+    machine::nmi(frame.rip);
 }
 
 fn end(what: fmt::Arguments<'_>, rip: Option<u64>, rbp: u64) -> ! {

@@ -13,6 +13,7 @@ use crate::arch::{self, apic, cpu, irq, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
+use crate::machine::{self, Watch};
 use crate::meter::Part;
 use crate::migration::Migrations;
 use crate::mm::frame;
@@ -120,6 +121,7 @@ fn fill_slots(boot: &Boot) {
 
 /// Every other CPU.
 pub(crate) fn ap(index: usize) -> ! {
+    machine::init_cpu();
     policy::flex::unlock_leaves();
     // Halted: a hundred that spin hold an emulator up, and cost power elsewhere.
     while !AWAKE.load(Ordering::Acquire) {
@@ -135,10 +137,12 @@ pub(crate) fn ap(index: usize) -> ! {
     }
     log::debug!(target: "vmx", "CPU {index}: on");
     let mut scheduler = Scheduler::default();
+    let mut watch = Watch::default();
     let slice = tsc::ticks(GUEST_CPU_SLICE_US);
     loop {
         irq::drain();
         flush::serve();
+        watch.poll();
         if let Turn::Idle(wake) = scheduler.turn(slice) {
             idle(wake);
         }
@@ -174,11 +178,13 @@ fn manage(
     let mut scheduler = Scheduler::default();
     let (slice, migration_slice) = (tsc::ticks(SLICE_US), tsc::ticks(MIGRATION_SLICE_US));
     let poll_only = boot.options.idle == Idle::Poll;
+    let mut watch = Watch::default();
     loop {
         let began = tsc::read();
         meter::begin(began);
         irq::drain();
         flush::serve();
+        watch.poll();
         meter::did(Part::Interrupts);
         let mut busy = net::poll(tsc::micros());
         meter::did(Part::Net);

@@ -6,5 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod apic;
+pub mod cmos;
 pub mod home;
+pub mod mce;
+pub mod nmi;
 pub mod trampoline;

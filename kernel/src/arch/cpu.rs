@@ -131,7 +131,7 @@ pub(crate) fn get(index: usize) -> Option<&'static PerCpu> {
 }
 
 /// Control registers and EFER of the host, the same on every CPU. FPU and SSE are switched on for the guest's state
-/// to live in; the host itself never uses them.
+/// to live in; the host itself never uses them. CR4.MCE comes once the banks are set up (`machine_check.rs`).
 fn control_registers() {
     let cpuid = raw_cpuid::CpuId::new();
     let features = cpuid.get_feature_info();
@@ -139,7 +139,6 @@ fn control_registers() {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     for (flag, there) in [
         (Cr4Flags::PAGE_GLOBAL, has(raw_cpuid::FeatureInfo::has_pge)),
-        (Cr4Flags::MACHINE_CHECK_EXCEPTION, has(raw_cpuid::FeatureInfo::has_mce)),
         (Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE, has(raw_cpuid::FeatureInfo::has_fxsave_fxstor)),
         (Cr4Flags::OSXSAVE, has(raw_cpuid::FeatureInfo::has_xsave)),
     ] {

@@ -3,6 +3,7 @@
 use core::arch::{asm, global_asm};
 use core::fmt;
 
+use bring_up::mce::{Context, Verdict};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
@@ -10,7 +11,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use super::gdt::{CODE, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI};
 use super::{fixup, irq};
-use crate::panic;
+use crate::{machine, panic};
 
 global_asm!(include_str!("traps.s"), options(att_syntax));
 
@@ -89,6 +90,8 @@ pub(super) fn load() {
 extern "C" fn trap_handler(frame: &mut TrapFrame) {
     match frame.vector {
         NMI => panic::nmi(frame),
+        MACHINE_CHECK if machine::check(Context::Host) != Verdict::StopHost => {}
+        MACHINE_CHECK => panic::exception(frame),
         0..32 => match fixup::find(frame.rip) {
             Some(resume) => frame.rip = resume,
             None => panic::exception(frame),

@@ -14,6 +14,7 @@ pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod io;
 pub(crate) mod irq;
+pub(crate) mod machine_check;
 pub(crate) mod mmio;
 pub(crate) mod msr;
 pub(crate) mod pci;

@@ -12,10 +12,13 @@ mod task;
 
 use alloc::boxed::Box;
 use alloc::format;
+use bring_up::mce::{Context, Verdict};
 use vmx_types::event::{Event, EventKind, PackedEvent, vector};
 use vmx_types::exit::Exit;
 use vmx_types::field;
+use vmx_types::reason::ExitReason;
 
+use crate::machine;
 use crate::vcpu::Vcpu;
 use crate::vm::{StopReason, Vm};
 use crate::vmx;
@@ -91,6 +94,12 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::Rdpmc => GENERAL_PROTECTION, // no level has performance counters
         Exit::Vmcall | Exit::Undefined(_) => UNDEFINED,
         Exit::TripleFault => stop(StopReason::TripleFault),
+        Exit::EntryFailure { reason: ExitReason::EntryMachineCheck, .. } => {
+            match machine::check(Context::Guest) {
+                Verdict::GoOn | Verdict::StopVm => fatal("machine check while the guest was entered".into()),
+                Verdict::StopHost => panic!("machine check while a guest ran"),
+            }
+        }
         Exit::EntryFailure { reason, qualification } => {
             vmx::dump(&vm.name.get());
             fatal(format!("{}, qualification {qualification:#x}", reason.text()))
@@ -117,7 +126,11 @@ fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
             crate::arch::irq::nmi();
             Next::Resume
         }
-        (_, vector::MACHINE_CHECK) => fatal("machine check on the host".into()),
+        (_, vector::MACHINE_CHECK) => match machine::check(Context::Guest) {
+            Verdict::GoOn => Next::Resume,
+            Verdict::StopVm => fatal("machine check: memory that the guest has used is lost".into()),
+            Verdict::StopHost => panic!("machine check while a guest ran"),
+        },
         (_, vector::DEBUG) => {
             vcpu.raise_debug(vmcs, event);
             inject(event)

@@ -7,6 +7,8 @@ use crate::emu::{Machine, Media, Serial, qemu};
 use crate::host::PROMPT;
 use crate::paths;
 use anyhow::{Context as _, Result, ensure};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +34,8 @@ pub(super) fn cases() -> Vec<Case> {
             memory(context, 1100 << 10, &further)
         }),
         Case::new("platform/cpus_160", LIMIT, many_cpus),
+        Case::new("platform/reports_nmi", LIMIT, nmi),
+        Case::new("platform/reports_errors", LIMIT, machine_checks),
     ]
 }
 
@@ -205,5 +209,71 @@ fn many_cpus(context: &Context) -> Result<()> {
     console.expect("cpu: 160 running", PATIENCE)?;
     console.expect(PROMPT, PATIENCE)?;
     command(console, "cpu")?;
+    Ok(())
+}
+
+/// A machine with QEMU's monitor at hand, which makes the machine report things.
+fn monitored(context: &Context, line: &str) -> Result<(Machine, Monitor)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let chardev = format!("socket,id=monitor,host=127.0.0.1,port={port}");
+    let further = ["-chardev", &chardev, "-mon", "chardev=monitor,mode=readline", "-smp", "2"];
+    let mut machine = machine(context, line, Serial::Absent, &further)?;
+    let (stream, _) = listener.accept()?;
+    let console = port0(&mut machine)?;
+    console.expect("mce: 10 banks, recovery+", PATIENCE)?;
+    console.expect("ready: ", PATIENCE)?;
+    console.expect(PROMPT, PATIENCE)?;
+    Ok((machine, Monitor(stream)))
+}
+
+fn port0(machine: &mut Machine) -> Result<&mut Console> {
+    port(machine, 0)
+}
+
+struct Monitor(TcpStream);
+
+impl Monitor {
+    fn command(&mut self, line: &str) -> Result<()> {
+        writeln!(self.0, "{line}").context("QEMU's monitor")
+    }
+}
+
+/// Fault 2.19: an NMI is told, and the next one, too; the console goes on without waiting for its port.
+fn nmi(context: &Context) -> Result<()> {
+    let (mut machine, mut monitor) = monitored(context, "console=com1")?;
+    let console = port0(&mut machine)?;
+    for _ in 0..2 {
+        monitor.command("nmi")?;
+        console.expect("nmi: warning: 1 unexpected NMIs, the last on CPU 0 at 0x", PATIENCE)?;
+        console.expect("no reason given", PATIENCE)?;
+    }
+    command(console, "version")?;
+    Ok(())
+}
+
+/// Fault 2.5: corrected errors are found and told; a broadcast machine check that hit nobody stops nothing, and the next one
+/// does not either; one that hit the hypervisor stops it, with the bank named.
+fn machine_checks(context: &Context) -> Result<()> {
+    // VAL, UC, EN, ADDRV, S, AR, PCC with a memory read error of channel 1 or 2
+    const CORRECTED: &str = "0x9400000000000091";
+    const OPTIONAL: &str = "0xb500000000000092";
+    const FATAL: &str = "0xb600000000000091";
+    let (mut machine, mut monitor) = monitored(context, "console=com1 panic=debug-exit")?;
+    let console = port0(&mut machine)?;
+    monitor.command(&format!("mce 0 4 {CORRECTED} 0 0x12345000 0"))?;
+    console.expect(
+        "mce: warning: CPU 0: corrected error: bank 4: memory read, channel 1, address 0x12345000",
+        PATIENCE,
+    )?;
+    for _ in 0..2 {
+        monitor.command(&format!("mce -b 0 5 {OPTIONAL} 5 0x6000 0"))?;
+        console
+            .expect("mce: warning: CPU 0: uncorrected error, found before it was used: bank 5", PATIENCE)?;
+        command(console, "version")?;
+    }
+    monitor.command(&format!("mce 0 6 {FATAL} 5 0x7000 0"))?;
+    console.expect("mce: CPU 0: bank 6: memory read, channel 1, address 0x7000", PATIENCE)?;
+    console.expect("panic: CPU 0: #MC machine check", PATIENCE)?;
     Ok(())
 }
