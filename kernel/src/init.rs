@@ -7,7 +7,7 @@ use acpi_tables::{Acpi, AddressSpace, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, Cut};
 use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
-use crate::arch::{self, apic, cpu, pci, power, smp, tsc};
+use crate::arch::{self, apic, cpu, io_apic, memory_types, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
@@ -178,6 +178,9 @@ fn report_cpu(clock: bool) {
         tsc::hz() / 1_000_000,
         tsc::hz() % 1_000_000,
     );
+    if !bring_up::tsc::is_invariant(|leaf| cpu::cpuid(leaf, 0)) {
+        log::info!(target: "cpu", "the TSC is not invariant: it may stop or change its rate in power states");
+    }
     if !clock {
         log::warn!(target: "cpu", "the PIT does not count: times up to here are guesses");
     }
@@ -190,8 +193,11 @@ fn second_clock(acpi: &Acpi) {
     if port.is_some_and(tsc::calibrate_by_pm_timer) {
         let (whole, rest) = (tsc::hz() / 1_000_000, tsc::hz() % 1_000_000);
         log::info!(target: "cpu", "TSC {whole}.{rest:06} MHz by the ACPI timer");
+    } else if let Some(source) = tsc::calibrate_by_cpuid() {
+        let (whole, rest) = (tsc::hz() / 1_000_000, tsc::hz() % 1_000_000);
+        log::info!(target: "cpu", "TSC {whole}.{rest:06} MHz by {source}");
     } else {
-        log::error!(target: "cpu", "neither PIT nor ACPI timer counts: times are guesses");
+        log::error!(target: "cpu", "neither PIT, ACPI timer nor CPUID tells the TSC's rate: no guest can run; switch the HPET's legacy mode or the PIT on in firmware");
     }
 }
 
@@ -235,8 +241,10 @@ fn start_cpus(boot: &Boot) {
     let opt_out = boot.acpi.dmar.as_ref().is_some_and(|dmar| dmar.x2apic_opt_out);
     let mode = apic::init(opt_out && !wide);
     machine::init_cpu();
+    memory_types::init_cpu();
     let mut others = 0;
     if let Some(madt) = &boot.acpi.madt {
+        log::debug!(target: "acpi", "{} inputs of I/O APICs were open", io_apic::mask_all(madt));
         match trampoline_page(&boot.info) {
             Some(page) => others = smp::start_all(madt, page),
             None => log::warn!(target: "cpu", "no free page below 640 KiB: one CPU only"),

@@ -8,6 +8,9 @@
 pub mod apic;
 pub mod cmos;
 pub mod home;
+pub mod ioapic;
 pub mod mce;
+pub mod mtrr;
 pub mod nmi;
 pub mod trampoline;
+pub mod tsc;

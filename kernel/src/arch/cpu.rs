@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use bring_up::tsc::Ahead;
 use spin::{Once, RwLock};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::structures::gdt::GlobalDescriptorTable;
@@ -32,6 +33,8 @@ pub(crate) struct PerCpu {
     pub(crate) interrupts: AtomicU64,
     /// What an idle CPU writes to IA32_SPEC_CTRL when it wakes; 0 for nothing.
     pub(super) spec_ctrl_on_wake: AtomicU64,
+    /// By how much its TSC was ahead of CPU 0's when it came up.
+    ahead: Once<Ahead>,
     pub(super) stacks: Stacks,
     tss: TaskStateSegment,
     gdt: Once<GlobalDescriptorTable>,
@@ -63,6 +66,7 @@ impl PerCpu {
             state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
             spec_ctrl_on_wake: AtomicU64::new(0),
+            ahead: Once::new(),
             stacks,
             tss: gdt::tss(stacks),
             gdt: Once::new(),
@@ -94,6 +98,14 @@ impl PerCpu {
     /// It has come up. False where nobody waits for it any more.
     pub(super) fn set_online(&self) -> bool {
         self.state.compare_exchange(STARTING, ONLINE, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub(super) fn note_ahead(&self, ahead: Ahead) {
+        self.ahead.call_once(|| ahead);
+    }
+
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        self.ahead.get().copied()
     }
 
     /// Loads everything that makes the calling CPU this one. Each CPU does it once.

@@ -8,7 +8,7 @@ use bring_up::trampoline::misc_enable_high_clear;
 
 use super::cpu::{self, PerCpu};
 use super::stack::{self, Stacks};
-use super::{apic, msr, tsc};
+use super::{apic, in_step, memory_types, msr, tsc};
 use crate::mm::{Hpa, PAGE, frame, map};
 
 global_asm!(include_str!("trampoline.s"), options(att_syntax));
@@ -95,15 +95,18 @@ fn start(apic_id: u32, page: Hpa, patience: u64) -> bool {
     let stacks = Stacks::at(block.0);
     stacks.guards().for_each(|guard| map::unmap(Hpa(guard), PAGE));
     let cpu = PerCpu::create(apic_id, stacks);
+    in_step::expect();
     AP_CPU.store(core::ptr::from_ref(cpu) as u64, Ordering::SeqCst);
     // The second start-up IPI is for CPUs that missed the first; a running CPU ignores it.
     for _ in 0..2 {
         apic::send_startup(apic_id, (page.0 / PAGE) as u8);
         if comes_up(cpu, 200) {
+            in_step::lead(cpu);
             return true;
         }
     }
     if comes_up(cpu, patience) || !cpu.give_up() {
+        in_step::lead(cpu);
         return true;
     }
     apic::send_init(apic_id);
@@ -127,7 +130,9 @@ fn comes_up(cpu: &PerCpu, micros: u64) -> bool {
 extern "C" fn ap_main(cpu: &'static PerCpu) {
     cpu.take_over();
     apic::init_cpu();
+    memory_types::init_cpu();
     if cpu.set_online() {
+        in_step::follow();
         crate::start::ap(cpu.index)
     }
 }

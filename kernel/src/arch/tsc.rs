@@ -1,9 +1,10 @@
-//! The time-stamp counter: the host's clock. CPUs are taken to count in step, as every CPU with VMX and an invariant
-//! TSC does.
+//! The time-stamp counter: the host's clock. CPUs count in step: `in_step.rs` measures each as it comes up.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::io;
+use bring_up::tsc::Source;
+
+use super::{cpu, io};
 
 /// Ticks a second; until it is measured a value that only makes early log lines look early.
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
@@ -27,6 +28,22 @@ const SPEAKER_OUT: u8 = 0x20;
 pub(crate) fn read() -> u64 {
     // SAFETY: RDTSC is there on every CPU with long mode, and CR4.TSD is clear in ring 0 anyway.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The counter, read after every load before it, and before every one after it.
+pub(crate) fn read_in_order() -> u64 {
+    // SAFETY: LFENCE is there on every CPU with long mode, and changes nothing.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        let now = core::arch::x86_64::_rdtsc();
+        core::arch::x86_64::_mm_lfence();
+        now
+    }
+}
+
+/// Whether the rate is known. Without it no guest can be told one, and no deadline means anything.
+pub(crate) fn is_known() -> bool {
+    MICROS.load(Ordering::Relaxed) != 0
 }
 
 /// Ticks a second.
@@ -90,6 +107,13 @@ pub(crate) fn calibrate_by_pm_timer(port: u16) -> bool {
     let [_, _, median, ..] = tries;
     take(settle(median, DOUBT_MICROS * 1_000 / 50));
     true
+}
+
+/// The same as CPUID tells it, for machines without either timer; what it was taken from.
+pub(crate) fn calibrate_by_cpuid() -> Option<Source> {
+    let (hz, source) = bring_up::tsc::by_cpuid(|leaf| cpu::cpuid(leaf, 0))?;
+    take(hz);
+    Some(source)
 }
 
 /// The frequency by 10 ms of the PM timer.

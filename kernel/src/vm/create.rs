@@ -71,6 +71,9 @@ pub(crate) struct Spec {
 /// What the host cannot give, in words.
 pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
     let cpu = host::required()?;
+    if !tsc::is_known() {
+        return Err("this host has no clock: the rate of its TSC is not known".into());
+    }
     check_memory(&spec.ranges)?;
     addressable(&spec.policy, &spec.ranges)?;
     let memory =
