@@ -8,8 +8,8 @@ use net::intel::regs::*;
 use net::intel::{self, DMA_BYTES, Dma, Family, Registers};
 use net::{MAX_FRAME, MIN_FRAME, Nic};
 
-const FAMILIES: [Family; 7] =
-    [Family::I8254x, Family::I8257x, Family::I217, Family::I219, Family::Igb, Family::I210, Family::Ixgbe];
+const FAMILIES: [Family; 6] =
+    [Family::I8254x, Family::I8257x, Family::I217, Family::Igb, Family::I210, Family::Ixgbe];
 
 struct State {
     regs: HashMap<u32, u32>,

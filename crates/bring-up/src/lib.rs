@@ -12,5 +12,6 @@ pub mod ioapic;
 pub mod mce;
 pub mod mtrr;
 pub mod nmi;
+pub mod pci;
 pub mod trampoline;
 pub mod tsc;

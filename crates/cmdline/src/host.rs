@@ -214,7 +214,7 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         form: "auto|MAC|BB:DD.F",
         default: "auto",
         help: "The network card that the host uses, by its Ethernet address or its place on PCI. `auto`: the first in PCI \
-               order whose link comes up within 4 s; where none does, the first.",
+               order whose link comes up within 4 s (10 Gbit/s: 12 s); where none does, the first.",
         set: |o, v| put(&mut o.nic, NicChoice::parse(v)),
     },
     Spec {

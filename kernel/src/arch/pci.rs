@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bring_up::pci as setup;
 use spin::{Mutex, Once};
 
 use super::{io, tsc};
@@ -104,6 +105,20 @@ impl Address {
     }
 }
 
+impl setup::Function for Address {
+    fn read(&self, register: u8) -> u32 {
+        Address::read(*self, register)
+    }
+
+    fn write(&self, register: u8, value: u32) {
+        Address::write(*self, register, value);
+    }
+
+    fn delay_us(&self, us: u32) {
+        tsc::delay(us.into());
+    }
+}
+
 impl Function {
     /// Lets the function decode its memory and ports and use DMA.
     pub(crate) fn enable(&self) {
@@ -120,36 +135,16 @@ impl Function {
         self.address.command(COMMAND_MASTER, 0);
     }
 
-    /// Brings the function to power state D0, where its registers answer (PCI Power Management 1.2, 3.2).
-    pub(crate) fn wake(&self) {
-        const POWER_MANAGEMENT: u8 = 1;
-        let Some(at) = self.capability(POWER_MANAGEMENT) else { return };
-        let control = self.address.read(at + 4);
-        if control & 3 != 0 {
-            self.address.write(at + 4, control & !3 & 0xffff);
-            tsc::delay(10_000);
-        }
+    /// Makes the function's registers answer and its DMA reach memory: the bridges above it opened, the one at the root
+    /// first, itself in D0. Before its BARs are read.
+    pub(crate) fn reach(&self) {
+        setup::open_path(path_to(self.address.bus).into_iter());
+        setup::wake(&self.address);
     }
 
-    /// Where the capability with that id is in configuration space.
-    fn capability(&self, id: u8) -> Option<u8> {
-        const STATUS_LIST: u32 = 1 << 20;
-        if self.address.read(COMMAND) & STATUS_LIST == 0 || self.header != 0 {
-            return None;
-        }
-        let mut at = self.address.read(0x34) as u8 & 0xfc;
-        // A broken list can go round: there is room for 48.
-        for _ in 0..48 {
-            if !(0x40..=0xf8).contains(&at) {
-                return None;
-            }
-            let capability = self.address.read(at);
-            if capability as u8 == id {
-                return Some(at);
-            }
-            at = (capability >> 8) as u8 & 0xfc;
-        }
-        None
+    /// Keeps the link to the bridge above out of L0s and L1.
+    pub(crate) fn keep_link_awake(&self) {
+        setup::keep_link_awake(&self.address, bridge_to(self.address.bus).as_ref());
     }
 
     /// Reads base address register `index` (0 to 5) and its length. The function must not be in use: for a moment it
@@ -184,6 +179,19 @@ impl Function {
         self.address.write(at, value);
         (value, mask)
     }
+}
+
+/// The bridges between the root and `bus`, the one at the root first.
+fn path_to(bus: u8) -> Vec<Address> {
+    let mut path = Vec::new();
+    let mut next = bridge_to(bus);
+    // Bus numbers that firmware set wrong can go round.
+    while let Some(bridge) = next.filter(|bridge| !path.contains(bridge)) {
+        path.push(bridge);
+        next = bridge_to(bridge.bus);
+    }
+    path.reverse();
+    path
 }
 
 /// The bridge to `bus`; none for a root bus.

@@ -21,8 +21,6 @@ pub(crate) type Card = intel::Card<Bar0, Arena>;
 const CLASS_ETHERNET: (u8, u8) = (2, 0);
 const COMMAND: u8 = 0x04;
 const COMMAND_MEMORY: u32 = 1 << 1;
-/// Copper negotiates for up to 3 s after a reset.
-const LINK_PATIENCE_US: u64 = 4_000_000;
 const LINK_CHECK_US: u64 = 10_000;
 
 /// Registers of a card in BAR 0.
@@ -168,8 +166,8 @@ fn best(choice: NicChoice, cards: &[Candidate]) -> Option<usize> {
 /// Waits where there is a choice: until the first card has a link, or none can be expected any more.
 fn await_link(cards: &[Candidate]) {
     let [first, _, ..] = cards else { return };
-    let start = tsc::micros();
-    while first.card.link() == Link::Down && tsc::micros() - start < LINK_PATIENCE_US {
+    let (start, patience) = (tsc::micros(), u64::from(first.model.family.link_patience_us()));
+    while first.card.link() == Link::Down && tsc::micros() - start < patience {
         tsc::delay(LINK_CHECK_US);
     }
 }
@@ -189,12 +187,15 @@ fn candidate(function: &'static Function) -> Option<Candidate> {
 }
 
 fn probe(function: &Function, model: &Model) -> Result<Probed<Bar0>, Refusal> {
+    function.reach();
+    if model.family.needs_link_awake() {
+        function.keep_link_awake();
+    }
     let base = match function.bar(0) {
         Some(Bar::Memory { base, len }) if base != 0 && len >= BAR_BYTES as u64 => Hpa(base),
         _ => return Err(Refusal::NoBar),
     };
     map::map_mmio(base, BAR_BYTES as u64);
-    function.wake();
     // A network boot leaves the rings running: bus mastering stays off until they have stopped.
     let command = function.address.read(COMMAND) & 0xffff;
     function.address.write(COMMAND, command | COMMAND_MEMORY);

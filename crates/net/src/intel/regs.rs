@@ -20,9 +20,6 @@ pub const RXPBS: u32 = 0x2404;
 pub const RXPBS_I210: u32 = 0x0000_00a2;
 pub const TXPBS: u32 = 0x3404;
 pub const TXPBS_I210: u32 = 0x0400_0014;
-/// Undocumented but for the I219's erratum: with bit 13 set a reset does not hang the card.
-pub const FEXTNVM11: u32 = 0x5bbc;
-pub const FEXTNVM11_RESET: u32 = 1 << 13;
 
 /// First register of receive queue 0, by family.
 pub const RX_E1000: u32 = 0x2800;

@@ -11,7 +11,7 @@ impl Family {
 
     /// Manageability firmware may own the card until a driver says that it has it.
     fn has_driver_flag(self) -> bool {
-        !matches!(self, Family::I8254x | Family::I8257x)
+        self != Family::I8254x
     }
 }
 
@@ -23,9 +23,6 @@ impl Family {
 pub(super) fn reset(family: Family, registers: &mut impl Registers) -> Result<(), InitError> {
     if registers.read32(STATUS) == u32::MAX {
         return Err(InitError::NoAnswer);
-    }
-    if family == Family::I219 {
-        registers.write32(FEXTNVM11, registers.read32(FEXTNVM11) | FEXTNVM11_RESET);
     }
     silence(family, registers);
     let ctrl = registers.read32(CTRL);
@@ -45,7 +42,7 @@ pub(super) fn reset(family: Family, registers: &mut impl Registers) -> Result<()
     // chipset parts within 20.
     registers.delay_us(match family {
         Family::I8254x | Family::I8257x => 5_000,
-        Family::I217 | Family::I219 | Family::Igb | Family::I210 => 20_000,
+        Family::I217 | Family::Igb | Family::I210 => 20_000,
         Family::Ixgbe => 50_000,
     });
     let mut ctrl = registers.read32(CTRL);
@@ -113,7 +110,7 @@ pub(super) fn prepare(family: Family, registers: &mut impl Registers, mac: MacAd
             registers.write32(CTRL, ctrl & !(CTRL_CLEAR | CTRL_GIO_MASTER_DISABLE) | CTRL_SLU);
         }
         Family::I8254x => registers.write32(CTRL, ctrl & !CTRL_CLEAR | CTRL_SLU | CTRL_ASDE),
-        Family::I8257x | Family::I217 | Family::I219 => {
+        Family::I8257x | Family::I217 => {
             let clear = CTRL_CLEAR | CTRL_GIO_MASTER_DISABLE;
             registers.write32(CTRL, ctrl & !clear | CTRL_SLU | CTRL_ASDE);
         }
@@ -198,7 +195,7 @@ fn set_station_address(family: Family, registers: &mut impl Registers, mac: MacA
     registers.write32(high, u32::from_le_bytes([e, f, 0, 0]) | RAH_AV);
     // The chipset parts share the others with the firmware, and have a smaller table; a reset clears both.
     let (pairs, words) = match family {
-        Family::I217 | Family::I219 => (1, MTA_WORDS_PCH),
+        Family::I217 => (1, MTA_WORDS_PCH),
         _ => (RA_PAIRS, MTA_WORDS),
     };
     for pair in 1..pairs {
