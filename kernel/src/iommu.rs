@@ -226,7 +226,7 @@ pub(crate) struct State {
     /// Pages that the network card reaches.
     pages: u64,
     /// Accesses that were stopped.
-    faults: u64,
+    pub(crate) faults: u64,
 }
 
 impl fmt::Display for State {

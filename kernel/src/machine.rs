@@ -23,6 +23,8 @@ static NOTES: Mutex<Notes> = Mutex::new(Notes { list: [None; 16], count: 0 });
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// NMIs that nobody of ours sent: how many, and where and on which CPU the last came.
 static NMIS: AtomicU64 = AtomicU64::new(0);
+/// Those of them that the self-test sent.
+static NMIS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 static NMI_AT: AtomicU64 = AtomicU64::new(0);
 static NMI_CPU: AtomicU32 = AtomicU32::new(0);
 
@@ -106,6 +108,12 @@ pub(crate) fn nmi(rip: u64) {
     NMIS.fetch_add(1, Ordering::Release);
 }
 
+/// NMIs so far; `expected` more are somebody's own, and are not told.
+pub(crate) fn nmis(expected: u64) -> u64 {
+    NMIS_EXPECTED.fetch_add(expected, Ordering::Relaxed);
+    NMIS.load(Ordering::Acquire)
+}
+
 /// When a CPU looks into its banks again.
 #[derive(Default)]
 pub(crate) struct Watch {
@@ -145,7 +153,7 @@ impl Watch {
         if rest > 0 {
             log::warn!(target: "mce", "{rest} more errors");
         }
-        let nmis = NMIS.load(Ordering::Acquire);
+        let nmis = NMIS.load(Ordering::Acquire).saturating_sub(NMIS_EXPECTED.load(Ordering::Relaxed));
         if nmis != self.nmis {
             let reason = Reason(io::inb(SYSTEM_CONTROL));
             log::warn!(

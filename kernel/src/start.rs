@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
 
-use crate::arch::{self, apic, cpu, irq, tsc};
+use crate::arch::{self, apic, call, cpu, irq, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
@@ -34,7 +34,7 @@ const TYPING_SLICE_US: u64 = 500;
 /// How long after the last byte that goes on.
 const TYPING_US: u64 = 50_000;
 /// Where the host has nothing to do for the management loop on a CPU.
-const GUEST_CPU_SLICE_US: u64 = 10_000;
+pub(crate) const GUEST_CPU_SLICE_US: u64 = 10_000;
 
 /// The version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -142,6 +142,7 @@ pub(crate) fn ap(index: usize) -> ! {
     loop {
         irq::drain();
         flush::serve();
+        call::serve();
         watch.poll();
         if let Turn::Idle(wake) = scheduler.turn(slice) {
             idle(wake);

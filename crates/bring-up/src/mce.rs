@@ -108,3 +108,11 @@ pub fn set_up(
     msrs.write(IA32_MCG_STATUS, 0);
     Ready { caps, local }
 }
+
+/// How many banks are off, or hold an error.
+pub fn trouble(msrs: &mut impl Msrs, caps: Caps) -> u64 {
+    (0..caps.banks())
+        // Bank 0 may be the firmware's.
+        .filter(|&bank| Bank::read(msrs, bank).is_some() || (bank > 0 && msrs.read(ctl(bank)) == 0))
+        .count() as u64
+}

@@ -1,6 +1,6 @@
 //! Machine checks over a model of banks: what is set up, what an error stops, what stays.
 
-use bring_up::mce::{Caps, Context, Finding, Msrs, Severity, Verdict, handle, poll, set_up};
+use bring_up::mce::{Caps, Context, Finding, Msrs, Severity, Verdict, handle, poll, set_up, trouble};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -106,6 +106,17 @@ fn every_bank_is_on_and_empty_and_what_it_held_is_told() {
         assert_eq!(cpu.registers[&(0x400 + bank * 4)], u64::MAX);
         assert_eq!(cpu.status(bank), 0);
     }
+}
+
+#[test]
+fn banks_that_are_off_or_hold_an_error_are_counted() {
+    let mut cpu = Cpu::new(0);
+    let caps = Caps::read(&mut cpu);
+    assert_eq!(trouble(&mut cpu, caps), BANKS - 1, "all off, the first may be the firmware's");
+    set_up(&mut cpu, 0x655, 0, |_| {});
+    assert_eq!(trouble(&mut cpu, caps), 0);
+    let mut cpu = cpu.with(2, CORRECTED);
+    assert_eq!(trouble(&mut cpu, caps), 1);
 }
 
 #[test]

@@ -323,7 +323,7 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         name: "selftest",
         form: "",
         default: "",
-        help: "Checks the host before any VM is made, and prints a report to send with a question: docs/nested.md.",
+        help: "Checks the host before any VM is made, and prints a report to send with a question: docs/selftest.md.",
         set: |o, _| {
             o.selftest = true;
             Some(())

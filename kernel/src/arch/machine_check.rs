@@ -53,3 +53,8 @@ pub(crate) fn poll(found: impl FnMut(Finding)) {
         mce::poll(&mut Registers, caps, found);
     }
 }
+
+/// How many banks of the calling CPU are off, or hold an error that nobody has dealt with.
+pub(crate) fn trouble() -> u64 {
+    caps().map_or(0, |caps| mce::trouble(&mut Registers, caps))
+}

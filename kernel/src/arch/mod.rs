@@ -4,6 +4,7 @@ use core::arch::global_asm;
 
 pub(crate) mod apic;
 pub(crate) mod backtrace;
+pub(crate) mod call;
 pub(crate) mod cpu;
 pub(crate) mod debug;
 mod entry;
@@ -42,6 +43,17 @@ pub(crate) fn selftest_guest() -> &'static [u8] {
     let start = &raw const selftest_guest_start;
     // SAFETY: the two symbols are around it, in read-only data.
     unsafe { core::slice::from_raw_parts(start, (&raw const selftest_guest_end).addr() - start.addr()) }
+}
+
+/// The same of one that spins.
+pub(crate) fn selftest_spinner() -> &'static [u8] {
+    unsafe extern "C" {
+        static selftest_spinner_start: u8;
+        static selftest_spinner_end: u8;
+    }
+    let start = &raw const selftest_spinner_start;
+    // SAFETY: the two symbols are around it, in read-only data.
+    unsafe { core::slice::from_raw_parts(start, (&raw const selftest_spinner_end).addr() - start.addr()) }
 }
 
 /// Stops this CPU for good.

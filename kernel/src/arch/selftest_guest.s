@@ -73,5 +73,15 @@ selftest_guest_entry:
         jmp     9b
         .globl selftest_guest_end
 selftest_guest_end:
+# Another one, which spins with interrupts off.
+        .balign 8
+        .globl selftest_spinner_start
+selftest_spinner_start:
+        .long   0x1badb002, 0x10000, -(0x1badb002 + 0x10000)
+        .long   image, image, 0, 0, image + 32
+        cli
+1:      jmp     1b
+        .globl selftest_spinner_end
+selftest_spinner_end:
         .code64
         .popsection

@@ -10,9 +10,10 @@ use cmdline::ModuleRole;
 use ept::DirtyMethod;
 use vmx_types::reason::ExitReason;
 
-use super::Check;
-use super::Verdict::{self, Skipped};
-use crate::arch::{self, tsc};
+use selftest_report::Verdict;
+
+use super::Run;
+use crate::arch::{self, apic, cpu, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
 use crate::vm::reset::Source;
@@ -20,7 +21,8 @@ use crate::vm::sched::Scheduler;
 use crate::vm::{Change, State, StopReason, Vm, create, registry};
 use crate::vmx::{flush, host};
 
-pub(super) const CHECKS: [Check; 5] = [
+pub(super) const RUNS: [Run; 6] = [
+    ("slice-timer", || with_image(arch::selftest_spinner(), slice)),
     ("guest", || with_guest(exits)),
     ("dirty-pml", || dirty(DirtyMethod::Pml)),
     ("dirty-ad", || dirty(DirtyMethod::AccessDirty)),
@@ -35,13 +37,19 @@ const PATIENCE_US: u64 = 2_000_000;
 const EXITS: u64 = 200;
 const PAGES: u64 = 512;
 
+type CheckOf = fn(&Arc<Vm>) -> Result<String, String>;
+
+fn with_guest(check: CheckOf) -> Verdict {
+    with_image(arch::selftest_guest(), check)
+}
+
 /// Makes the guest, does the check, and wants all memory back.
-fn with_guest(check: fn(&Arc<Vm>) -> Result<String, String>) -> Verdict {
+fn with_image(image: &[u8], check: CheckOf) -> Verdict {
     if host::boot_cpu().is_none() {
-        return Skipped("no VMX");
+        return Verdict::NotTried("no VMX".into());
     }
     let free = frame::stats().free;
-    let result = guest().and_then(|vm| {
+    let result = guest(image).and_then(|vm| {
         let result = check(&vm);
         vm.destroy();
         result
@@ -61,8 +69,7 @@ fn with_guest(check: fn(&Arc<Vm>) -> Result<String, String>) -> Verdict {
     )
 }
 
-fn guest() -> Result<Arc<Vm>, String> {
-    let image = arch::selftest_guest();
+fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
     let page = frame::alloc_page().ok_or("no memory")?;
     let kernel = Arc::new(Held::new(page, PAGE));
     mm::fill_page(page, |number| {
@@ -96,12 +103,55 @@ fn run(vm: &Vm) -> Result<(), String> {
     }
 }
 
+/// How long a guest that spins has the CPU, by the host's TSC, against what it is given; on its home CPU.
+fn slice(vm: &Arc<Vm>) -> Result<String, String> {
+    const TURNS: u64 = 5;
+    let slot = &vm.vcpus[0];
+    let ended = || {
+        let by = |reason: ExitReason| slot.exits.all().find(|counted| counted.number == reason as u16);
+        [ExitReason::PreemptionTimer, ExitReason::ExternalInterrupt]
+            .into_iter()
+            .filter_map(by)
+            .map(|counted| counted.count)
+            .sum::<u64>()
+    };
+    let wanted = tsc::ticks(crate::start::GUEST_CPU_SLICE_US);
+    let mut scheduler = Scheduler::default();
+    let start = tsc::micros();
+    // Should the timer fail, an interrupt brings the only CPU back.
+    apic::timer_once(tsc::ticks(PATIENCE_US));
+    vm.apply(Change::Run)?;
+    while ended() < TURNS && tsc::micros() - start < PATIENCE_US {
+        flush::serve();
+        scheduler.turn(wanted);
+        crate::arch::irq::drain();
+    }
+    vm.take_off();
+    apic::timer_stop();
+    let turns = ended();
+    let took = slot.ran.load(core::sync::atomic::Ordering::Relaxed) / turns.max(1);
+    let text = format!(
+        "{turns} turns of {wanted} ticks took {took} each, by the preemption timer of CPU {:x}",
+        cpu::cpuid(1, 0)[0]
+    );
+    let near = wanted - wanted / 10..wanted + wanted / 10;
+    if turns >= TURNS && near.contains(&took) { Ok(text) } else { Err(text) }
+}
+
 /// Exits of the kinds that every guest has, and what each costs.
 fn exits(vm: &Arc<Vm>) -> Result<String, String> {
     vm.vcpus[0].exits.set_timed(true);
     vm.apply(Change::Run)?;
     run(vm)?;
-    let mut text = String::from("ticks of an exit:");
+    let words = host::required().map(|cpu| &cpu.controls)?;
+    let mut text = format!(
+        "controls pin {:#x} proc {:#x} {:#x} exit {:#x} entry {:#x}; ticks of an exit:",
+        words.pin.bits(),
+        words.proc.bits(),
+        words.proc2.bits(),
+        words.exit.bits(),
+        words.entry.bits()
+    );
     for (name, reason) in [
         ("CPUID", ExitReason::Cpuid),
         ("RDMSR", ExitReason::Rdmsr),
@@ -119,7 +169,7 @@ fn exits(vm: &Arc<Vm>) -> Result<String, String> {
 
 fn dirty(method: DirtyMethod) -> Verdict {
     if let (Some(lacks), true) = (Vm::lacks(method), host::boot_cpu().is_some()) {
-        return Skipped(lacks);
+        return Verdict::NotTried(lacks.into());
     }
     with_guest(match method {
         DirtyMethod::Pml => |vm| tracked(vm, DirtyMethod::Pml),

@@ -1,0 +1,105 @@
+//! The checks.
+
+/// A check: a line of the report.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name, of small letters and `-`.
+    pub name: &'static str,
+    /// What holds where it passed.
+    pub holds: &'static str,
+    /// What to do where it failed.
+    pub cure: &'static str,
+}
+
+const fn check(name: &'static str, holds: &'static str, cure: &'static str) -> Check {
+    Check { name, holds, cure }
+}
+
+const REPORT: &str = "a fault of Flexvisor or of the machine: send this report";
+const FIRMWARE: &str = "update the firmware; if it stays, send this report to its vendor";
+
+/// Every check, in the order of the report.
+pub static CHECKS: [Check; 25] = [
+    check("faults", "faulting RDMSR, WRMSR and memory reads are recovered from", REPORT),
+    check(
+        "cpus",
+        "every CPU that the firmware's tables call enabled has come up",
+        "switch Execute Disable and x2APIC on in firmware set-up, or take the CPU named out of use there",
+    ),
+    check(
+        "clock",
+        "the TSC's rate is known, and what CPUID says of it agrees within 1 %",
+        "switch the PIT or the ACPI timer on in firmware set-up",
+    ),
+    check(
+        "tsc-invariant",
+        "the TSC counts at one rate in every power state",
+        "switch C-states off in firmware set-up; under a hypervisor, let it lend `invtsc`",
+    ),
+    check(
+        "tsc-in-step",
+        "all CPUs' TSCs agree as far as a program can see; IA32_TSC_ADJUST of each",
+        FIRMWARE,
+    ),
+    check("timer", "each CPU's APIC timer fires within 10 % of its time by the TSC", REPORT),
+    check("ipi", "every other CPU answers an interrupt; the slowest answer", REPORT),
+    check("nmi", "an NMI comes, is counted, and the next one comes too", REPORT),
+    check(
+        "machine-check",
+        "banks are on and empty on every CPU; recovery and local machine checks where they are",
+        "errors in the banks are the hardware's: see `mce:` in the log and replace the part",
+    ),
+    check("memory-types", "MTRRs and PAT are the same on every CPU, and all RAM is write-back", FIRMWARE),
+    check("frames", "memory is aligned, zeroed, given once, kept, and given back whole", REPORT),
+    check(
+        "clearing",
+        "what clearing 1 GiB of memory takes, by 16 MiB of it",
+        "below 1 GB/s: look for a DIMM channel that is empty, or RAM that is not write-back",
+    ),
+    check("heap", "blocks do not overlap and are given back whole", REPORT),
+    check(
+        "entropy",
+        "there is randomness for keys",
+        "give 32 random bytes by `seed=`: this CPU has neither RDRAND nor RDSEED",
+    ),
+    check(
+        "serial",
+        "the console's ports take what is written",
+        "check baud rate and port of `console=`; a port without a cable must not assert flow control",
+    ),
+    check(
+        "network",
+        "what card there is, and its link",
+        "see docs/hardware.md for the cards that are driven, and the log for why this one is not",
+    ),
+    check(
+        "iommu",
+        "the remapping units translate and have noted no fault",
+        "switch VT-d on in firmware set-up, or boot with iommu=off",
+    ),
+    check(
+        "vmx",
+        "VMX is on in every CPU, with the same abilities",
+        "switch VT-x on in firmware set-up, for every CPU",
+    ),
+    check("levels", "CPU levels that this host can give", "see `cpu check LEVEL` for what is missing"),
+    check(
+        "slice-timer",
+        "a guest that spins comes back within 10 % of its time by the preemption timer",
+        "the CPU's preemption timer is broken (all Nehalem Xeons, some later ones): run no guests on it, and send this report",
+    ),
+    check(
+        "guest",
+        "a small guest makes 200 exits each by CPUID, RDMSR, I/O and MMIO under every control that is used, and gets the right answers; what each exit costs",
+        REPORT,
+    ),
+    check("dirty-pml", "dirty tracking by PML notices all 512 pages that the guest writes", REPORT),
+    check("dirty-ad", "the same by accessed and dirty flags", REPORT),
+    check("dirty-wp", "the same by write protection", REPORT),
+    check("state", "a vCPU's state put back is the one that was taken", REPORT),
+];
+
+/// The check of that name.
+pub fn find(name: &str) -> Option<&'static Check> {
+    CHECKS.iter().find(|check| check.name == name)
+}
