@@ -58,8 +58,9 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
             VmCommand::Regs(vm, _) | VmCommand::Memory { vm, .. } | VmCommand::Stack(vm, _) => {
                 (Deed::Inspect, vm)
             }
-            VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } | VmCommand::Log(vm, _) => (Deed::Look, vm),
-            VmCommand::List(..) | VmCommand::Create(_) => return None,
+            VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } => (Deed::Look, vm),
+            // A log is also that of a VM that is gone.
+            VmCommand::List(..) | VmCommand::Create(_) | VmCommand::Log(..) => return None,
         },
         Command::DirtyStart { vm, .. } | Command::DirtyHarvest(vm, _) | Command::DirtyStop(vm) => {
             (Deed::Dirty, vm)
