@@ -40,8 +40,8 @@ impl SourceVm for Ram<'_> {
         Ok(())
     }
 
-    fn start_tracking(&mut self) -> Result<(), String> {
-        Ok(())
+    fn start_tracking(&mut self) -> Poll<Result<(), String>> {
+        Poll::Ready(Ok(()))
     }
 
     fn harvest(&mut self) -> Poll<u64> {
