@@ -444,6 +444,16 @@ fn a_line_whose_rest_is_lost_is_given_up() {
     assert_eq!(desk.lines, ["net"]);
 }
 
+#[test]
+fn the_character_before_the_cursor_is_shown_in_a_long_line_too() {
+    let mut desk = Desk::new(Kind::Dumb, 50);
+    desk.editor.set_term(Term::Dumb);
+    for byte in "漢a     aaaaaaaaa a   aaa ------downtime=migrate \x1b[1;5D".bytes() {
+        desk.key(byte);
+        assert_eq!(desk.agrees(), Ok(()));
+    }
+}
+
 fn queued(ahead: &mut TypeAhead) -> Vec<u8> {
     std::iter::from_fn(|| ahead.pop()).collect()
 }

@@ -262,7 +262,8 @@ impl LineEditor {
             // One column on either side says that there is more.
             let window = room - 2;
             let under = shown.width(cursor, cursor + 1).max(1);
-            if cursor < self.from || shown.width(self.from, cursor) + under > window {
+            // What stands before the cursor is shown as well, not hidden by the mark of what is left out.
+            if (cursor <= self.from && self.from > 0) || shown.width(self.from, cursor) + under > window {
                 let mut from = cursor;
                 while from > 0 && shown.width(from - 1, cursor) <= window / 2 {
                     from -= 1;
