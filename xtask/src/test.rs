@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Only cases whose name contains this text; leaves the crates' own tests out.
     #[arg(value_name = "TEXT")]
     only: Option<String>,
+    /// Leave out the crates' own tests and the fuzz targets.
+    #[arg(long)]
+    cases: bool,
     /// How many processors to keep busy.
     #[arg(long)]
     jobs: Option<usize>,
@@ -72,7 +75,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     }
     let started = Instant::now();
     let mut totals = match (&args.only, &area) {
-        (None, None) => {
+        (None, None) if !args.cases => {
             let mut totals = crate_tests(&[], &[])?;
             totals.add(fuzz_smoke()?);
             totals
