@@ -8,10 +8,17 @@ use crate::arch::xstate;
 use crate::vm::Vm;
 
 impl Vcpu {
-    /// Vector register `register`, 0 to 15.
-    pub(crate) fn vector(&mut self, vm: &Vm, register: u8) -> [u8; 64] {
+    /// Stores the guest's state in its area; which components that is.
+    #[inline(never)] // one place in the image stores it for both
+    fn store_vectors(&mut self, vm: &Vm) -> u64 {
         let allowed = vm.policy.xcr0_allowed();
         xstate::save(&mut self.xsave, allowed);
+        allowed
+    }
+
+    /// Vector register `register`, 0 to 15.
+    pub(crate) fn vector(&mut self, vm: &Vm, register: u8) -> [u8; 64] {
+        let allowed = self.store_vectors(vm);
         let value = vector(self.xsave.bytes(), allowed, register);
         xstate::load(&self.xsave, allowed, self.xcr0);
         value
@@ -19,8 +26,7 @@ impl Vcpu {
 
     /// Changes vector register `register`, 0 to 15.
     pub(crate) fn set_vector(&mut self, vm: &Vm, register: u8, value: &[u8; 64]) {
-        let allowed = vm.policy.xcr0_allowed();
-        xstate::save(&mut self.xsave, allowed);
+        let allowed = self.store_vectors(vm);
         set_vector(self.xsave.bytes_mut(), allowed, register, value);
         xstate::load(&self.xsave, allowed, self.xcr0);
     }

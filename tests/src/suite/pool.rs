@@ -158,7 +158,9 @@ fn wait_expires(context: &Context) -> Result<()> {
     host.console()?.expect(&format!("vm {VM}: waits for the pool, at most 2 s"), PATIENCE)?;
     host.console()?.expect(&format!("vm {VM}: the pool is not formed: starts at what is known"), PATIENCE)?;
     host.console()?.expect(&format!("vm {VM}: running"), PATIENCE)?;
-    ensure!(agreed(1)(&json(&mut host, "pool show --json")?));
+    let shown = json(&mut host, "pool show --json")?;
+    let waits = shown["waits_for"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    ensure!(shown["state"] == "forming" && waits.eq(["10.77.0.2:4444"]), "{shown}");
     Ok(())
 }
 
