@@ -29,12 +29,19 @@ impl Backlog {
         let new = self.pages.insert_word(first, bits);
         let pages = bits.count_ones();
         if new != 0 {
-            // The host's code counts bits the long way: once where that will do.
-            let added = if new == bits { pages } else { new.count_ones() };
+            let added = if new == bits { pages } else { Self::count_again(new) };
             self.len.fetch_add(added.into(), Ordering::Relaxed);
             self.words.insert(first / 64);
         }
         pages
+    }
+
+    /// The host's code counts bits the long way. A call, since the compiler would count both words each time and take
+    /// one of the two figures.
+    #[cold]
+    #[inline(never)]
+    fn count_again(bits: u64) -> u32 {
+        bits.count_ones()
     }
 
     /// Takes the first page at or after `from` out.
