@@ -208,7 +208,7 @@ impl Migrations {
     /// # Errors
     /// The migration, or the VM's state, forbids it.
     pub(crate) fn admit(&self, command: Command, vm: &Arc<Vm>) -> Result<(), Failure> {
-        let judged = ownership::judge(command, &vm.name.get(), vm.state(), self.phase(vm));
+        let judged = ownership::judge(command, &vm.name.get(), vm.state(), vm.has_begun(), self.phase(vm));
         judged.map(|_| ()).map_err(|refusal| {
             let code = match refusal.code {
                 ownership::Code::Busy => Code::Busy,

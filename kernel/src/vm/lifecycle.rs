@@ -14,6 +14,11 @@ impl Vm {
         self.state.get()
     }
 
+    /// Whether its guest has run since it was made or reset.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state.has_begun()
+    }
+
     /// Why it is over, once it is.
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
         self.stop_reason.lock().clone()

@@ -158,9 +158,17 @@ fn of_a_vm(context: &Context) -> Result<()> {
     let show = json(&mut host, &format!("vm show {VM}"))?;
     ensure!(show["state"] == "stopped" && show["reason"] == "power-off", "{show}");
     refused(&mut host, &format!("vm stop {VM}"), "state ")?;
+    let over = format!("state vm {VM} is stopped, not paused: `vm start {VM}` boots it anew");
+    refused(&mut host, &format!("vm resume {VM}"), &over)?;
     done(&mut host, &format!("vm start {VM}"))?;
     host.guest()?.expect("power-button: frames *ready", PATIENCE)?;
+    let runs = format!("state vm {VM} is running: `vm reset {VM} --force` boots it anew");
+    refused(&mut host, &format!("vm start {VM}"), &runs)?;
     done(&mut host, &format!("vm pause {VM}"))?;
+    // Each verb does its own: a paused guest is not started.
+    let paused = format!("state vm {VM} is paused: `vm resume {VM}` lets it go on");
+    refused(&mut host, &format!("vm start {VM}"), &paused)?;
+    ensure!(json(&mut host, "vm list")?[0]["state"] == "paused", "it runs");
     done(&mut host, &format!("vm regs {VM}"))?;
     refused(&mut host, &format!("vm destroy {VM}"), "force ")?;
     done(&mut host, &format!("vm destroy {VM} --force"))?;

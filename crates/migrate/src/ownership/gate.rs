@@ -4,6 +4,9 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::{Change, Misfit, State};
 
+/// Set beside the state once the guest has run since the VM was made or reset.
+const BEGUN: u8 = 1 << 7;
+
 /// The state of a VM where every CPU can read it.
 #[derive(Debug)]
 pub struct StateCell(AtomicU8);
@@ -18,7 +21,13 @@ impl StateCell {
     /// As it is now.
     #[must_use]
     pub fn get(&self) -> State {
-        State::from_number(self.0.load(Ordering::SeqCst))
+        state_of(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Whether the guest has run since it was made or reset: a pause is something else than a start that is to come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & BEGUN != 0
     }
 
     /// Carries out a change, as one step that no other CPU can come between; the state before and after.
@@ -26,17 +35,22 @@ impl StateCell {
     /// # Errors
     /// The change does not fit; the state stays.
     pub fn change(&self, change: Change) -> Result<(State, State), Misfit> {
-        let mut state = self.get();
+        let mut before = self.0.load(Ordering::SeqCst);
         loop {
+            let state = state_of(before);
             let next = state.step(change).ok_or(Misfit { state, change })?;
-            let swapped =
-                self.0.compare_exchange(state as u8, next as u8, Ordering::SeqCst, Ordering::SeqCst);
-            match swapped {
+            let begun = next.may_run() || before & BEGUN != 0 && change != Change::Reset;
+            let after = next as u8 | if begun { BEGUN } else { 0 };
+            match self.0.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((state, next)),
-                Err(now) => state = State::from_number(now),
+                Err(now) => before = now,
             }
         }
     }
+}
+
+const fn state_of(number: u8) -> State {
+    State::from_number(number & !BEGUN)
 }
 
 impl Default for StateCell {
@@ -133,6 +147,27 @@ mod tests {
         }
         assert_eq!(state.change(Change::GiveUp), Ok((State::Leaving, State::Given)));
         assert_eq!(gate.enter(&state), Entry::Off);
+    }
+
+    /// `vm start` is for a guest that has not run, `vm resume` for one that has.
+    #[test]
+    fn what_has_run_is_known_until_it_is_reset() {
+        let state = StateCell::new();
+        assert!(!state.has_begun());
+        for (change, now, begun) in [
+            (Change::Run, State::Running, true),
+            (Change::Pause, State::Paused, true),
+            (Change::Reset, State::Paused, false),
+            (Change::Run, State::Running, true),
+            (Change::End, State::Stopped, true),
+            (Change::Reset, State::Paused, false),
+            (Change::Arrive, State::Incoming, false),
+            (Change::Take, State::Running, true),
+            (Change::Pause, State::Paused, true),
+        ] {
+            assert_eq!(state.change(change).map(|(_, now)| now), Ok(now), "{change:?}");
+            assert_eq!((state.get(), state.has_begun()), (now, begun), "{change:?}");
+        }
     }
 
     /// One thread runs the vCPU, another one stops it and lets it go: while the latter holds it, it does not execute.

@@ -102,11 +102,15 @@ const fn takes(states: &[State], state: State) -> bool {
     false
 }
 
-/// Judges a command on the VM `name`. True where it waits for the migration's end.
+/// Judges a command on the VM `name`, whose guest has `begun` or never run. True where it waits for the migration's end.
 ///
 /// # Errors
 /// It is refused: code, phase or state, and what helps.
-pub fn judge(command: Command, name: &str, state: State, phase: Phase) -> Result<bool, Refusal> {
+pub fn judge(command: Command, name: &str, state: State, begun: bool, phase: Phase) -> Result<bool, Refusal> {
+    if matches!((command, state, phase), (Command::Start, State::Paused, Phase::None)) && begun {
+        let text = format!("vm {name} is paused: `vm resume {name}` lets it go on");
+        return Err(Refusal { code: Code::State, text });
+    }
     match ruling(command, state, phase) {
         Ruling::Allowed => Ok(false),
         Ruling::Queued => Ok(true),
@@ -121,6 +125,12 @@ fn why(command: Command, name: &str, state: State, phase: Phase) -> String {
         (Command::Resolve | Command::Cancel, Phase::None) | (Command::Resolve, _) => {
             let verb = if command == Command::Cancel { "cancel" } else { "resolve" };
             return format!("vm {name} is {}: there is nothing to {verb}", state.name());
+        }
+        (Command::Start, Phase::None) if state == State::Running => {
+            return format!("vm {name} is running: `vm reset {name} --force` boots it anew");
+        }
+        (Command::Resume, Phase::None) if state == State::Stopped => {
+            return format!("vm {name} is stopped, not paused: `vm start {name}` boots it anew");
         }
         (_, Phase::None) => {
             return format!("vm {name} is {}, not {}", state.name(), Or(row(command).0));
@@ -169,6 +179,7 @@ pub fn table() -> String {
         let none = match states.len() {
             0 => "`state`".into(),
             len if len == State::ALL.len() => String::from("yes"),
+            _ if command == Command::Start => String::from("paused (and never run), or stopped"),
             _ => format!("{}", Or(states)),
         };
         let _ = write!(text, "| {} | {none} |", command.words());
@@ -214,13 +225,13 @@ mod tests {
 
     #[test]
     fn a_refusal_names_code_phase_and_cure() {
-        let said = |command, state, phase| judge(command, "web", state, phase).unwrap_err();
+        let said = |command, state, phase| judge(command, "web", state, true, phase).unwrap_err();
         let busy = said(Command::Resume, State::Leaving, Phase::Still);
         assert_eq!(busy.code, Code::Busy);
         assert_eq!(busy.text, "vm web is in a migration (phase still): `migrate cancel web` ends it");
         for command in Command::ALL {
             for phase in Phase::ALL.into_iter().skip(1) {
-                if let Err(refusal) = judge(command, "web", State::Leaving, phase) {
+                if let Err(refusal) = judge(command, "web", State::Leaving, true, phase) {
                     let named = refusal.text.contains(phase.name()) || command == Command::Resolve;
                     assert!(named && refusal.text.starts_with("vm web is "), "{}", refusal.text);
                 }
@@ -228,13 +239,18 @@ mod tests {
         }
         for (command, state, text) in [
             (Command::Pause, State::Paused, "vm web is paused, not running"),
-            (Command::Start, State::Running, "vm web is running, not paused or stopped"),
+            (Command::Start, State::Running, "vm web is running: `vm reset web --force` boots it anew"),
+            (Command::Start, State::Paused, "vm web is paused: `vm resume web` lets it go on"),
+            (Command::Resume, State::Stopped, "vm web is stopped, not paused: `vm start web` boots it anew"),
             (Command::Cancel, State::Running, "vm web is running: there is nothing to cancel"),
             (Command::Resolve, State::Running, "vm web is running: there is nothing to resolve"),
         ] {
             let refusal = said(command, state, Phase::None);
             assert_eq!((refusal.code, refusal.text.as_str()), (Code::State, text));
         }
+        // What was made with `paused` has not run: that is what `vm start` is for.
+        assert_eq!(judge(Command::Start, "web", State::Paused, false, Phase::None), Ok(false));
+        assert_eq!(judge(Command::Resume, "web", State::Paused, true, Phase::None), Ok(false));
         let doubt = said(Command::Destroy, State::Unknown, Phase::Held);
         let text =
             "vm web is unknown (held): say `migrate resolve web run-here` or `migrate resolve web discard`";

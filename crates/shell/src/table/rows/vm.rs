@@ -50,7 +50,7 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["vm", "start"],
         args: &[VM],
         summary: "Start a VM that has not run, or boot one anew.",
-        details: "For VMs described with `paused`, and for those that are over: these boot anew, as by `vm reset`. A paused VM goes on with `vm resume`.",
+        details: "For VMs described with `paused`, and for those that are over: these boot anew, as by `vm reset`. A VM that was paused is refused: `vm resume` lets it go on.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Start(v.vm())),
     },
