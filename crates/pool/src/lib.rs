@@ -26,6 +26,7 @@ mod set;
 mod show;
 mod tsc;
 mod view;
+mod watch;
 
 pub use body::{Beat, Hello, Record, VmEntry, is_name};
 pub use error::{RecordError, Refusal, WireError};
@@ -39,3 +40,4 @@ pub use peer::LinkId;
 pub use preview::{Newcomer, Preview};
 pub use tsc::{TOLERANCE_PPM, Tsc, TscMeans};
 pub use view::{LevelView, VmView, Way, can_take};
+pub use watch::{Seen, Watch};

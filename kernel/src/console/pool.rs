@@ -14,7 +14,7 @@ pub(super) fn execute(command: PoolCommand<'_>, output: Output, out: &mut Out<'_
     let state = |why: String| Failure::new(Code::State, why);
     match command {
         PoolCommand::Show => {
-            let shown = pool::with(|pool| match output {
+            let shown = pool::with_now(|pool| match output {
                 Output::Text => pool.write_text(out),
                 Output::Json => pool.write_json(out).and_then(|()| out.write_char('\n')),
             });

@@ -11,7 +11,7 @@ use core::task::Poll;
 
 use cmdline::HostOptions;
 use cpu_policy::HostPolicy;
-use pool::{Dial, Event, LinkId, Member, Pool, Timing, TscMeans};
+use pool::{Dial, Event, LinkId, Member, Pool, Status, Timing, TscMeans};
 use shell::Output;
 use spin::Mutex;
 
@@ -20,7 +20,7 @@ use crate::link::{self as links, Service};
 use crate::migration::Ended;
 use crate::vmx::host;
 use crate::{net, policy};
-use status::Watch;
+use status::Changes;
 
 /// Links that come in at the same time, at most; the network has so many connections less for migrations.
 const MAX_INCOMING: usize = 16;
@@ -35,7 +35,7 @@ enum Wire {
 
 struct Membership {
     pool: Pool,
-    watch: Watch,
+    changes: Changes,
     wires: Vec<(LinkId, Wire)>,
     next_tick: u64,
     /// How the console wants the answer, and whether it shows the pool at the end.
@@ -53,8 +53,8 @@ pub(crate) fn init(options: &HostOptions) {
         Ok(own) => own,
         Err(why) => return log::error!(target: "pool", "off: {why}"),
     };
-    let mut watch = Watch::new(options.migrate_port);
-    let status = watch.read();
+    let mut changes = Changes::new(options.migrate_port);
+    let status = changes.read(now);
     match Pool::new(own, status, Timing::default()) {
         Err(why) => log::error!(target: "pool", "off: {why}"),
         Ok(mut pool) => {
@@ -65,7 +65,7 @@ pub(crate) fn init(options: &HostOptions) {
             }
             let service = Membership {
                 pool,
-                watch,
+                changes,
                 wires: Vec::new(),
                 next_tick: now,
                 errand: None,
@@ -83,11 +83,28 @@ pub(crate) fn init(options: &HostOptions) {
 pub(crate) fn with<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
     match &*SERVICE.lock() {
         Some(service) => Ok(f(&service.pool)),
-        None => Err(match host::required() {
-            Ok(_) => net::missing(),
-            Err(missing) => format!("a host without guests is no member of a pool: {missing}"),
-        }),
+        None => Err(missing()),
     }
+}
+
+/// Why there is no pool on this host.
+fn missing() -> String {
+    match host::required() {
+        Ok(_) => net::missing(),
+        Err(missing) => format!("a host without guests is no member of a pool: {missing}"),
+    }
+}
+
+/// The same as [`with`], with what this host tells of itself as it is now.
+///
+/// # Errors
+/// There is no network, or this host cannot be in a pool.
+pub(crate) fn with_now<R>(f: impl FnOnce(&Pool) -> R) -> Result<R, String> {
+    with_service(|service| {
+        let status = service.changes.read(tsc::micros());
+        service.update(status);
+        Ok(f(&service.pool))
+    })
 }
 
 /// Looks at a member, by its name or its address; none where there is no such member.
@@ -195,7 +212,7 @@ pub(crate) fn forget(member: &str) -> Result<(), String> {
 fn with_service<R>(f: impl FnOnce(&mut Membership) -> Result<R, String>) -> Result<R, String> {
     match &mut *SERVICE.lock() {
         Some(service) => f(service),
-        None => Err("a pool takes a network and VMX: this host lacks one".into()),
+        None => Err(missing()),
     }
 }
 
@@ -209,11 +226,8 @@ pub(crate) fn poll(hold: bool) -> Option<Ended> {
     service.poll_links(now);
     if now >= service.next_tick {
         service.next_tick = now + TICK_US;
-        if !hold
-            && let Some(status) = service.watch.changed()
-            && let Err(why) = service.pool.update(status)
-        {
-            log::error!(target: "pool", "{why}");
+        if !hold && let Some(status) = service.changes.due(now) {
+            service.update(status);
         }
         while let Some(dial) = service.pool.poll(now) {
             service.dial(dial, now);
@@ -234,6 +248,12 @@ pub(crate) fn poll(hold: bool) -> Option<Ended> {
 }
 
 impl Membership {
+    fn update(&mut self, status: Status) {
+        if let Err(why) = self.pool.update(status) {
+            log::error!(target: "pool", "{why}");
+        }
+    }
+
     fn accept(&mut self, now: u64) {
         let places = MAX_INCOMING.saturating_sub(self.wires.len());
         links::offer(Service::Pool, Some(places));

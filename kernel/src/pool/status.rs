@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 
 use cmdline::HostOptions;
-use pool::{HostId, Own, Status, Tsc};
+use pool::{HostId, Own, Seen, Status, Tsc, Watch};
 
 use crate::arch::tsc;
 use crate::mm::frame;
@@ -36,45 +36,35 @@ pub(super) fn own(options: &HostOptions) -> Result<Own, String> {
     })
 }
 
-/// Notices what changed.
-pub(super) struct Watch {
+/// What changes on this host, and what the others have heard of it.
+pub(super) struct Changes {
     /// Where migrations and links come in; none where they are not taken.
     port: Option<u16>,
-    last: Option<Seen>,
+    watch: Watch,
 }
 
-/// What changes at times.
-#[derive(PartialEq, Eq)]
-struct Seen {
-    address: Option<SocketAddrV4>,
-    running: Vec<String>,
-    uuids: Vec<[u8; 16]>,
-}
-
-impl Watch {
+impl Changes {
     pub(super) fn new(port: Option<u16>) -> Self {
-        Self { port, last: None }
+        Self { port, watch: Watch::default() }
     }
 
-    /// What holds now.
-    pub(super) fn read(&mut self) -> Status {
-        let running = running();
+    /// What holds now, for the others to hear.
+    pub(super) fn read(&mut self, now: u64) -> Status {
         let seen = self.look();
         let status = Status {
             address: seen.address,
             accepts: self.port.is_some(),
-            free_mib: frame::stats().free >> 20,
-            vms: running.iter().map(|vm| (vm.name.owned(), vm.policy.encode())).collect(),
+            free_mib: seen.free_mib,
+            vms: running().iter().map(|vm| (vm.name.owned(), vm.policy.encode())).collect(),
             uuids: seen.uuids.clone(),
         };
-        self.last = Some(seen);
+        self.watch.told(seen, now);
         status
     }
 
-    /// What holds now, where the address or the VMs are others than at the last look.
-    pub(super) fn changed(&mut self) -> Option<Status> {
-        let same = self.last.as_ref().is_some_and(|last| *last == self.look());
-        if same { None } else { Some(self.read()) }
+    /// The same, where it is time to tell it.
+    pub(super) fn due(&mut self, now: u64) -> Option<Status> {
+        if self.watch.is_due(&self.look(), now) { Some(self.read(now)) } else { None }
     }
 
     fn look(&self) -> Seen {
@@ -83,6 +73,7 @@ impl Watch {
             running: running().iter().map(|vm| vm.name.owned()).collect(),
             // In whatever state: a copy that waits for COMMIT may be the next to run.
             uuids: registry::all().iter().map(|vm| vm.uuid).collect(),
+            free_mib: frame::stats().free >> 20,
         }
     }
 

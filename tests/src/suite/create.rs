@@ -63,11 +63,16 @@ fn fails(host: &mut Host, command: &str, start: &str, text: &str) -> Result<()> 
     Ok(())
 }
 
+/// The answer to a command that prints one JSON object.
+fn object(host: &mut Host, command: &str) -> Result<Value> {
+    let lines = done(host, command)?;
+    let line = lines.iter().find(|line| line.starts_with('{')).context("no object")?;
+    serde_json::from_str(line).with_context(|| line.clone())
+}
+
 /// The host's memory but for its heap, whose use goes up and down with what is printed, and what is no memory.
 fn memory(host: &mut Host) -> Result<Value> {
-    let lines = done(host, "mem --json")?;
-    let line = lines.iter().find(|line| line.starts_with('{')).context("no answer to mem")?;
-    let mut value: Value = serde_json::from_str(line).with_context(|| line.clone())?;
+    let mut value = object(host, "mem --json")?;
     let object = value.as_object_mut().context("no object")?;
     object.retain(|key, _| !matches!(key.as_str(), "heap_used" | "longest_turn"));
     Ok(value)
@@ -126,7 +131,13 @@ fn two_vms(context: &Context) -> Result<()> {
     host.vm_event(SEEN, &["stopped: debug exit 7"], PATIENCE)?;
     ensure!(files.asked() == ["http hello", "http initrd.img"], "{:?}", files.asked());
 
+    let free = |pool: &Value| pool["members"][0]["free_mib"].as_u64();
+    let earlier = object(&mut host, "pool show --json")?;
     done(&mut host, &format!("vm create spin --kernel tftp://{SERVER}/spin-cli --mem 8 --paused"))?;
+    // What the pool shows of this host is true at once.
+    let pool = object(&mut host, "pool show --json")?;
+    ensure!(pool["vms"][0]["name"] == "spin" && pool["vms"][0]["on"] == pool["members"][0]["name"], "{pool}");
+    ensure!(free(&pool).is_some() && free(&pool).map(|free| free + 8) <= free(&earlier), "{earlier}, {pool}");
     ensure!(files.asked().last().is_some_and(|asked| asked == "tftp spin-cli"), "{:?}", files.asked());
     let list = done(&mut host, "vm list --json")?.join("\n");
     ensure!(list.contains("\"paused\""), "{list}");
