@@ -44,8 +44,8 @@ enum Task {
     /// Everything that has to pass before a push.
     #[command(override_usage = "scripts/prepush")]
     Prepush(prepush::Args),
-    /// Check the repository as a whole: conflict markers, links, help texts, commits.
-    #[command(override_usage = "scripts/lint-tree")]
+    /// Check the repository as a whole: conflict markers, links, layers, help texts, commits.
+    #[command(override_usage = "scripts/lint-tree [OPTIONS]")]
     Tree(tree::Args),
 }
 

@@ -1,8 +1,9 @@
-//! `tree`: what holds for the repository as a whole and no compiler checks: no conflict markers, no dead links, scripts
-//! that answer `--help`, commits in the form of rule C1.
+//! `tree`: what holds for the repository as a whole and no compiler checks: no conflict markers, no dead links, imports
+//! that go downward, scripts that answer `--help`, commits in the form of rule C1.
 
 mod commits;
 mod help;
+mod layers;
 mod links;
 mod markers;
 
@@ -11,12 +12,21 @@ use std::process::Command;
 use testbench::paths;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print the layers, as ARCHITECTURE.md shows them, and what climbs all the same.
+    #[arg(long)]
+    layers: bool,
+}
 
-pub(crate) fn main(_: &Args) -> Result<u8> {
+pub(crate) fn main(args: &Args) -> Result<u8> {
+    if args.layers {
+        layers::print();
+        return Ok(0);
+    }
     let files = tracked()?;
     let mut found = markers::check(&files)?;
     found.extend(links::check(&files)?);
+    found.extend(layers::check(&files)?);
     found.extend(help::check()?);
     found.extend(commits::check()?);
     for fault in &found {

@@ -1,0 +1,174 @@
+//! The layers: what ARCHITECTURE.md shows, and what is not so yet.
+
+/// Rooms or crates that stand beside each other: each imports from the layers below its own only.
+pub(super) struct Layer {
+    pub(super) names: &'static [&'static str],
+    /// What they are, for the reader.
+    pub(super) are: &'static str,
+}
+
+const fn layer(names: &'static [&'static str], are: &'static str) -> Layer {
+    Layer { names, are }
+}
+
+/// The rooms of `kernel/src`, from the top: a module's room is the longest path here that it is, or is in.
+pub(super) const KERNEL: &[Layer] = &[
+    layer(&["main"], "the table of contents"),
+    layer(&["start"], "what each CPU does: CPU 0's loop, the others'"),
+    layer(&["init", "selftest"], "the stages of a boot; the checks of `selftest`"),
+    layer(&["console"], "commands and sessions"),
+    layer(&["pool"], "the pool of hosts"),
+    layer(&["migration"], "moving VMs"),
+    layer(&["fetch", "link"], "files by HTTP and TFTP; keyed links between hosts"),
+    layer(&["net"], "card, switch and stack"),
+    layer(&["iommu"], "remapping units"),
+    layer(&["vm"], "the operator's VM: made, run, paused, watched"),
+    layer(&["exit"], "one match and its handlers"),
+    layer(&["vcpu"], "registers, switching, entry"),
+    layer(&["policy"], "what a guest sees of CPUs"),
+    layer(&["vmx"], "VMX: entry, VMCS, EPT, flushes"),
+    layer(&["panic"], "what the host's own failure prints"),
+    layer(&["machine", "entropy"], "machine checks; the pool of randomness"),
+    layer(&["log"], "log and console ports"),
+    layer(
+        &["meter", "stages", "wall_clock", "boot"],
+        "figures of the loop and of the boot; the date; what the boot found",
+    ),
+    layer(&["mm"], "physical memory, heap, page tables"),
+    layer(&["arch"], "instructions, tables, platform"),
+];
+
+/// Imports of the kernel that climb all the same, (from, to). The list only gets shorter.
+pub(super) const KERNEL_CLIMBS: &[(&str, &str)] = &[
+    ("arch", "boot"),
+    ("arch", "log"),
+    ("arch", "machine"),
+    ("arch", "main"),
+    ("arch", "mm"),
+    ("arch", "panic"),
+    ("arch", "start"),
+    ("console", "start"),
+    ("exit", "vm"),
+    ("init", "start"),
+    ("migration", "pool"),
+    ("policy", "vm"),
+    ("pool", "start"),
+    ("selftest", "start"),
+    ("vcpu", "exit"),
+    ("vcpu", "vm"),
+    ("vmx", "vm"),
+];
+
+/// The crates, from the top.
+pub(super) const CRATES: &[Layer] = &[
+    layer(&["kernel", "xtask"], "the hypervisor; tasks of the project"),
+    layer(
+        &["flexctl", "loader", "native", "testbench", "uefi-loader"],
+        "programs beside it, and the test bench",
+    ),
+    layer(&["shell", "vm-file"], "commands and terminal; a VM in a file"),
+    layer(&["flex", "isa-audit", "pool"], "FlexMigration's switches; the audit; records of a pool"),
+    layer(&["cpu-policy"], "what a guest sees of CPUs"),
+    layer(&["ept", "migrate", "mitigations", "secure-link", "selftest-report"], "machines and judgements"),
+    layer(&["devices", "guest-load", "vmx-types", "x86-decode"], "the parts of a VM"),
+    layer(
+        &[
+            "acpi-tables",
+            "bootinfo",
+            "bring-up",
+            "chacha",
+            "cmdline",
+            "entropy",
+            "fetch",
+            "iommu",
+            "json",
+            "log-ring",
+            "manage",
+            "meter",
+            "net",
+            "vm-types",
+        ],
+        "words of one subject each",
+    ),
+];
+
+/// Dependencies of crates that climb all the same, (from, to). The list only gets shorter.
+pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("pool", "shell")];
+
+/// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
+pub(super) const CIRCLES: &[(&str, &[&str])] = &[
+    ("cmdline", &["secret", "words"]),
+    ("cpu-policy", &["baseline", "fits", "host", "level", "policy", "render"]),
+    ("cpu-policy", &["decode", "wire"]),
+    ("cpu-policy", &["feature", "table", "xsave"]),
+    ("cpu-policy::feature", &["msrs", "table"]),
+    ("devices", &["acpi", "platform"]),
+    ("ept", &["change", "mmu", "table"]),
+    ("fetch", &["error", "url"]),
+    ("isa-audit", &["data", "table"]),
+    ("kernel::arch", &["apic", "cpu", "gdt", "idt", "irq", "stack", "tsc"]),
+    (
+        "kernel::console",
+        &[
+            "audit",
+            "commands",
+            "cpu",
+            "create",
+            "dirty",
+            "exits",
+            "flex",
+            "host",
+            "inspect",
+            "ledger",
+            "lines",
+            "list",
+            "migrate",
+            "mitigations",
+            "msr",
+            "names",
+            "net",
+            "pool",
+            "session",
+            "top",
+            "vm",
+        ],
+    ),
+    ("kernel::exit", &["audit", "emulate", "memory"]),
+    ("kernel::vm", &["create", "reset"]),
+    ("migrate", &["body", "limits", "wire"]),
+    ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
+    ("mitigations", &["assess", "plan"]),
+    ("net::stack", &["error", "tcp"]),
+    ("pool", &["body", "error", "member", "wire"]),
+    ("secure-link", &["error", "preface"]),
+    ("secure-link", &["key", "noise"]),
+    ("shell", &["command", "complete", "edit", "table"]),
+    ("testbench::emu", &["bochs", "qemu"]),
+    ("vm-file", &["error", "layout"]),
+    ("vmx-types", &["flow", "rules", "state"]),
+    ("x86-decode", &["decode", "operand"]),
+    ("xtask::demo", &["live", "record"]),
+];
+
+/// The layers as ARCHITECTURE.md shows them.
+pub(super) fn shown(layers: &[Layer]) -> String {
+    let mut text = String::new();
+    let indent = |text: &mut String, line: &str| {
+        text.push_str("    ");
+        text.push_str(line);
+        text.push('\n');
+    };
+    for layer in layers {
+        let mut line = String::new();
+        for name in layer.names {
+            if line.len() + name.len() > 44 {
+                indent(&mut text, line.trim_end());
+                line.clear();
+            }
+            line.push_str(name);
+            line.push(' ');
+        }
+        indent(&mut text, &format!("{line:<46}{}", layer.are));
+    }
+    text
+}
