@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
+use vmx_types::slice::SliceTimer;
 
 use crate::arch::{self, apic, call, cpu, irq, tsc};
 use crate::boot::{self, Boot};
@@ -52,7 +53,7 @@ pub(crate) fn version() -> String {
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let mut secrets = boot::take_secrets();
     entropy::init(secrets.seed.take());
-    host::init(cpu::count());
+    host::init(cpu::count(), boot.options.slice_timer.map(slice_timer));
     policy::ledger::set_aesni(boot.options.aesni);
     vcpu::check::init(boot.options.check_entry);
     let vmx = enable_vmx();
@@ -100,6 +101,13 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     console.start();
     host_log::defer();
     manage(boot, &mut console, &mut remote, &mut migrations, pending)
+}
+
+fn slice_timer(asked: cmdline::SliceTimer) -> SliceTimer {
+    match asked {
+        cmdline::SliceTimer::Preemption => SliceTimer::Preemption,
+        cmdline::SliceTimer::Apic => SliceTimer::ApicOneShot,
+    }
 }
 
 fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {

@@ -52,6 +52,15 @@ pub enum Idle {
     Poll,
 }
 
+/// What ends a guest's run when its time is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SliceTimer {
+    /// The VMX-preemption timer.
+    Preemption,
+    /// The local APIC's timer.
+    Apic,
+}
+
 /// What a panic ends with, once it is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PanicAction {
@@ -93,6 +102,8 @@ pub struct HostOptions {
     pub iommu: bool,
     /// `aesni=`: whether this host keeps AES-NI.
     pub aesni: bool,
+    /// `slice-timer=`: what ends a guest's run; `None`: what suits the CPU.
+    pub slice_timer: Option<SliceTimer>,
     /// `check=`: whether each VM entry is judged by the SDM's rules first.
     pub check_entry: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
@@ -137,6 +148,7 @@ impl Default for HostOptions {
             mitigations: true,
             iommu: true,
             aesni: true,
+            slice_timer: None,
             check_entry: false,
             migrate_port: None,
             manage: false,
@@ -253,6 +265,14 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "`off` takes AES-NI from this host by MSR 13C where firmware has not locked it, until the next reset: for a \
                pool with CPUs that lack it.",
         set: |o, v| put(&mut o.aesni, one_of(v, &[("on", true), ("off", false)])),
+    },
+    Spec {
+        name: "slice-timer",
+        form: "auto|preemption|apic",
+        default: "auto",
+        help: "What brings the CPU back from a guest that does not give it up: the VMX-preemption timer, or the local APIC's. \
+               `auto` takes the first but on CPUs where it is broken (all Nehalem Xeons, some later ones) or not lent.",
+        set: |o, v| put(&mut o.slice_timer, slice_timer(v)),
     },
     Spec {
         name: "check",
@@ -519,6 +539,11 @@ fn ip(value: &str) -> Option<IpConfig> {
 fn panic_action(value: &str) -> Option<PanicAction> {
     use PanicAction::{DebugExit, Halt, Reboot};
     one_of(value, &[("halt", Halt), ("reboot", Reboot), ("debug-exit", DebugExit)])
+}
+
+fn slice_timer(value: &str) -> Option<Option<SliceTimer>> {
+    use SliceTimer::{Apic, Preemption};
+    one_of(value, &[("auto", None), ("preemption", Some(Preemption)), ("apic", Some(Apic))])
 }
 
 fn migrate(value: &str) -> Option<Option<u16>> {

@@ -85,8 +85,8 @@ pub static CHECKS: [Check; 25] = [
     check("levels", "CPU levels that this host can give", "see `cpu check LEVEL` for what is missing"),
     check(
         "slice-timer",
-        "a guest that spins comes back within 10 % of its time by the preemption timer",
-        "the CPU's preemption timer is broken (all Nehalem Xeons, some later ones): run no guests on it, and send this report",
+        "a guest that spins, interrupts off, comes back within 10 % of its time by the timer that was chosen; whether the CPU is on the list of those whose preemption timer is broken",
+        "where it was the preemption timer, boot with slice-timer=apic; in any case send this report: the list may lack this CPU",
     ),
     check(
         "guest",

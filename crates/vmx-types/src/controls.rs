@@ -2,6 +2,7 @@
 
 use crate::capability::Caps;
 use crate::control::{EntryControls, ExitControls, MissingControls, PinBased, ProcBased, ProcBased2};
+use crate::slice::SliceTimer;
 
 /// The five control words before a VM's own choices.
 #[derive(Clone, Copy, Debug)]
@@ -19,15 +20,14 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The words for this CPU.
+    /// The words for this CPU, where `timer` ends a guest's run.
     ///
     /// # Errors
     /// [`MissingControls`] names what the CPU lacks.
-    pub fn new(caps: &Caps) -> Result<Self, MissingControls> {
-        let pin = PinBased::EXTERNAL_INTERRUPT_EXITING
-            | PinBased::NMI_EXITING
-            | PinBased::VIRTUAL_NMIS
-            | PinBased::PREEMPTION_TIMER;
+    pub fn new(caps: &Caps, timer: SliceTimer) -> Result<Self, MissingControls> {
+        let preemption = timer == SliceTimer::Preemption;
+        let mut pin = PinBased::EXTERNAL_INTERRUPT_EXITING | PinBased::NMI_EXITING | PinBased::VIRTUAL_NMIS;
+        pin.set(PinBased::PREEMPTION_TIMER, preemption);
         let proc = ProcBased::USE_TSC_OFFSETTING
             | ProcBased::HLT_EXITING
             | ProcBased::MWAIT_EXITING
@@ -42,13 +42,13 @@ impl Controls {
         proc2.set(ProcBased2::UNRESTRICTED_GUEST, caps.unrestricted());
         proc2.set(ProcBased2::ENABLE_VPID, caps.vpid());
         proc2.set(ProcBased2::ENABLE_PML, caps.pml());
-        let exit = ExitControls::SAVE_DEBUG_CONTROLS
+        let mut exit = ExitControls::SAVE_DEBUG_CONTROLS
             | ExitControls::HOST_ADDRESS_SPACE_SIZE
             | ExitControls::SAVE_PAT
             | ExitControls::LOAD_PAT
             | ExitControls::SAVE_EFER
-            | ExitControls::LOAD_EFER
-            | ExitControls::SAVE_PREEMPTION_TIMER;
+            | ExitControls::LOAD_EFER;
+        exit.set(ExitControls::SAVE_PREEMPTION_TIMER, preemption);
         let entry = EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_PAT | EntryControls::LOAD_EFER;
         Ok(Self {
             pin: PinBased::from_bits_retain(caps.pin.clamp("pin-based controls", pin.bits(), 0)?),

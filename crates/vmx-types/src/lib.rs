@@ -17,6 +17,7 @@ pub mod paging;
 pub mod qualification;
 pub mod reason;
 pub mod rules;
+pub mod slice;
 pub mod state;
 pub mod task;
 

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use vmx_types::capability::{Caps, MSRS, NoVmx};
-use vmx_types::control::{MissingControls, ProcBased2};
+use vmx_types::control::{ExitControls, MissingControls, PinBased, ProcBased2};
 use vmx_types::controls::Controls;
+use vmx_types::slice::{Choice, SliceTimer};
 
 const PIN: u32 = 0x48d;
 const PROC: u32 = 0x48e;
@@ -147,6 +148,12 @@ fn msrs(features: &[&str]) -> Msrs {
     msrs
 }
 
+/// The controls, with the timer that is chosen for a CPU without errata.
+fn controls(caps: &Caps) -> Result<Controls, NoVmx> {
+    let timer = Choice::new(caps, 0x50654, None).expect("nothing was asked for").timer;
+    Controls::new(caps, timer).map_err(NoVmx::Control)
+}
+
 fn caps(msrs: &Msrs) -> Result<Caps, NoVmx> {
     Caps::new(|number| msrs[&number])
 }
@@ -158,7 +165,7 @@ fn every_model_with_nested_vmx_can_be_a_host() {
     for (name, features) in &models {
         let msrs = msrs(features);
         let caps = caps(&msrs).unwrap_or_else(|missing| panic!("{name}: {missing}"));
-        let controls = Controls::new(&caps).unwrap_or_else(|missing| panic!("{name}: {missing}"));
+        let controls = controls(&caps).unwrap_or_else(|missing| panic!("{name}: {missing}"));
         for (number, chosen) in [
             (PIN, controls.pin.bits()),
             (PROC, controls.proc.bits()),
@@ -188,7 +195,24 @@ fn a_model_gives_what_its_generation_has() {
         assert!(caps.pml() && caps.vpid() && caps.ept_1g() && !caps.tsc_scaling(), "{name}");
         assert_eq!(caps.proc3, 0, "{name}: there are no tertiary controls to read");
         assert_eq!(caps.preemption_shift, 5, "{name}: KVM's own timer");
-        assert!(Controls::new(&caps).expect("controls").proc2.contains(ProcBased2::ENABLE_PML), "{name}");
+        assert!(controls(&caps).expect("controls").proc2.contains(ProcBased2::ENABLE_PML), "{name}");
+    }
+}
+
+/// Hosts below Hyper-V have no preemption timer, or one that is not saved (fault 2.6).
+#[test]
+fn a_host_without_preemption_timer_takes_the_apic() {
+    let models = models();
+    let full = &models["Skylake-Server-noTSX-IBRS"];
+    for lacks in ["preemption-timer", "exit-save-preemption-timer"] {
+        let rest: Vec<&str> = full.iter().copied().filter(|feature| *feature != lacks).collect();
+        let caps = caps(&msrs(&rest)).expect("a host");
+        let choice = Choice::new(&caps, 0x50654, None).expect("nothing was asked for");
+        assert_eq!(choice.timer, SliceTimer::ApicOneShot, "{lacks}");
+        let controls = controls(&caps).expect("controls");
+        assert!(!controls.pin.contains(PinBased::PREEMPTION_TIMER), "{lacks}");
+        assert!(!controls.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER), "{lacks}");
+        assert!(controls.pin.contains(PinBased::EXTERNAL_INTERRUPT_EXITING), "{lacks}");
     }
 }
 
@@ -200,7 +224,7 @@ fn each_control_that_is_needed_is_missed_by_name() {
     for feature in full {
         let rest: Vec<&str> = full.iter().copied().filter(|other| other != feature).collect();
         let msrs = msrs(&rest);
-        match caps(&msrs).and_then(|caps| Controls::new(&caps).map_err(NoVmx::Control)) {
+        match caps(&msrs).and_then(|caps| controls(&caps)) {
             Ok(_) => {}
             Err(NoVmx::Control(MissingControls { word, bits })) => {
                 let rows: Vec<_> = NAMES.iter().filter(|(name, ..)| name == feature).collect();
@@ -214,8 +238,8 @@ fn each_control_that_is_needed_is_missed_by_name() {
     needed.sort_unstable();
     // KVM without `-cpu`'s named model may hide any of them: the list is what docs/nested.md says a host must lend.
     let must = "cr8-load-exit cr8-store-exit entry-load-efer entry-load-pat ept ept-2mb exit-load-efer exit-load-pat exit-save-efer exit-save-pat \
-                exit-save-preemption-timer hlt-exit intr-exit invept invept-all-context invept-single-context io-exit monitor-exit msr-bitmap \
-                mwait-exit nmi-exit page-walk-4 preemption-timer rdpmc-exit secondary-ctls tsc-offset vnmi";
+                hlt-exit intr-exit invept invept-all-context invept-single-context io-exit monitor-exit msr-bitmap \
+                mwait-exit nmi-exit page-walk-4 rdpmc-exit secondary-ctls tsc-offset vnmi";
     assert_eq!(needed.join(" "), must.split_whitespace().collect::<Vec<_>>().join(" "));
     let page = include_str!("../../../docs/nested.md");
     for feature in &needed {

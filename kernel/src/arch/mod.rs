@@ -1,5 +1,6 @@
 //! The CPU and the platform below the hypervisor.
 
+use alloc::vec::Vec;
 use core::arch::global_asm;
 
 pub(crate) mod apic;
@@ -45,15 +46,18 @@ pub(crate) fn selftest_guest() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, (&raw const selftest_guest_end).addr() - start.addr()) }
 }
 
-/// The same of one that spins.
-pub(crate) fn selftest_spinner() -> &'static [u8] {
+/// The same of one that spins, interrupts off, for `ticks` of the TSC at a time.
+pub(crate) fn selftest_spinner(ticks: u32) -> Vec<u8> {
     unsafe extern "C" {
         static selftest_spinner_start: u8;
         static selftest_spinner_end: u8;
     }
     let start = &raw const selftest_spinner_start;
+    let length = (&raw const selftest_spinner_end).addr() - start.addr();
     // SAFETY: the two symbols are around it, in read-only data.
-    unsafe { core::slice::from_raw_parts(start, (&raw const selftest_spinner_end).addr() - start.addr()) }
+    let image = unsafe { core::slice::from_raw_parts(start, length) };
+    let (code, _) = image.split_at(length - size_of::<u32>());
+    [code, &ticks.to_le_bytes()].concat()
 }
 
 /// Stops this CPU for good.

@@ -73,14 +73,31 @@ selftest_guest_entry:
         jmp     9b
         .globl selftest_guest_end
 selftest_guest_end:
-# Another one, which spins with interrupts off.
+# Another one, which spins for as many ticks of the TSC as its last word says with interrupts off, and lets in what waits
+# for one instruction in between: where only that brings the CPU back, it comes back late, but it comes back.
         .balign 8
         .globl selftest_spinner_start
 selftest_spinner_start:
         .long   0x1badb002, 0x10000, -(0x1badb002 + 0x10000)
-        .long   image, image, 0, 0, image + 32
+        .long   image, image, 0, 0, image + selftest_spinner_entry - selftest_spinner_start
+selftest_spinner_entry:
+        movb    $0xff, %al                      # no device of the guest's own interrupts it
+        outb    %al, $0x21
+        outb    %al, $0xa1
+1:      sti
+        nop
+        nop
         cli
-1:      jmp     1b
+        rdtsc
+        movl    %eax, %ebx
+2:      rdtsc
+        subl    %ebx, %eax
+        cmpl    image + selftest_spinner_ticks - selftest_spinner_start, %eax
+        jb      2b
+        jmp     1b
+        .balign 4
+selftest_spinner_ticks:
+        .long   0
         .globl selftest_spinner_end
 selftest_spinner_end:
         .code64

@@ -13,7 +13,7 @@ use vmx_types::reason::ExitReason;
 use selftest_report::Verdict;
 
 use super::Run;
-use crate::arch::{self, apic, cpu, tsc};
+use crate::arch::{self, apic, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
 use crate::vm::reset::Source;
@@ -22,7 +22,7 @@ use crate::vm::{Change, State, StopReason, Vm, create, registry};
 use crate::vmx::{flush, host};
 
 pub(super) const RUNS: [Run; 6] = [
-    ("slice-timer", || with_image(arch::selftest_spinner(), slice)),
+    ("slice-timer", slice_timer),
     ("guest", || with_guest(exits)),
     ("dirty-pml", || dirty(DirtyMethod::Pml)),
     ("dirty-ad", || dirty(DirtyMethod::AccessDirty)),
@@ -103,10 +103,23 @@ fn run(vm: &Vm) -> Result<(), String> {
     }
 }
 
+/// A turn of a CPU that does nothing but run guests, in ticks.
+fn turn() -> u64 {
+    tsc::ticks(crate::start::GUEST_CPU_SLICE_US)
+}
+
+/// How many turns the spinner spins with interrupts off at a time.
+const TURNS_OFF: u64 = 5;
+
+fn slice_timer() -> Verdict {
+    let off = u32::try_from(TURNS_OFF * turn()).unwrap_or(u32::MAX);
+    with_image(&arch::selftest_spinner(off), slice)
+}
+
 /// How long a guest that spins has the CPU, by the host's TSC, against what it is given; on its home CPU.
 fn slice(vm: &Arc<Vm>) -> Result<String, String> {
-    const TURNS: u64 = 5;
-    let slot = &vm.vcpus[0];
+    const TURNS: u64 = 2 * TURNS_OFF;
+    let slot = vm.vcpus.first().ok_or("no vCPU")?;
     let ended = || {
         let by = |reason: ExitReason| slot.exits.all().find(|counted| counted.number == reason as u16);
         [ExitReason::PreemptionTimer, ExitReason::ExternalInterrupt]
@@ -115,7 +128,7 @@ fn slice(vm: &Arc<Vm>) -> Result<String, String> {
             .map(|counted| counted.count)
             .sum::<u64>()
     };
-    let wanted = tsc::ticks(crate::start::GUEST_CPU_SLICE_US);
+    let wanted = turn();
     let mut scheduler = Scheduler::default();
     let start = tsc::micros();
     // Should the timer fail, an interrupt brings the only CPU back.
@@ -130,9 +143,11 @@ fn slice(vm: &Arc<Vm>) -> Result<String, String> {
     apic::timer_stop();
     let turns = ended();
     let took = slot.ran.load(core::sync::atomic::Ordering::Relaxed) / turns.max(1);
+    let choice = host::of(slot.cpu).map(|cpu| cpu.slice).ok_or("no VMX")?;
     let text = format!(
-        "{turns} turns of {wanted} ticks took {took} each, by the preemption timer of CPU {:x}",
-        cpu::cpuid(1, 0)[0]
+        "{turns} turns of {wanted} ticks took {took} each, interrupts off, by {}; {}",
+        choice.timer,
+        choice.errata()
     );
     let near = wanted - wanted / 10..wanted + wanted / 10;
     if turns >= TURNS && near.contains(&took) { Ok(text) } else { Err(text) }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod init;
 mod paging;
 mod run;
+mod slice;
 mod state;
 mod switch;
 mod vectors;

@@ -8,11 +8,12 @@ use vmx_types::field;
 use vmx_types::flow::{Flow, Take};
 use vmx_types::paging::CR0_PE;
 
+use super::slice::Slice;
 use super::{Activity, Vcpu};
 use crate::arch::tsc;
 use crate::exit::{self, Next};
 use crate::vm::{Request, StopReason, Vm};
-use crate::vmx::{self, entry, host, vmcs};
+use crate::vmx::{self, entry, vmcs};
 
 /// Why the run loop gave the CPU back.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(crate) enum Outcome {
     Stopped(StopReason),
 }
 
-/// Exits in a row after which the preemption timer is set anew. It stands still while the host runs, so that a device
-/// may have its turn late by the host's part of so many exits.
+/// Exits in a row after which the clock is looked at and the end of the turn set anew. The preemption timer stands still
+/// while the host runs, so that a device may have its turn late by the host's part of so many exits.
 const UNMETERED: u32 = 16;
 
 impl Vcpu {
@@ -49,7 +50,7 @@ impl Vcpu {
         self.context.touched();
         let slot = &vm.vcpus[self.index as usize];
         let timed = WATCHED && timed;
-        let shift = host::this().map_or(0, |cpu| cpu.caps.preemption_shift);
+        let mut slice = Slice::new();
         let mut unmetered = 0;
         loop {
             if slot.requests.load(Ordering::Acquire) != 0
@@ -65,9 +66,7 @@ impl Vcpu {
                 if (self.attention || now >= self.deadline) && !self.attend(vm, vmcs) {
                     return Outcome::Halted(self.deadline);
                 }
-                // `until` is less than 2^32 ticks away. At least 1: the guest makes progress whatever is due.
-                let ticks = self.deadline.min(until).saturating_sub(now) >> shift;
-                vmcs.write(field::PREEMPTION_TIMER, ticks as u32 | 1);
+                slice.set(vmcs, now, self.deadline.min(until));
                 unmetered = UNMETERED;
             }
             unmetered -= 1;

@@ -16,6 +16,8 @@ pub(crate) struct Scheduler {
     generation: Option<u64>,
     vcpus: Vec<(Arc<Vm>, usize)>,
     next: usize,
+    /// Until when the vCPU whose turn was last may go on: an interrupt of the host's cut it short.
+    cut: Option<u64>,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
 }
@@ -35,8 +37,12 @@ impl Scheduler {
         self.refresh();
         let now = tsc::read();
         let mut wake = u64::MAX;
+        let mut cut = self.cut.take().filter(|&until| now < until);
         for _ in 0..self.vcpus.len() {
-            self.next = (self.next + 1) % self.vcpus.len();
+            let rest = cut.take();
+            if rest.is_none() {
+                self.next = (self.next + 1) % self.vcpus.len();
+            }
             let (vm, index) = &self.vcpus[self.next];
             let slot = &vm.vcpus[*index];
             match slot.gate.enter(&vm.state) {
@@ -56,11 +62,14 @@ impl Scheduler {
             }
             let (vm, index) = (Arc::clone(vm), *index);
             self.switch_to(&vm, index);
-            run(&vm, index, now.saturating_add(slice));
+            let until = now.saturating_add(slice);
+            let until = rest.map_or(until, |rest| rest.min(until));
+            let goes_on = run(&vm, index, until);
             let end = tsc::read();
+            self.cut = (goes_on && end < until).then_some(until);
             vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
-            let until = end.saturating_add((end - now) * (100 - share) / share);
-            vm.vcpus[index].held_until.store(until, Ordering::Relaxed);
+            let held = end.saturating_add((end - now) * (100 - share) / share);
+            vm.vcpus[index].held_until.store(held, Ordering::Relaxed);
             return Turn::Ran;
         }
         Turn::Idle(wake)
@@ -73,6 +82,7 @@ impl Scheduler {
             return;
         }
         self.generation = Some(generation);
+        self.cut = None;
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {
@@ -98,11 +108,12 @@ impl Scheduler {
     }
 }
 
-fn run(vm: &Vm, index: usize, until: u64) {
+/// Runs a vCPU. True where it would go on: its time is over, or an interrupt wants the host.
+fn run(vm: &Vm, index: usize, until: u64) -> bool {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
     match vcpu.run(vm, until) {
-        Outcome::Yield => {}
+        Outcome::Yield => return true,
         Outcome::Halted(deadline) => {
             slot.wake.store(deadline, Ordering::Relaxed);
             // A request that came before the store must not be slept through.
@@ -118,6 +129,7 @@ fn run(vm: &Vm, index: usize, until: u64) {
             slot.gate.close();
         }
     }
+    false
 }
 
 /// Takes a vCPU off this CPU, which runs it no more.

@@ -8,6 +8,7 @@ use spin::Once;
 use vmx_types::capability::{Caps, NoVmx};
 use vmx_types::controls::Controls;
 use vmx_types::field;
+use vmx_types::slice::{Choice, SliceTimer};
 
 use super::caps;
 use super::entry::vmx_exit;
@@ -21,6 +22,8 @@ use crate::mm::{Hpa, frame};
 pub(crate) struct HostCpu {
     /// What it can do.
     pub(crate) caps: Caps,
+    /// What ends the run of its guests.
+    pub(crate) slice: Choice,
     /// The control words every VMCS starts from.
     pub(crate) controls: Controls,
     /// Address of the VMCS that is current on it, 0 for none.
@@ -35,9 +38,32 @@ pub(crate) struct HostCpu {
 
 static CPUS: Once<Vec<Once<HostCpu>>> = Once::new();
 
-/// Makes room for `count` CPUs. Called once, before any [`enable`].
-pub(crate) fn init(count: usize) {
+/// What the command line says of the slice timer.
+static ASKED: Once<SliceTimer> = Once::new();
+
+/// Makes room for `count` CPUs. Called once, before any [`enable`]. `asked`: what is to end a guest's run.
+pub(crate) fn init(count: usize, asked: Option<SliceTimer>) {
     CPUS.call_once(|| (0..count).map(|_| Once::new()).collect());
+    if let Some(asked) = asked {
+        ASKED.call_once(|| asked);
+    }
+}
+
+/// What ends the run of guests on this CPU, with a word in the log where the first CPU's choice is not the usual one.
+fn slice_timer(caps: &Caps) -> Choice {
+    let signature = cpu::cpuid(1, 0)[0];
+    let first = cpu::this().index == 0;
+    let asked = ASKED.get().copied();
+    let choice = Choice::new(caps, signature, asked).unwrap_or_else(|refused| {
+        if first {
+            log::warn!(target: "vmx", "{refused}");
+        }
+        Choice::apic(signature)
+    });
+    if first && (choice.asked || choice.flaw.is_some()) {
+        log::info!(target: "vmx", "guests are bounded by {choice}");
+    }
+    choice
 }
 
 /// Puts this CPU into VMX operation, for good.
@@ -46,7 +72,8 @@ pub(crate) fn init(count: usize) {
 /// [`NoVmx`] names what is missing and the cure; the CPU is unchanged then.
 pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
     let caps = caps::read()?;
-    let controls = Controls::new(&caps).map_err(NoVmx::Control)?;
+    let slice = slice_timer(&caps);
+    let controls = Controls::new(&caps, slice.timer).map_err(NoVmx::Control)?;
     let region = frame::alloc_page().expect("a page for VMXON");
     // SAFETY: the page is ours; a VMXON region starts with the revision (SDM 24.11.5). The bits of CR0 and
     // CR4 that VMX fixes are set first, so that VMXON cannot fault.
@@ -66,6 +93,7 @@ pub(crate) fn enable() -> Result<&'static HostCpu, NoVmx> {
     slots::load();
     Ok(slot(cpu::this().index).call_once(|| HostCpu {
         caps,
+        slice,
         controls,
         current_vmcs: AtomicU64::new(0),
         last_vm: AtomicU64::new(0),

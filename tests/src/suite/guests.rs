@@ -4,6 +4,7 @@ use super::{Case, Context, start};
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
 use anyhow::{Result, ensure};
+use serde_json::Value;
 use std::time::Duration;
 
 const MODEL: &str = "corei7_skylake_x";
@@ -76,6 +77,7 @@ pub(super) fn cases() -> Vec<Case> {
     for payload in ["spin-cli", "halt-forever"] {
         cases.push(Case::new(&format!("guest/{payload}"), LIMIT, move |context| stuck(context, payload)));
     }
+    cases.push(Case::new("guest/apic_timer_bounds", LIMIT, apic_timer_bounds));
     cases.push(Case::new("guest/no_debug_exit", LIMIT, no_debug_exit));
     cases.push(Case::new("guest/two_vms", LIMIT, two_vms));
     cases.push(Case::new("guest/refused_options", LIMIT, refused_options));
@@ -163,6 +165,41 @@ fn stuck(context: &Context, payload: &str) -> Result<()> {
         let answer = host.command(&command, PATIENCE)?;
         ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
     }
+    host_is_well(&mut host)
+}
+
+/// Fault 2.6: where the preemption timer is no use, the APIC's bounds a guest's run. Two guests that spin share the host's
+/// one CPU with its console, half and half although the timer of one's own cuts its turns short.
+fn apic_timer_bounds(context: &Context) -> Result<()> {
+    let mut spec = spec(MODEL, "haswell", "spin", "")?.option("slice-timer=apic");
+    let mut ticking = spec.vms[0].clone();
+    ticking.name = "ticking".to_string();
+    ticking.cmdline = "count=10000".to_string();
+    spec.vms.push(ticking);
+    let mut host = start(context, &spec)?;
+    host.console()?
+        .expect("guests are bounded by the APIC's one-shot timer, as slice-timer= says", PATIENCE)?;
+    host.wait_ready(PATIENCE)?;
+    host.guest()?.expect("lap 3 ", PATIENCE)?;
+    host_is_well(&mut host)?;
+    // Measured twice a second at the most, over what was since.
+    let share = |vm: &Value| vm["cpu_permille"].as_u64().unwrap_or_default();
+    let mut shares = Vec::new();
+    for _ in 0..20 {
+        let answer = host.command("vm list --json", PATIENCE)?;
+        let vms: Value = serde_json::from_str(&answer.lines.join(""))?;
+        shares = vms.as_array().into_iter().flatten().map(share).collect();
+        if shares.len() == 2 && shares.iter().all(|share| *share > 200) {
+            break;
+        }
+    }
+    ensure!(shares.len() == 2 && shares.iter().all(|share| *share > 200), "per mille of the CPU: {shares:?}");
+    for vm in [VM, "ticking"] {
+        let answer = host.command(&format!("vm exits {vm}"), PATIENCE)?;
+        let counts = answer.lines.join("\n");
+        ensure!(counts.contains("external interrupt") && !counts.contains("preemption timer"), "{counts}");
+    }
+    host.guest()?.expect("lap 6 ", PATIENCE)?;
     host_is_well(&mut host)
 }
 

@@ -17,9 +17,19 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(&format!("selftest/{model}"), 120, move |context| {
             let mut spec = HostSpec::new("host", model);
             spec.cpus = cpus;
-            report(context, spec, &[], "vmx 00000480 ")
+            report(context, spec, &[], "vmx 00000480 ").map(drop)
         }));
     }
+    // The preemption timer of the real CPU is broken. Bochs lets no interrupt end the run of a guest that is entered with
+    // interrupts off, so that the timer which is chosen instead is late, and the line says so: docs/testing.md.
+    cases.push(Case::new("selftest/broken_preemption_timer", 120, |context| {
+        let spec = HostSpec::new("host", "corei5_lynnfield_750").option("slice-timer=auto");
+        let lines = report(context, spec, &["slice-timer"], "vmx 00000480 ")?;
+        let line = lines.iter().find(|line| line.starts_with("slice-timer ")).context("no slice-timer")?;
+        let told = "by the APIC's one-shot timer; CPU 106e5 is one of 106a0 106a1 106a4 106a5 106e5 206e6 20652 20655 306a8,";
+        ensure!(line.contains(told), "{line}");
+        Ok(())
+    }));
     cases.push(Case::new("selftest/qemu_tcg", 120, |context| {
         let mut spec = HostSpec::new("host", "");
         spec.platform = Platform::Qemu(Accel::Tcg);
@@ -30,12 +40,14 @@ pub(super) fn cases() -> Vec<Case> {
             &["tsc-invariant", "vmx", "levels"],
             "selftest: under a hypervisor that calls itself `TCG",
         )
+        .map(drop)
     }));
     cases
 }
 
-/// Those lines of the report that are of `failing` failed with a cure, no others, and the JSON says the same.
-fn report(context: &Context, spec: HostSpec, failing: &[&str], line: &str) -> Result<()> {
+/// Those lines of the report that are of `failing` failed with a cure, no others, and the JSON says the same. Gives back the
+/// lines.
+fn report(context: &Context, spec: HostSpec, failing: &[&str], line: &str) -> Result<Vec<String>> {
     let mut host = start(context, &spec.option("--selftest"))?;
     host.console()?.expect("selftest: Flexvisor ", PATIENCE)?;
     host.console()?.expect("flexvisor-cpu 1", PATIENCE)?;
@@ -63,5 +75,5 @@ fn report(context: &Context, spec: HostSpec, failing: &[&str], line: &str) -> Re
         format!("{} passed, {} failed, {} not tried", count("passed"), count("failed"), count("not_tried"));
     ensure!(end == counts, "{end}, but {counts}");
     host.wait_ready(PATIENCE)?;
-    Ok(())
+    Ok(lines)
 }

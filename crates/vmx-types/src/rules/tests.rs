@@ -7,6 +7,7 @@ use crate::controls::Controls;
 use crate::event::Event;
 use crate::field::{self, Segment};
 use crate::flow::Flow;
+use crate::slice::SliceTimer;
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 
@@ -49,7 +50,7 @@ fn caps() -> Caps {
 /// 64-bit mode, as Linux runs in, under the controls of a VMCS of ours.
 fn long_mode() -> Mock {
     let mut vmcs = Mock::default();
-    let controls = Controls::new(&caps()).expect("controls");
+    let controls = Controls::new(&caps(), SliceTimer::Preemption).expect("controls");
     for (field, value) in [
         (field::PIN_BASED_CONTROLS, controls.pin.bits()),
         (field::PROC_BASED_CONTROLS, controls.proc.bits()),
