@@ -22,7 +22,7 @@ use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
 use crate::vm::reset::Source;
 use crate::vm::sched::{Scheduler, Turn};
-use crate::vm::{audit, create, registry, tracking};
+use crate::vm::{audit, create, registry, restart, tracking};
 use crate::vmx::{flush, host, slots};
 use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages, vcpu};
 
@@ -216,6 +216,7 @@ fn manage(
         meter::did(Part::Pool);
         host_log::listen();
         pending.make(boot);
+        restart::poll(migrations);
         meter::did(Part::Boot);
         busy |= migrations.busy();
         busy |= console.poll(migrations);

@@ -78,6 +78,10 @@ impl VmSpec {
             line.push(' ');
             line.push_str(option);
         }
+        // A guest that fails is to be seen, not to begin anew.
+        if !options.iter().any(|option| option.starts_with("on-reset=")) {
+            line.push_str(" on-reset=stop");
+        }
         if !cmdline.is_empty() {
             line.push_str(" -- ");
             line.push_str(cmdline);
@@ -393,7 +397,10 @@ mod tests {
         vm.initrd = Some("/i".into());
         vm.cmdline = "console=ttyS0".to_string();
         let lines: Vec<String> = vm.modules().into_iter().map(|module| module.line).collect();
-        assert_eq!(lines, ["vm=demo mem=64 level=haswell debug-exit -- console=ttyS0", "for=demo"]);
+        assert_eq!(
+            lines,
+            ["vm=demo mem=64 level=haswell debug-exit on-reset=stop -- console=ttyS0", "for=demo"]
+        );
         let host = HostSpec::new("a", "corei7_skylake_x").with_vm(vm).option("ip=10.0.0.1/24");
         assert_eq!(host.boot_line(), "console=com1 ip=10.0.0.1/24 com2=vm:demo");
     }

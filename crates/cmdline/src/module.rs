@@ -2,6 +2,8 @@
 
 use alloc::string::{String, ToString};
 
+use vm_types::OnReset;
+
 use crate::error::{OptionError, Refused};
 use crate::table::{self, OptionSet, Spec};
 use crate::value;
@@ -27,6 +29,8 @@ pub struct VmOptions {
     pub vcpus: u32,
     /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
     pub debug_exit: bool,
+    /// `on-reset=`: what follows when the guest resets its machine.
+    pub on_reset: OnReset,
     /// `paused`: made, but started only by `vm start`.
     pub paused: bool,
     /// The guest's command line: everything behind `-- `, verbatim.
@@ -42,6 +46,7 @@ impl Default for VmOptions {
             phys_bits: None,
             vcpus: 1,
             debug_exit: false,
+            on_reset: OnReset::Restart,
             paused: false,
             args: String::new(),
         }
@@ -93,6 +98,13 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
             o.debug_exit = true;
             Some(())
         },
+    },
+    Spec {
+        name: "on-reset",
+        form: "restart|stop",
+        default: "restart",
+        help: "What follows when the guest resets its machine (port 0xcf9, keyboard controller, ACPI, triple fault): it boots anew, from the second time within 10 s on after 1, 2, 4 to 64 s, or it is over.",
+        set: |o, v| OnReset::ALL.into_iter().find(|on| on.name() == v).map(|on| o.on_reset = on),
     },
     Spec {
         name: "paused",

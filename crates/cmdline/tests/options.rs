@@ -5,6 +5,7 @@ use cmdline::{
     PanicAction, SerialUse, SliceTimer, Uart, VmOptions,
 };
 use proptest::prelude::*;
+use vm_types::OnReset;
 
 fn host(line: &str) -> (HostOptions, Vec<String>) {
     let (options, warnings) = HostOptions::parse(line);
@@ -236,7 +237,7 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
 
 #[test]
 fn every_vm_option() {
-    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 debug-exit paused -- console=ttyS0  \"a b\" -- c";
+    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
     let want = VmOptions {
         name: "demo".into(),
         mem_mib: 512,
@@ -244,6 +245,7 @@ fn every_vm_option() {
         phys_bits: Some(39),
         vcpus: 1,
         debug_exit: true,
+        on_reset: OnReset::Stop,
         paused: true,
         args: "console=ttyS0  \"a b\" -- c".into(),
     };

@@ -24,7 +24,7 @@ pub enum Part {
     Migration,
     /// The pool.
     Pool,
-    /// VMs that boot modules describe.
+    /// VMs that boot modules describe, and guests that boot anew.
     Boot,
     /// Serial consoles, their prompts and guests.
     Console,

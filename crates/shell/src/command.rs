@@ -12,7 +12,7 @@ pub use vm::{
 use core::fmt;
 use core::net::SocketAddrV4;
 
-pub use vm_types::{Compression, OnTimeout};
+pub use vm_types::{Compression, OnReset, OnTimeout};
 
 use crate::edit::Term;
 

@@ -39,7 +39,8 @@ pub use attach::{Attach, AttachEvent, ESCAPE};
 pub use command::{
     AuditAction, Command, Compression, CpuAbout, CreateOptions, DEFAULT_DUMP, DEFAULT_PORT, DEFAULT_STOP_S,
     DirtyMethod, HostCommand, ListOptions, ListSort, LogLevel, LogSink, MAX_DUMP, MemoryAt, MigrateCommand,
-    MigrateOptions, OnTimeout, Output, Peer, PoolCommand, TermSettings, VM_STATES, Verdict, VmCommand,
+    MigrateOptions, OnReset, OnTimeout, Output, Peer, PoolCommand, TermSettings, VM_STATES, Verdict,
+    VmCommand,
 };
 pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE, Term};

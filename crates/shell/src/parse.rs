@@ -4,8 +4,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use crate::command::{
-    AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, ListSort, LogLevel, MAX_DUMP, OnTimeout,
-    Output, Peer, VM_STATES, Verdict,
+    AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, ListSort, LogLevel, MAX_DUMP, OnReset,
+    OnTimeout, Output, Peer, VM_STATES, Verdict,
 };
 use crate::complete::key_of;
 use crate::edit::Term;
@@ -269,6 +269,10 @@ fn set_setting<'a>(
         Setting::PhysBits => {
             let bits = number(value, 52).and_then(|n| u8::try_from(n).ok()).filter(|n| *n >= 32);
             create.phys_bits = Some(bits.ok_or_else(|| bad("is no number of bits from 32 to 52"))?);
+        }
+        Setting::OnReset => {
+            let found = OnReset::ALL.into_iter().find(|on| on.name() == value);
+            create.on_reset = Some(found.ok_or_else(|| bad("is neither restart nor stop"))?);
         }
         Setting::Sha256 => create.sha256 = Some(digest(value).map_err(bad)?),
         Setting::State => {

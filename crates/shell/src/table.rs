@@ -92,6 +92,8 @@ pub enum Setting {
     CpuLevel,
     /// Its physical address width.
     PhysBits,
+    /// What follows when the guest resets its machine.
+    OnReset,
     /// Digest of the kernel's file.
     Sha256,
     /// Digest of the initrd's file.

@@ -353,13 +353,14 @@ fn a_vm_is_made_of_urls() {
         Err(error) => Err(error.to_string()),
     };
     let all = made(
-        "--paused --kernel http://10.0.0.2/k --initrd=tftp://10.0.0.3/i --mem 512 --cmdline='a \"b c\" d' --level haswell --phys-bits=39",
+        "--paused --kernel http://10.0.0.2/k --initrd=tftp://10.0.0.3/i --mem 512 --cmdline='a \"b c\" d' --level haswell --phys-bits=39 --on-reset=stop",
     );
     let all = all.unwrap();
     for part in [
         "name: \"new\", kernel: \"http://10.0.0.2/k\", initrd: Some(\"tftp://10.0.0.3/i\"), mem_mib: Some(512)",
         r#"cmdline: "a \"b c\" d", level: Some("haswell"), phys_bits: Some(39), sha256: None"#,
         "paused: true",
+        "on_reset: Some(Stop)",
     ] {
         assert!(all.contains(part), "{all}");
     }
@@ -432,6 +433,7 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::GuestLine => "--cmdline \"console=ttyS0 quiet\"",
                 Setting::CpuLevel => "--level haswell",
                 Setting::PhysBits => "--phys-bits 39",
+                Setting::OnReset => "--on-reset stop",
                 Setting::State => "--state stopped",
                 Setting::Sort => "--sort=uptime",
                 Setting::Sha256 => {

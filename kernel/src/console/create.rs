@@ -105,6 +105,7 @@ fn options(asked: &CreateOptions<'_>) -> Result<VmOptions, Failure> {
     options.args = asked.cmdline.into();
     options.paused = asked.paused;
     options.debug_exit = asked.debug_exit;
+    options.on_reset = asked.on_reset.unwrap_or_default();
     Ok(options)
 }
 

@@ -169,12 +169,15 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let now = vm.clock.now();
     let tracking = vm.tracking().map(|method| method.name());
     let printed = vm.printed();
+    let restarts = *vm.restarts.lock();
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("name", &*vm.name.get())?;
             o.field("uuid", uuid(vm).as_str())?;
             o.field("state", state.name())?;
             o.field("reason", reason.as_deref())?;
+            o.field("on_reset", restarts.on_reset.name())?;
+            o.field("resets", restarts.count())?;
             o.field("level", vm.policy.level_name())?;
             o.field("came", vm.came)?;
             o.array("vcpus", |a| {
@@ -198,6 +201,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     }
     let shown = reason.map_or_else(|| String::from(state.name()), |reason| format!("stopped: {reason}"));
     let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, uuid(vm));
+    let _ = writeln!(out, "on-reset  {}, {} so far", restarts.on_reset.name(), restarts.count());
     let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy.level_name(), vm.vcpus.len());
     for (index, slot) in vm.vcpus.iter().enumerate() {
         let _ = writeln!(out, "vcpu {index}    on CPU {}", slot.cpu);

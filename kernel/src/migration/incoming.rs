@@ -13,7 +13,7 @@ use migrate::ownership::Phase;
 use migrate::{
     Here, Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
 };
-use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateError, StateRecord};
+use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, StateRecord};
 
 use super::handover::{Doubt, Handovers};
 use super::{DEVICES, boot_id, state, tuning};
@@ -284,6 +284,7 @@ impl Arriving {
             uuid: offer.hello.vm_uuid,
             came: true,
             debug_exit: false,
+            on_reset: OnReset::default(),
             ranges: offer.shape.mem_ranges(),
             policy,
             companion,

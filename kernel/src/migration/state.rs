@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use devices::{Platform, PlatformConfig};
 use isa_audit::Findings;
 use minicbor::{Decode, Encode};
-use vm_types::{StateError, StateRecord, decode_strict};
+use vm_types::{OnReset, StateError, StateRecord, decode_strict};
 use vmx_types::state::{self, VcpuState};
 
 use crate::vm::Vm;
@@ -28,6 +28,9 @@ struct Machine {
     /// A write to port 0xF4 ends the guest.
     #[n(1)]
     debug_exit: bool,
+    /// A guest that resets itself is over; one of an older source boots anew, where its kernel is there.
+    #[n(2)]
+    stops_on_reset: Option<bool>,
 }
 
 /// Everything but memory and policy. The VM is off every CPU.
@@ -49,7 +52,11 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
     if let Some(body) = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode())) {
         records.push(StateRecord { kind: AUDIT.into(), instance: 0, version: AUDIT_VERSION, body });
     }
-    let machine = Machine { tsc: now.tsc, debug_exit: platform.config().debug_exit };
+    let machine = Machine {
+        tsc: now.tsc,
+        debug_exit: platform.config().debug_exit,
+        stops_on_reset: (vm.restarts.lock().on_reset == OnReset::Stop).then_some(true),
+    };
     let body = minicbor::to_vec(&machine).map_err(|error| format!("{error}"))?;
     records.push(StateRecord { kind: MACHINE.into(), instance: 0, version: MACHINE_VERSION, body });
     Ok(records)
@@ -101,6 +108,9 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
         records.iter().filter(|r| ![MACHINE, VCPU, AUDIT].contains(&r.kind.as_str())).cloned().collect();
     if let Some(stray) = devices.iter().find(|r| !Platform::owns_record(&r.kind)) {
         return Err(refuse(&stray.kind, "no such device".into()));
+    }
+    if machine.stops_on_reset == Some(true) {
+        vm.restarts.lock().on_reset = OnReset::Stop;
     }
     let mut platform = vm.platform.lock();
     *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board });

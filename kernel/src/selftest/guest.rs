@@ -76,7 +76,7 @@ fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
         let word = image.chunks(4).nth(number).unwrap_or_default();
         word.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
     });
-    let line = format!("vm={NAME} mem=8 debug-exit");
+    let line = format!("vm={NAME} mem=8 debug-exit on-reset=stop");
     let Ok(ModuleRole::Vm(options)) = ModuleRole::parse(&line) else { return Err(line) };
     let vm = create::from_source(Source { options, kernel, modules: Vec::new() })?;
     registry::insert(Arc::clone(&vm))?;

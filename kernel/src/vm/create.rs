@@ -15,7 +15,7 @@ use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::{Entry, Module};
 use migrate::ownership::{Gate, StateCell};
 use spin::Mutex;
-use vm_types::{Backlog, GuestMemory, MemRange, PAGE_SIZE};
+use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 
@@ -51,6 +51,8 @@ pub(crate) struct Spec {
     pub(crate) came: bool,
     /// Port 0xF4 ends it.
     pub(crate) debug_exit: bool,
+    /// What follows when the guest resets its machine.
+    pub(crate) on_reset: OnReset,
     /// RAM.
     pub(crate) ranges: Vec<MemRange>,
     /// What it sees of CPUs; its vCPU count and TSC rate too.
@@ -147,6 +149,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         vcpus,
         state: StateCell::new(),
         stop_reason: Mutex::new(None),
+        restarts: Mutex::new(Restarts::new(spec.on_reset)),
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
         usage: Usage::default(),
@@ -216,6 +219,7 @@ pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
         uuid: entropy::uuid(),
         came: false,
         debug_exit: options.debug_exit,
+        on_reset: options.on_reset,
         ranges: layout(u64::from(options.mem_mib) << 20),
         policy: policy::render(options, hz)?,
         companion: Companion::default(),

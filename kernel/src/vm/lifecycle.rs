@@ -115,9 +115,13 @@ impl Vm {
     /// The VM ended by itself, on the CPU of one of its vCPUs.
     pub(crate) fn ended(&self, reason: StopReason) {
         log::info!(target: "vm", "vm {}: stopped: {reason}", self.name);
+        let reset = reason.is_reset();
         *self.stop_reason.lock() = Some(reason);
         if let Err(why) = self.apply(Change::End) {
             log::error!(target: "vm", "{why}");
+        }
+        if reset {
+            self.note_reset();
         }
     }
 

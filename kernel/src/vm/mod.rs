@@ -8,6 +8,7 @@ pub(crate) mod exits;
 mod lifecycle;
 pub(crate) mod registry;
 pub(crate) mod reset;
+pub(crate) mod restart;
 pub(crate) mod sched;
 pub(crate) mod tracking;
 pub(crate) mod usage;
@@ -23,7 +24,7 @@ use devices::{Platform, PlatformConfig};
 use ept::{CpuSet, Mmu};
 use migrate::ownership::{Gate, StateCell};
 use spin::{Mutex, RwLock};
-use vm_types::{Backlog, Gpa};
+use vm_types::{Backlog, Gpa, Restarts};
 
 use crate::mm::Hpa;
 use crate::mm::guest::GuestRam;
@@ -52,6 +53,13 @@ pub(crate) enum StopReason {
     TripleFault,
     /// The guest did what no VM of ours can do, or the host failed it.
     Error(String),
+}
+
+impl StopReason {
+    /// Whether the guest reset its machine.
+    pub(crate) const fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset | Self::TripleFault)
+    }
 }
 
 impl fmt::Display for StopReason {
@@ -180,6 +188,8 @@ pub(crate) struct Vm {
     state: StateCell,
     /// Why it is over, once it is.
     stop_reason: Mutex<Option<StopReason>>,
+    /// Its resets by itself, and what follows them.
+    pub(crate) restarts: Mutex<Restarts>,
     /// What the guest printed on COM1.
     pub(crate) console: GuestConsole,
     /// What it takes of its CPUs.

@@ -10,6 +10,7 @@ use devices::Platform;
 use ept::Tracked;
 
 use super::{Change, Vm, create};
+use crate::arch::tsc;
 use crate::mm::held::Held;
 
 /// Options, kernel and modules of a VM that was made on this host. They stay in memory for as long as the VM is here.
@@ -58,6 +59,7 @@ impl Vm {
         create::load(self, source)?;
         // What the CPUs remember of the guest's old page tables is gone with them.
         self.flush();
+        self.restarts.lock().began(tsc::micros());
         self.apply(Change::Run)
     }
 }

@@ -27,6 +27,7 @@ mod pairs;
 mod platform;
 mod pool;
 mod refuse;
+mod reset;
 mod selftest;
 pub mod soak;
 mod speculation;
@@ -121,6 +122,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cpu::cases());
     cases.extend(manage::cases());
     cases.extend(refuse::cases());
+    cases.extend(reset::cases());
     cases.extend(platform::cases());
     cases.extend(create::cases());
     cases.extend(selftest::cases());

@@ -40,7 +40,7 @@ pub(super) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     host.wait_ready(PATIENCE)?;
     let free = field(&mut host, "mem --json", &["free"])?.as_u64().context("free")?;
     let mib = (free >> 20) - BESIDES;
-    let create = format!("vm create {VM} --kernel http://{SERVER}/kernel --mem {mib}");
+    let create = format!("vm create {VM} --kernel http://{SERVER}/kernel --mem {mib} --on-reset stop");
     let loads: [(&str, &[&str]); 4] = [
         ("dmesg", &["dmesg"]),
         ("create", &[&create]),

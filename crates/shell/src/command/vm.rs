@@ -1,5 +1,7 @@
 //! `vm`.
 
+use vm_types::OnReset;
+
 use super::Output;
 
 /// What `vm` does. A `&str` is the VM's name.
@@ -143,6 +145,8 @@ pub struct CreateOptions<'a> {
     pub paused: bool,
     /// The guest can end itself with a code.
     pub debug_exit: bool,
+    /// What follows when it resets its machine; the host's default where not given.
+    pub on_reset: Option<OnReset>,
 }
 
 impl CreateOptions<'_> {
@@ -158,6 +162,7 @@ impl CreateOptions<'_> {
         initrd_sha256: None,
         paused: false,
         debug_exit: false,
+        on_reset: None,
     };
 }
 

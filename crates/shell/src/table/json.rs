@@ -62,6 +62,8 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("uuid", "32 hexadecimal digits; it keeps them when it moves"),
             ("state", "as in `vm list`"),
             ("reason", "why it stopped, else null"),
+            ("on_reset", "restart or stop"),
+            ("resets", "how often the guest reset its machine on this host"),
             ("level", "its CPU level"),
             ("came", "whether it came by migration"),
             ("vcpus", "each of them"),

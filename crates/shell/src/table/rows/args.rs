@@ -72,6 +72,8 @@ pub(super) const INITRD_SHA256: Arg =
     Arg { name: "--initrd-sha256 HEX", kind: Kind::Setting(Setting::InitrdSha256), required: false };
 pub(super) const PAUSED: Arg = Arg { name: "--paused", kind: Kind::Flag, required: false };
 pub(super) const DEBUG_EXIT: Arg = Arg { name: "--debug-exit", kind: Kind::Flag, required: false };
+pub(super) const ON_RESET: Arg =
+    Arg { name: "--on-reset restart|stop", kind: Kind::Setting(Setting::OnReset), required: false };
 pub(super) const STATE: Arg = Arg {
     name: "--state running|paused|stopped|leaving|incoming|given|unknown",
     kind: Kind::Setting(Setting::State),
