@@ -135,7 +135,7 @@ fn params(copy: bool) -> SourceParams {
     let ranges = vec![PageRange { first: 0, pages: PAGES }];
     let shape = Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/1".into()] };
     let tuning = Tuning { dirty_threshold: 2, ..Tuning::default() };
-    SourceParams { hello, policy: vec![0xA0], companion: vec![0xA0], shape, tuning, hz: HZ }
+    SourceParams { hello, policy: vec![0xA0], companion: vec![0xA0], shape, origin: None, tuning, hz: HZ }
 }
 
 /// A peer that says its piece whatever it hears, and hangs up.

@@ -142,6 +142,7 @@ fn params(image: &Image<Disk>, hello: Hello) -> SourceParams {
         policy: meta.policy.clone(),
         companion: meta.companion.clone(),
         shape: meta.shape.clone(),
+        origin: None,
         tuning: Tuning { pages_per_poll: 256, ..Tuning::default() },
         hz: HZ,
     }

@@ -230,6 +230,10 @@ pub struct Verdict {
     /// That of HELLO where it is not [`Purpose::Move`]: without it the target has not understood, and would take the VM.
     #[n(2)]
     pub purpose: Option<Purpose>,
+    /// Which files of ORIGIN the source is to send, by number, ascending; absent where there was no ORIGIN, or where the
+    /// target knows none.
+    #[n(3)]
+    pub files: Option<Vec<u32>>,
 }
 
 /// ROUND_END.

@@ -11,13 +11,14 @@
 //! | `limits` | every constant that a number from the wire is checked against |
 //! | `wire` | stream header, record header, record types, seal |
 //! | `body` | the bodies of the control records |
+//! | `origin` | what a VM was made from, and the files of it that go along |
 //! | `page`, `memory` | page scan, runs of pages, encoder and decoder |
 //! | `inbox`, `outbox`, `link` | records out of and into a byte stream |
 //! | `holding` | what was sent against what is held |
 //! | `handover` | who owns the VM: the two small machines that decide it |
 //! | `ownership` | what a VM is on a host, who may enter its vCPUs, what an operator may do with it |
 //! | `convergence` | when the guest is stopped, slowed down or left where it is |
-//! | `source`, `target` | the two ends: `event` what they tell, `phase` how far they are, `records` what the other says, `fate` what becomes of the VM; memory in `source::rounds` and `target::fill` |
+//! | `source`, `target` | the two ends: `event` what they tell, `phase` how far they are, `records` what the other says, `fate` what becomes of the VM; memory in `source::rounds` and `target::fill`, files in the `files` of both |
 //! | `ending` | how either closes |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@ mod inbox;
 pub mod limits;
 mod link;
 pub mod memory;
+pub mod origin;
 mod outbox;
 pub mod ownership;
 mod page;
@@ -54,6 +56,7 @@ pub use body::{Hello, Id, PageRange, Purpose, Shape};
 pub use convergence::{Goal, Rate, Stall};
 pub use link::Link;
 pub use memory::{Chosen, Measured};
+pub use origin::{Origin, OriginFile};
 pub use page::{PAGE_BYTES, PageKind, scan};
 pub use reason::Reason;
 pub use source::{Note, Progress, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, Status};

@@ -12,6 +12,14 @@ pub const MAX_POLICY_BODY: usize = 64 * 1024;
 pub const MAX_COMPANION_BODY: usize = MAX_UNKNOWN_BODY;
 /// Bytes in one piece of the console's history.
 pub const MAX_HISTORY_BODY: usize = MAX_UNKNOWN_BODY;
+/// Bytes in the description of what a VM was made from.
+pub const MAX_ORIGIN_BODY: usize = MAX_UNKNOWN_BODY;
+/// Bytes in a piece of a file, with its head.
+pub const MAX_FILE_BODY: usize = MAX_UNKNOWN_BODY;
+/// Files that a VM was made from.
+pub const MAX_FILES: usize = 64;
+/// Bytes in one of them: 1 TiB.
+pub const MAX_FILE_BYTES: u64 = 1 << 40;
 /// Bytes in one state record, its CBOR wrapping included.
 pub const MAX_STATE_BODY: usize = 256 * 1024;
 /// Bytes in the body of an optional record that this version does not know.

@@ -2,6 +2,7 @@
 
 mod event;
 mod fate;
+mod files;
 mod note;
 mod phase;
 mod progress;
@@ -9,6 +10,7 @@ mod records;
 mod rounds;
 mod state;
 
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::{self, Vec};
@@ -23,6 +25,7 @@ use crate::inbox::Inbox;
 use crate::limits;
 use crate::link::Link;
 use crate::memory::{Choice, Encoder, RamDigest};
+use crate::origin::Origin;
 use crate::outbox::Outbox;
 use crate::ownership;
 use crate::reason::Reason;
@@ -48,6 +51,9 @@ pub struct SourceParams {
     pub companion: Vec<u8>,
     /// The machine that the guest sees.
     pub shape: Shape,
+    /// What the VM was made from, where that is known. It is not sent where it is longer than
+    /// [`limits::MAX_ORIGIN_BODY`], nor for a check.
+    pub origin: Option<Origin>,
     /// Times and sizes.
     pub tuning: Tuning,
     /// Ticks a second of the clock that `now` is read from.
@@ -71,7 +77,13 @@ pub struct Source {
     /// Where the way of packing is to be measured.
     choice: Option<Choice>,
     /// To be told.
-    note: Option<Note>,
+    notes: Vec<Note>,
+    /// ORIGIN was sent.
+    told_origin: bool,
+    /// Files that the target wants and has not been sent all of.
+    files: VecDeque<u32>,
+    /// How much of the first of them has been sent.
+    file_at: u64,
     /// Under way with the guest paused, where it was asked for.
     ram_digest: Option<RamDigest>,
     /// Where the walk of this round goes on.
@@ -121,7 +133,10 @@ impl Source {
             version: OLDEST_VERSION,
             encoder: Encoder::new(),
             choice: None,
-            note: None,
+            notes: Vec::new(),
+            told_origin: false,
+            files: VecDeque::new(),
+            file_at: 0,
             ram_digest: None,
             next: 0,
             round: RoundStats::default(),
@@ -177,6 +192,7 @@ impl Source {
         match self.phase {
             _ if self.ending.has_come() => "ending",
             Phase::Open | Phase::AwaitAck | Phase::AwaitVerdict => "checking",
+            Phase::Files => "sending kernel and modules",
             Phase::Track | Phase::Copy | Phase::Harvest if self.paused_at.is_none() => "sending memory",
             Phase::Track | Phase::Copy | Phase::Harvest | Phase::Pausing | Phase::LastHarvest => {
                 "sending last pages"
@@ -299,7 +315,8 @@ impl Source {
             if let Some(told) = self.work(now, link, vm)? {
                 return Ok(told);
             }
-            let working = [Phase::Track, Phase::Copy, Phase::Harvest, Phase::LastHarvest, Phase::Digest];
+            let working =
+                [Phase::Files, Phase::Track, Phase::Copy, Phase::Harvest, Phase::LastHarvest, Phase::Digest];
             if working.contains(&self.phase) {
                 event = SourceEvent::Working;
             }
@@ -335,6 +352,7 @@ impl Source {
     ) -> Result<Option<SourceEvent>, Reason> {
         match self.phase {
             Phase::Open => self.open(now)?,
+            Phase::Files => self.send_files(now, link, vm)?,
             Phase::Track => self.track(now, vm)?,
             Phase::Copy => {
                 if let Some(slowed) = self.slowed.take() {

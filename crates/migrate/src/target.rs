@@ -2,6 +2,7 @@
 
 mod event;
 mod fate;
+mod files;
 mod fill;
 mod offer;
 mod phase;
@@ -18,6 +19,7 @@ use crate::inbox::{Inbox, Item};
 use crate::limits;
 use crate::link::Link;
 use crate::memory::{RamDigest, Run, Runs, Scratch};
+use crate::origin::Origin;
 use crate::outbox::Outbox;
 use crate::ownership;
 use crate::reason::Reason;
@@ -25,6 +27,7 @@ use crate::stats::Totals;
 use crate::tuning::{Clock, Tuning};
 use crate::vm::TargetVm;
 use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType};
+use files::Files;
 use phase::Phase;
 
 pub use event::{TargetEvent, TargetOutcome};
@@ -65,6 +68,10 @@ pub struct Target {
     policy: Vec<u8>,
     companion: Vec<u8>,
     shape: Option<Shape>,
+    /// What the VM was made from.
+    origin: Option<Origin>,
+    /// Of it, what was asked for.
+    files: Files,
     /// Whether `create` was called and `destroy` is due.
     made: bool,
     applying: Option<Applying>,
@@ -100,6 +107,8 @@ impl Target {
             policy: Vec::new(),
             companion: Vec::new(),
             shape: None,
+            origin: None,
+            files: Files::new(Vec::new()),
             made: false,
             applying: None,
             scratch: Scratch::default(),
@@ -281,6 +290,9 @@ impl Target {
                     }
                     if let Some(told) = told {
                         return Ok(told);
+                    }
+                    if kind == RecordType::File {
+                        break; // its digest is a poll's share of work
                     }
                 }
             }

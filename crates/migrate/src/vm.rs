@@ -1,5 +1,6 @@
 //! What the machines ask of the VM on their host.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::Poll;
@@ -7,6 +8,7 @@ use core::task::Poll;
 use vm_types::{MemoryError, StateError, StateRecord};
 
 use crate::body::{Hello, Shape};
+use crate::origin::Origin;
 use crate::page::{PAGE_BYTES, PageKind, scan};
 
 /// The VM on the host it leaves. `gfn` are page frame numbers: guest-physical address / 4096.
@@ -64,6 +66,14 @@ pub trait SourceVm {
         Vec::new()
     }
 
+    /// Copies a piece of a file of [`crate::SourceParams::origin`] out, which lies within its length.
+    ///
+    /// # Errors
+    /// In words.
+    fn read_file(&mut self, number: u32, _offset: u64, _into: &mut [u8]) -> Result<(), String> {
+        Err(format!("file {number} is not here"))
+    }
+
     /// The state of vCPUs and devices, taken while the guest is paused. The guest's TSC in it is that of this call:
     /// the time that passes from here on is what [`TargetVm::run`] gets.
     ///
@@ -100,6 +110,8 @@ pub struct Offer<'a> {
     pub companion: &'a [u8],
     /// Checked against the constants of [`crate::limits`] only.
     pub shape: &'a Shape,
+    /// What the VM was made from, where the source says it; its numbers are checked against the same constants.
+    pub origin: Option<&'a Origin>,
 }
 
 /// The guest's RAM on the host it comes to.
@@ -146,6 +158,28 @@ pub trait TargetVm: TargetMemory {
     /// # Errors
     /// In words; nothing is left behind then.
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>>;
+
+    /// Which files of the origin are to come, by number: asked once the VM is made. What has no digest or no content does
+    /// not come, whatever is said.
+    fn wants(&mut self, _origin: &Origin) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Takes the next bytes of a file that was wanted; the numbers ascend.
+    ///
+    /// # Errors
+    /// In words: the migration ends.
+    fn take_file(&mut self, number: u32, _bytes: &[u8]) -> Result<(), String> {
+        Err(format!("file {number} was not wanted"))
+    }
+
+    /// All of a file is here, and has its digest.
+    ///
+    /// # Errors
+    /// As [`TargetVm::take_file`].
+    fn end_file(&mut self, _number: u32) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Takes what [`SourceVm::history`] gave, unchecked. It decides nothing: what is wrong with it is left out.
     fn take_history(&mut self, _piece: &[u8]) {}

@@ -142,6 +142,10 @@ record_types! {
     Companion = 0x8002, "COMPANION", limits::MAX_COMPANION_BODY;
     /// Source: a piece of what the guest has printed, for whoever looks at its console there. It decides nothing.
     History = 0x8003, "HISTORY", limits::MAX_HISTORY_BODY;
+    /// Source: what the VM was made from, so that the target can boot it anew.
+    Origin = 0x8004, "ORIGIN", limits::MAX_ORIGIN_BODY;
+    /// Source: a piece of a file of it, which the target has asked for.
+    File = 0x8005, "FILE", limits::MAX_FILE_BODY;
 }
 
 /// The header before each body.

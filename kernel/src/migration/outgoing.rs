@@ -118,6 +118,7 @@ impl Outgoing {
             policy: vm.policy.encode(),
             companion: policy::ledger::companion(vm).encode(),
             shape: shape(vm),
+            origin: None,
             tuning: self.tuning.clone(),
             hz: tsc::hz(),
         };

@@ -114,6 +114,7 @@ impl Source {
 
     pub(super) fn close(&mut self, outcome: SourceOutcome, now: u64) {
         self.states = Vec::new().into_iter();
+        self.files.clear();
         self.encoder.unprepare();
         self.ending = Ending::Closing(outcome, now);
     }

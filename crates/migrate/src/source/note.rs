@@ -19,6 +19,10 @@ pub enum Note {
         /// The version agreed on.
         version: u16,
     },
+    /// The peer takes no kernel along: it cannot boot the VM anew.
+    NoOrigin,
+    /// What the VM was made from takes more words than a record holds: the peer cannot boot it anew.
+    LongOrigin,
     /// `compress=auto` has chosen, or chosen anew.
     Chosen(Chosen),
 }
@@ -32,6 +36,12 @@ impl fmt::Display for Note {
                  sent as they are",
                 wanted.name()
             ),
+            Self::NoOrigin => f.write_str(
+                "the peer takes no kernel along with a VM: `vm reset` will not be possible there",
+            ),
+            Self::LongOrigin => f.write_str(
+                "command line and names of modules are longer than a record: the kernel does not go along, `vm reset` will not be possible there",
+            ),
             Self::Chosen(chosen) => write!(f, "compress=auto: {chosen}"),
         }
     }
@@ -41,15 +51,15 @@ impl Note {
     /// Whether something is not as the operator asked.
     #[must_use]
     pub const fn is_warning(&self) -> bool {
-        matches!(self, Self::NotPacked { .. })
+        !matches!(self, Self::Chosen(_))
     }
 }
 
 impl Source {
     /// What is to be told besides events; each is given once.
     pub fn take_note(&mut self) -> Option<Note> {
-        if let Some(note) = self.note.take() {
-            return Some(note);
+        if !self.notes.is_empty() {
+            return Some(self.notes.remove(0));
         }
         let choice = self.choice.as_mut()?;
         if !choice.take_news() {
@@ -80,7 +90,9 @@ impl Source {
             return Err(Reason::OldPeer { what: "verify=full", needs: PACKED_VERSION, version });
         }
         let wanted = self.params.tuning.compression;
-        self.note = (wanted != Compression::None).then_some(Note::NotPacked { wanted, version });
+        if wanted != Compression::None {
+            self.notes.push(Note::NotPacked { wanted, version });
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ pub(super) enum Phase {
     Open,
     AwaitAck,
     AwaitVerdict,
+    Files,
     Track,
     Copy,
     Harvest,

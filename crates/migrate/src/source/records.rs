@@ -50,6 +50,7 @@ impl Source {
                 if (1..=limits::MAX_COMPANION_BODY).contains(&self.params.companion.len()) {
                     self.outbox.put_raw(RecordType::Companion, &self.params.companion);
                 }
+                self.put_origin()?;
                 self.outbox.put(RecordType::Shape, &self.params.shape);
                 self.enter(Phase::AwaitVerdict, now);
             }
@@ -61,12 +62,13 @@ impl Source {
                 if self.params.hello.is_copy() && verdict.purpose != self.params.hello.purpose {
                     return Err(Reason::TakesNoCopy);
                 }
+                self.files_wanted(&verdict)?;
                 self.warning = verdict.warning.map(|text| printable(&text, limits::MAX_TEXT));
                 if self.params.hello.check_only {
                     self.close(SourceOutcome::Checked, now);
                 } else {
                     self.accepted_at = Some(now);
-                    self.enter(Phase::Track, now);
+                    self.enter(if self.files.is_empty() { Phase::Track } else { Phase::Files }, now);
                 }
             }
             (RecordType::Ready, Phase::AwaitReady) => {

@@ -79,6 +79,7 @@ impl Target {
         self.states = Vec::new();
         self.policy = Vec::new();
         self.companion = Vec::new();
+        self.origin = None;
         self.ending = Ending::Closing(outcome, now);
     }
 }

@@ -139,6 +139,10 @@ impl Target {
         if self.round_pages != 0 {
             return Err(WireError::body(RecordType::StateEnd, "in the middle of a round").into());
         }
+        if let Some(number) = self.files.missing() {
+            let why = format!("file {number} is not all here");
+            return Err(WireError::body(RecordType::StateEnd, why).into());
+        }
         differs(&sent, &self.totals.holding(migration))?;
         vm.import_state(&self.states)?;
         self.states.clear();

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::task::Poll;
 
+use super::files::Files;
 use super::{Phase, Target, TargetInput, TargetOutcome};
 use crate::body::{Verdict, printable};
 use crate::limits;
@@ -21,7 +22,13 @@ impl Target {
                 vm,
             );
         }
-        let verdict = vm.check(&Offer { hello, policy: &self.policy, companion: &self.companion, shape });
+        let verdict = vm.check(&Offer {
+            hello,
+            policy: &self.policy,
+            companion: &self.companion,
+            shape,
+            origin: self.origin.as_ref(),
+        });
         match verdict {
             Err(why) => self.refuse(&why, now, vm),
             Ok(()) if hello.check_only => {
@@ -37,7 +44,13 @@ impl Target {
     pub(super) fn create(&mut self, now: u64, vm: &mut impl TargetVm) -> Result<bool, Reason> {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return Ok(false) };
         self.made = true;
-        match vm.create(&Offer { hello, policy: &self.policy, companion: &self.companion, shape }) {
+        match vm.create(&Offer {
+            hello,
+            policy: &self.policy,
+            companion: &self.companion,
+            shape,
+            origin: self.origin.as_ref(),
+        }) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(why)) => {
                 self.made = false;
@@ -58,15 +71,20 @@ impl Target {
 
     fn accept(&mut self, vm: &mut impl TargetVm) {
         let (Some(hello), Some(shape)) = (&self.hello, &self.shape) else { return };
-        let offer = Offer { hello, policy: &self.policy, companion: &self.companion, shape };
+        let origin = self.origin.as_ref();
+        let offer = Offer { hello, policy: &self.policy, companion: &self.companion, shape, origin };
         let warning = vm.warning(&offer).map(|text| printable(&text, limits::MAX_TEXT));
-        self.outbox.put(RecordType::Verdict, &Verdict { refused: None, warning, purpose: hello.purpose });
+        let asks = origin.filter(|_| self.made);
+        let files = asks.map(|origin| origin.can_send(vm.wants(origin)));
+        let verdict = Verdict { refused: None, warning, purpose: hello.purpose, files };
+        self.files = Files::new(verdict.files.clone().unwrap_or_default());
+        self.outbox.put(RecordType::Verdict, &verdict);
     }
 
     fn refuse(&mut self, why: &str, now: u64, vm: &mut impl TargetVm) {
         let why = printable(why, limits::MAX_TEXT);
-        self.outbox
-            .put(RecordType::Verdict, &Verdict { refused: Some(why.clone()), warning: None, purpose: None });
+        let verdict = Verdict { refused: Some(why.clone()), warning: None, purpose: None, files: None };
+        self.outbox.put(RecordType::Verdict, &verdict);
         self.act(TargetInput::Stop, Reason::Refused(why.clone()), now, vm);
         self.close(TargetOutcome::Refused(why), now);
     }

@@ -6,6 +6,7 @@ use super::{Applying, Phase, Target, TargetEvent};
 use crate::body::{self, Commit, Hello, HelloAck, Holding, Shape};
 use crate::limits;
 use crate::memory::{RamDigest, Runs};
+use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::vm::TargetVm;
 use crate::wire::{RecordType, WireError};
@@ -43,6 +44,12 @@ impl Target {
             (RecordType::Companion, Phase::Shape) if self.companion.is_empty() => {
                 self.companion = body::copied(body).ok_or(WireError::NoMemory(body.len()))?;
             }
+            (RecordType::Origin, Phase::Shape) if self.origin.is_none() => {
+                let origin: Origin = body::decode(kind, body)?;
+                origin.validate()?;
+                self.origin = Some(origin);
+            }
+            (RecordType::File, Phase::Fill) if self.states.is_empty() => self.file(vm)?,
             (RecordType::History, Phase::Fill) => vm.take_history(body),
             (RecordType::Shape, Phase::Shape) => {
                 let shape: Shape = body::decode(kind, body)?;

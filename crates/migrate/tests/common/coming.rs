@@ -22,6 +22,13 @@ pub struct Coming {
     /// What it has to say of a VM that it takes.
     pub warning: Option<String>,
     pub page_writes: u64,
+    /// Digests of files that the host holds already, and the longest that it takes along; 0: any.
+    pub has: Vec<migrate::origin::Sha256>,
+    pub max_file: u64,
+    pub origin: Option<migrate::Origin>,
+    /// Files that have come, and those that are whole.
+    pub files: std::collections::BTreeMap<u32, Vec<u8>>,
+    pub whole: Vec<u32>,
     pub log: Log,
 }
 
@@ -56,6 +63,27 @@ impl TargetVm for Coming {
     fn take_history(&mut self, piece: &[u8]) {
         assert!(self.made && !self.runs);
         self.printed.push(piece.to_vec());
+    }
+
+    fn wants(&mut self, origin: &migrate::Origin) -> Vec<u32> {
+        assert!(self.made && !self.runs);
+        self.origin = Some(origin.clone());
+        let lacks = |file: &migrate::OriginFile| {
+            file.sha256.is_some_and(|sha256| !self.has.contains(&sha256))
+                && (self.max_file == 0 || file.len <= self.max_file)
+        };
+        (0..).zip(&origin.files).filter(|(_, file)| lacks(file)).map(|(number, _)| number).collect()
+    }
+
+    fn take_file(&mut self, number: u32, bytes: &[u8]) -> Result<(), String> {
+        assert!(self.made && !self.runs && !bytes.is_empty());
+        self.files.entry(number).or_default().extend(bytes);
+        Ok(())
+    }
+
+    fn end_file(&mut self, number: u32) -> Result<(), String> {
+        self.whole.push(number);
+        Ok(())
     }
 
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
@@ -107,6 +135,8 @@ impl TargetVm for Coming {
         assert!(!self.runs, "destroyed while it runs");
         self.made = false;
         self.pages.clear();
+        self.files.clear();
+        self.whole.clear();
         self.log.push("destroy");
     }
 }

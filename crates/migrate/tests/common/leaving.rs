@@ -25,6 +25,8 @@ pub struct Leaving {
     pub unknown: bool,
     pub freed: bool,
     pub states: Vec<StateRecord>,
+    /// What the VM was made from.
+    pub files: Vec<Vec<u8>>,
     pub log: Log,
     /// What the guest printed, by the piece.
     pub printed: VecDeque<Vec<u8>>,
@@ -65,6 +67,7 @@ impl Leaving {
                 },
                 StateRecord { kind: "uart".into(), instance: 0, version: 2, body: vec![0xa0] },
             ],
+            files: Vec::new(),
             log: Vec::new(),
             printed: VecDeque::new(),
             writes: VecDeque::new(),
@@ -183,6 +186,12 @@ impl SourceVm for Leaving {
 
     fn history(&mut self) -> Vec<u8> {
         self.printed.pop_front().unwrap_or_default()
+    }
+
+    fn read_file(&mut self, number: u32, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        let at = offset as usize;
+        into.copy_from_slice(&self.files[number as usize][at..at + into.len()]);
+        Ok(())
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {

@@ -92,6 +92,7 @@ pub fn source_params(vm: &Leaving) -> SourceParams {
         policy: b"policy of demo".to_vec(),
         companion: Vec::new(),
         shape: shape(&vm.ranges),
+        origin: None,
         tuning: tuning(),
         hz: HZ,
     }

@@ -168,6 +168,7 @@ impl Machine {
             policy: b"policy of demo".to_vec(),
             companion: b"ledger".to_vec(),
             shape,
+            origin: None,
             tuning: self.tuning.clone(),
             hz: HZ,
         };
