@@ -114,6 +114,7 @@ pub(crate) fn seed(first: u8) -> Vec<u8> {
         policy: vec![0xa0],
         companion: Vec::new(),
         migration: [1; 16],
+        origin: None,
     };
     let mut writer = Writer::new(Memory::default(), &meta).unwrap();
     let mut page = [0; PAGE_BYTES];

@@ -70,7 +70,23 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
                 })
             })?;
             o.field("bytes", image.bytes())?;
-            o.field("digest", digest.as_str())
+            o.field("digest", digest.as_str())?;
+            let Some(origin) = &meta.origin else { return Ok(()) };
+            o.object("origin", |o| {
+                o.field("options", origin.options.as_str())?;
+                o.field("args", origin.args.as_str())?;
+                o.array("files", |a| {
+                    origin.files.iter().try_for_each(|file| {
+                        a.object(|o| {
+                            o.field("bytes", file.len)?;
+                            o.field("sha256", file.sha256.as_ref().map(|digest| hex(digest)).as_deref())?;
+                            o.field("text", file.text.as_str())?;
+                            o.field("url", file.url.as_deref())?;
+                            o.field("here", file.can_come() || file.len == 0)
+                        })
+                    })
+                })
+            })
         })));
     }
     let mut text = format!("vm         {} ({uuid})\n", meta.name);
@@ -86,6 +102,18 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
     let _ = writeln!(text, "pages      {} zero, {} fill, {} data", counts.zero, counts.fill, counts.data);
     for r in image.records() {
         let _ = writeln!(text, "record     {} {} v{}: {} bytes", r.kind, r.instance, r.version, r.body.len());
+    }
+    if let Some(origin) = &meta.origin {
+        let _ = writeln!(text, "made from  {}", origin.options);
+        let _ = writeln!(text, "  line     {}", origin.args.escape_debug());
+        for (number, file) in origin.files.iter().enumerate() {
+            let what = if number == 0 { "kernel" } else { "module" };
+            let digest =
+                file.sha256.as_ref().map_or_else(String::new, |digest| format!(", sha256 {}", hex(digest)));
+            let here = if file.can_come() || file.len == 0 { "" } else { ", not here" };
+            let url = file.url.as_ref().map_or_else(String::new, |url| format!(", from {url}"));
+            let _ = writeln!(text, "  {what}   {} bytes{here}{digest}{url}", file.len);
+        }
     }
     let _ = writeln!(text, "file       {} bytes, digest {digest}", image.bytes());
     if let Some(policy) = policy {

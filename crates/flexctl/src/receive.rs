@@ -9,7 +9,8 @@ use cpu_policy::GuestPolicy;
 use migrate::body::Fate;
 use migrate::handover::{Deal, TargetAction, TargetInput, TargetOwner, stranger};
 use migrate::{
-    Id, Offer, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+    Id, Offer, Origin, PAGE_BYTES, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
+    Tuning,
 };
 use secure_link::Security;
 use vm_file::{Image, Meta, State, Writer};
@@ -342,6 +343,16 @@ impl Storing {
     }
 }
 
+impl Storing {
+    fn keep(
+        &mut self,
+        write: impl FnOnce(&mut Writer<Disk>) -> Result<(), vm_file::FileError>,
+    ) -> Result<(), String> {
+        let writer = self.writer.as_mut().ok_or("it is not made")?;
+        write(writer).map_err(|why| why.to_string())
+    }
+}
+
 impl TargetVm for Storing {
     fn stores(&self) -> bool {
         true
@@ -364,9 +375,22 @@ impl TargetVm for Storing {
             policy: offer.policy.to_vec(),
             companion: offer.companion.to_vec(),
             migration: offer.hello.migration,
+            origin: offer.origin.cloned(),
         };
         let made = Disk::create(&self.path).and_then(|disk| Ok(Writer::new(disk, &meta)?));
         Poll::Ready(made.map(|writer| self.writer = Some(writer)).map_err(|error| format!("{error:#}")))
+    }
+
+    fn wants(&mut self, origin: &Origin) -> Vec<u32> {
+        origin.lacking(|_, _| true)
+    }
+
+    fn take_file(&mut self, number: u32, bytes: &[u8]) -> Result<(), String> {
+        self.keep(|writer| writer.file(number, bytes))
+    }
+
+    fn end_file(&mut self, number: u32) -> Result<(), String> {
+        self.keep(|writer| writer.end_file(number))
     }
 
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {

@@ -142,7 +142,7 @@ fn params(image: &Image<Disk>, hello: Hello) -> SourceParams {
         policy: meta.policy.clone(),
         companion: meta.companion.clone(),
         shape: meta.shape.clone(),
-        origin: None,
+        origin: meta.origin.clone(),
         tuning: Tuning { pages_per_poll: 256, ..Tuning::default() },
         hz: HZ,
     }
@@ -206,6 +206,10 @@ impl SourceVm for Stored {
             self.fault.get_or_insert(why.to_string());
             MemoryError { gpa: Gpa(gfn.saturating_mul(4096)), len: PAGE_BYTES }
         })
+    }
+
+    fn read_file(&mut self, number: u32, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        self.image.file(number, offset, into).map_err(|why| why.to_string())
     }
 
     fn throttle(&mut self, _: u8) {}

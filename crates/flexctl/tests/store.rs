@@ -43,6 +43,8 @@ fn to_a_file_and_back() {
             "level      haswell-v",
             "ram        2688 KiB in 2 ranges\n  from     0x0: 160 pages\n  from     0x100000: 512 pages\n",
             "pages      168 zero, 168 fill, 336 data\nrecord     vcpu 0 v1: 3 bytes\nrecord     uart 1 v1: 5000 bytes\n",
+            "made from  mem=3 level=haswell\n  line     console=ttyS0\n  kernel   9000 bytes, sha256 ",
+            ", from http://10.0.0.9/vmlinux\n  module   8589934592 bytes, not here\n",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
@@ -51,6 +53,14 @@ fn to_a_file_and_back() {
         assert!(json.contains(r#""pages":{"zero":168,"fill":168,"data":336}"#), "{json}");
         assert!(text.contains("\npolicy\n  vendor ") && text.contains("\n  CPUID.1:ECX "), "{text}");
         assert!(json.contains(r#""policy":{"#), "{json}");
+        assert!(
+            json.contains(r#""origin":{"options":"mem=3 level=haswell","args":"console=ttyS0""#),
+            "{json}"
+        );
+        assert!(
+            json.contains(r#"{"bytes":8589934592,"sha256":null,"text":"large","url":null,"here":false}"#),
+            "{json}"
+        );
 
         let (port, arrived) = arrive(keys, false);
         let (status, out, errors) = send(&file, port, keys, &[]);

@@ -11,7 +11,7 @@ pub enum FileError {
     #[error("no file of a VM: it begins with {0:02x?}")]
     NotOurs([u8; 8]),
     /// Made by another version.
-    #[error("file version {0}; version {ours} is known here", ours = crate::VERSION)]
+    #[error("file version {0}; versions 1 to {ours} are known here", ours = crate::VERSION)]
     Version(u16),
     /// Bytes are missing.
     #[error("cut short: {have} bytes are there, {want} are due ({what})")]
@@ -49,6 +49,9 @@ pub enum FileError {
         /// What it holds.
         why: String,
     },
+    /// A file that the VM was made from is not among those kept here, or not so long.
+    #[error("file {0} of the VM's origin is not kept here, or has another length")]
+    NoFile(u32),
     /// Memory and state did not all arrive.
     #[error("incomplete: the migration to this file did not end")]
     Incomplete,

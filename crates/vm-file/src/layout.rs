@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use migrate::handover::{Deal, Role};
-use migrate::{Id, PAGE_BYTES, Shape, limits};
+use migrate::{Id, Origin, PAGE_BYTES, Shape, limits};
 use minicbor::{Decode, Encode};
 use xxhash_rust::xxh64::xxh64;
 
@@ -14,8 +14,11 @@ use crate::error::{FileError, at};
 
 /// The first eight bytes of a file of a VM.
 pub const MAGIC: [u8; 8] = *b"FLEXVMF\x1a";
-/// Version of the format that this crate writes and reads.
-pub const VERSION: u16 = 1;
+/// The newest version of the format that this crate writes and reads: one with what the VM was made from. A file without is
+/// of version 1.
+pub const VERSION: u16 = 2;
+/// The oldest that it reads.
+const OLDEST: u16 = 1;
 
 /// Bytes of the header before its CBOR, and of the state slot: a sector each, which a disk writes wholly or not at all.
 pub(crate) const SECTOR: usize = 512;
@@ -24,7 +27,12 @@ pub(crate) const SLOT_AT: u64 = SECTOR as u64;
 /// Where the header's CBOR is.
 pub(crate) const META_AT: u64 = 2 * SECTOR as u64;
 /// Bytes of the header's CBOR.
-const MAX_META: usize = limits::MAX_POLICY_BODY + limits::MAX_COMPANION_BODY + 16 * 1024;
+const MAX_META: usize =
+    limits::MAX_POLICY_BODY + limits::MAX_COMPANION_BODY + limits::MAX_ORIGIN_BODY + 16 * 1024;
+
+/// Page frames from here on hold the files of the origin, 2^28 for each: no RAM reaches so far.
+pub(crate) const FILES_FROM: u64 = limits::MAX_GFN;
+const FRAMES_EACH: u64 = limits::MAX_FILE_BYTES / PAGE_BYTES as u64;
 
 /// Which VM it is.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -48,6 +56,43 @@ pub struct Meta {
     /// The migration that made the file.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub migration: Id,
+    /// What the VM was made from. Files of it that have a digest are in the file.
+    #[n(6)]
+    pub origin: Option<Origin>,
+}
+
+impl Meta {
+    fn version(&self) -> u16 {
+        if self.origin.is_some() { VERSION } else { OLDEST }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.shape.validate().map_err(|error| error.to_string())?;
+        self.origin.as_ref().map_or(Ok(()), |origin| origin.validate().map_err(|error| error.to_string()))
+    }
+
+    /// Whether page frames are RAM, or belong to one file of the origin.
+    pub(crate) fn covers(&self, first: u64, count: u64) -> bool {
+        if first < FILES_FROM {
+            return self.shape.covers(first, count);
+        }
+        let at = first - FILES_FROM;
+        let number = u32::try_from(at / FRAMES_EACH).unwrap_or(u32::MAX);
+        let end = (at % FRAMES_EACH).checked_add(count);
+        self.file(number).is_some_and(|len| end.is_some_and(|end| end <= len.div_ceil(PAGE_BYTES as u64)))
+    }
+
+    /// The length of a file whose bytes are kept under this number.
+    pub(crate) fn file(&self, number: u32) -> Option<u64> {
+        let origin = self.origin.as_ref()?;
+        let file = origin.files.get(number as usize)?;
+        (file.can_come() && origin.same_as(number) == number).then_some(file.len)
+    }
+}
+
+/// The page frame that holds this byte of a file.
+pub(crate) fn frame_of(number: u32, offset: u64) -> u64 {
+    FILES_FROM + u64::from(number) * FRAMES_EACH + offset / PAGE_BYTES as u64
 }
 
 /// Who owns the VM that the file holds.
@@ -197,13 +242,13 @@ impl Header {
     /// Writes a header.
     pub(crate) fn write(storage: &mut impl Storage, meta: &Meta) -> Result<Self, FileError> {
         let malformed = |why: String| FileError::Malformed { what: "header", offset: META_AT, why };
-        meta.shape.validate().map_err(|error| malformed(error.to_string()))?;
+        meta.check().map_err(malformed)?;
         let cbor = migrate::body::encode(meta);
         if cbor.len() > MAX_META {
             return Err(FileError::TooLarge(alloc::format!("header of {} bytes", cbor.len())));
         }
         let mut sector = [0; SECTOR];
-        let front = [&MAGIC[..], &VERSION.to_le_bytes(), &[0, 0], &(cbor.len() as u32).to_le_bytes()];
+        let front = [&MAGIC[..], &meta.version().to_le_bytes(), &[0, 0], &(cbor.len() as u32).to_le_bytes()];
         sector.iter_mut().zip(front.into_iter().flatten()).for_each(|(to, from)| *to = *from);
         let seal = header_seal(&sector, &cbor);
         if let Some(to) = sector.get_mut(16..24) {
@@ -236,7 +281,7 @@ impl Header {
         }
         let [low, high] = array_at(&sector, 8);
         let version = u16::from_le_bytes([low, high]);
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(FileError::Version(version));
         }
         let len = u32_at(&sector, 12) as usize;
@@ -257,11 +302,10 @@ impl Header {
         }
         let malformed = |why| FileError::Malformed { what: "header", offset: META_AT, why };
         let meta: Meta = vm_types::decode_strict(&cbor).map_err(malformed)?;
-        meta.shape.validate().map_err(|error| FileError::Malformed {
-            what: "header",
-            offset: META_AT,
-            why: error.to_string(),
-        })?;
+        meta.check().map_err(malformed)?;
+        if meta.version() != version {
+            return Err(malformed(alloc::format!("it is one of version {}", meta.version())));
+        }
         Ok(Self { meta, seal, meta_end: META_AT + len as u64, pages_at })
     }
 }

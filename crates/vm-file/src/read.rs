@@ -7,7 +7,7 @@ use migrate::handover::Deal;
 use vm_types::StateRecord;
 
 use crate::error::{FileError, at};
-use crate::layout::{Header, Meta, Slot, State};
+use crate::layout::{FILES_FROM, Header, Meta, Slot, State, frame_of};
 use crate::tail::{self, Tail};
 use crate::{Held, Storage, page_seal};
 
@@ -58,7 +58,7 @@ impl<S: Storage> Image<S> {
         let len = usize::try_from(slot.tail_len).map_err(|_| FileError::TooLarge("index".into()))?;
         let mut bytes = alloc::vec![0; len];
         at(tail_at, storage.read_at(tail_at, &mut bytes))?;
-        let tail = tail::decode(&bytes, tail_at, header.seal, &header.meta.shape, slot.data_pages)?;
+        let tail = tail::decode(&bytes, tail_at, header.seal, &header.meta, slot.data_pages)?;
         if tail.digest != slot.digest {
             return Err(FileError::altered("digest", want.saturating_sub(8)));
         }
@@ -96,7 +96,7 @@ impl<S: Storage> Image<S> {
     /// # Errors
     /// [`FileError::Altered`] with its frame; [`FileError::NoRam`]; [`FileError::Storage`].
     pub fn page(&self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), FileError> {
-        if !self.header.meta.shape.covers(gfn, 1) {
+        if !self.header.meta.covers(gfn, 1) {
             return Err(FileError::NoRam(gfn));
         }
         match self.tail.pages.get(&gfn).copied() {
@@ -111,6 +111,30 @@ impl<S: Storage> Image<S> {
                     return Err(FileError::altered(format!("page of frame {gfn:#x}"), offset));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Copies a piece of a file of the origin out.
+    ///
+    /// # Errors
+    /// [`FileError::NoFile`], and as [`Image::page`].
+    pub fn file(&self, number: u32, mut offset: u64, mut into: &mut [u8]) -> Result<(), FileError> {
+        let meta = &self.header.meta;
+        let number = meta.origin.as_ref().map_or(number, |origin| origin.same_as(number));
+        let end = offset.checked_add(into.len() as u64);
+        if meta.file(number).is_none_or(|len| end.is_none_or(|end| end > len)) {
+            return Err(FileError::NoFile(number));
+        }
+        let mut page = [0; PAGE_BYTES];
+        while !into.is_empty() {
+            self.page(frame_of(number, offset), &mut page)?;
+            let from = page.get((offset % PAGE_BYTES as u64) as usize..).unwrap_or_default();
+            let count = from.len().min(into.len());
+            let (now, later) = into.split_at_mut(count);
+            now.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            into = later;
+            offset += count as u64;
         }
         Ok(())
     }
@@ -147,8 +171,13 @@ impl<S: Storage> Image<S> {
 
     /// Pages by what they hold.
     pub fn counts(&self) -> Counts {
-        let data = self.slot.data_pages;
-        let fill = (self.tail.pages.len() as u64).saturating_sub(data);
+        let (mut data, mut fill) = (0, 0);
+        for (_, held) in self.tail.pages.range(..FILES_FROM) {
+            match held {
+                Held::Data { .. } => data += 1,
+                Held::Fill(_) => fill += 1,
+            }
+        }
         Counts { zero: self.header.meta.shape.pages().saturating_sub(data + fill), fill, data }
     }
 

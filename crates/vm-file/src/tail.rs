@@ -6,13 +6,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use migrate::body::State as Wire;
-use migrate::{Shape, limits};
+use migrate::limits;
 use vm_types::StateRecord;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::Held;
 use crate::error::FileError;
-use crate::layout::{u32_at, u64_at};
+use crate::layout::{Meta, u32_at, u64_at};
 
 const FILL: u32 = 1;
 const DATA: u32 = 2;
@@ -91,7 +91,7 @@ pub(crate) fn decode(
     bytes: &[u8],
     offset: u64,
     seed: u64,
-    shape: &Shape,
+    meta: &Meta,
     data_pages: u64,
 ) -> Result<Tail, FileError> {
     let end = bytes.len().checked_sub(END).ok_or_else(|| FileError::altered("end of the file", offset))?;
@@ -109,7 +109,7 @@ pub(crate) fn decode(
     if xxh64(bytes.get(..end + 24).unwrap_or_default(), seed) != digest {
         return Err(FileError::altered("digest", end_at));
     }
-    Ok(Tail { pages: pages_of(index, offset, shape, data_pages)?, records, digest })
+    Ok(Tail { pages: pages_of(index, offset, meta, data_pages)?, records, digest })
 }
 
 fn records_of(mut rest: &[u8], mut offset: u64, seed: u64) -> Result<Vec<StateRecord>, FileError> {
@@ -145,7 +145,7 @@ fn records_of(mut rest: &[u8], mut offset: u64, seed: u64) -> Result<Vec<StateRe
 fn pages_of(
     index: &[u8],
     offset: u64,
-    shape: &Shape,
+    meta: &Meta,
     data_pages: u64,
 ) -> Result<BTreeMap<u64, Held>, FileError> {
     let mut pages = BTreeMap::new();
@@ -165,7 +165,7 @@ fn pages_of(
         let Some(items) = items.filter(|_| count > 0) else {
             return Err(malformed(format!("run of {count} pages")));
         };
-        if first < next || !shape.covers(first, u64::from(count)) {
+        if first < next || !meta.covers(first, u64::from(count)) {
             return Err(malformed(format!("{count} pages at frame {first:#x}")));
         }
         next = first + u64::from(count);

@@ -10,7 +10,7 @@ use migrate::{PAGE_BYTES, PageKind, scan};
 use vm_types::StateRecord;
 
 use crate::error::{FileError, at};
-use crate::layout::{Header, Meta, Slot, State};
+use crate::layout::{Header, Meta, Slot, State, frame_of};
 use crate::{Held, Image, Storage, page_seal, tail};
 
 /// A file in the making. Its state is [`State::Incomplete`] until [`Writer::finish`].
@@ -21,6 +21,8 @@ pub struct Writer<S> {
     pages: BTreeMap<u64, Held>,
     free: Vec<u32>,
     slots: u32,
+    /// The file of the origin that comes: bytes of it, and the last of them that fill no page yet.
+    file: (u64, Vec<u8>),
 }
 
 impl<S: Storage> Writer<S> {
@@ -32,7 +34,14 @@ impl<S: Storage> Writer<S> {
         let header = Header::write(&mut storage, meta)?;
         let slot = Slot { state: State::Incomplete, data_pages: 0, tail_len: 0, digest: 0, deal: None };
         slot.write(&mut storage, header.seal)?;
-        Ok(Self { storage, header, pages: BTreeMap::new(), free: Vec::new(), slots: 0 })
+        Ok(Self {
+            storage,
+            header,
+            pages: BTreeMap::new(),
+            free: Vec::new(),
+            slots: 0,
+            file: (0, Vec::new()),
+        })
     }
 
     /// Puts a page in place, or in place of what came before.
@@ -65,6 +74,39 @@ impl<S: Storage> Writer<S> {
             self.free.push(slot);
         }
         Ok(())
+    }
+
+    /// Takes the next bytes of a file of the origin.
+    ///
+    /// # Errors
+    /// [`FileError::NoFile`], [`FileError::Storage`].
+    pub fn file(&mut self, number: u32, bytes: &[u8]) -> Result<(), FileError> {
+        let (have, mut waiting) = core::mem::take(&mut self.file);
+        let end = have.saturating_add(waiting.len() as u64).saturating_add(bytes.len() as u64);
+        if self.header.meta.file(number).is_none_or(|len| end > len) {
+            return Err(FileError::NoFile(number));
+        }
+        waiting.extend_from_slice(bytes);
+        let (pages, rest) = waiting.as_chunks::<PAGE_BYTES>();
+        for (at, page) in (have..).step_by(PAGE_BYTES).zip(pages) {
+            self.page(frame_of(number, at), page)?;
+        }
+        self.file = (have + (pages.len() * PAGE_BYTES) as u64, rest.to_vec());
+        Ok(())
+    }
+
+    /// All of it is here.
+    ///
+    /// # Errors
+    /// [`FileError::NoFile`]: it is shorter than it is to be; [`FileError::Storage`].
+    pub fn end_file(&mut self, number: u32) -> Result<(), FileError> {
+        let (have, rest) = core::mem::take(&mut self.file);
+        if self.header.meta.file(number) != Some(have + rest.len() as u64) {
+            return Err(FileError::NoFile(number));
+        }
+        let mut page = [0; PAGE_BYTES];
+        page.iter_mut().zip(&rest).for_each(|(to, from)| *to = *from);
+        if rest.is_empty() { Ok(()) } else { self.page(frame_of(number, have), &page) }
     }
 
     /// Copies a page out, as it is so far.
@@ -151,6 +193,6 @@ impl<S: Storage> Writer<S> {
     }
 
     fn ram(&self, gfn: u64) -> Result<(), FileError> {
-        if self.header.meta.shape.covers(gfn, 1) { Ok(()) } else { Err(FileError::NoRam(gfn)) }
+        if self.header.meta.covers(gfn, 1) { Ok(()) } else { Err(FileError::NoRam(gfn)) }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use migrate::handover::{Deal, Role};
-use migrate::{PAGE_BYTES, PageRange, Shape};
+use migrate::{Origin, OriginFile, PAGE_BYTES, PageRange, Shape};
 use proptest::prelude::*;
 use vm_file::{Counts, FileError, Image, Meta, State, Storage, Writer};
 use vm_types::StateRecord;
@@ -52,6 +52,7 @@ fn meta() -> Meta {
         policy: b"policy".to_vec(),
         companion: b"companion".to_vec(),
         migration: [1; 16],
+        origin: None,
     }
 }
 
@@ -237,4 +238,72 @@ proptest! {
     fn arbitrary_bytes_are_no_file(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
         prop_assert!(all_of(bytes).is_err());
     }
+}
+
+/// What a VM was made from is kept with it, each digest once; a file without is of version 1, as before.
+#[test]
+fn the_files_of_the_origin_come_out_as_they_went_in() {
+    let file = |digest: Option<u8>, len: u64| OriginFile {
+        sha256: digest.map(|byte| [byte; 32]),
+        len,
+        text: "x".into(),
+        url: None,
+        stays: None,
+    };
+    let files = vec![
+        file(Some(1), 10_001),
+        file(Some(2), 8192),
+        file(None, 5),
+        file(Some(1), 10_001),
+        file(Some(3), 0),
+    ];
+    let origin = Origin { options: "mem=64".into(), args: "quiet".into(), files };
+    let meta = Meta { origin: Some(origin), ..meta() };
+    let bytes: Vec<u8> = (0..10_001_u32).map(|i| if i < 4096 { 0 } else { (i * 7 >> 3) as u8 }).collect();
+    let mut writer = Writer::new(Bytes::default(), &meta).unwrap();
+    for piece in bytes.chunks(3000) {
+        writer.file(0, piece).unwrap();
+    }
+    assert_eq!(writer.file(0, b"x"), Err(FileError::NoFile(0)), "a byte too many");
+    let mut writer = Writer::new(Bytes::default(), &meta).unwrap();
+    for (number, len) in [(0, 10_001), (1, 8192)] {
+        for piece in bytes[..len].chunks(3000) {
+            writer.file(number, piece).unwrap();
+        }
+        writer.end_file(number).unwrap();
+        writer.page(3, &[9; PAGE_BYTES]).unwrap();
+    }
+    for number in [2, 3, 5] {
+        assert_eq!(
+            writer.file(number, b"x"),
+            Err(FileError::NoFile(number)),
+            "it is not kept under this number"
+        );
+    }
+    let image = writer.finish(records(), State::Owner, None).unwrap();
+    let stored = image.into_storage();
+    assert_eq!(stored.0[8], 2);
+    let image = Image::open(stored.clone()).unwrap();
+    image.verify().unwrap();
+    assert_eq!(image.meta(), &meta);
+    assert_eq!(image.counts().zero + image.counts().fill + image.counts().data, 32);
+    for number in [0, 3] {
+        let mut out = vec![1; 10_001];
+        image.file(number, 0, &mut out).unwrap();
+        assert!(out == bytes);
+        image.file(number, 4090, &mut out[..20]).unwrap();
+        assert_eq!(out[..20], bytes[4090..4110]);
+        assert_eq!(image.file(number, 10_000, &mut out[..2]), Err(FileError::NoFile(0)));
+    }
+    let mut one = [0];
+    assert_eq!(image.file(2, 0, &mut one), Err(FileError::NoFile(2)));
+    assert_eq!(image.file(9, u64::MAX, &mut one), Err(FileError::NoFile(9)));
+    // A byte of the kernel does not change unseen.
+    let at = stored.0.windows(8).position(|eight| eight == &bytes[5000..5008]).unwrap();
+    let mut altered = stored.clone();
+    altered.0[at] ^= 1;
+    assert!(matches!(Image::open(altered).unwrap().verify(), Err(FileError::Altered { .. })));
+
+    let plain = Writer::new(Bytes::default(), &self::meta()).unwrap().into_storage();
+    assert_eq!(plain.0[8], 1);
 }

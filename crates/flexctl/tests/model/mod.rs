@@ -15,16 +15,20 @@ use cpu_policy::{Dump, GuestPolicy, Level};
 use entropy::Generator;
 use migrate::handover::{Answer, Deal, Question, Word, stranger};
 use migrate::{
-    Hello, Link, Offer, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent, SourceOutcome,
-    SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+    Hello, Link, Offer, Origin, OriginFile, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent,
+    SourceOutcome, SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams,
+    TargetVm, Tuning,
 };
 use secure_link::{
     Alert, ByteStream, Gate, HostKey, Initiator, Limit, PoolKey, PublicKey, Responder, Security, Service,
     Session,
 };
+use sha2::{Digest, Sha256};
 use vm_types::{Gpa, MemoryError, StateError, StateRecord};
 
 pub(crate) type Page = [u8; PAGE_BYTES];
+/// Of two pages and a bit.
+const KERNEL: &[u8] = &[0x5a; 9000];
 pub(crate) const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const HZ: u64 = 1_000_000_000;
 const LIMIT: Limit = Limit { hz: HZ, ms: 20_000 };
@@ -101,6 +105,9 @@ pub(crate) struct Model {
     policy: Vec<u8>,
     companion: Vec<u8>,
     shape: Option<Shape>,
+    /// What it was made from, and its files.
+    origin: Option<Origin>,
+    files: BTreeMap<u32, Vec<u8>>,
     pub(crate) name: String,
     pub(crate) uuid: [u8; 16],
 }
@@ -140,6 +147,21 @@ impl Model {
             records: vec![record("vcpu", 0, vec![0xa1, 0, 1]), record("uart", 1, vec![7; 5000])],
             policy: policy(),
             companion: b"companion".to_vec(),
+            origin: Some(Origin {
+                options: "mem=3 level=haswell".into(),
+                args: "console=ttyS0".into(),
+                files: vec![
+                    OriginFile {
+                        sha256: Some(Sha256::digest(KERNEL).into()),
+                        len: KERNEL.len() as u64,
+                        text: String::new(),
+                        url: Some("http://10.0.0.9/vmlinux".into()),
+                        stays: None,
+                    },
+                    OriginFile { sha256: None, len: 1 << 33, text: "large".into(), url: None, stays: None },
+                ],
+            }),
+            files: [(0, KERNEL.to_vec())].into(),
             shape: Some(Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/2".into()] }),
             name: "demo".into(),
             uuid: [0x42; 16],
@@ -179,6 +201,12 @@ impl SourceVm for Leaving<'_> {
         if gfn < 160 && self.dirty.get() <= gfn {
             page[..8].copy_from_slice(&gfn.to_le_bytes());
         }
+        Ok(())
+    }
+
+    fn read_file(&mut self, number: u32, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        let from = &self.model.files[&number][offset as usize..];
+        into.copy_from_slice(&from[..into.len()]);
         Ok(())
     }
 
@@ -252,6 +280,16 @@ impl TargetVm for Coming {
         self.model.pages = frames.map(|gfn| (gfn, [0; PAGE_BYTES])).collect();
         self.model.shape = Some(shape);
         Poll::Ready(Ok(()))
+    }
+
+    fn wants(&mut self, origin: &Origin) -> Vec<u32> {
+        self.model.origin = Some(origin.clone());
+        origin.lacking(|_, _| true)
+    }
+
+    fn take_file(&mut self, number: u32, bytes: &[u8]) -> Result<(), String> {
+        self.model.files.entry(number).or_default().extend(bytes);
+        Ok(())
     }
 
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
@@ -387,6 +425,7 @@ fn source_for(model: &Model, purpose: Option<Purpose>) -> Source {
         policy: model.policy.clone(),
         companion: model.companion.clone(),
         shape: model.shape.clone().unwrap(),
+        origin: model.origin.clone(),
         tuning: Tuning::default(),
         hz: HZ,
     };
