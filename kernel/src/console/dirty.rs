@@ -72,6 +72,13 @@ enum Work {
         /// What it has taken so far.
         ticks: u64,
     },
+    /// What was harvested is counted and forgotten, from this page on.
+    Forget {
+        from: u64,
+        pages: u64,
+        output: Output,
+        ticks: u64,
+    },
     Stop,
 }
 
@@ -91,7 +98,7 @@ impl Task for Counting {
                     vm.stop_tracking();
                     Err(Failure::new(Code::Failed, "interrupted: nothing is counted"))
                 }
-                Work::Harvest { .. } => Err(Failure::new(Code::Failed, "interrupted")),
+                Work::Harvest { .. } | Work::Forget { .. } => Err(Failure::new(Code::Failed, "interrupted")),
                 Work::Stop => {
                     vm.stop_tracking(); // goes on by itself
                     Ok(())
@@ -108,10 +115,22 @@ impl Task for Counting {
                 let before = tsc::read();
                 let harvested = vm.harvest();
                 *ticks += tsc::read() - before;
-                harvested.map(|_| {
-                    tell(vm, *output, *ticks, out);
-                    Ok(())
-                })
+                if harvested.is_ready() {
+                    self.work = Work::Forget { from: 0, pages: 0, output: *output, ticks: *ticks };
+                }
+                Poll::Pending
+            }
+            Work::Forget { from, pages, output, ticks } => {
+                // What `top` harvests meanwhile is either counted here, or is there the next time.
+                let before = vm.to_send.count();
+                let next = vm.to_send.clear_some(*from, ept::STEP / 2);
+                *pages += before - vm.to_send.count();
+                if let Some(next) = next {
+                    *from = next;
+                    return Poll::Pending;
+                }
+                tell(*pages, *output, *ticks, out);
+                Poll::Ready(Ok(()))
             }
             Work::Stop => vm.end_tracking().map(Ok),
         }
@@ -122,9 +141,7 @@ impl Task for Counting {
     }
 }
 
-fn tell(vm: &Vm, output: Output, ticks: u64, out: &mut Out<'_>) {
-    let pages = vm.to_send.count();
-    vm.to_send.clear();
+fn tell(pages: u64, output: Output, ticks: u64, out: &mut Out<'_>) {
     if output == Output::Json {
         json_line(out, |o| {
             o.field("pages", pages)?;

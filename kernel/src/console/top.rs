@@ -32,6 +32,8 @@ struct Sample {
     host: u64,
     net: net::Counters,
     vms: Vec<Row>,
+    /// Pages written since the sample before, of VMs whose writes `vm dirty` counts.
+    written: Vec<Written>,
 }
 
 /// Those of a VM.
@@ -41,8 +43,14 @@ struct Row {
     ran: u64,
 }
 
+/// Pages that a VM has written.
+struct Written {
+    vm: Arc<Vm>,
+    pages: u64,
+}
+
 impl Sample {
-    fn take() -> Self {
+    fn take(written: Vec<Written>) -> Self {
         let vms = registry::all().into_iter();
         Self {
             at_us: tsc::micros(),
@@ -50,7 +58,35 @@ impl Sample {
             host: meter::before(),
             net: net::counters().unwrap_or_default(),
             vms: vms.map(|vm| Row { exits: total_exits(&vm), ran: vm.ran(), vm }).collect(),
+            written,
         }
+    }
+}
+
+/// A sample on its way: what VMs wrote is harvested in steps, one a turn, as large as they may be.
+struct Harvest {
+    left: Vec<Arc<Vm>>,
+    written: Vec<Written>,
+}
+
+impl Harvest {
+    fn begin() -> Self {
+        Self { left: registry::all(), written: Vec::new() }
+    }
+
+    /// Goes on for a bounded time. `vm dirty`, which counts the writes, loses none of them by it; a VM that moves has its
+    /// migration's own measure.
+    fn poll(&mut self, migrations: &Migrations) -> Poll<Sample> {
+        while let Some(vm) = self.left.last() {
+            if vm.tracking().is_some() && migrations.phase(vm) == Phase::None {
+                let Poll::Ready(pages) = vm.harvest() else { return Poll::Pending };
+                self.written.push(Written { vm: vm.clone(), pages });
+                self.left.pop();
+                return Poll::Pending;
+            }
+            self.left.pop();
+        }
+        Poll::Ready(Sample::take(core::mem::take(&mut self.written)))
     }
 }
 
@@ -58,27 +94,16 @@ impl Sample {
 pub(super) struct Top {
     once: bool,
     output: Output,
-    before: Sample,
+    /// `None`: the first one is on its way, so that the first picture is of its own second.
+    before: Option<Sample>,
+    harvest: Option<Harvest>,
     quit: bool,
 }
 
 impl Top {
     pub(super) fn new(once: bool, output: Output) -> Self {
-        for vm in registry::all() {
-            // So that the first picture is of its own second.
-            harvest(&vm);
-        }
-        Self { once: once || output == Output::Json, output, before: Sample::take(), quit: false }
-    }
-}
-
-/// Pages written since the last time, where they are counted by `vm dirty`, which loses none of them by it.
-fn harvest(vm: &Vm) -> Option<u64> {
-    vm.tracking()?;
-    loop {
-        if let Poll::Ready(pages) = vm.harvest() {
-            return Some(pages);
-        }
+        let once = once || output == Output::Json;
+        Self { once, output, before: None, harvest: None, quit: false }
     }
 }
 
@@ -87,11 +112,17 @@ impl Task for Top {
         if self.quit {
             return Poll::Ready(Ok(()));
         }
-        if tsc::micros() < self.before.at_us + INTERVAL_US {
+        if self.before.as_ref().is_some_and(|before| tsc::micros() < before.at_us + INTERVAL_US) {
             return Poll::Pending;
         }
-        let now = Sample::take();
-        let picture = Picture::new(&self.before, &now, migrations);
+        let harvest = self.harvest.get_or_insert_with(Harvest::begin);
+        let Poll::Ready(now) = harvest.poll(migrations) else { return Poll::Pending };
+        self.harvest = None;
+        let Some(before) = &self.before else {
+            self.before = Some(now);
+            return Poll::Pending;
+        };
+        let picture = Picture::new(before, &now, migrations);
         match self.output {
             Output::Json => json_line(out, |o| picture.json(o)),
             Output::Text if out.is_ansi() && !self.once => {
@@ -101,7 +132,7 @@ impl Task for Top {
                 let _ = write!(out, "{picture}");
             }
         }
-        self.before = now;
+        self.before = Some(now);
         if self.once {
             return Poll::Ready(Ok(()));
         }
@@ -178,7 +209,7 @@ impl Picture {
                 state: row.vm.state().name(),
                 cpu: share(busy),
                 exits: rate(exits, row.exits),
-                dirty: dirty_rate(&row.vm, migrations).map(|pages| rate(0, pages)),
+                dirty: dirty_rate(&row.vm, &now.written, migrations).map(|pages| rate(0, pages)),
             });
         }
         let host = now.host.saturating_sub(before.host);
@@ -241,12 +272,12 @@ pub(super) fn longest_turn(o: &mut Object<'_>) -> fmt::Result {
 }
 
 /// Pages that the guest wrote in the last interval: by its migration's own measure, or by `vm dirty`.
-fn dirty_rate(vm: &Arc<Vm>, migrations: &Migrations) -> Option<u64> {
+fn dirty_rate(vm: &Arc<Vm>, written: &[Written], migrations: &Migrations) -> Option<u64> {
     if migrations.phase(vm) != Phase::None {
         let report = migrations.report().filter(|report| vm.name.is(&report.vm));
         return report.map(|report| report.progress.dirty_pages_rate);
     }
-    harvest(vm)
+    written.iter().find(|written| Arc::ptr_eq(&written.vm, vm)).map(|written| written.pages)
 }
 
 impl Display for Picture {
