@@ -44,7 +44,9 @@ impl Vcpu {
     }
 
     /// With `WATCHED`, what each exit takes is measured, where it is `timed`, and entries are checked, where that was
-    /// asked for: a loop of its own, so that the other one pays nothing for it.
+    /// asked for: a loop of its own, so that the other one pays nothing for it. Each is a function of its own as well:
+    /// what the scheduler keeps in registers has none here.
+    #[inline(never)]
     fn turn<const WATCHED: bool>(&mut self, vm: &Vm, until: u64, timed: bool) -> Outcome {
         let vmcs = self.make_current(vm);
         self.context.touched();
@@ -91,7 +93,7 @@ impl Vcpu {
             }
             match next {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
-                Next::AdvanceBy(0) => vmcs.set_flow(vmcs.flow().iterated()),
+                Next::AdvanceBy(0) => iterated(vmcs),
                 Next::AdvanceBy(length) => advance(vmcs, length),
                 Next::Resume => self.requeue_event(vmcs),
                 Next::Delivered => self.attention = true,
@@ -117,6 +119,7 @@ impl Vcpu {
     }
 
     /// An event that an exit or its handler raised goes in at the next entry. False for a triple fault.
+    #[inline(never)]
     fn raise(&mut self, vmcs: vmcs::Current, event: Option<Event>) -> bool {
         let Some(event) = event else { return true };
         let combined = vmcs.interrupted_event().map_or(Some(event), |first| first.then(event));
@@ -148,7 +151,16 @@ impl Vcpu {
     }
 
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
+    #[inline(always)]
     fn requeue_event(&mut self, vmcs: vmcs::Current) {
+        if vmcs.was_interrupted() {
+            self.requeue_interrupted(vmcs);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn requeue_interrupted(&mut self, vmcs: vmcs::Current) {
         if let Some(event) = vmcs.interrupted_event() {
             vmcs.set_flow(vmcs.flow().before(event));
             self.event = Some(event);
@@ -239,8 +251,19 @@ fn advance(vmcs: vmcs::Current, length: u64) {
     let rip = vmcs.read(field::GUEST_RIP);
     vmcs.write(field::GUEST_RIP, rip.wrapping_add(length));
     if !Flow::is_plain(vmcs.read(field::GUEST_RFLAGS), vmcs.read(field::GUEST_INTERRUPTIBILITY)) {
-        vmcs.set_flow(vmcs.flow().executed());
+        executed(vmcs);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn executed(vmcs: vmcs::Current) {
+    vmcs.set_flow(vmcs.flow().executed());
+}
+
+#[inline(never)]
+fn iterated(vmcs: vmcs::Current) {
+    vmcs.set_flow(vmcs.flow().iterated());
 }
 
 fn inject(vmcs: vmcs::Current, event: Event) {

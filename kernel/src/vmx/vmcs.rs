@@ -71,6 +71,13 @@ impl Current {
         unsafe { insn::write(field, value) }
     }
 
+    /// True where the exit happened in an event's delivery.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn was_interrupted(self) -> bool {
+        self.read(field::IDT_VECTORING_INFO) >> 31 != 0
+    }
+
     /// The event in whose delivery the exit happened (SDM 27.2.4).
     #[inline(always)]
     #[must_use]
