@@ -125,7 +125,10 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             // Before the tables are armed: a page that the guest writes after that is noticed once, and forgetting it
             // would lose every later write to it.
             Stage::Forget(from) => {
-                let next = logged.drain_some(from, STEP, |_, _| 0);
+                let next = logged.drain_some(from, STEP, |_, words| {
+                    words.take(|_, _| ());
+                    0
+                });
                 next.map_or(Stage::ForgetBacklog(0), Stage::Forget)
             }
             Stage::ForgetBacklog(from) => {

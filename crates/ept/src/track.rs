@@ -80,16 +80,20 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         count: &mut u64,
     ) -> Option<u64> {
         let keep = !armed(method);
-        logged.drain_some(from, STEP - TABLE, |first, bits| {
-            let pages = backlog.insert_word(first, bits);
+        logged.drain_some(from, STEP - TABLE, |first, words| {
+            let leaves = self.leaves(first >> 9);
+            let Some(mut adding) = backlog.adding(first) else {
+                words.take(|_, _| ()); // no memory is there
+                return 0;
+            };
+            words.take(|word, bits| {
+                adding.add(word, bits);
+                if let Some(leaves) = leaves {
+                    rearm(&leaves.as_chunks::<64>().0[word & 7], bits, keep);
+                }
+            });
+            let pages = adding.end();
             *count += u64::from(pages);
-            let Some(leaves) = self.leaves(first >> 9) else { return 0 };
-            let mut left = bits;
-            while left != 0 {
-                let at = (first & 511) as usize + left.trailing_zeros() as usize;
-                leaves[at & 511].fetch_and(keep, Ordering::AcqRel);
-                left &= left - 1;
-            }
             pages
         })
     }
@@ -117,19 +121,29 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
     }
 }
 
+/// Keeps of 64 leaves' flags only those of `keep`, where a bit of `bits` is set.
+#[inline(always)]
+fn rearm(leaves: &[AtomicU64; 64], bits: u64, keep: u64) {
+    let mut left = bits;
+    while left != 0 {
+        leaves[left.trailing_zeros() as usize & 63].fetch_and(keep, Ordering::AcqRel);
+        left &= left - 1;
+    }
+}
+
 /// Takes the dirty flags of 512 leaves into `backlog`. `first`: the number of their first page.
 fn take_flags(first: u64, leaves: &Table, backlog: &Backlog) -> u64 {
-    let mut count = 0;
-    for (first, chunk) in (first..).step_by(64).zip(leaves.as_chunks::<64>().0) {
+    let Some(mut adding) = backlog.adding(first) else { return 0 };
+    for (word, chunk) in leaves.as_chunks::<64>().0.iter().enumerate() {
         let mut bits = 0;
         for (shift, eight) in (0..).step_by(8).zip(chunk.as_chunks::<8>().0) {
             bits |= take_dirty(eight) << shift;
         }
         if bits != 0 {
-            count += u64::from(backlog.insert_word(first, bits));
+            adding.add(word, bits);
         }
     }
-    count
+    adding.end().into()
 }
 
 /// Clears the dirty flags of eight leaves; bit `n` of the answer is that of leaf `n`.

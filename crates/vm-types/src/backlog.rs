@@ -3,45 +3,74 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::PageSet;
+use crate::dirty::{GROUP, is_empty};
 
 /// A set of guest page numbers that knows how many it holds, and where none are: a few dirty pages of a large VM are
-/// found without a walk over all its bits.
+/// found without a walk over all its bits. One CPU at a time puts in and takes out.
 #[derive(Debug)]
 pub struct Backlog {
     pages: PageSet,
-    /// Which words of `pages` may hold one.
-    words: PageSet,
+    /// Which 512 pages may hold one.
+    groups: PageSet,
     len: AtomicU64,
+}
+
+/// 512 pages of a [`Backlog`], to which some are added.
+#[derive(Debug)]
+pub struct Adding<'b> {
+    backlog: &'b Backlog,
+    words: &'b [AtomicU64; 8],
+    /// Number of its first page.
+    first: u64,
+    pages: u32,
+    /// Those of them that were in.
+    known: u32,
+}
+
+impl Adding<'_> {
+    /// Adds pages: bit `n` of `bits` is page `n` of the 64 of `word`. A word beyond the eighth has none.
+    #[inline(always)]
+    pub fn add(&mut self, word: usize, bits: u64) {
+        let Some(word) = self.words.get(word) else { return };
+        self.pages += bits.count_ones();
+        // Most are empty, and need no second count.
+        if word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            self.known += join(word, bits);
+        }
+    }
+
+    /// The number of pages that were added, those that were in included.
+    #[inline(always)]
+    pub fn end(self) -> u32 {
+        if self.pages != 0 {
+            self.backlog.len.fetch_add((self.pages - self.known).into(), Ordering::Relaxed);
+            self.backlog.groups.insert(self.first / GROUP);
+        }
+        self.pages
+    }
+}
+
+/// Returns how many of `bits` were in `word`.
+#[cold]
+#[inline(never)]
+fn join(word: &AtomicU64, bits: u64) -> u32 {
+    (word.fetch_or(bits, Ordering::AcqRel) & bits).count_ones()
 }
 
 impl Backlog {
     /// The empty set of pages `0..pages`.
     #[must_use]
     pub fn new(pages: u64) -> Self {
-        let words = pages.div_ceil(64);
-        Self { pages: PageSet::new(pages), words: PageSet::new(words), len: AtomicU64::new(0) }
+        let groups = pages.div_ceil(GROUP);
+        Self { pages: PageSet::new(pages), groups: PageSet::new(groups), len: AtomicU64::new(0) }
     }
 
-    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64. Returns the
-    /// number of pages in `bits`.
-    #[inline]
-    pub fn insert_word(&self, first: u64, bits: u64) -> u32 {
-        let new = self.pages.insert_word(first, bits);
-        let pages = bits.count_ones();
-        if new != 0 {
-            let added = if new == bits { pages } else { Self::count_again(new) };
-            self.len.fetch_add(added.into(), Ordering::Relaxed);
-            self.words.insert(first / 64);
-        }
-        pages
-    }
-
-    /// The host's code counts bits the long way. A call, since the compiler would count both words each time and take
-    /// one of the two figures.
-    #[cold]
-    #[inline(never)]
-    fn count_again(bits: u64) -> u32 {
-        bits.count_ones()
+    /// Begins to add to the 512 pages from `first` on, a multiple of 512; `None` beyond the set's span. They count once
+    /// [`Adding::end`] was called.
+    #[inline(always)]
+    pub fn adding(&self, first: u64) -> Option<Adding<'_>> {
+        let words = self.pages.group(first)?;
+        Some(Adding { backlog: self, words, first, pages: 0, known: 0 })
     }
 
     /// Takes the first page at or after `from` out.
@@ -49,17 +78,27 @@ impl Backlog {
         let mut word = from / 64;
         let mut bits = self.pages.word(word * 64) & u64::MAX << (from % 64);
         while bits == 0 {
-            word = self.words.next(word + 1)?;
-            bits = self.pages.word(word * 64);
-            if bits == 0 {
-                self.words.remove(word);
+            word += 1;
+            if word % 8 == 0 {
+                word = self.next_group(word / 8)? * 8;
             }
+            bits = self.pages.word(word * 64);
         }
         let page = word * 64 + u64::from(bits.trailing_zeros());
         if self.pages.remove(page) {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
         Some(page)
+    }
+
+    /// The first 512 pages, counted in such, at or after `from` that hold one.
+    fn next_group(&self, from: u64) -> Option<u64> {
+        let mut group = self.groups.next(from)?;
+        while self.pages.group(group * GROUP).is_none_or(is_empty) {
+            self.groups.remove(group);
+            group = self.groups.next(group + 1)?;
+        }
+        Some(group)
     }
 
     /// True where the page is in.
@@ -77,36 +116,36 @@ impl Backlog {
     /// Empties the set from page `from`, a multiple of 512, on, in a bounded step; the rest is as in
     /// [`PageSet::drain_some`].
     pub fn clear_some(&self, from: u64, budget: u32) -> Option<u64> {
-        self.pages.drain_some(from, budget, |first, bits| {
-            self.len.fetch_sub(bits.count_ones().into(), Ordering::Relaxed);
-            self.words.remove(first / 64);
-            1
+        self.pages.drain_some(from, budget, |first, words| {
+            let mut pages = 0;
+            words.take(|_, bits| pages += u64::from(bits.count_ones()));
+            self.len.fetch_sub(pages, Ordering::Relaxed);
+            self.groups.remove(first / GROUP);
+            8
         })
-    }
-
-    /// Empties the set. The work is that of the pages in it.
-    pub fn clear(&self) {
-        let mut from = 0;
-        while let Some(word) = self.words.next(from) {
-            // eight words, and one step
-            let _ = self.clear_some(word / 8 * 512, 1);
-            self.words.remove(word);
-            from = word + 1;
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::collections::BTreeSet;
     use alloc::vec::Vec;
+
+    fn add(set: &Backlog, page: u64, bits: u64) -> Option<u32> {
+        let mut adding = set.adding(page / GROUP * GROUP)?;
+        adding.add((page % GROUP / 64) as usize, bits);
+        adding.add(8, bits);
+        Some(adding.end())
+    }
 
     #[test]
     fn gives_back_what_was_put_in() {
         let set = Backlog::new(1 << 20);
-        set.insert_word(64, 0b101);
-        set.insert_word(64, 0b111);
-        set.insert_word(1 << 19, 1 << 63);
+        assert_eq!(add(&set, 64, 0b101), Some(2));
+        assert_eq!(add(&set, 64, 0b111), Some(3));
+        assert_eq!(add(&set, 1 << 19, 1 << 63), Some(1));
+        assert_eq!(add(&set, 1 << 20, 1), None);
         assert_eq!(set.count(), 4);
         assert!(set.contains(66) && !set.contains(67));
         let mut taken = Vec::new();
@@ -115,19 +154,53 @@ mod tests {
         }
         assert_eq!(taken, [64, 65, 66, (1 << 19) + 63]);
         assert_eq!((set.count(), set.take(0)), (0, None));
-        set.insert_word(128, 3);
-        set.insert_word(1 << 18, 3);
-        set.clear();
+        add(&set, 128, 3);
+        add(&set, 1 << 18, 3);
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = set.clear_some(at, 4096);
+        }
         assert_eq!((set.count(), set.contains(128), set.take(0)), (0, false, None));
     }
 
     #[test]
     fn takes_from_where_it_is_told() {
-        let set = Backlog::new(1024);
-        set.insert_word(0, 1 << 5);
-        set.insert_word(640, 1);
+        let set = Backlog::new(2048);
+        add(&set, 0, 1 << 5);
+        add(&set, 640, 1);
+        add(&set, 704, 1 << 63);
         assert_eq!(set.take(6), Some(640));
+        assert_eq!(set.take(6), Some(767));
         assert_eq!(set.take(6), None);
         assert_eq!(set.take(0), Some(5));
+        // what is put back among 512 that were found empty
+        add(&set, 1024, 2);
+        add(&set, 64, 1);
+        assert_eq!((set.take(1), set.take(65), set.take(0)), (Some(64), Some(1025), None));
+    }
+
+    /// Whatever is put in and taken out, from wherever.
+    #[test]
+    fn is_a_set() {
+        const PAGES: u64 = 4096;
+        let (set, mut model) = (Backlog::new(PAGES), BTreeSet::new());
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for _ in 0..20_000 {
+            let page = random(PAGES);
+            if random(3) == 0 {
+                let bits = 1 | random(u64::MAX) & random(u64::MAX);
+                add(&set, page, bits);
+                model.extend((0..64).filter(|bit| bits >> bit & 1 != 0).map(|bit| page / 64 * 64 + bit));
+            } else {
+                let next = model.range(page..).next().copied();
+                assert_eq!(set.take(page), next);
+                next.map(|next| model.remove(&next));
+            }
+            assert_eq!(set.count(), model.len() as u64);
+        }
     }
 }

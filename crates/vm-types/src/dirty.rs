@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Pages of eight words, which are looked at together: most of them are empty.
-const GROUP: u64 = 8 * 64;
+/// Pages of eight words, which are looked at together: most of them are empty. They are those of a table of 4 KiB
+/// entries as well.
+pub(crate) const GROUP: u64 = 8 * 64;
 
 /// A set of guest page numbers; every method may run on several CPUs at once.
 #[derive(Debug)]
@@ -28,12 +29,26 @@ impl PageSet {
         }
     }
 
-    /// Adds all pages of a word at once: bit `n` of `bits` is page `first + n`. `first` is a multiple of 64. Returns
-    /// those that were not in.
+    /// Adds all pages of a word at once: bit `n` of `bits` is page `64 * word + n`.
+    #[inline(always)]
+    fn insert_word(&self, word: u64, bits: u64) {
+        if let Some(word) = self.words.get(word as usize) {
+            word.fetch_or(bits, Ordering::Release);
+        }
+    }
+
+    /// Adds pages. Those of a word that follow each other are written at once: most writes are near the last one.
     #[inline]
-    pub fn insert_word(&self, first: u64, bits: u64) -> u64 {
-        let word = self.words.get((first / 64) as usize);
-        word.map_or(0, |word| bits & !word.fetch_or(bits, Ordering::AcqRel))
+    pub fn insert_all(&self, pages: impl Iterator<Item = u64>) {
+        let (mut at, mut bits) = (0, 0);
+        for page in pages {
+            if page / 64 != at {
+                self.insert_word(at, bits);
+                (at, bits) = (page / 64, 0);
+            }
+            bits |= 1 << (page % 64);
+        }
+        self.insert_word(at, bits);
     }
 
     /// Adds `pages` pages from `first` on.
@@ -87,15 +102,15 @@ impl PageSet {
         }
     }
 
-    /// The same from page `from`, a multiple of 512, on, in a bounded step: each eight words cost 8, and what `taken` says
-    /// of those that are not empty. Stops where `budget` is used up, at most eight words late. Returns the page where the
-    /// next step begins; `None` at the end.
+    /// The same from page `from`, a multiple of 512, on, in a bounded step, eight words at a time: each eight cost 8, and
+    /// what `taken(first page, words)` says of those that are not empty. Stops where `budget` is used up, at most eight
+    /// words late. Returns the page where the next step begins; `None` at the end.
     #[inline]
     pub fn drain_some(
         &self,
         from: u64,
         mut budget: u32,
-        mut taken: impl FnMut(u64, u64) -> u32,
+        mut taken: impl FnMut(u64, Words<'_>) -> u32,
     ) -> Option<u64> {
         let groups = self.words.as_chunks::<8>().0.get((from / GROUP) as usize..)?;
         for (group, first) in groups.iter().zip((from / GROUP * GROUP..).step_by(GROUP as usize)) {
@@ -103,17 +118,17 @@ impl PageSet {
                 return Some(first);
             }
             budget = budget.saturating_sub(8);
-            if group.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) == 0 {
-                continue;
-            }
-            for (word, first) in group.iter().zip((first..).step_by(64)) {
-                if word.load(Ordering::Relaxed) != 0 {
-                    let bits = word.swap(0, Ordering::AcqRel);
-                    budget = budget.saturating_sub(taken(first, bits));
-                }
+            if !is_empty(group) {
+                budget = budget.saturating_sub(taken(first, Words(group)));
             }
         }
         None
+    }
+
+    /// The eight words of the 512 pages that begin with page `first`, a multiple of 512; `None` beyond the set's span.
+    #[inline]
+    pub(crate) fn group(&self, first: u64) -> Option<&[AtomicU64; 8]> {
+        self.words.as_chunks::<8>().0.get((first / GROUP) as usize)
     }
 
     /// The pages of the word that begins with page `first`.
@@ -127,6 +142,29 @@ impl PageSet {
     }
 }
 
+/// Eight words of a set that is being emptied: the bits of 512 pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'s>(&'s [AtomicU64; 8]);
+
+impl Words<'_> {
+    /// Empties them, and hands each that was not empty to `taken(its number, its bits)`: 0 is that of the first 64 pages.
+    #[inline(always)]
+    pub fn take(self, mut taken: impl FnMut(usize, u64)) {
+        for (number, word) in self.0.iter().enumerate() {
+            if word.load(Ordering::Relaxed) != 0 {
+                taken(number, word.swap(0, Ordering::AcqRel));
+            }
+        }
+    }
+}
+
+/// Written out: a loop would be as long again.
+#[inline(always)]
+pub(crate) fn is_empty([a, b, c, d, e, f, g, h]: &[AtomicU64; 8]) -> bool {
+    let bits = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    bits(a) | bits(b) | bits(c) | bits(d) | bits(e) | bits(f) | bits(g) | bits(h) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,22 +172,22 @@ mod tests {
     #[test]
     fn finds_what_was_put_in() {
         let set = PageSet::new(200);
-        for page in [0, 63, 64, 130, 199] {
+        for page in [0, 63, 64] {
             set.insert(page);
         }
-        set.insert(1 << 40);
+        set.insert_all([1 << 40, 199, 64, 65, 130, 65, 1 << 50].into_iter());
         let mut found = Vec::new();
         let mut from = 0;
         while let Some(page) = set.next(from) {
             found.push(page);
             from = page + 1;
         }
-        assert_eq!(found, [0, 63, 64, 130, 199]);
+        assert_eq!(found, [0, 63, 64, 65, 130, 199]);
         assert!(set.remove(64) && !set.remove(64) && !set.contains(64));
-        assert_eq!(set.count(), 4);
+        assert_eq!(set.count(), 5);
         let mut words = Vec::new();
         set.drain(|first, bits| words.push((first, bits)));
-        assert_eq!(words, [(0, 1 | 1 << 63), (128, 1 << 2), (192, 1 << 7)]);
+        assert_eq!(words, [(0, 1 | 1 << 63), (64, 1 << 1), (128, 1 << 2), (192, 1 << 7)]);
         assert_eq!(set.count(), 0);
     }
 
@@ -163,12 +201,16 @@ mod tests {
         let mut from = Some(0);
         while let Some(at) = from {
             steps += 1;
-            from = set.drain_some(at, 32, |first, bits| {
-                found.push((first, bits));
-                8 * bits.count_ones()
+            from = set.drain_some(at, 32, |first, words| {
+                let mut cost = 0;
+                words.take(|word, bits| {
+                    found.push((first, word, bits));
+                    cost += 8 * bits.count_ones();
+                });
+                cost
             });
         }
-        assert_eq!(found, [(0, 1 << 3), (512 * 4, 3), (512 * 9 + 64, 1)]);
+        assert_eq!(found, [(0, 0, 1 << 3), (512 * 4, 0, 3), (512 * 9, 1, 1)]);
         // 10 groups and 4 pages, at 4 of them a step
         assert_eq!((steps, set.count()), (4, 0));
         assert_eq!(set.drain_some(512 * 10, 4, |_, _| 0), None);

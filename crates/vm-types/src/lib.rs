@@ -16,9 +16,9 @@ mod restarts;
 mod strict;
 mod time;
 
-pub use backlog::Backlog;
+pub use backlog::{Adding, Backlog};
 pub use compression::Compression;
-pub use dirty::PageSet;
+pub use dirty::{PageSet, Words};
 pub use memory::{Gpa, GuestMemory, Hpa, MemRange, MemoryError, PAGE_SIZE};
 pub use on_reset::OnReset;
 pub use on_timeout::OnTimeout;

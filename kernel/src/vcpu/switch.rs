@@ -102,7 +102,7 @@ impl Vcpu {
     /// Moves the page-modification log into the VM's set of written pages.
     pub(crate) fn drain_pml(&mut self, vm: &Vm, vmcs: vmcs::Current) {
         if let Some(pml) = &self.pml {
-            pml.drain(vmcs.read(field::PML_INDEX), |page| vm.memory.logged.insert(page));
+            vm.memory.logged.insert_all(pml.logged(vmcs.read(field::PML_INDEX)));
             vmcs.write(field::PML_INDEX, crate::vmx::pml::ENTRIES - 1);
         }
     }

@@ -32,7 +32,11 @@ impl Frames<'static> for HostFrames {
     fn table(self, page: Hpa) -> &'static Table {
         // SAFETY: `ept` asks for pages that it has from `alloc` and has not given back; they are 4 KiB of our own,
         // identity mapped, and the CPU's own accesses to them are what the atomics are for.
-        unsafe { &*(page.0 as *const Table) }
+        unsafe {
+            // Page 0 is never given out, nor mapped. Said, since each way to a table would look whether it has one.
+            core::hint::assert_unchecked(page.0 != 0);
+            &*(page.0 as *const Table)
+        }
     }
 }
 

@@ -23,16 +23,14 @@ impl PmlBuffer {
         self.0
     }
 
-    /// Calls `log` with the number of each 4 KiB page logged. `index` is the VMCS' PML index: the next
-    /// free entry, 511 when empty, wrapped to 0xffff when full.
+    /// The number of each 4 KiB page logged. `index` is the VMCS' PML index: the next free entry, 511 when empty, wrapped
+    /// to 0xffff when full.
     #[inline]
-    pub(crate) fn drain(&self, index: u16, mut log: impl FnMut(u64)) {
+    pub(crate) fn logged(&self, index: u16) -> impl Iterator<Item = u64> {
         let first = usize::from(index.wrapping_add(1)).min(usize::from(ENTRIES));
         // SAFETY: the page is ours, 512 aligned words, and lives as long as self.
         let entries = unsafe { &*(self.0.0 as *const [AtomicU64; ENTRIES as usize]) };
-        for entry in &entries[first..] {
-            log(entry.load(Ordering::Relaxed) >> 12);
-        }
+        entries[first..].iter().map(|entry| entry.load(Ordering::Relaxed) >> 12)
     }
 }
 
