@@ -90,6 +90,14 @@ pub trait GuestMemory {
     /// [`MemoryError`] where any byte is outside RAM; `buf` is then unspecified.
     fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError>;
 
+    /// The 8 bytes at `gpa`, little-endian, in one access where it is a multiple of 8: an entry of a table. `None` where
+    /// any of them is outside RAM.
+    fn read_u64(&self, gpa: Gpa) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(gpa, &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
     /// Copies bytes in and marks the pages dirty.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ fn wrapped(cpu: &Cpu, linear: u64) -> u64 {
 pub(crate) fn unchecked_linear<M: Machine>(cpu: &Cpu, machine: &M, segment: Segment, offset: u64) -> u64 {
     // ES, CS, SS and DS begin at 0 in 64-bit mode, whatever they hold (SDM 3A 3.4.4).
     let based = cpu.code != CodeSize::Bits64 || matches!(segment, Segment::Fs | Segment::Gs);
-    let base = if based { machine.segment(segment).base } else { 0 };
+    let base = if based { machine.segment_base(segment) } else { 0 };
     wrapped(cpu, base.wrapping_add(offset))
 }
 

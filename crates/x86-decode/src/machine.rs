@@ -51,6 +51,11 @@ pub trait Machine {
     /// A segment register.
     fn segment(&self, segment: Segment) -> SegmentRegister;
 
+    /// Linear address of a segment's offset 0, for whoever needs no more of its register.
+    fn segment_base(&self, segment: Segment) -> u64 {
+        self.segment(segment).base
+    }
+
     /// PKRU; asked only where CR4.PKE is set.
     fn pkru(&mut self) -> u32;
 

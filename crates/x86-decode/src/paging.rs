@@ -98,30 +98,33 @@ const FAULT_KEY: u32 = 1 << 5;
 pub struct Translation {
     /// The address. It may lie outside RAM.
     pub gpa: Gpa,
-    /// Entries that want a flag, and their lowest byte with it.
-    marks: [(u64, u8); 5],
+    marks: Marks,
+}
+
+/// Entries that want a flag, and their lowest byte with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Marks {
+    entries: [(u64, u8); 5],
     count: u8,
 }
 
-impl Translation {
-    fn to(gpa: u64) -> Self {
-        Translation { gpa: Gpa(gpa), marks: [(0, 0); 5], count: 0 }
-    }
-
+impl Marks {
     /// Notes that `entry`, which lies at `at`, takes part.
     fn used(&mut self, at: u64, entry: u64, flags: u64) {
         if entry & flags != flags
-            && let Some(mark) = self.marks.get_mut(usize::from(self.count))
+            && let Some(mark) = self.entries.get_mut(usize::from(self.count))
         {
             *mark = (at, (entry | flags) as u8);
             self.count += 1;
         }
     }
+}
 
+impl Translation {
     /// Sets the accessed and dirty flags as the CPU does for an access that goes ahead (SDM 3A 5.8). A VM has one vCPU,
     /// and it stands still: nobody changes the entry meanwhile.
     pub fn mark<M: GuestMemory + ?Sized>(&self, mem: &M) {
-        for &(at, byte) in self.marks.iter().take(self.count.into()) {
+        for &(at, byte) in self.marks.entries.iter().take(self.marks.count.into()) {
             // Outside RAM there is nothing to set.
             let _ = mem.write(Gpa(at), &[byte]);
         }
@@ -138,7 +141,7 @@ pub fn walk<M: GuestMemory + ?Sized>(
     gva: u64,
     access: Access,
 ) -> Result<Gpa, WalkError> {
-    translate(mem, state, gva, access).map(|translation| translation.gpa)
+    Walker { mem, state, access }.any(gva, None)
 }
 
 /// Translates linear address `gva`; [`Translation::mark`] then leaves the traces of an access.
@@ -151,16 +154,9 @@ pub fn translate<M: GuestMemory + ?Sized>(
     gva: u64,
     access: Access,
 ) -> Result<Translation, WalkError> {
-    let walker = Walker { mem, state, access };
-    if state.cr0 & CR0_PG == 0 {
-        Ok(Translation::to(gva & 0xFFFF_FFFF))
-    } else if state.efer & EFER_LMA != 0 {
-        walker.long(gva)
-    } else if state.cr4 & CR4_PAE != 0 {
-        walker.pae(gva & 0xFFFF_FFFF)
-    } else {
-        walker.legacy(gva & 0xFFFF_FFFF)
-    }
+    let mut marks = Marks { entries: [(0, 0); 5], count: 0 };
+    let gpa = Walker { mem, state, access }.any(gva, Some(&mut marks))?;
+    Ok(Translation { gpa, marks })
 }
 
 /// Reads the instruction at linear address `rip` into `bytes` and returns how many were read: fewer than 15 where
@@ -225,28 +221,48 @@ impl Rights {
 }
 
 impl<M: GuestMemory + ?Sized> Walker<'_, M> {
-    fn long(&self, gva: u64) -> Result<Translation, WalkError> {
+    /// Walks the tables of the mode in use. What the access leaves in them goes to `marks`, where somebody asks.
+    fn any(&self, gva: u64, marks: Option<&mut Marks>) -> Result<Gpa, WalkError> {
+        if self.state.cr0 & CR0_PG == 0 {
+            Ok(Gpa(gva & 0xFFFF_FFFF))
+        } else if self.state.efer & EFER_LMA != 0 {
+            self.long(gva, marks)
+        } else if self.state.cr4 & CR4_PAE != 0 {
+            self.pae(gva & 0xFFFF_FFFF, marks)
+        } else {
+            self.legacy(gva & 0xFFFF_FFFF, marks)
+        }
+    }
+
+    fn long(&self, gva: u64, marks: Option<&mut Marks>) -> Result<Gpa, WalkError> {
         let levels = if self.state.cr4 & CR4_LA57 != 0 { 5 } else { 4 };
         let unused = 64 - (12 + 9 * levels);
         if ((gva << unused) as i64 >> unused) as u64 != gva {
             return Err(WalkError::NonCanonical);
         }
-        self.wide(gva, self.state.cr3 & ADDRESS, levels)
+        self.wide(gva, self.state.cr3 & ADDRESS, levels, marks)
     }
 
-    fn pae(&self, gva: u64) -> Result<Translation, WalkError> {
+    fn pae(&self, gva: u64, marks: Option<&mut Marks>) -> Result<Gpa, WalkError> {
         let table = self.state.cr3 & 0xFFFF_FFE0;
         let entry = self.entry64(table + (gva >> 30) * 8);
         if entry & PRESENT == 0 {
             return Err(self.fault(0));
         }
         // The four top entries carry neither rights nor flags.
-        self.wide(gva, entry & ADDRESS, 2)
+        self.wide(gva, entry & ADDRESS, 2, marks)
     }
 
     /// Walks `levels` tables of 64-bit entries.
-    fn wide(&self, gva: u64, table: u64, levels: u32) -> Result<Translation, WalkError> {
-        let (mut table, mut rights, mut found) = (table, ALL_RIGHTS, Translation::to(0));
+    fn wide(
+        &self,
+        gva: u64,
+        table: u64,
+        levels: u32,
+        mut marks: Option<&mut Marks>,
+    ) -> Result<Gpa, WalkError> {
+        let (mut table, mut rights) = (table, ALL_RIGHTS);
+        let reserved = self.reserved();
         for level in (1..=levels).rev() {
             let shift = 12 + 9 * (level - 1);
             let at = table + (gva >> shift & 0x1FF) * 8;
@@ -258,7 +274,7 @@ impl<M: GuestMemory + ?Sized> Walker<'_, M> {
             let offset = (1u64 << shift) - 1;
             // Bits between the PAT bit and a large page's address are reserved.
             let low = if large { offset & ADDRESS & !0x1000 } else { 0 };
-            if entry & (self.reserved() | low) != 0 || (large && level > 3) {
+            if entry & (reserved | low) != 0 || (large && level > 3) {
                 return Err(self.fault(FAULT_PRESENT | FAULT_RESERVED));
             }
             rights = rights.and(entry);
@@ -267,19 +283,21 @@ impl<M: GuestMemory + ?Sized> Walker<'_, M> {
                     rights.key = Some((entry >> 59) as u8 & 15);
                 }
                 self.permit(rights)?;
-                found.used(at, entry, self.leaf_flags());
-                found.gpa = Gpa(entry & ADDRESS & !offset | gva & offset);
-                return Ok(found);
+                if let Some(marks) = marks {
+                    marks.used(at, entry, self.leaf_flags());
+                }
+                return Ok(Gpa(entry & ADDRESS & !offset | gva & offset));
             }
-            found.used(at, entry, ACCESSED);
+            if let Some(marks) = &mut marks {
+                marks.used(at, entry, ACCESSED);
+            }
             table = entry & ADDRESS;
         }
         Err(self.fault(0))
     }
 
-    fn legacy(&self, gva: u64) -> Result<Translation, WalkError> {
+    fn legacy(&self, gva: u64, mut marks: Option<&mut Marks>) -> Result<Gpa, WalkError> {
         let directory = self.state.cr3 & 0xFFFF_F000;
-        let mut found = Translation::to(0);
         let pde_at = directory + (gva >> 22) * 4;
         let pde = self.entry32(pde_at);
         if pde & PRESENT == 0 {
@@ -293,26 +311,29 @@ impl<M: GuestMemory + ?Sized> Walker<'_, M> {
                 return Err(self.fault(FAULT_PRESENT | FAULT_RESERVED));
             }
             self.permit(rights)?;
-            found.used(pde_at, pde, self.leaf_flags());
-            found.gpa = Gpa(high | pde & 0xFFC0_0000 | gva & 0x3F_FFFF);
-            return Ok(found);
+            if let Some(marks) = marks {
+                marks.used(pde_at, pde, self.leaf_flags());
+            }
+            return Ok(Gpa(high | pde & 0xFFC0_0000 | gva & 0x3F_FFFF));
         }
-        found.used(pde_at, pde, ACCESSED);
+        if let Some(marks) = &mut marks {
+            marks.used(pde_at, pde, ACCESSED);
+        }
         let at = (pde & 0xFFFF_F000) + (gva >> 12 & 0x3FF) * 4;
         let pte = self.entry32(at);
         if pte & PRESENT == 0 {
             return Err(self.fault(0));
         }
         self.permit(rights.and(pte))?;
-        found.used(at, pte, self.leaf_flags());
-        found.gpa = Gpa(pte & 0xFFFF_F000 | gva & 0xFFF);
-        Ok(found)
+        if let Some(marks) = marks {
+            marks.used(at, pte, self.leaf_flags());
+        }
+        Ok(Gpa(pte & 0xFFFF_F000 | gva & 0xFFF))
     }
 
+    /// What is not RAM reads as ones.
     fn entry64(&self, at: u64) -> u64 {
-        let mut bytes = [0; 8];
-        read_or_ones(self.mem, Gpa(at), &mut bytes);
-        u64::from_le_bytes(bytes)
+        self.mem.read_u64(Gpa(at)).unwrap_or(u64::MAX)
     }
 
     fn entry32(&self, at: u64) -> u64 {

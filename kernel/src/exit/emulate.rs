@@ -52,6 +52,10 @@ impl Machine for Board<'_> {
         }
     }
 
+    fn segment_base(&self, segment: Segment) -> u64 {
+        self.vmcs.read(vmcs_segment(segment).base())
+    }
+
     fn pkru(&mut self) -> u32 {
         xstate::pkru(self.vm.policy.xcr0_allowed(), self.vcpu.xcr0)
     }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE, PageSet, nospec};
 
 use super::{Hpa, frame};
@@ -140,6 +141,20 @@ impl GuestMemory for GuestRam {
             // the same time; plain bytes without invariants are copied, and dirty tracking sends them again.
             unsafe { ptr::copy_nonoverlapping(hpa as *const u8, buf[offset..].as_mut_ptr(), len) };
         })
+    }
+
+    fn read_u64(&self, gpa: Gpa) -> Option<u64> {
+        for chunk in &self.chunks {
+            let at = gpa.0.wrapping_sub(chunk.gpa.0);
+            if at < chunk.len && gpa.0.is_multiple_of(8) {
+                let hpa = chunk.hpa.0 + nospec::offset(at, chunk.len);
+                // SAFETY: an aligned word of our chunk, which is pages. A running guest may write at the same time.
+                return Some(unsafe { &*(hpa as *const AtomicU64) }.load(Ordering::Relaxed));
+            }
+        }
+        let mut bytes = [0; 8];
+        self.read(gpa, &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
     }
 
     fn write(&self, gpa: Gpa, data: &[u8]) -> Result<(), MemoryError> {
