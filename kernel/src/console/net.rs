@@ -3,6 +3,7 @@
 use ::net::PingStatus;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::task::Poll;
@@ -59,6 +60,11 @@ pub(super) fn stats(output: Output, out: &mut Out<'_>) {
 
 pub(super) fn ping(to: Ipv4Addr) -> Result<Done, Failure> {
     let mut ping = Ping { to, sent: 0, answered: 0, next_us: 0, waits: false, interrupted: false };
+    net::with_stack(|stack| {
+        stack.ping_anew(to);
+        Ok(())
+    })
+    .map_err(|error| Failure::new(Code::Failed, format!("ping {to}: {error}")))?;
     ping.send()?;
     Ok(Done::Later(Job::Task(Box::new(ping))))
 }
@@ -88,7 +94,12 @@ impl Ping {
         if self.answered > 0 {
             return Ok(());
         }
-        Err(Failure::new(Code::Failed, format!("{} does not answer ({} requests)", self.to, self.sent)))
+        let nobody = net::with_stack(|stack| Ok(stack.unanswered(self.to, tsc::micros())));
+        let text = match nobody {
+            Ok(Some(error)) => error.to_string(),
+            _ => format!("{} does not answer ({} requests)", self.to, self.sent),
+        };
+        Err(Failure::new(Code::Failed, text))
     }
 }
 

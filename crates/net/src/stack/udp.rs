@@ -17,6 +17,8 @@ const WAITING: usize = 8;
 pub(super) struct Udp {
     handle: SocketHandle,
     peer: Ipv4Addr,
+    /// Why no datagram gets there.
+    lost: Option<NetError>,
 }
 
 impl Stack {
@@ -34,7 +36,8 @@ impl Stack {
         let mut socket = Socket::new(buffer(), buffer());
         let port = self.free_local_port();
         socket.bind(port).map_err(|_| NetError::PortUnusable(port))?;
-        self.udp = Some(Udp { handle: self.sockets.add(socket), peer });
+        self.udp = Some(Udp { handle: self.sockets.add(socket), peer, lost: None });
+        self.neighbours.seek(peer);
         Ok(port)
     }
 
@@ -58,7 +61,7 @@ impl Stack {
     /// datagrams, and those longer than `bytes`, are thrown away.
     ///
     /// # Errors
-    /// The socket is not open.
+    /// The socket is not open, or nobody has the peer's address.
     pub fn udp_receive(&mut self, bytes: &mut [u8]) -> Result<Option<(u16, usize)>, NetError> {
         let udp = self.udp.as_ref().ok_or(NetError::Stale)?;
         let socket = self.sockets.get_mut::<Socket<'_>>(udp.handle);
@@ -69,7 +72,14 @@ impl Stack {
                 return Ok(Some((from.endpoint.port, place.len())));
             }
         }
-        Ok(None)
+        udp.lost.map_or(Ok(None), Err)
+    }
+
+    /// Notices that no datagram gets to the peer.
+    pub(super) fn udp_note(&mut self, now_us: u64) {
+        if let Some(udp) = &mut self.udp {
+            udp.lost = self.neighbours.unanswered(udp.peer, now_us);
+        }
     }
 
     /// Closes the UDP socket: what waits to be read is lost, what waits to be sent leaves with the next [`Stack::poll`].
