@@ -7,6 +7,8 @@ use acpi_tables::{Acpi, AddressSpace, Rsdp, find_rsdp};
 use bootinfo::{BootInfo, Cut};
 use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
+use shell::Megahertz;
+
 use crate::arch::{self, apic, cpu, io_apic, memory_types, pci, power, smp, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::{self, Opened};
@@ -173,10 +175,9 @@ fn report_cpu(clock: bool) {
         cpuid.get_feature_info().map_or((0, 0, 0), |f| (f.family_id(), f.model_id(), f.stepping_id()));
     log::info!(
         target: "cpu",
-        "{}, family {family:#x} model {model:#x} stepping {stepping}, TSC {}.{:06} MHz",
+        "{}, family {family:#x} model {model:#x} stepping {stepping}, TSC {}",
         brand.as_ref().map_or("unnamed", |b| b.as_str().trim()),
-        tsc::hz() / 1_000_000,
-        tsc::hz() % 1_000_000,
+        Megahertz(tsc::hz()),
     );
     if !bring_up::tsc::is_invariant(|leaf| cpu::cpuid(leaf, 0)) {
         log::info!(target: "cpu", "the TSC is not invariant: it may stop or change its rate in power states");
@@ -191,11 +192,9 @@ fn second_clock(acpi: &Acpi) {
     let timer = acpi.fadt.and_then(|fadt| fadt.pm_timer).filter(|timer| timer.space == AddressSpace::Io);
     let port = timer.and_then(|timer| u16::try_from(timer.address).ok()).filter(|&port| port != 0);
     if port.is_some_and(tsc::calibrate_by_pm_timer) {
-        let (whole, rest) = (tsc::hz() / 1_000_000, tsc::hz() % 1_000_000);
-        log::info!(target: "cpu", "TSC {whole}.{rest:06} MHz by the ACPI timer");
+        log::info!(target: "cpu", "TSC {} by the ACPI timer", Megahertz(tsc::hz()));
     } else if let Some(source) = tsc::calibrate_by_cpuid() {
-        let (whole, rest) = (tsc::hz() / 1_000_000, tsc::hz() % 1_000_000);
-        log::info!(target: "cpu", "TSC {whole}.{rest:06} MHz by {source}");
+        log::info!(target: "cpu", "TSC {} by {source}", Megahertz(tsc::hz()));
     } else {
         log::error!(target: "cpu", "neither PIT, ACPI timer nor CPUID tells the TSC's rate: no guest can run; switch the HPET's legacy mode or the PIT on in firmware");
     }

@@ -365,6 +365,7 @@ impl Host {
             }
             None
         })?;
+        too_wide(command, &lines)?;
         Ok(Answer { lines, error })
     }
 
@@ -375,6 +376,19 @@ impl Host {
         let (_, line) = self.console()?.expect_any(&patterns, timeout)?;
         let prefix = format!("vm {vm}: ");
         Ok(line.split_once(&prefix).map_or("", |(_, rest)| rest).to_string())
+    }
+}
+
+/// No answer is wider than a terminal, but for what programs read, what is made to be copied, and lines of the log.
+fn too_wide(command: &str, lines: &[String]) -> Result<()> {
+    let raw = ["--json", "cpu dump", "config show --boot", "dmesg", "vm log", "log -f", "events"];
+    if raw.iter().any(|raw| command.contains(raw)) {
+        return Ok(());
+    }
+    let wide = |line: &&String| line.chars().count() > 80 && !line.contains("] ");
+    match lines.iter().find(wide) {
+        Some(line) => bail!("`{command}`: a line of {} columns: {line}", line.chars().count()),
+        None => Ok(()),
     }
 }
 

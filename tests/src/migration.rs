@@ -68,7 +68,7 @@ impl Line {
             ("round", &[number, pages, zero, bytes, dirty, ticks, ..]) => {
                 Self::Round(Round { number, pages, zero, bytes, dirty, ticks })
             }
-            ("cost", &[rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume]) => {
+            ("cost", &[rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume, ..]) => {
                 Self::Done(Summary { rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume })
             }
             ("failed", _) => Self::Failed(text.trim_start_matches("failed: ").to_string()),

@@ -27,7 +27,8 @@ mod xsave;
 
 pub use baseline::{Baseline, Cost, Fingerprint};
 pub use compare::{
-    Difference, Fact, LevelList, RoundTrip, Sense, Subject, What, diff, fits, json_verdict, shown_flags,
+    Difference, Fact, Lacking, LevelList, RoundTrip, Sense, Subject, What, diff, fits, json_verdict,
+    shown_flags,
 };
 pub use control::{CR4_BITS, EFER_BITS};
 pub use dump::{Dump, DumpError, MAX_DUMP};

@@ -39,10 +39,10 @@ pub enum RenderError {
     #[error("{0} vCPUs: 1 to {MAX_VCPUS} are possible")]
     Vcpus(u32),
     /// A TSC rate outside all sense.
-    #[error("TSC rate {0} Hz is out of range")]
+    #[error("TSC rate {} is out of range", vm_types::Megahertz(*.0))]
     TscHz(u64),
     /// A timer rate outside all sense.
-    #[error("APIC timer rate {0} Hz is out of range")]
+    #[error("APIC timer rate {} is out of range", vm_types::Megahertz((*.0).into()))]
     ApicHz(u32),
     /// A physical address width outside the architecture's.
     #[error("physical address width {0}: 32 to 52 are possible")]

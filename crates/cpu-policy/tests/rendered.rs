@@ -316,8 +316,8 @@ fn odd_shapes_are_refused() {
     for (wrong, text) in [
         (shape(0), "0 vCPUs"),
         (shape(65), "65 vCPUs"),
-        (Shape { tsc_hz: 0, ..SHAPE }, "TSC rate 0 Hz"),
-        (Shape { apic_hz: 0, ..SHAPE }, "APIC timer rate 0 Hz"),
+        (Shape { tsc_hz: 0, ..SHAPE }, "TSC rate 0.000000 MHz"),
+        (Shape { apic_hz: 0, ..SHAPE }, "APIC timer rate 0.000000 MHz"),
         (Shape { phys_bits: Some(64), ..SHAPE }, "physical address width 64"),
     ] {
         let error = GuestPolicy::render(level("haswell"), wrong, &big_host()).unwrap_err();

@@ -93,7 +93,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Answer> {
     let _ = writeln!(text, "state      {}", image.state());
     let _ = writeln!(text, "migration  {migration}");
     let _ = writeln!(text, "level      {level}, policy of {} bytes", meta.policy.len());
-    let _ = writeln!(text, "vcpus      {}, TSC {} Hz", shape.vcpus, shape.tsc_hz);
+    let _ = writeln!(text, "vcpus      {}, TSC {}", shape.vcpus, vm_types::Megahertz(shape.tsc_hz));
     let _ = writeln!(text, "ram        {} KiB in {} ranges", bytes / 1024, shape.ranges.len());
     for range in &shape.ranges {
         let _ = writeln!(text, "  from     {:#x}: {} pages", range.first.saturating_mul(4096), range.pages);

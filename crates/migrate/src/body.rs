@@ -190,7 +190,7 @@ impl Shape {
             return bad(format!("{} vCPUs", self.vcpus));
         }
         if !limits::TSC_HZ.contains(&self.tsc_hz) {
-            return bad(format!("TSC of {} Hz", self.tsc_hz));
+            return bad(format!("TSC of {}", vm_types::Megahertz(self.tsc_hz)));
         }
         if self.ranges.is_empty() || self.ranges.len() > limits::MAX_RANGES {
             return bad(format!("{} memory ranges", self.ranges.len()));

@@ -70,6 +70,8 @@ pub struct RoundStats {
     pub dirty_next: u64,
     /// Ticks of the source's clock.
     pub ticks: u64,
+    /// The same in nanoseconds.
+    pub ns: u64,
 }
 
 impl fmt::Display for RoundStats {
@@ -77,7 +79,8 @@ impl fmt::Display for RoundStats {
         let Self { round, pages, zero, bytes, dirty_next, ticks, .. } = self;
         write!(
             f,
-            "round {round}: {pages} pages, {zero} zero, {bytes} bytes, {dirty_next} dirty next, {ticks} ticks"
+            "round {round}: {pages} pages, {zero} zero, {bytes} bytes, {dirty_next} dirty next, {ticks} ticks ({})",
+            Milliseconds(self.ns)
         )
     }
 }
@@ -165,12 +168,24 @@ impl fmt::Display for Cost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { rounds, pages, zero, bytes, ticks, pages_ticks, state_ticks, resume_ticks, .. } =
             self.0;
+        let clock = Clock::new(self.0.hz);
         write!(
             f,
             "cost: {rounds} rounds, {pages} pages, {zero} zero, {bytes} bytes, {ticks} ticks, downtime {} ticks \
-             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks})",
-            self.0.downtime_ticks()
+             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks}), in all {}, downtime {}",
+            self.0.downtime_ticks(),
+            Milliseconds(clock.ns(*ticks)),
+            Milliseconds(clock.ns(self.0.downtime_ticks()))
         )
+    }
+}
+
+/// Nanoseconds, as `12.345 ms`.
+struct Milliseconds(u64);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} ms", self.0 / 1_000_000, self.0 / 1000 % 1000)
     }
 }
 

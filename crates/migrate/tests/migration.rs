@@ -280,8 +280,12 @@ fn rounds_print_as_the_log_wants_them() {
         bytes: 28_000,
         dirty_next: 4,
         ticks: 99,
+        ns: 45_678,
     };
-    assert_eq!(round.to_string(), "round 2: 10 pages, 3 zero, 28000 bytes, 4 dirty next, 99 ticks");
+    assert_eq!(
+        round.to_string(),
+        "round 2: 10 pages, 3 zero, 28000 bytes, 4 dirty next, 99 ticks (0.045 ms)"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use cpu_policy::{GuestPolicy, HostPolicy};
+use shell::Megahertz;
 
 use crate::body::{Record, check_name, check_software};
 use crate::error::RecordError;
@@ -80,7 +81,7 @@ impl Member {
         }
         let policy = HostPolicy::decode(&record.policy)?;
         if let Some(hz) = policy.tsc_hz.filter(|hz| *hz != record.tsc_hz) {
-            let text = format!("TSC of {} Hz, and of {hz} Hz in the policy", record.tsc_hz);
+            let text = format!("TSC of {}, and of {} in the policy", Megahertz(record.tsc_hz), Megahertz(hz));
             return Err(RecordError::Contradiction(text));
         }
         if record.scaling && policy.controls().is_some_and(|controls| !controls.tsc_scaling()) {

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use shell::Megahertz;
+
 /// A host whose own rate is this close to the guest's needs no scaling: what NTP corrects.
 pub const TOLERANCE_PPM: u64 = 250;
 
@@ -51,9 +53,9 @@ impl TscMeans {
     }
 }
 
-/// `2600 MHz` or `2600 MHz, scaling`.
+/// `2600.000000 MHz` or `2600.000000 MHz, scaling`.
 impl fmt::Display for Tsc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} MHz{}", self.hz / 1_000_000, if self.scaling { ", scaling" } else { "" })
+        write!(f, "{}{}", Megahertz(self.hz), if self.scaling { ", scaling" } else { "" })
     }
 }

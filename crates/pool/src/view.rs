@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use cpu_policy::{Baseline, Fingerprint, GuestPolicy};
+use shell::Megahertz;
 
 use crate::family;
 use crate::member::Member;
@@ -122,8 +123,8 @@ pub fn can_take(host: &Member, guest: &GuestPolicy) -> Result<TscMeans, String> 
     guest.fits(&host.policy).map_err(|misfit| family::misfit(&misfit, guest))?;
     match host.tsc.means(guest.tsc_hz()) {
         TscMeans::Refused => {
-            let (guest, host) = (guest.tsc_hz(), host.tsc.hz);
-            Err(format!("TSC of {guest} Hz: it counts {host} Hz and cannot scale"))
+            let (guest, host) = (Megahertz(guest.tsc_hz()), Megahertz(host.tsc.hz));
+            Err(format!("TSC of {guest}: it counts {host} and cannot scale"))
         }
         means if host.accepts => Ok(means),
         _ => Err("it takes no VMs (migrate=off)".to_string()),

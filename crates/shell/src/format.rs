@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::fold::{ROOM, pieces, width};
+
 /// Side to which a column's cells are set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Align {
@@ -13,11 +15,29 @@ pub enum Align {
     Right,
 }
 
-/// Rows under a header. Columns never change their order or their heading; the first word of a row is its key.
+/// Rows under a header. Columns never change their order or their heading; the first word of a row is its key. No line
+/// is longer than a terminal's row: a table that is wider breaks the text of its last column between words or, where
+/// that is not enough, gives each row as many lines as its columns need, all rows alike.
 #[derive(Clone, Debug)]
 pub struct Table<const N: usize> {
     head: [(&'static str, Align); N],
     rows: Vec<[String; N]>,
+}
+
+/// Columns before those of a row that begin a further line.
+const INDENT: usize = 4;
+/// The least columns that the last one is left, where its text is longer.
+const LEAST: usize = 24;
+
+/// Where a column of a table stands.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// Its first column on the terminal.
+    start: usize,
+    /// How many it takes.
+    room: usize,
+    /// It begins a line.
+    begins: bool,
 }
 
 impl<const N: usize> Table<N> {
@@ -31,82 +51,73 @@ impl<const N: usize> Table<N> {
     pub fn row(&mut self, cells: [String; N]) {
         self.rows.push(cells);
     }
-}
 
-impl<const N: usize> fmt::Display for Table<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The places of the columns.
+    fn places(&self) -> [Place; N] {
         let mut widths = self.head.map(|(name, _)| width(name));
         for row in &self.rows {
             for (wide, cell) in widths.iter_mut().zip(row) {
                 *wide = (*wide).max(width(cell)).max(1);
             }
         }
-        let head = self.head.map(|(name, _)| name);
-        self.line(f, &widths, head.iter().copied())?;
-        for row in &self.rows {
-            self.line(f, &widths, row.iter().map(|c| if c.is_empty() { "-" } else { c }))?;
+        let mut places = [Place::default(); N];
+        let mut next = 0;
+        for (i, ((place, wide), (_, align))) in places.iter_mut().zip(widths).zip(self.head).enumerate() {
+            let last = i + 1 == N && align == Align::Left;
+            let needs = if last { wide.min(LEAST) } else { wide };
+            let begins = i > 0 && next + needs > ROOM;
+            let start = if begins { INDENT } else { next };
+            *place = Place { start, room: wide.min(ROOM - start), begins };
+            next = start + place.room + 2;
+        }
+        places
+    }
+
+    fn line(&self, f: &mut fmt::Formatter<'_>, places: &[Place; N], cells: [&str; N]) -> fmt::Result {
+        let mut from = 0;
+        while from < N {
+            let to = (from + 1..N).find(|i| places.get(*i).is_some_and(|place| place.begins)).unwrap_or(N);
+            let mut left: Vec<_> =
+                cells.iter().zip(places).map(|(cell, place)| pieces(cell, place.room)).collect();
+            for nth in 0.. {
+                let mut used = 0;
+                let mut any = false;
+                for i in from..to {
+                    let (Some(place), Some((_, align)), Some(pieces)) =
+                        (places.get(i), self.head.get(i), left.get_mut(i))
+                    else {
+                        continue;
+                    };
+                    let Some(piece) = pieces.next() else { continue };
+                    if !any && nth > 0 {
+                        f.write_str("\n")?;
+                    }
+                    any = true;
+                    let before =
+                        if *align == Align::Right { place.room.saturating_sub(width(piece)) } else { 0 };
+                    let gap = (place.start + before).saturating_sub(used);
+                    write!(f, "{:gap$}{piece}", "")?;
+                    used = place.start + before + width(piece);
+                }
+                if !any {
+                    break;
+                }
+            }
+            f.write_str("\n")?;
+            from = to;
         }
         Ok(())
     }
 }
 
-impl<const N: usize> Table<N> {
-    fn line<'a>(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        widths: &[usize; N],
-        cells: impl Iterator<Item = &'a str>,
-    ) -> fmt::Result {
-        for (i, ((cell, wide), (_, align))) in cells.zip(widths).zip(&self.head).enumerate() {
-            let gap = wide.saturating_sub(width(cell));
-            let between = if i == 0 { "" } else { "  " };
-            match align {
-                Align::Right => write!(f, "{between}{:gap$}{cell}", "")?,
-                // No blanks at the end of a line.
-                Align::Left if i + 1 == N => write!(f, "{between}{cell}")?,
-                Align::Left => write!(f, "{between}{cell}{:gap$}", "")?,
-            }
+impl<const N: usize> fmt::Display for Table<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self.places();
+        self.line(f, &places, self.head.map(|(name, _)| name))?;
+        for row in &self.rows {
+            self.line(f, &places, row.each_ref().map(|cell| if cell.is_empty() { "-" } else { cell }))?;
         }
-        f.write_str("\n")
-    }
-}
-
-/// Columns that text takes on a terminal.
-fn width(text: &str) -> usize {
-    text.chars().map(columns).sum()
-}
-
-/// Columns that a character takes on a terminal: 2 for those of East Asian scripts and pictures, 0 for marks that
-/// stand on the one before. Coarse (whole blocks of Unicode), and enough to rub out what was typed.
-pub(crate) const fn columns(c: char) -> usize {
-    match c as u32 {
-        0x0300..=0x036F
-        | 0x0483..=0x0489
-        | 0x0591..=0x05BD
-        | 0x0610..=0x061A
-        | 0x064B..=0x065F
-        | 0x1AB0..=0x1AFF
-        | 0x1DC0..=0x1DFF
-        | 0x200B..=0x200F
-        | 0x2060..=0x2064
-        | 0x20D0..=0x20FF
-        | 0xFE00..=0xFE0F
-        | 0xFE20..=0xFE2F
-        | 0xFEFF
-        | 0xE0000..=0xE0FFF => 0,
-        0x1100..=0x115F
-        | 0x2E80..=0x303E
-        | 0x3040..=0xA4CF
-        | 0xAC00..=0xD7A3
-        | 0xF900..=0xFAFF
-        | 0xFE30..=0xFE6F
-        | 0xFF00..=0xFF60
-        | 0xFFE0..=0xFFE6
-        | 0x1F300..=0x1F64F
-        | 0x1F680..=0x1F6FF
-        | 0x1F900..=0x1F9FF
-        | 0x20000..=0x3FFFD => 2,
-        _ => 1,
+        Ok(())
     }
 }
 
@@ -141,6 +152,8 @@ mod tests {
     extern crate std;
     use std::string::ToString;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -155,6 +168,66 @@ mod tests {
             (u64::MAX, "16777215.9 TiB"),
         ] {
             assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_wide_table_folds() {
+        let names = "one two three four five six seven eight nine ten eleven twelve thirteen";
+        let mut table = Table::new([("FLAW", Align::Left), ("WHY", Align::Left)]);
+        table.row(["meltdown".into(), names.into()]);
+        table.row(["l1tf".into(), "no".into()]);
+        assert_eq!(
+            table.to_string(),
+            "FLAW      WHY\n\
+             meltdown  one two three four five six seven eight nine ten eleven twelve\n\
+             \x20         thirteen\n\
+             l1tf      no\n"
+        );
+        let mut table = Table::new([
+            ("NAME", Align::Left),
+            ("MEM", Align::Right),
+            ("ON", Align::Left),
+            ("WHY", Align::Left),
+        ]);
+        table.row(["n".repeat(40), "256 MiB".into(), "o".repeat(32), names.into()]);
+        table.row(["web".into(), "1 MiB".into(), "here".into(), String::new()]);
+        assert_eq!(
+            table.to_string(),
+            std::format!(
+                "NAME{:36}      MEM\n    ON{:30}  WHY\n{}  256 MiB\n    {}  {}\n{:38}{}\nweb{:37}    1 MiB\n    here{:28}  -\n",
+                "",
+                "",
+                "n".repeat(40),
+                "o".repeat(32),
+                "one two three four five six seven eight",
+                "",
+                "nine ten eleven twelve thirteen",
+                "",
+                ""
+            )
+        );
+    }
+
+    proptest! {
+        /// Whatever stands in a table, no line is longer than a row.
+        #[test]
+        fn no_table_is_wider_than_a_terminal(
+            rows in prop::collection::vec(prop::array::uniform6("[a-z0-9 -]{0,120}"), 1..5),
+            right in prop::array::uniform6(any::<bool>()),
+        ) {
+            let names = ["NAME", "STATE", "MEMORY", "CPU", "LEVEL", "WHY"];
+            let mut at = 0;
+            let head = names.map(|name| {
+                at += 1;
+                (name, if right[at - 1] { Align::Right } else { Align::Left })
+            });
+            let mut table = Table::new(head);
+            rows.iter().for_each(|row| table.row(row.clone()));
+            let text = table.to_string();
+            prop_assert!(text.lines().all(|line| width(line) <= ROOM), "{}", text);
+            let letters = |text: &str| text.chars().filter(|c| c.is_ascii_lowercase()).count();
+            prop_assert_eq!(letters(&text), rows.iter().flatten().map(|cell| letters(cell)).sum::<usize>());
         }
     }
 

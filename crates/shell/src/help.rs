@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use core::fmt::{self, Write};
 
+use crate::fold::COLUMNS;
 use crate::table::{COMMANDS, Spec};
 
 /// Prints the list of commands, without their options, or all about those that begin with the words of `topic`.
@@ -38,9 +39,6 @@ fn explain(spec: &Spec, out: &mut impl Write) -> fmt::Result {
     wrap(spec.summary, "  ", "  ", out)?;
     wrap(spec.details, "  ", "  ", out)
 }
-
-/// Columns of the narrowest terminal that serial lines are read on.
-const COLUMNS: usize = 80;
 
 /// Prints a paragraph, broken between words; `first` and `next` indent its lines.
 fn wrap(text: &str, first: &str, next: &str, out: &mut impl Write) -> fmt::Result {

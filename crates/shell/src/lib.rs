@@ -21,6 +21,7 @@ mod command;
 mod complete;
 mod edit;
 mod error;
+mod fold;
 mod format;
 mod help;
 mod key;
@@ -45,6 +46,7 @@ pub use command::{
 pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE, Term};
 pub use error::{Code, Failure, ParseError};
+pub use fold::{COLUMNS, Folded};
 pub use format::{Align, Size, Table};
 pub use help::write_help;
 pub use key::{Key, KeyDecoder};
@@ -55,7 +57,8 @@ pub use parse::parse;
 pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
-pub use time::{Span, Utc};
+pub use time::{Millis, Span, Utc};
+pub use vm_types::Megahertz;
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "flexvisor> ";

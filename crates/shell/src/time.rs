@@ -51,6 +51,16 @@ impl fmt::Display for Span {
     }
 }
 
+/// What something took, in microseconds, shown as milliseconds with three digits behind the point: `0.412 ms`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Millis(pub u64);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} ms", self.0 / 1000, self.0 % 1000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -85,6 +95,15 @@ mod tests {
             assert!(next_day || next_month, "{days}: {year}-{month}-{day} after {last:?}");
             assert!(month <= 12 && day <= 31);
             last = (year, month, day);
+        }
+    }
+
+    #[test]
+    fn milliseconds() {
+        for (us, text) in
+            [(0, "0.000 ms"), (412, "0.412 ms"), (1_000_000, "1000.000 ms"), (12_034, "12.034 ms")]
+        {
+            assert_eq!(Millis(us).to_string(), text);
         }
     }
 

@@ -25,4 +25,4 @@ pub use on_timeout::OnTimeout;
 pub use record::{StateError, StateRecord};
 pub use restarts::Restarts;
 pub use strict::decode_strict;
-pub use time::Now;
+pub use time::{Megahertz, Now};

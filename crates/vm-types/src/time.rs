@@ -1,5 +1,7 @@
 //! The one time line of a guest.
 
+use core::fmt;
+
 /// An instant on the guest's time line: its TSC, and the rate of that TSC. Every clock of the guest
 /// (PIT, PM timer, APIC timer, RTC) is computed from it, so one number migrates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,9 +33,34 @@ impl Now {
     }
 }
 
+/// The rate of a clock in Hz, shown to the last of them in the one unit in which rates are shown: `2600.000123 MHz`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Megahertz(pub u64);
+
+impl fmt::Display for Megahertz {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06} MHz", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::string::ToString;
+
     use super::*;
+
+    #[test]
+    fn rates() {
+        for (hz, text) in [
+            (20_000_000, "20.000000 MHz"),
+            (2_600_000_123, "2600.000123 MHz"),
+            (999, "0.000999 MHz"),
+            (u64::MAX, "18446744073709.551615 MHz"),
+        ] {
+            assert_eq!(Megahertz(hz).to_string(), text);
+        }
+    }
 
     #[test]
     fn tsc_at_is_the_first_tick() {

@@ -6,7 +6,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use json::Object;
-use shell::{AuditAction, Code, Command, Failure, MigrateCommand, Named, TermSettings, VmCommand};
+use shell::{
+    AuditAction, Code, Command, CpuAbout, Failure, Folded, HostCommand, MigrateCommand, Named, TermSettings,
+    VmCommand,
+};
 
 use super::session::{Attachment, Job, Out};
 use super::{audit, cpu, dirty, host, migrate, names, pool, vm};
@@ -88,6 +91,7 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
     })
 }
 
+/// Runs a command. What it answers at once is folded to a terminal's row, but for what is made to be copied.
 pub(super) fn execute(
     command: Command<'_>,
     migrations: &mut Migrations,
@@ -96,6 +100,14 @@ pub(super) fn execute(
     if let Some((deed, vm)) = subject(&command) {
         migrations.admit(deed, &find(vm)?)?;
     }
+    if matches!(command, Command::CpuAbout(CpuAbout::Dump(_), _) | Command::Host(HostCommand::ConfigLine)) {
+        return run(command, migrations, out);
+    }
+    let ansi = out.is_ansi();
+    run(command, migrations, &mut Out::terminal(&mut Folded::new(out), ansi))
+}
+
+fn run(command: Command<'_>, migrations: &mut Migrations, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
         Command::Empty => {}
         Command::Exit => return Ok(Done::Exit),

@@ -1,10 +1,11 @@
 //! `cpu` and its questions.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use cpu_policy::{Dump, HostPolicy, Level, LevelList, Sense, Subject, diff};
-use shell::{Code, CpuAbout, Failure, Named, Output};
+use cpu_policy::{Dump, HostPolicy, Lacking, Level, LevelList, Sense, Subject, diff};
+use shell::{Code, CpuAbout, Failure, Megahertz, Named, Output};
 
 use super::commands::{find, json_line};
 use super::session::Out;
@@ -42,16 +43,21 @@ pub(super) fn summary(output: Output, out: &mut Out<'_>) {
             o.field("tsc_hz", tsc::hz())?;
             o.field("vmx", host::boot_cpu().map(|host| json::Shown(&host.caps)))?;
             o.field("tracking", Vm::best_method().name())?;
-            o.array("levels", |a| a.items(policy::host().levels().map(|level| level.name)))
+            o.array("levels", |a| a.items(policy::host().levels().map(|level| level.name)))?;
+            o.array("others", |a| Lacking(policy::host()).json(a))
         });
     }
     let _ = writeln!(out, "model     {}", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()));
-    let _ = writeln!(out, "cpus      {}\ntsc       {} Hz", cpu::count(), tsc::hz());
+    let _ = writeln!(out, "cpus      {}\ntsc       {}", cpu::count(), Megahertz(tsc::hz()));
     if let Some(host) = host::boot_cpu() {
         let _ = writeln!(out, "vmx       {}", host.caps);
     }
     let _ = writeln!(out, "tracking  {}", Vm::best_method().name());
     let _ = writeln!(out, "levels    {}", policy::levels_of_this_host());
+    let lacking = Lacking(policy::host()).to_string();
+    if !lacking.is_empty() {
+        let _ = write!(out, "what the others lack here:\n{lacking}");
+    }
 }
 
 /// Prints an answer; the console cannot fail.

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
 use ept::DirtyMethod;
-use shell::{Code, Failure, Output};
+use shell::{Code, Failure, Millis, Output};
 
 use super::commands::{Done, json_line};
 use super::session::{Job, Out, Task};
@@ -142,12 +142,14 @@ impl Task for Counting {
 }
 
 fn tell(pages: u64, output: Output, ticks: u64, out: &mut Out<'_>) {
+    let us = tsc::ns(ticks) / 1000;
     if output == Output::Json {
         json_line(out, |o| {
             o.field("pages", pages)?;
-            o.field("ticks", ticks)
+            o.field("ticks", ticks)?;
+            o.field("us", us)
         });
     } else {
-        let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks");
+        let _ = writeln!(out, "dirty: {pages} pages, {ticks} ticks ({})", Millis(us));
     }
 }

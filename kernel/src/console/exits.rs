@@ -1,12 +1,14 @@
 //! `vm exits`.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use shell::{Align, Output, Table};
+use shell::{Align, Millis, Output, Table};
 
 use super::commands::json_line;
 use super::session::Out;
+use crate::arch::tsc;
 use crate::vm::Vm;
 use crate::vm::exits::Counted;
 
@@ -30,7 +32,8 @@ pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Ou
                         o.field("reason", counted.text())?;
                         o.field("count", counted.count)?;
                         o.field("timed", counted.timed)?;
-                        o.field("ticks", counted.ticks)
+                        o.field("ticks", counted.ticks)?;
+                        o.field("us", tsc::ns(counted.ticks) / 1000)
                     })
                 })
             })
@@ -41,13 +44,18 @@ pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Ou
         ("EXITS", Align::Right),
         ("TIMED", Align::Right),
         ("TICKS", Align::Right),
+        ("TIME", Align::Right),
         ("EACH", Align::Right),
     ]);
     for counted in &reasons {
         let average = counted.ticks.checked_div(counted.timed);
-        let times = average.map(|each| [counted.timed, counted.ticks, each].map(|n| n.to_string()));
-        let [timed, ticks, each] = times.unwrap_or_default();
-        table.row([counted.text().into(), counted.count.to_string(), timed, ticks, each]);
+        let times = average.map(|each| {
+            let time = Millis(tsc::ns(counted.ticks) / 1000).to_string();
+            let each = format!("{each} ({} ns)", tsc::ns(each));
+            [counted.timed.to_string(), counted.ticks.to_string(), time, each]
+        });
+        let [timed, ticks, time, each] = times.unwrap_or_default();
+        table.row([counted.text().into(), counted.count.to_string(), timed, ticks, time, each]);
     }
     let _ = write!(out, "{table}");
     let hint = if timing { "" } else { "; `vm exits VM on` measures ticks" };

@@ -7,7 +7,7 @@ use alloc::string::ToString;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::task::Poll;
-use shell::{Code, Failure, Output};
+use shell::{Code, Failure, Millis, Output};
 
 use super::commands::{Done, json_line};
 use super::session::{Job, Out, Task};
@@ -48,13 +48,20 @@ pub(super) fn stats(output: Output, out: &mut Out<'_>) {
     let counters = net::counters();
     let rows = counters.map(|c| c.rows()).unwrap_or_default();
     if output == Output::Json {
-        return json_line(out, |o| rows.iter().try_for_each(|(name, value)| o.field(name, *value)));
+        return json_line(out, |o| {
+            rows.iter().try_for_each(|(name, value)| o.field(name, *value))?;
+            let busy = rows.iter().find(|(name, _)| *name == net::BUSY);
+            busy.map_or(Ok(()), |(_, ticks)| o.field("busy_us", tsc::ns(*ticks) / 1000))
+        });
     }
     if rows.is_empty() {
         let _ = writeln!(out, "no network");
     }
     for (name, value) in rows {
-        let _ = writeln!(out, "{name:<16}{value}");
+        let _ = match name {
+            net::BUSY => writeln!(out, "{name:<16}{value} ({})", Millis(tsc::ns(value) / 1000)),
+            _ => writeln!(out, "{name:<16}{value}"),
+        };
     }
 }
 
@@ -112,7 +119,7 @@ impl Task for Ping {
                 Ok(PingStatus::Waiting) if !self.interrupted => return Poll::Pending,
                 Ok(PingStatus::Reply(us)) => {
                     self.answered += 1;
-                    let _ = writeln!(out, "{}: answer {} after {us} us", self.to, self.sent);
+                    let _ = writeln!(out, "{}: answer {} after {}", self.to, self.sent, Millis(us));
                 }
                 Ok(_) => {
                     let _ = writeln!(out, "{}: no answer to request {}", self.to, self.sent);

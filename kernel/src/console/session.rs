@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use core::task::Poll;
-use shell::{Code, Command, Failure, TermSettings};
+use shell::{Code, Command, Failure, Folded, TermSettings};
 
 use super::{commands, migrate};
 use crate::arch::tsc;
@@ -166,7 +166,7 @@ impl Session {
                 None
             }
             Some(Job::Pool) => {
-                let _ = out.write_str(&pool::take_answer());
+                let _ = Folded::new(out).write_str(&pool::take_answer());
                 None
             }
             Some(Job::Migration { live: false }) | None => None,
@@ -222,7 +222,7 @@ impl Session {
         };
         self.job.take_if(own)?;
         if work == Work::Pool {
-            let _ = out.write_str(&pool::take_answer());
+            let _ = Folded::new(out).write_str(&pool::take_answer());
         }
         Some(match ended {
             Ended::Done => Ok(()),

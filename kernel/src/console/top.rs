@@ -8,7 +8,7 @@ use core::fmt::{self, Display, Write};
 use core::task::Poll;
 use json::Object;
 use migrate::ownership::Phase;
-use shell::{Align, Failure, Output, Size, Table};
+use shell::{Align, Failure, Millis, Output, Size, Table};
 
 use super::commands::json_line;
 use super::session::{Out, Task};
@@ -266,6 +266,7 @@ impl Picture {
 pub(super) fn longest_turn(o: &mut Object<'_>) -> fmt::Result {
     let longest = meter::longest();
     o.field("ticks", longest.ticks)?;
+    o.field("us", tsc::ns(longest.ticks) / 1000)?;
     o.field("part", longest.part.name())?;
     o.field("part_ticks", longest.of_it)?;
     o.field("at_us", tsc::micros_at(longest.at))
@@ -302,8 +303,8 @@ impl Display for Picture {
         }
         write!(f, "{table}")?;
         let longest = meter::longest();
-        let [turn, of_it] = [longest.ticks, longest.of_it].map(|ticks| tsc::ns(ticks) / 1000);
-        writeln!(f, "longest turn of CPU 0 {turn} us, {of_it} us of it {}", longest.part)?;
+        let [turn, of_it] = [longest.ticks, longest.of_it].map(|ticks| Millis(tsc::ns(ticks) / 1000));
+        writeln!(f, "longest turn of CPU 0 {turn}, {of_it} of it {}", longest.part)?;
         let [rx_frames, rx_bytes, tx_frames, tx_bytes] = self.net;
         writeln!(
             f,

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Code, DEFAULT_STOP_S, Failure, Output, VmCommand};
+use shell::{Code, DEFAULT_STOP_S, Failure, Megahertz, Output, VmCommand};
 use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
@@ -210,7 +210,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
         let _ = writeln!(out, "memory    {:#x} to {:#x}", range.start.0, range.end());
     }
     let scaled = if vm.clock.scaling().is_some() { ", scaled" } else { "" };
-    let _ = writeln!(out, "tsc       {} at {} Hz{scaled}", now.tsc, now.hz);
+    let _ = writeln!(out, "tsc       {} at {}{scaled}", now.tsc, Megahertz(now.hz));
     let _ = writeln!(out, "tracking  {}\nprinted   {printed} bytes", tracking.unwrap_or("off"));
     let _ = writeln!(out, "exits     {}", total_exits(vm));
 }

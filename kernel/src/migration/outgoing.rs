@@ -14,6 +14,7 @@ use migrate::{
     Cost, Hello, PAGE_BYTES, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Status, Tuning,
 };
+use shell::Millis;
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
 use super::handover::{Doubt, Handovers};
@@ -272,11 +273,13 @@ impl Outgoing {
                     log::info!(
                         target: "migrate",
                         "migrate {name}: work: {} ticks in the migration ({} to seal, {} in the socket), {network} in the \
-                         network, {data} data pages; a turn that finds nothing: {} ticks",
+                         network, {data} data pages; a turn that finds nothing: {} ticks; {} and {} in the network",
                         self.work_ticks,
                         self.link_ticks.0,
                         self.link_ticks.1,
-                        meter::idle_turn()
+                        meter::idle_turn(),
+                        Millis(tsc::ns(self.work_ticks) / 1000),
+                        Millis(tsc::ns(network) / 1000)
                     );
                 }
                 let ended = ended(&name, outcome, fault);

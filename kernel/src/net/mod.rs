@@ -243,6 +243,9 @@ pub(crate) struct Counters {
     busy_ticks: u64,
 }
 
+/// The name of the one counter that is in ticks.
+pub(crate) const BUSY: &str = "busy_ticks";
+
 impl Counters {
     /// Each with its name.
     pub(crate) fn rows(&self) -> Vec<(&'static str, u64)> {
@@ -257,7 +260,7 @@ impl Counters {
             ("tx_dropped", self.tx_dropped),
             ("tcp_connections", self.tcp_connections),
             ("tcp_most", MAX_SOCKETS as u64),
-            ("busy_ticks", self.busy_ticks),
+            (BUSY, self.busy_ticks),
         ])
     }
 }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use pool::{Tsc, TscMeans};
-use vm_types::Now;
+use vm_types::{Megahertz, Now};
 
 use crate::arch::tsc;
 
@@ -22,8 +22,9 @@ impl core::fmt::Display for WrongRate {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(
             f,
-            "TSC of {} Hz cannot be given: this host counts {} Hz and lacks TSC scaling (Skylake-SP and later have it)",
-            self.wanted, self.host
+            "TSC of {} cannot be given: this host counts {} and lacks TSC scaling (Skylake-SP and later have it)",
+            Megahertz(self.wanted),
+            Megahertz(self.host)
         )
     }
 }

@@ -212,7 +212,29 @@ fn of_the_host(context: &Context) -> Result<()> {
     let shown = done(&mut host, "version")?;
     let banner = format!("Flexvisor {}", version["version"].as_str().context("version")?);
     ensure!(shown.iter().any(|l| l.starts_with(&banner)), "{shown:?}");
-    ensure!(json(&mut host, "cpu")?["cpus"] == 1, "cpu");
+    let cpu = json(&mut host, "cpu")?;
+    ensure!(cpu["cpus"] == 1, "{cpu}");
+    // What is missing for a level is said, in all three places.
+    let others = cpu["others"].as_array().context("others")?;
+    let ice = others.iter().find(|level| level["name"] == "icelake-server").context("Skylake gives it")?;
+    let missing = ice["missing"].as_array().context("missing")?;
+    ensure!(!missing.is_empty() && missing.iter().all(Value::is_string), "{cpu}");
+    let levels = json(&mut host, "cpu levels")?;
+    let rows = levels.as_array().context("levels")?;
+    ensure!(
+        rows.iter().any(|row| row["name"] == "icelake-server" && row["missing"] == ice["missing"]),
+        "{levels}"
+    );
+    ensure!(
+        rows.iter().all(|row| row["here"] == row["missing"].as_array().is_some_and(Vec::is_empty)),
+        "{levels}"
+    );
+    for command in ["cpu", "cpu levels"] {
+        let text = done(&mut host, command)?;
+        let first = missing[0].as_str().context("no text")?;
+        let named = |line: &String| line.trim_start().starts_with("icelake-server ") && line.contains(first);
+        ensure!(text.iter().any(named), "`{command}`: {text:?}");
+    }
     for question in ["levels", "show", "diff haswell nehalem", "check guest here", "ledger guest", "flex"] {
         json(&mut host, &format!("cpu {question}"))?;
     }
@@ -314,7 +336,8 @@ fn of_the_net(context: &Context) -> Result<()> {
         ensure!(peer.join().is_ok(), "the peer panicked");
         Ok((answered?, silent?))
     })?;
-    let answers = answered.iter().filter(|l| l.starts_with("10.77.0.9: answer ")).count();
+    let timed = |l: &&String| l.starts_with("10.77.0.9: answer ") && l.ends_with(" ms");
+    let answers = answered.iter().filter(timed).count();
     ensure!(answers >= 1, "{answered:?}");
     ensure!(
         silent.error.as_deref()

@@ -17,11 +17,16 @@ use crate::policy::GuestPolicy;
 use crate::render::VENDOR;
 use crate::table::Row;
 use crate::xsave::{MXCSR_MASK, compacted_size, standard_size, xcr0_of};
+use vm_types::Megahertz;
 
 pub(crate) use diff::per_cpu;
 pub use diff::{Difference, What, diff};
-pub use show::{LevelList, shown_flags};
+pub use show::{Lacking, LevelList, shown_flags};
 pub use verdict::{RoundTrip, fits, json_verdict};
+
+fn rate(hz: u64) -> String {
+    Megahertz(hz).to_string()
+}
 
 /// Which of a host's four policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,8 +175,8 @@ impl Subject {
             facts.xsave(host.xcr0, host.xss);
         }
         let unknown = || "unknown".to_string();
-        facts.add("TSC", host.tsc_hz.map_or_else(unknown, |hz| format!("{hz} Hz")));
-        facts.add("crystal", host.cpu().crystal_hz().map_or_else(unknown, |hz| format!("{hz} Hz")));
+        facts.add("TSC", host.tsc_hz.map_or_else(unknown, rate));
+        facts.add("crystal", host.cpu().crystal_hz().map_or_else(unknown, |hz| rate(hz.into())));
         let (rows, msrs) = match sense {
             Sense::Raw => (host.cpu().rows().into(), host.cpu().msrs().into()),
             _ => (Vec::new(), Vec::new()),
@@ -223,8 +228,8 @@ impl Subject {
         facts.xsave(guest.xcr0_allowed(), 0);
         facts.add("CR4 bits allowed", format!("{:#x}", guest.cr4_allowed()));
         facts.add("EFER bits allowed", format!("{:#x}", guest.efer_allowed()));
-        facts.add("TSC", format!("{} Hz", guest.tsc_hz()));
-        facts.add("crystal", format!("{} Hz", guest.shape().apic_hz));
+        facts.add("TSC", rate(guest.tsc_hz()));
+        facts.add("crystal", rate(guest.shape().apic_hz.into()));
         facts.add("vCPUs", guest.shape().vcpus);
         Self {
             name: name.into(),

@@ -1,18 +1,21 @@
 //! A subject as text and as JSON.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::Subject;
 use super::verdict::fits;
 use crate::feature::{FEATURES, Feature, FeatureSet, Polarity};
+use crate::fits::Obstacle;
 use crate::host::HostPolicy;
 use crate::level::{LEVELS, Level};
 
 /// Columns of a list of names.
-const COLUMNS: usize = 100;
+const COLUMNS: usize = 79;
+/// Names of what a level lacks that a line has at most.
+const MOST_NAMES: usize = 8;
 
 /// Facts, then the features by the register that enumerates them.
 impl fmt::Display for Subject {
@@ -97,7 +100,11 @@ impl LevelList<'_> {
                 o.field("series", level.series)?;
                 o.field("signature", format!("{:X}", level.signature).as_str())?;
                 o.field("user_space", json::Shown(level.user_space()))?;
-                o.field("here", self.0.and_then(|host| fits(&level.fits(host))))
+                o.field("here", self.0.and_then(|host| fits(&level.fits(host))))?;
+                o.array("missing", |a| {
+                    let missing = self.0.map(|host| level.lacks(host)).unwrap_or_default();
+                    a.items(missing.iter().map(String::as_str))
+                })
             })?;
         }
         Ok(())
@@ -132,6 +139,65 @@ impl fmt::Display for LevelList<'_> {
             let mark = self.0.map_or(' ', |host| Self::mark(level, host));
             writeln!(f, "{mark} {}", Self::row(level))?;
         }
-        if self.0.is_some() { writeln!(f, "* this host can give it") } else { Ok(()) }
+        let Some(host) = self.0 else { return Ok(()) };
+        writeln!(f, "* this host can give it")?;
+        let lacking = Lacking(host).to_string();
+        if lacking.is_empty() { Ok(()) } else { write!(f, "what the others lack here:\n{lacking}") }
+    }
+}
+
+impl Level {
+    /// What `host` lacks for this level, each by a short name; empty where it can give the level.
+    #[must_use]
+    pub fn lacks(&self, host: &HostPolicy) -> Vec<String> {
+        let Err(misfit) = self.fits(host) else { return Vec::new() };
+        let features = misfit.obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Missing(_)));
+        let name = |obstacle: &Obstacle| match obstacle {
+            Obstacle::Missing(feature) => Some(String::from(feature.name())),
+            Obstacle::Unknown(feature) => Some(format!("{} (not known)", feature.name())),
+            // The state of a feature that is missing says nothing new.
+            Obstacle::Xsave(_) if features => None,
+            other => Some(other.to_string()),
+        };
+        misfit.obstacles.iter().filter_map(name).collect()
+    }
+}
+
+/// A line for each level that a host cannot give: its name, and what is missing, the first of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lacking<'a>(pub &'a HostPolicy);
+
+impl fmt::Display for Lacking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for level in LEVELS {
+            let names = level.lacks(self.0);
+            let Some((first, more)) = names.split_first() else { continue };
+            write!(f, "  {:<24}  {first}", level.name)?;
+            more.iter().take(MOST_NAMES - 1).try_for_each(|name| write!(f, ", {name}"))?;
+            match names.len().saturating_sub(MOST_NAMES) {
+                0 => writeln!(f)?,
+                left => writeln!(f, " and {left} more")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lacking<'_> {
+    /// The same as elements of a JSON array, with all that is missing.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn json(&self, array: &mut json::Array<'_>) -> fmt::Result {
+        for level in LEVELS {
+            let names = level.lacks(self.0);
+            if !names.is_empty() {
+                array.object(|o| {
+                    o.field("name", level.name)?;
+                    o.array("missing", |a| a.items(names.iter().map(String::as_str)))
+                })?;
+            }
+        }
+        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use json::Shown;
 
 use super::{Ledger, LedgerRow, Means};
 
-/// Names on one line of a list.
-const LINE: usize = 100;
+/// Columns of a list of names.
+const LINE: usize = 79;
 
 impl fmt::Display for LedgerRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +37,7 @@ impl Ledger {
         write!(f, "{head}:")?;
         let mut used = LINE;
         for row in rows {
-            used += row.name.len() + 2;
+            used += row.name.len() + 1;
             if used > LINE {
                 f.write_str("\n ")?;
                 used = row.name.len() + 2;

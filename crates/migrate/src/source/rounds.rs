@@ -129,6 +129,7 @@ impl Source {
         self.round.dirty_next = dirty;
         self.round.bytes = self.outbox.queued().saturating_sub(self.round_queued);
         self.round.ticks = now.saturating_sub(self.round_began);
+        self.round.ns = self.clock.ns(self.round.ticks);
         self.summary.rounds = self.round.round;
         self.summary.pages = self.totals.pages;
         self.summary.zero = self.totals.zero;

@@ -6,7 +6,7 @@ use core::fmt::Write;
 use super::screen::{next, previous};
 use super::{Ended, LineEditor, MAX_LINE, Search};
 use crate::complete::{Names, secret_at};
-use crate::format::columns;
+use crate::fold::columns;
 use crate::key::Key;
 
 impl LineEditor {

@@ -92,6 +92,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("reasons[].count", "exits"),
             ("reasons[].timed", "those of them that were timed"),
             ("reasons[].ticks", "ticks of the host's TSC that these took on the host"),
+            ("reasons[].us", "the same in microseconds"),
         ],
     },
     JsonKeys {
@@ -207,6 +208,9 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("vmx", "what VMX offers, in words"),
             ("tracking", "the best method of noticing written pages"),
             ("levels", "names of the levels that this host can give"),
+            ("others", "each level that it cannot give"),
+            ("others[].name", "its name"),
+            ("others[].missing", "what is missing for it"),
         ],
     },
     JsonKeys {
@@ -252,6 +256,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         keys: &[
             ("pages", "4 KiB pages written since the last harvest"),
             ("ticks", "ticks of the host's TSC that this harvest took"),
+            ("us", "the same in microseconds"),
         ],
     },
     JsonKeys {
@@ -304,6 +309,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("tcp_connections", "open now"),
             ("tcp_most", "the most that there can be"),
             ("busy_ticks", "ticks of the TSC that frames and TCP/IP took"),
+            ("busy_us", "the same in microseconds"),
         ],
     },
     JsonKeys {
@@ -319,6 +325,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("other", "page tables and the rest"),
             ("longest_turn", "the longest turn of CPU 0's loop"),
             ("longest_turn.ticks", "TSC ticks that it took"),
+            ("longest_turn.us", "the same in microseconds"),
             ("longest_turn.part", "what took most of it"),
             ("longest_turn.part_ticks", "ticks of that"),
             ("longest_turn.at_us", "when it ended, in microseconds since the start"),
@@ -342,6 +349,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("vms[].dirty_pages_per_s", "pages written a second, where they are counted, else null"),
             ("longest_turn", "the longest turn of CPU 0's loop"),
             ("longest_turn.ticks", "TSC ticks that it took"),
+            ("longest_turn.us", "the same in microseconds"),
             ("longest_turn.part", "what took most of it"),
             ("longest_turn.part_ticks", "ticks of that"),
             ("longest_turn.at_us", "when it ended, in microseconds since the start"),
@@ -363,6 +371,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("signature", "family, model and stepping that a guest sees, in hexadecimal"),
             ("user_space", "the highest level of the x86-64 psABI that a guest carries"),
             ("here", "whether this host can give it"),
+            ("missing", "what is missing where it cannot"),
         ],
     },
     JsonKeys {
@@ -636,6 +645,8 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("ram.dirty-sync-count?", "rounds"),
             ("ram.bytes-per-second?", "of the link"),
             ("ram.page-size?", "bytes"),
+            ("compress-auto?", "what `compress=auto` has measured"),
+            ("compress-auto.*?", ""),
             ("error-desc?", "why it failed"),
         ],
     },

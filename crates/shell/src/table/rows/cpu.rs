@@ -9,7 +9,8 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["cpu"],
         args: &[JSON],
         summary: "Show CPUs, what VMX offers, possible CPU levels.",
-        details: "For a level that this host cannot give, the features that are missing are named.",
+        details: "For a level that this host cannot give, the first features that are missing are named, and how many more; `--json` \
+                  has all of them.",
         dangerous: false,
         build: |v| Command::Cpu(v.output),
     },
@@ -17,7 +18,8 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["cpu", "levels"],
         args: &[JSON],
         summary: "List CPU levels, and which this host can give.",
-        details: "For each level the Xeon series that it stands for. docs/cpu-levels.md has what each one holds.",
+        details: "For each level the Xeon series that it stands for; `*` before those that this host can give, and for the others what \
+                  is missing. docs/cpu-levels.md has what each one holds.",
         dangerous: false,
         build: |v| Command::CpuAbout(CpuAbout::Levels, v.output),
     },

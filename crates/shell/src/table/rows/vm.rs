@@ -168,7 +168,7 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["vm", "dirty", "harvest"],
         args: &[VM, JSON],
         summary: "Show how many pages were written, count anew.",
-        details: "Prints `dirty: N pages, T ticks`: 4 KiB pages written since the last harvest, by the guest or for it, and what \
+        details: "Prints `dirty: N pages, T ticks (M ms)`: 4 KiB pages written since the last harvest, by the guest or for it, and what \
                   this harvest took of the host, in ticks of its TSC.",
         dangerous: false,
         build: |v| Command::DirtyHarvest(v.vm(), v.output),
