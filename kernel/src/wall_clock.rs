@@ -19,8 +19,18 @@ impl Ports for Machine {
     }
 }
 
+fn boot() -> (u64, u64) {
+    *BOOT.call_once(|| (cmos::unix_seconds(&mut Machine), tsc::micros()))
+}
+
 /// Seconds since 1970, UTC.
 pub(crate) fn unix_seconds() -> u64 {
-    let &(seconds, micros) = BOOT.call_once(|| (cmos::unix_seconds(&mut Machine), tsc::micros()));
+    let (seconds, micros) = boot();
     seconds + (tsc::micros() - micros) / 1_000_000
+}
+
+/// When the host started, from which the log counts, in microseconds since 1970, UTC. The clock counts whole seconds.
+pub(crate) fn start_us() -> u64 {
+    let (seconds, micros) = boot();
+    seconds.saturating_mul(1_000_000).saturating_sub(micros)
 }

@@ -48,6 +48,8 @@ pub enum Command<'a> {
         /// What is typed does not go to the guest.
         read_only: bool,
     },
+    /// Run a command that only looks again and again.
+    Watch(&'a str),
     /// Show or say what the terminal is.
     Term(TermSettings),
     /// Show the host CPU, what VMX offers, and the levels it can give.
@@ -69,6 +71,36 @@ pub enum Command<'a> {
     Migrate(MigrateCommand<'a>),
     /// The host itself.
     Host(HostCommand),
+}
+
+impl Command<'_> {
+    /// Whether it only looks, and answers at once: then it can be run again and again.
+    #[must_use]
+    pub const fn only_looks(&self) -> bool {
+        match self {
+            Self::Help(_) | Self::Cpu(_) => true,
+            Self::Vm(command) => match command {
+                VmCommand::List(..) | VmCommand::Show(..) | VmCommand::Regs(..) | VmCommand::Stack(..) => {
+                    true
+                }
+                VmCommand::Memory { .. } | VmCommand::Exits { timed: None, .. } => true,
+                _ => false,
+            },
+            // What `cpu flex` finds it finds by writing.
+            Self::CpuAbout(about, _) => !matches!(about, CpuAbout::Flex),
+            Self::Audit { action, .. } => matches!(action, AuditAction::Report),
+            Self::Pool(command, _) => matches!(command, PoolCommand::Show | PoolCommand::Keys),
+            Self::Migrate(command) => matches!(command, MigrateCommand::Status(_)),
+            Self::Host(command) => match command {
+                HostCommand::Version(_) | HostCommand::Date(_) | HostCommand::Uptime(_) => true,
+                HostCommand::Boot(_) | HostCommand::Config(_) | HostCommand::ConfigLine => true,
+                HostCommand::LogLevels(_) | HostCommand::NetShow(_) | HostCommand::NetStats(_) => true,
+                HostCommand::Mem(_) | HostCommand::MsrRead { .. } | HostCommand::Sessions(_) => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// How an answer is printed.
@@ -247,11 +279,13 @@ pub struct TermSettings {
     pub term: Option<Term>,
     /// Columns of a row.
     pub columns: Option<u16>,
+    /// Rows of the screen; 0: not known.
+    pub rows: Option<u16>,
 }
 
 impl TermSettings {
     /// Nothing: it is only shown.
-    pub const NONE: Self = Self { term: None, columns: None };
+    pub const NONE: Self = Self { term: None, columns: None, rows: None };
 }
 
 /// What becomes of a VM that may run on another host.

@@ -44,6 +44,10 @@ pub struct Completion {
 /// Candidates for the last word of `line`, the beginning of a line up to the cursor.
 #[must_use]
 pub fn complete(line: &str, names: &dyn Names) -> Completion {
+    if let Some((before, command)) = nested(line) {
+        let inside = complete(command, names);
+        return Completion { start: before.len() + inside.start, ..inside };
+    }
     let start =
         line.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
     let (before, typed) = line.split_at(start);
@@ -61,6 +65,16 @@ pub fn complete(line: &str, names: &dyn Names) -> Completion {
     candidates.sort_unstable();
     candidates.dedup();
     Completion { start, candidates }
+}
+
+/// A line that holds another command: what stands before that, and it.
+fn nested(line: &str) -> Option<(&str, &str)> {
+    let takes = |spec: &&Spec| spec.args.first().is_some_and(|arg| arg.kind == Kind::Line);
+    COMMANDS.iter().filter(takes).find_map(|spec| {
+        let rest = line.trim_start().strip_prefix(spec.words.first()?)?;
+        let command = rest.trim_start();
+        (command.len() < rest.len()).then(|| line.split_at(line.len() - command.len()))
+    })
 }
 
 struct Found<'a> {

@@ -7,7 +7,8 @@
 //!   guest's console is shown.
 //! - [`GuestOutput`] keeps what a guest has printed and paces it by those who show it; [`GuestPort`] is a serial line
 //!   that does: each byte goes out once, on the line of one host, wherever the guest goes.
-//! - [`Table`] and [`Size`] format the answers, [`Failure`] is the `error: CODE text` that ends one.
+//! - [`EventLog`] keeps what happened on the host, [`Pager`] shows what is longer than the screen.
+//! - [`Table`] and [`Size`] format the answers, [`Folded`] breaks their lines, [`Failure`] is the `error: CODE text` that ends one.
 //!
 //! Nothing here does I/O: bytes come in as arguments, text goes out through [`core::fmt::Write`].
 #![no_std]
@@ -21,6 +22,7 @@ mod command;
 mod complete;
 mod edit;
 mod error;
+mod events;
 mod fold;
 mod format;
 mod help;
@@ -28,6 +30,7 @@ mod key;
 mod markdown;
 mod nearest;
 mod output;
+mod pager;
 mod parse;
 mod port;
 mod ring;
@@ -46,6 +49,7 @@ pub use command::{
 pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE, Term};
 pub use error::{Code, Failure, ParseError};
+pub use events::{EventKind, EventLog, HostEvent};
 pub use fold::{COLUMNS, Folded};
 pub use format::{Align, Size, Table};
 pub use help::write_help;
@@ -53,11 +57,12 @@ pub use key::{Key, KeyDecoder};
 pub use markdown::write_markdown;
 pub use nearest::nearest;
 pub use output::{GuestOutput, Next, Pace, ReaderId};
+pub use pager::{Paged, Pager};
 pub use parse::parse;
 pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
-pub use time::{Millis, Span, Utc};
+pub use time::{Millis, Span, Stamp, Utc, UtcMicros};
 pub use vm_types::Megahertz;
 
 /// What the console prints when it waits for a command.

@@ -4,6 +4,7 @@ use alloc::string::ToString;
 use core::fmt::{self, Write};
 
 use crate::error::Code;
+use crate::events::EventKind;
 use crate::table::{COMMANDS, JSON_KEYS, JsonKeys};
 
 const INTRO: &str = "\
@@ -69,7 +70,18 @@ finishes what was written here, and the port of the other host goes on after it.
     [1032 bytes left out: they came faster than this line takes them]
     [3 bytes left out: the guest did not wait for its UART]
     [5 bytes typed here did not reach the VM: it is gone]
+";
 
+const EVENTS: &str = "
+## Kinds of events
+
+`events` prints a line for each: `[   12.345678] vm-stopped web: power-off`.
+
+| kind | meaning |
+|---|---|
+";
+
+const CODES: &str = "
 ## Error codes
 
 | code | meaning |
@@ -102,6 +114,11 @@ pub fn write_markdown(out: &mut impl Write) -> fmt::Result {
         }
     }
     out.write_str(KEYS)?;
+    out.write_str(EVENTS)?;
+    for (kind, meaning) in EventKind::ALL {
+        writeln!(out, "| `{}` | {} |", kind.name(), meaning.trim())?;
+    }
+    out.write_str(CODES)?;
     for (code, meaning) in Code::ALL {
         writeln!(out, "| `{code}` | {meaning} |")?;
     }

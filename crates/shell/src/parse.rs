@@ -82,6 +82,14 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
                 values.topic = Some(topic(line, word)?);
                 return Ok((spec.build)(values));
             }
+            Kind::Line => {
+                let rest = line.get(offset(line, word)..).unwrap_or_default();
+                if !parse(rest)?.only_looks() {
+                    return Err(bad("cannot be watched: only what looks and answers at once can"));
+                }
+                values.line = rest;
+                return Ok((spec.build)(values));
+            }
             Kind::Verdict => {
                 values.verdict = Verdict::ALL
                     .into_iter()
@@ -186,6 +194,7 @@ fn set_flag<'a>(spec: &'static Spec, word: &'a str, values: &mut Values<'_>) -> 
             "--virtual" => values.linear = true,
             "--previous" => values.previous = true,
             "-f" => values.follow = true,
+            "--utc" => values.utc = true,
             "--boot" => values.boot = true,
             "--once" => values.once = true,
             "--anew" => values.anew = true,
@@ -256,6 +265,10 @@ fn set_setting<'a>(
         Setting::Columns => {
             let columns = number(value, 1000).and_then(|n| u16::try_from(n).ok()).filter(|n| *n >= 40);
             values.term.columns = Some(columns.ok_or_else(|| bad("is no number from 40 to 1000"))?);
+        }
+        Setting::Rows => {
+            let rows = number(value, 1000).and_then(|n| u16::try_from(n).ok()).filter(|n| *n == 0 || *n >= 4);
+            values.term.rows = Some(rows.ok_or_else(|| bad("is no number from 4 to 1000, nor 0"))?);
         }
         Setting::Receipt => values.receipt = Some(receipt(value).map_err(bad)?),
         Setting::Kernel => create.kernel = url(value).map_err(bad)?,

@@ -52,6 +52,8 @@ pub enum Kind {
     Term,
     /// The words of a command.
     Topic,
+    /// A command with its arguments: the rest of the line.
+    Line,
     /// A switch, typed as the argument's name.
     Flag,
 }
@@ -80,6 +82,8 @@ pub enum Setting {
     Receipt,
     /// Columns of a row of the terminal.
     Columns,
+    /// Rows of its screen.
+    Rows,
     /// Where a VM's kernel lies.
     Kernel,
     /// Where its initrd lies.
@@ -143,6 +147,8 @@ pub(crate) struct Values<'a> {
     pub(crate) level: Option<LogLevel>,
     pub(crate) method: Option<DirtyMethod>,
     pub(crate) topic: Option<&'a str>,
+    pub(crate) line: &'a str,
+    pub(crate) utc: bool,
     pub(crate) migrate: MigrateOptions,
     pub(crate) verdict: Verdict,
     pub(crate) receipt: Option<&'a str>,
@@ -196,6 +202,8 @@ impl Values<'_> {
         level: None,
         method: None,
         topic: None,
+        line: "",
+        utc: false,
         migrate: MigrateOptions::DEFAULT,
         verdict: Verdict::Discard,
         receipt: None,

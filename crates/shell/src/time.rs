@@ -10,10 +10,40 @@ pub struct Utc(pub u64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} UTC", Clock(self.0))
+    }
+}
+
+/// Microseconds since 1970, shown as `2026-11-30 01:27:51.123456 UTC`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct UtcMicros(pub u64);
+
+impl fmt::Display for UtcMicros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, rest) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        write!(f, "{}.{rest:06} UTC", Clock(seconds))
+    }
+}
+
+/// Seconds since 1970 without the zone.
+struct Clock(u64);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, second) = (self.0 / DAY, self.0 % DAY);
         let (year, month, day) = civil(days);
         let (hour, minute) = (second / 3600, second / 60 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}", second % 60)
+    }
+}
+
+/// Microseconds since the host's start, as a line of the log has them: `[   12.345678]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Stamp(pub u64);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:5}.{:06}]", self.0 / 1_000_000, self.0 % 1_000_000)
     }
 }
 
@@ -82,6 +112,10 @@ mod tests {
             assert_eq!(Utc(seconds).to_string(), text);
         }
         assert!(Utc(u64::MAX).to_string().ends_with(" UTC"));
+        assert_eq!(UtcMicros(1_796_002_071_000_042).to_string(), "2026-11-30 01:27:51.000042 UTC");
+        assert!(UtcMicros(u64::MAX).to_string().ends_with(" UTC"));
+        assert_eq!(Stamp(12_345_678).to_string(), "[   12.345678]");
+        assert_eq!(Stamp(u64::MAX).to_string(), "[18446744073709.551615]");
     }
 
     #[test]

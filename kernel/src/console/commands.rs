@@ -1,6 +1,7 @@
 //! Which file does what a command asks for.
 
 use ::migrate::ownership::Command as Deed;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -12,6 +13,7 @@ use shell::{
 };
 
 use super::session::{Attachment, Job, Out};
+use super::watch::Watch;
 use super::{audit, cpu, dirty, host, migrate, names, pool, vm};
 use crate::migration::Migrations;
 use crate::vm::{Vm, registry};
@@ -63,7 +65,7 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
             }
             VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } => (Deed::Look, vm),
             // A log is also that of a VM that is gone.
-            VmCommand::List(..) | VmCommand::Create(_) | VmCommand::Log(..) => return None,
+            VmCommand::List(..) | VmCommand::Create(_) | VmCommand::Log { .. } => return None,
         },
         Command::DirtyStart { vm, .. } | Command::DirtyHarvest(vm, _) | Command::DirtyStop(vm) => {
             (Deed::Dirty, vm)
@@ -84,6 +86,8 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
         | Command::Help(_)
         | Command::Exit
         | Command::Term(_)
+        // Each time by itself.
+        | Command::Watch(_)
         | Command::Cpu(_)
         | Command::CpuAbout(..)
         | Command::Pool(..)
@@ -122,6 +126,7 @@ fn run(command: Command<'_>, migrations: &mut Migrations, out: &mut Out<'_>) -> 
             return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));
         }
         Command::Term(settings) => return Ok(Done::Term(settings)),
+        Command::Watch(line) => return Ok(Done::Later(Job::Task(Box::new(Watch::new(line))))),
         Command::Cpu(output) => cpu::summary(output, out),
         Command::CpuAbout(about, output) => cpu::about(about, output, out)?,
         Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output, out)?,

@@ -8,9 +8,10 @@ use core::fmt::Write;
 use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
 use super::commands::{Done, json_line};
+use super::events::Events;
 use super::session::{Job, Out};
 use super::top::{self, Top};
-use super::{lines, msr, net, vm};
+use super::{lines, msr, net, vm, who};
 use crate::arch::{power, tsc};
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
@@ -25,8 +26,12 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
         HostCommand::Boot(output) => booted(output, out),
         HostCommand::ConfigLine => config_line(out),
         HostCommand::Config(output) => config(output, out),
-        HostCommand::Dmesg { previous, output } => return Ok(dmesg(previous, output, out)),
-        HostCommand::Follow => return Ok(Done::Later(lines::follow())),
+        HostCommand::Dmesg { previous, utc, output } => return dmesg(previous, utc, output, out),
+        HostCommand::Follow { utc } => return Ok(Done::Later(lines::follow(utc))),
+        HostCommand::Events { follow, utc, output } => {
+            return Ok(Done::Later(Job::Task(Box::new(Events::new(follow, utc, output)))));
+        }
+        HostCommand::Sessions(output) => who::print(output, out),
         HostCommand::LogLevels(output) => log_levels(output, out),
         HostCommand::Log(sink, level) => set_level(sink, level),
         HostCommand::NetShow(output) => net::show(output, out),
@@ -171,15 +176,19 @@ fn config(output: Output, out: &mut Out<'_>) {
     let _ = write!(out, "{table}");
 }
 
-fn dmesg(previous: bool, output: Output, out: &mut Out<'_>) -> Done {
-    let job = if previous { lines::previous(output) } else { Some(lines::recent(None, output)) };
-    match job {
+fn dmesg(previous: bool, utc: bool, output: Output, out: &mut Out<'_>) -> Result<Done, Failure> {
+    if previous && utc {
+        let text = "--utc: when the boot before began is not known";
+        return Err(Failure::new(Code::Unsupported, text));
+    }
+    let job = if previous { lines::previous(output) } else { Some(lines::recent(None, utc, output)) };
+    Ok(match job {
         Some(job) => Done::Later(job),
         None => {
             let _ = out.write_str("none\n");
             Done::Now
         }
-    }
+    })
 }
 
 const fn to_option(level: shell::LogLevel) -> cmdline::LogLevel {

@@ -5,11 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Failure, Output};
+use shell::{Failure, Output, UtcMicros};
 
 use super::session::{Job, Out, Task};
 use crate::log as host_log;
 use crate::migration::Migrations;
+use crate::wall_clock;
 
 /// Bytes looked at in one step.
 const STEP: usize = 2048;
@@ -32,6 +33,10 @@ struct Lines {
     /// What is said where there are none.
     none: Option<Failure>,
     output: Output,
+    /// Times are those of the wall clock.
+    utc: bool,
+    /// The instant of the start, in microseconds since 1970; none for another boot's lines.
+    start_us: Option<u64>,
     /// The last one so far.
     line: Vec<u8>,
     /// The bytes up to the next end of a line belong to one whose beginning is gone.
@@ -40,34 +45,32 @@ struct Lines {
 }
 
 /// The log of this boot.
-pub(super) fn recent(named: Option<String>, output: Output) -> Job {
+pub(super) fn recent(named: Option<String>, utc: bool, output: Output) -> Job {
     let end = host_log::written();
-    begin(Source::Ring { at: 0, end }, named, output)
+    task(Lines { utc, ..Lines::new(Source::Ring { at: 0, end }, named, output) })
 }
 
 /// What the ring still holds of a VM that is not here any more, or that `none` is true.
-pub(super) fn of_one_gone(name: &str, none: Failure, output: Output) -> Job {
+pub(super) fn of_one_gone(name: &str, none: Failure, utc: bool, output: Output) -> Job {
     let source = Source::Ring { at: 0, end: host_log::written() };
-    task(Lines { none: Some(none), ..Lines::new(source, Some(name.into()), output) })
+    task(Lines { none: Some(none), utc, ..Lines::new(source, Some(name.into()), output) })
 }
 
 /// The lines that are still to come.
-pub(super) fn follow() -> Job {
-    begin(Source::Follow { at: host_log::written() }, None, Output::Text)
+pub(super) fn follow(utc: bool) -> Job {
+    task(Lines { utc, ..Lines::new(Source::Follow { at: host_log::written() }, None, Output::Text) })
 }
 
 /// The log of the boot before; none where memory did not keep it.
 pub(super) fn previous(output: Output) -> Option<Job> {
     let text = host_log::previous();
-    let job = |text: &'static str| begin(Source::Text(text.as_bytes()), None, output);
+    let job = |text: &'static str| {
+        task(Lines { start_us: None, ..Lines::new(Source::Text(text.as_bytes()), None, output) })
+    };
     match output {
         Output::Json => Some(job(text.unwrap_or_default())),
         Output::Text => text.map(job),
     }
-}
-
-fn begin(source: Source, named: Option<String>, output: Output) -> Job {
-    task(Lines::new(source, named, output))
 }
 
 fn task(lines: Lines) -> Job {
@@ -76,7 +79,17 @@ fn task(lines: Lines) -> Job {
 
 impl Lines {
     fn new(source: Source, named: Option<String>, output: Output) -> Self {
-        Self { source, named, none: None, output, line: Vec::new(), cut: false, any: false }
+        Self {
+            source,
+            named,
+            none: None,
+            output,
+            utc: false,
+            start_us: Some(wall_clock::start_us()),
+            line: Vec::new(),
+            cut: false,
+            any: false,
+        }
     }
 
     /// The next bytes. False where there are no more.
@@ -129,14 +142,19 @@ impl Lines {
             return;
         }
         let first = !core::mem::replace(&mut self.any, true);
+        let stamped = time_stamp(line);
+        let unix_us = stamped.zip(self.start_us).map(|((us, _), start)| start.saturating_add(us));
         if self.output == Output::Text {
-            let _ = writeln!(out, "{line}");
+            let _ = match unix_us.filter(|_| self.utc).zip(stamped) {
+                Some((unix_us, (_, text))) => writeln!(out, "{} {text}", UtcMicros(unix_us)),
+                None => writeln!(out, "{line}"),
+            };
             return;
         }
-        let stamped = time_stamp(line);
         let _ = out.write_char(if first { '[' } else { ',' });
         let _ = json::object(out, |o| {
             o.field("us", stamped.map(|(micros, _)| micros))?;
+            o.field("unix_us", unix_us)?;
             o.field("text", stamped.map_or(line, |(_, text)| text))
         });
     }
@@ -154,6 +172,10 @@ impl Task for Lines {
             let _ = out.write_str(if self.any { "]\n" } else { "[]\n" });
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn is_paged(&self) -> bool {
+        !matches!(self.source, Source::Follow { .. })
     }
 
     fn interrupt(&mut self) {

@@ -5,6 +5,7 @@ mod commands;
 mod cpu;
 mod create;
 mod dirty;
+mod events;
 mod exits;
 mod flex;
 mod host;
@@ -25,15 +26,21 @@ mod session;
 mod top;
 mod viewer;
 mod vm;
+mod watch;
+mod who;
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use cmdline::{SerialUse, Uart};
 use core::fmt::Write;
-use shell::{Code, Event, Failure, LineEditor, MAX_LINE, PROMPT, TermSettings, TypeAhead, Typed};
+use shell::{
+    Code, Event, Failure, LineEditor, MAX_LINE, PROMPT, Paged, Pager, TermSettings, TypeAhead, Typed,
+};
 
 use crate::boot::Boot;
 use crate::log as host_log;
 use crate::migration::{Ended, Migrations};
+use crate::sessions::Entry;
 use crate::vm::usage;
 use names::Known;
 use port::GuestPort;
@@ -58,6 +65,23 @@ struct Terminal {
     editor: LineEditor,
     session: Session,
     viewer: Option<Viewer>,
+    pager: Pager,
+    /// How a command has ended whose answer is not all shown.
+    result: Option<Result<(), Failure>>,
+    /// For `sessions`.
+    entry: Entry,
+}
+
+/// Text to a serial port, a screen at a time.
+struct Screen<'a> {
+    pager: &'a mut Pager,
+    port: Port,
+}
+
+impl Write for Screen<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.pager.print(text, &mut self.port)
+    }
 }
 
 /// Text to a serial port of the console, as it is.
@@ -90,7 +114,7 @@ impl Console {
             }
         }
         Self {
-            terminals: (0..host_log::ports()).map(Terminal::new).collect(),
+            terminals: (0..host_log::ports()).map(|number| Terminal::new(number, boot)).collect(),
             ports,
             usage: usage::Meter::default(),
         }
@@ -123,8 +147,12 @@ impl Console {
 }
 
 impl Terminal {
-    fn new(number: usize) -> Self {
+    fn new(number: usize, boot: &Boot) -> Self {
+        let name = boot.consoles.get(number).map_or_else(|| "none".into(), ToString::to_string);
         Self {
+            pager: Pager::default(),
+            result: None,
+            entry: Entry::new("console", name, None),
             port: Port(number),
             editor: LineEditor::new(PROMPT),
             session: Session::default(),
@@ -140,12 +168,14 @@ impl Terminal {
         if host_log::is_behind(number) {
             return true;
         }
-        if self.session.waits() {
+        if self.pager.holds() {
+            self.turn_page(migrations);
+        } else if self.session.waits() {
             self.wait(migrations);
         }
         self.say_what_was_lost();
         for _ in 0..BURST {
-            if self.session.waits() || host_log::is_behind(number) {
+            if self.session.waits() || self.pager.holds() || host_log::is_behind(number) {
                 break;
             }
             let Some(byte) = host_log::typed(number, TypeAhead::pop) else { break };
@@ -165,7 +195,10 @@ impl Terminal {
     /// Goes on with what a command began; what is typed is kept until that is over. Ctrl-C ends it.
     fn wait(&mut self, migrations: &mut Migrations) {
         let mut port = self.port;
-        let out = &mut Out::terminal(&mut port, self.editor.term().1);
+        let mut screen = Screen { pager: &mut self.pager, port };
+        let paged = self.session.is_paged();
+        let ansi = self.editor.term().1;
+        let out = &mut if paged { Out::terminal(&mut screen, ansi) } else { Out::terminal(&mut port, ansi) };
         if self.session.can_interrupt() && host_log::typed(self.port.0, TypeAhead::interrupt) {
             self.session.interrupt(migrations, out);
         }
@@ -174,9 +207,34 @@ impl Terminal {
             typed.first().is_some_and(|byte| self.session.key(byte) && typed.pop().is_some())
         }) {}
         if let Some(result) = self.session.poll(migrations, out) {
-            finish(result, out);
-            self.prompt();
+            self.end(result);
         }
+    }
+
+    /// A key at the end of a screen; what follows an answer waits until it has been shown.
+    fn turn_page(&mut self, migrations: &mut Migrations) {
+        while self.pager.holds()
+            && let Some(byte) = host_log::typed(self.port.0, TypeAhead::pop)
+        {
+            let mut port = self.port;
+            if self.pager.key(byte, &mut port) == Ok(Paged::Left) && self.session.waits() {
+                self.session.interrupt(migrations, &mut Out::new(&mut port));
+            }
+        }
+        if let Some(result) = self.result.take_if(|_| !self.pager.holds()) {
+            self.end(result);
+        }
+    }
+
+    /// A command is over.
+    fn end(&mut self, result: Result<(), Failure>) {
+        if self.pager.holds() {
+            self.result = Some(result);
+            return;
+        }
+        self.pager.begin();
+        finish(result, &mut Out::new(&mut self.port));
+        self.prompt();
     }
 
     /// A line of which a part is lost must not be run.
@@ -194,12 +252,12 @@ impl Terminal {
     fn ended(&mut self, work: Work, ended: &Ended) {
         let out = &mut Out::new(&mut self.port);
         if let Some(result) = self.session.ended(work, ended, out) {
-            finish(result, out);
-            self.prompt();
+            self.end(result);
         }
     }
 
     fn prompt(&mut self) {
+        self.entry.doing(None);
         host_log::set_prompt(self.port.0, false);
         self.editor.prompt(&mut self.port);
         host_log::set_prompt(self.port.0, true);
@@ -210,8 +268,8 @@ impl Terminal {
         if host_log::prompt_is_gone(self.port.0) {
             self.prompt();
         }
-        let mut port = self.port;
-        let out = &mut Out::new(&mut port);
+        let port = self.port;
+        self.pager.begin();
         let step = match self.editor.input(byte, &Known, &mut self.port) {
             None => return false,
             Some(Event::Interrupt) => Step::Nothing,
@@ -222,23 +280,23 @@ impl Terminal {
                 Step::Answered(Err(Failure::new(Code::Usage, text)))
             }
             Some(Event::Line(line)) => {
-                host_log::set_prompt(self.port.0, false);
-                self.session.run(line, migrations, out)
+                host_log::set_prompt(port.0, false);
+                // A secret is for nobody's eyes.
+                let shown = line.get(..shell::secret_at(line).unwrap_or(line.len())).unwrap_or_default();
+                self.entry.doing(Some(shown.trim().into()));
+                let mut screen = Screen { pager: &mut self.pager, port };
+                self.session.run(line, migrations, &mut Out::new(&mut screen))
             }
         };
         match step {
             Step::Nothing => self.prompt(),
-            Step::Answered(result) => {
-                finish(result, out);
-                self.prompt();
-            }
+            Step::Answered(result) => self.end(result),
             Step::Waits => {}
             Step::Attach(attachment) => self.viewer = Some(Viewer::new(attachment, self.port)),
             Step::Term(settings) => self.term(settings),
             Step::Exit => {
-                let _ = out.write_str("this console has no login to end: see `help exit`\n");
-                finish(Ok(()), out);
-                self.prompt();
+                let _ = self.port.write_str("this console has no login to end: see `help exit`\n");
+                self.end(Ok(()));
             }
         }
         true
@@ -251,11 +309,15 @@ impl Terminal {
         if let Some(columns) = settings.columns {
             self.editor.set_columns(columns.into());
         }
+        let rows = settings.rows.map_or(self.pager.rows(), |rows| Some(rows.into()));
+        self.pager.set_size(rows, self.editor.columns());
         if settings == TermSettings::NONE {
             let (term, ansi) = self.editor.term();
             let sequences = if ansi { "gets ESC sequences" } else { "gets no ESC sequences" };
             let columns = self.editor.columns();
-            let _ = writeln!(self.port, "terminal {}, {sequences}, {columns} columns", term.name());
+            let rows = self.pager.rows().map_or_else(|| "not known".into(), |rows| rows.to_string());
+            let _ =
+                writeln!(self.port, "terminal {}, {sequences}, {columns} columns, rows {rows}", term.name());
         }
         finish(Ok(()), &mut Out::new(&mut self.port));
         self.prompt();

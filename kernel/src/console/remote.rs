@@ -82,8 +82,9 @@ impl Remote {
 
     /// What a command may have begun is over.
     pub(crate) fn ended(&mut self, work: Work, ended: &Ended) {
-        for Conversation { server, session, .. } in &mut self.sessions {
+        for Conversation { link, server, session, .. } in &mut self.sessions {
             if let Some(result) = session.ended(work, ended, &mut Out::new(&mut Outgoing(server))) {
+                link.doing(None);
                 end(server, &result);
             }
         }
@@ -129,6 +130,7 @@ impl Conversation {
         if self.session.waits() && server.queued() < ENOUGH {
             let result = self.session.poll(migrations, &mut Out::new(&mut Outgoing(server)));
             if let Some(result) = result {
+                self.link.doing(None);
                 end(server, &result);
             }
         }
@@ -160,6 +162,7 @@ impl Conversation {
             Step::Exit => Some(Ok(())),
         };
         self.line = shown.into();
+        self.link.doing(result.is_none().then(|| self.line.clone()));
         if let Some(result) = result {
             end(server, &result);
         }

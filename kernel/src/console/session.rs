@@ -15,6 +15,9 @@ use crate::migration::{Ended, Migrations};
 use crate::pool;
 use crate::vm::Vm;
 
+/// Cursor to the first row, and nothing below it (ECMA-48: CUP, ED).
+pub(crate) const CLEAR: &str = "\x1b[H\x1b[J";
+
 /// How often the live line is rewritten, in microseconds.
 const LIVE_US: u64 = 500_000;
 
@@ -67,6 +70,11 @@ pub(crate) trait Task {
 
     /// The operator said Ctrl-C. The next poll is the last one where it ends by that.
     fn interrupt(&mut self);
+
+    /// Whether what it prints stops at the end of a screen: an answer that is written once, from beginning to end.
+    fn is_paged(&self) -> bool {
+        false
+    }
 
     /// A byte that was typed meanwhile. False where it means nothing to the task: it is kept for the prompt.
     fn key(&mut self, _byte: u8) -> bool {
@@ -198,6 +206,14 @@ impl Session {
     pub(crate) fn key(&mut self, byte: u8) -> bool {
         match &mut self.job {
             Some(Job::Task(task)) => task.key(byte),
+            _ => false,
+        }
+    }
+
+    /// Whether what is to come stops at the end of a screen.
+    pub(crate) fn is_paged(&self) -> bool {
+        match &self.job {
+            Some(Job::Task(task)) => task.is_paged(),
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use migrate::ownership::Phase;
 use shell::{Align, Failure, Millis, Output, Size, Table};
 
 use super::commands::json_line;
-use super::session::{Out, Task};
+use super::session::{CLEAR, Out, Task};
 use super::vm::total_exits;
 use crate::arch::{cpu, tsc};
 use crate::migration::Migrations;
@@ -21,8 +21,6 @@ use crate::{meter, net};
 
 /// Between two pictures, in microseconds.
 const INTERVAL_US: u64 = 1_000_000;
-/// Cursor to the first row, and nothing below it (ECMA-48: CUP, ED).
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Counters at one instant.
 struct Sample {

@@ -6,13 +6,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Code, DEFAULT_STOP_S, Failure, Megahertz, Output, VmCommand};
+use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Megahertz, Output, VmCommand};
 use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
 use super::session::{Job, Out, Task};
 use super::{create, exits, inspect, lines, list};
 use crate::arch::tsc;
+use crate::events;
 use crate::migration::Migrations;
 use crate::vm::{Change, State, StopReason, Vm, registry};
 
@@ -34,11 +35,11 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
             inspect::memory(&find(vm)?, at, length, output, out)?;
         }
         VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, output, out)?,
-        VmCommand::Log(vm, output) => {
+        VmCommand::Log { vm, utc, output } => {
             return Ok(Done::Later(match find(vm) {
-                Ok(vm) => lines::recent(Some(vm.name.owned()), output),
+                Ok(vm) => lines::recent(Some(vm.name.owned()), utc, output),
                 // One that was destroyed, or has moved on, is just the one that is asked about.
-                Err(none) => lines::of_one_gone(vm, none, output),
+                Err(none) => lines::of_one_gone(vm, none, utc, output),
             }));
         }
     }
@@ -77,6 +78,7 @@ fn rename(vm: &Arc<Vm>, to: &str) -> Result<(), Failure> {
     let from = vm.name.get();
     registry::rename(vm, to).map_err(state_error)?;
     log::info!(target: "vm", "vm {to}: named {from} until now");
+    events::tell(EventKind::VmRenamed, to, format!("was {from}"));
     Ok(())
 }
 
@@ -94,6 +96,7 @@ fn destroy(vm: &Arc<Vm>, force: bool) -> Result<(), Failure> {
     wants_force(vm, force)?;
     vm.destroy();
     log::info!(target: "vm", "vm {}: destroyed", vm.name);
+    events::tell(EventKind::VmDestroyed, vm.name.owned(), "");
     Ok(())
 }
 

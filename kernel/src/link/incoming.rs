@@ -9,10 +9,12 @@ use core::task::Poll;
 use log_ring::Seldom;
 use net::{Connection, Listener};
 use secure_link::{Alert, Gate, Limit, PublicKey, Responder, Security, Service};
+use shell::EventKind;
 
 use super::pins::Pins;
 use super::stream::{Link, Tcp};
 use crate::arch::tsc;
+use crate::events;
 use crate::net as network;
 
 /// Handshakes under way at a time.
@@ -202,7 +204,11 @@ impl Incoming {
             Ok(Poll::Ready(Err(error))) => {
                 let text = if why.is_empty() { error.to_string() } else { why };
                 let line = format!("connection from {peer} refused: {text}{}", self.failed(*peer.ip()));
-                warn(self.refused.line(line, tsc::micros()));
+                let said = self.refused.line(line, tsc::micros());
+                if said.is_some() {
+                    events::tell(EventKind::LinkRefused, peer.to_string(), text);
+                }
+                warn(said);
                 let _ = network::with_stack(|stack| stack.close(connection));
             }
             Err(_) => {}

@@ -1,7 +1,7 @@
 //! A TCP connection of the host's stack, with and without the keyed link on top.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::net::SocketAddrV4;
 
 use net::{Connection, ConnectionState, NetError, Stack};
@@ -9,6 +9,7 @@ use secure_link::{ByteStream, LinkError, PublicKey, Service, Session};
 
 use crate::arch::tsc;
 use crate::net as network;
+use crate::sessions::Entry;
 
 /// A connection, borrowed for one poll.
 pub(super) struct Tcp<'a> {
@@ -51,11 +52,20 @@ pub(crate) struct Link {
     connection: Connection,
     session: Box<Session>,
     peer: SocketAddrV4,
+    /// For `sessions`.
+    entry: Entry,
 }
 
 impl Link {
     pub(super) fn new(connection: Connection, session: Session, peer: SocketAddrV4) -> Self {
-        Self { connection, session: Box::new(session), peer }
+        let key = session.peer().map(|key| key.to_string());
+        let entry = Entry::new(session.service().name(), peer.to_string(), key);
+        Self { connection, session: Box::new(session), peer, entry }
+    }
+
+    /// What runs for the other end now; none: nothing.
+    pub(crate) fn doing(&self, what: Option<String>) {
+        self.entry.doing(what);
     }
 
     /// The other host.

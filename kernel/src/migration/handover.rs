@@ -12,10 +12,11 @@ use core::task::Poll;
 use migrate::body::Fate;
 use migrate::handover::{Answer, Book, Claim, Deal, Doubt as Pure, NotYet, Question, Settle, Word};
 use migrate::ownership::Phase;
-use shell::{Code, Failure, Verdict};
+use shell::{Code, EventKind, Failure, Verdict};
 
 use super::{boot_id, tuning};
 use crate::arch::tsc;
+use crate::events;
 use crate::link::{self as links, Dial, Link, Service};
 use crate::pool;
 use crate::vm::{Change, Vm, registry};
@@ -103,19 +104,23 @@ impl Doubt {
             Settle::Free => {
                 registry::remove(&self.vm);
                 log::info!(target: "migrate", "migrate {name}: done: it is the other host's; freed here");
+                events::tell(EventKind::VmLeft, name.owned(), "");
             }
             Settle::Resume => {
                 let _ = self.vm.apply(Change::Back);
                 log::warn!(target: "migrate", "migrate {name}: failed: running here (the target has no copy)");
+                events::tell(EventKind::MigrationFailed, name.owned(), "the target has no copy");
             }
             Settle::Run { elapsed_ns } => {
                 self.vm.clock.set_after(self.guest_tsc, elapsed_ns);
                 let _ = self.vm.apply(Change::Take);
                 log::info!(target: "migrate", "migrate {name}: runs here");
+                events::tell(EventKind::VmCame, name.owned(), "");
             }
             Settle::Destroy => {
                 self.vm.destroy();
                 log::warn!(target: "migrate", "migrate {name}: its copy here is destroyed");
+                events::tell(EventKind::VmDestroyed, name.owned(), "a copy");
             }
             Settle::Alone { anew } => {
                 let other = if self.pure.is_source() { "target" } else { "source" };

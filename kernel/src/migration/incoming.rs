@@ -13,11 +13,13 @@ use migrate::ownership::Phase;
 use migrate::{
     Here, Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
 };
+use shell::EventKind;
 use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, StateRecord};
 
 use super::handover::{Doubt, Handovers};
 use super::{DEVICES, boot_id, state, tuning};
 use crate::arch::tsc;
+use crate::events;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
 use crate::mm::frame;
@@ -114,6 +116,7 @@ impl Incoming {
             Ok(TargetEvent::Running { downtime_ns }) => {
                 self.marks.log(name);
                 log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
+                events::tell(EventKind::VmCame, name, format!("from {peer}"));
             }
             Ok(TargetEvent::Finished(outcome)) => {
                 let deal = target.deal();

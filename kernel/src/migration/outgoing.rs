@@ -14,13 +14,14 @@ use migrate::{
     Cost, Hello, PAGE_BYTES, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Status, Tuning,
 };
-use shell::Millis;
+use shell::{EventKind, Millis};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
 use super::handover::{Doubt, Handovers};
 use super::{Ended, Report, boot_id, shape, state};
 use crate::arch::tsc;
 use crate::entropy;
+use crate::events;
 use crate::link::{self as links, Dial, Link};
 use crate::meter::{self, Stopped};
 use crate::net as network;
@@ -225,6 +226,7 @@ impl Outgoing {
         let name = &self.vm.vm.name;
         self.stage = Stage::Over;
         log::error!(target: "migrate", "migrate {name}: failed: {why} (running here)");
+        events::tell(EventKind::MigrationFailed, name.owned(), format!("{why} (running here)"));
         let progress = Progress { status, ..Progress::default() };
         self.last = Some(Report { vm: name.owned(), to: self.to, progress, error: Some(why.into()) });
         Ended::Failed(format!("{why} (running here)"))
@@ -266,6 +268,9 @@ impl Outgoing {
                 if let Stage::Moving { link, source } = core::mem::replace(&mut self.stage, Stage::Over) {
                     link.close();
                     self.close_deal(&source, &outcome, handovers);
+                }
+                if let SourceOutcome::Done(_) = &outcome {
+                    events::tell(EventKind::VmLeft, name.as_str(), format!("to {}", self.to.ip()));
                 }
                 if let SourceOutcome::Done(summary) | SourceOutcome::Copied(summary) = &outcome {
                     let network = network::busy_ticks() - self.network_ticks;
@@ -342,6 +347,7 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
         SourceOutcome::Failed(reason) => {
             let stays = reason.leaves();
             log::error!(target: "migrate", "migrate {name}: failed: {reason}{fault} ({stays} here)");
+            events::tell(EventKind::MigrationFailed, name, format!("{reason}{fault} ({stays} here)"));
             match reason {
                 Reason::Refused(why) => Ended::Refused(why),
                 other => Ended::Failed(format!("{other}{fault} ({stays} here)")),

@@ -11,15 +11,15 @@ use core::task::Poll;
 
 use cmdline::HostOptions;
 use cpu_policy::HostPolicy;
-use pool::{Dial, Event, LinkId, Member, Pool, Status, Timing, TscMeans};
-use shell::Output;
+use pool::{Change, Dial, Event, LinkId, Member, Pool, Status, Timing, TscMeans};
+use shell::{EventKind, Output};
 use spin::Mutex;
 
 use crate::arch::tsc;
 use crate::link::{self as links, Service};
 use crate::migration::Ended;
 use crate::vmx::host;
-use crate::{net, policy};
+use crate::{events, net, policy};
 use status::Changes;
 
 /// Links that come in at the same time, at most; the network has so many connections less for migrations.
@@ -310,6 +310,7 @@ impl Membership {
 
     /// Says what happened, to the log or to the console that asked.
     fn tell(&mut self, event: Event) -> Option<Ended> {
+        note(&event);
         match event {
             Event::Preview(preview) => {
                 let text = &mut self.answer;
@@ -343,6 +344,20 @@ impl Membership {
     fn publish(&self) {
         policy::set_pool_baseline(self.pool.name().map(|_| self.pool.level().clone()));
     }
+}
+
+/// What others than the log follow of it.
+fn note(event: &Event) {
+    let (kind, subject, detail) = match event {
+        Event::Members { host, change: Change::Joined, .. } => (EventKind::MemberJoined, host, ""),
+        Event::Members { host, change: Change::Left, .. } => (EventKind::MemberLeft, host, ""),
+        Event::Members { host, change: Change::Forgotten, .. } => (EventKind::MemberLeft, host, "forgotten"),
+        Event::Lost(host) => (EventKind::MemberLost, host, ""),
+        Event::Back(host) => (EventKind::MemberBack, host, ""),
+        Event::Refused { peer, why } => (EventKind::LinkRefused, peer, why.as_str()),
+        _ => return,
+    };
+    events::tell(kind, subject.as_str(), detail);
 }
 
 /// An established link as the pool sees it.

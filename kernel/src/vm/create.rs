@@ -14,6 +14,7 @@ use devices::{Platform, PlatformConfig};
 use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::{Entry, Module};
 use migrate::ownership::{Gate, StateCell};
+use shell::EventKind;
 use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
@@ -26,6 +27,7 @@ use super::reset::Source;
 use super::usage::Usage;
 use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
+use crate::events;
 use crate::mm::frame;
 use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
@@ -243,6 +245,7 @@ pub(crate) fn add(source: Source) -> Result<(), String> {
     registry::insert(Arc::clone(&vm))?;
     let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
     log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy.level_name());
+    events::tell(EventKind::VmMade, vm.name.owned(), format!("{mib} MiB, level {}", vm.policy.level_name()));
     if !paused {
         vm.apply(Change::Run)?;
     }

@@ -4,8 +4,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::hint;
 use core::sync::atomic::Ordering;
+use shell::EventKind;
 
 use super::{Change, Request, State, StopReason, VcpuSlot, Vm, registry, sched};
+use crate::events;
 use crate::vmx::flush;
 
 impl Vm {
@@ -34,8 +36,14 @@ impl Vm {
         match self.state() {
             state @ (State::Paused | State::Running) if change != Change::Reset => {
                 log::info!(target: "vm", "vm {}: {}", self.name, state.name());
+                let runs = state == State::Running;
+                let kind = if runs { EventKind::VmRunning } else { EventKind::VmPaused };
+                events::tell(kind, self.name.owned(), "");
             }
-            State::Unknown => log::error!(target: "vm", "vm {}: unknown: paused here", self.name),
+            State::Unknown => {
+                log::error!(target: "vm", "vm {}: unknown: paused here", self.name);
+                events::tell(EventKind::VmUnknown, self.name.owned(), "paused here");
+            }
             _ => {} // who brings it there says more
         }
         Ok(())
@@ -115,6 +123,7 @@ impl Vm {
     /// The VM ended by itself, on the CPU of one of its vCPUs.
     pub(crate) fn ended(&self, reason: StopReason) {
         log::info!(target: "vm", "vm {}: stopped: {reason}", self.name);
+        events::tell(EventKind::VmStopped, self.name.owned(), alloc::format!("{reason}"));
         let reset = reason.is_reset();
         *self.stop_reason.lock() = Some(reason);
         if let Err(why) = self.apply(Change::End) {

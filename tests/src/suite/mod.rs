@@ -9,6 +9,7 @@ mod cpu;
 mod create;
 mod demo_guest;
 mod faults;
+mod follow;
 mod guests;
 mod handover;
 mod image;
@@ -150,6 +151,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(state::cases());
     cases.extend(store::cases());
     cases.extend(verbs::cases());
+    cases.extend(follow::cases());
     cases
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MODEL: &str = "corei7_skylake_x";
-const VM: &str = "guest";
+pub(super) const VM: &str = "guest";
 const PATIENCE: Duration = Duration::from_secs(120);
 const LIMIT: u64 = 240;
 
@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-fn spec(cmdline: &str) -> Result<HostSpec> {
+pub(super) fn spec(cmdline: &str) -> Result<HostSpec> {
     guest::build_payloads()?;
     let mut vm = VmSpec::new(VM, &guest::payload("power-button"));
     vm.mem_mib = 32;
@@ -36,16 +36,16 @@ fn spec(cmdline: &str) -> Result<HostSpec> {
     Ok(HostSpec::new("host", MODEL).with_vm(vm))
 }
 
-fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
+pub(super) fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
     let answer = host.command(command, PATIENCE)?;
     ensure!(answer.error.is_none(), "`{command}`: {:?}", answer.error);
     // What the log says meanwhile is no answer; what is left of the prompt is none either.
     let log = |line: &String| line.starts_with("[ ") && line.contains("] ");
-    let spoken = command.contains("dmesg") || command.contains("vm log");
+    let spoken = ["dmesg", "vm log", "events"].iter().any(|verb| command.contains(verb));
     Ok(answer.lines.into_iter().filter(|line| !line.is_empty() && (spoken || !log(line))).collect())
 }
 
-fn refused(host: &mut Host, command: &str, start: &str) -> Result<()> {
+pub(super) fn refused(host: &mut Host, command: &str, start: &str) -> Result<()> {
     let error = host.command(command, PATIENCE)?.error.with_context(|| format!("`{command}` was obeyed"))?;
     ensure!(error.starts_with(start), "`{command}`: not `{start}...` but `{error}`");
     Ok(())

@@ -23,11 +23,27 @@ pub enum HostCommand {
     Dmesg {
         /// The one before.
         previous: bool,
+        /// Times are in UTC.
+        utc: bool,
         /// How to print it.
         output: Output,
     },
     /// Print the log's lines as they come.
-    Follow,
+    Follow {
+        /// Times are in UTC.
+        utc: bool,
+    },
+    /// Print what happened on the host.
+    Events {
+        /// And what happens from now on.
+        follow: bool,
+        /// Times are in UTC.
+        utc: bool,
+        /// How to print it; JSON has an object a line.
+        output: Output,
+    },
+    /// List who is connected to the host.
+    Sessions(Output),
     /// Show the log's levels.
     LogLevels(Output),
     /// Set the level of a sink, or of both.

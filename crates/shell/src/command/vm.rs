@@ -72,7 +72,14 @@ pub enum VmCommand<'a> {
     /// Walk the frame pointers of its vCPUs.
     Stack(&'a str, Output),
     /// Print the lines of the log that name it.
-    Log(&'a str, Output),
+    Log {
+        /// Which.
+        vm: &'a str,
+        /// Times are in UTC.
+        utc: bool,
+        /// How to print them.
+        output: Output,
+    },
 }
 
 /// Which VMs are listed, in which order.

@@ -26,6 +26,14 @@ impl JsonKeys {
     }
 }
 
+const SESSION_KEYS: &[(&str, &str)] = &[
+    ("kind", "`console`, `manage`, `migrate` or `pool`"),
+    ("peer", "the serial port, or the other host's address"),
+    ("key", "the other host's public key, or null"),
+    ("since_us", "since when, in microseconds since the start of the host"),
+    ("doing", "the command that runs, or `console VM`; null where it does nothing"),
+];
+
 /// By command, in the order of the table.
 pub const JSON_KEYS: &[JsonKeys] = &[
     JsonKeys {
@@ -239,14 +247,32 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: true,
         keys: &[
             ("us", "microseconds since the start; null for a line without a time stamp"),
+            (
+                "unix_us",
+                "microseconds since 1970, UTC; null for such a line, and for those of the boot before",
+            ),
             ("text", "the rest of the line"),
         ],
     },
+    JsonKeys {
+        command: "events",
+        list: false,
+        keys: &[
+            ("us", "microseconds since the start of the host"),
+            ("unix_us", "the same instant in microseconds since 1970, UTC"),
+            ("event", "its kind"),
+            ("subject", "the VM or host that it happened to"),
+            ("detail", "the reason, the other host or the like, or null"),
+        ],
+    },
+    JsonKeys { command: "sessions", list: true, keys: SESSION_KEYS },
+    JsonKeys { command: "who", list: true, keys: SESSION_KEYS },
     JsonKeys {
         command: "vm log",
         list: true,
         keys: &[
             ("us", "microseconds since the start of the host; null for a line without a time stamp"),
+            ("unix_us", "microseconds since 1970, UTC; null for such a line"),
             ("text", "the rest of the line"),
         ],
     },

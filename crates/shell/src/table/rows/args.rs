@@ -47,6 +47,9 @@ pub(super) const PINGED: Arg = Arg { name: "HOST", kind: Kind::Address, required
 pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, required: false };
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
 pub(super) const FOLLOW: Arg = Arg { name: "-f", kind: Kind::Flag, required: false };
+pub(super) const UTC: Arg = Arg { name: "--utc", kind: Kind::Flag, required: false };
+pub(super) const LINE: Arg = Arg { name: "COMMAND", kind: Kind::Line, required: true };
+pub(super) const ROWS_SET: Arg = Arg { name: "rows=N", kind: Kind::Setting(Setting::Rows), required: false };
 pub(super) const BOOT: Arg = Arg { name: "--boot", kind: Kind::Flag, required: false };
 pub(super) const ONCE: Arg = Arg { name: "--once", kind: Kind::Flag, required: false };
 pub(super) const ANEW: Arg = Arg { name: "--anew", kind: Kind::Flag, required: false };

@@ -1,6 +1,6 @@
 //! Help, version, the terminal.
 
-use super::args::{COLUMNS, JSON, TERM, TOPIC};
+use super::args::{COLUMNS, JSON, LINE, ROWS_SET, TERM, TOPIC};
 use crate::command::{Command, HostCommand};
 use crate::table::Spec;
 
@@ -23,6 +23,16 @@ pub(super) const ROWS: &[Spec] = &[
         build: |v| Command::Host(HostCommand::Version(v.output)),
     },
     Spec {
+        words: &["watch"],
+        args: &[LINE],
+        summary: "Run a command again and again, until a key.",
+        details: "Every two seconds, in place on a terminal that `term` knows to take ESC sequences. COMMAND is one that only \
+                  looks and answers at once, such as `vm list` or `net stats`, with its options; with `--json` it is a stream \
+                  of documents, one a line.",
+        dangerous: false,
+        build: |v| Command::Watch(v.line),
+    },
+    Spec {
         words: &["exit"],
         args: &[],
         summary: "End this session, where it can be ended.",
@@ -33,11 +43,13 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["term"],
-        args: &[TERM, COLUMNS],
+        args: &[TERM, COLUMNS, ROWS_SET],
         summary: "Show or say what this terminal is.",
         details: "`auto` (the default) takes it for a dumb one until it sends the ESC sequence of a key; `dumb` sends it none \
                   ever, `ansi` sends them from now on. A line that is longer than a row (80 columns unless said otherwise) is \
-                  shown in part, and as a whole once it is run.",
+                  shown in part, and as a whole once it is run. With `rows=N` output that is longer than the screen stops at \
+                  `--more--`: space shows the next screen, Enter the next row, `q` or Ctrl-C leaves the rest out; `rows=0` \
+                  (the default) ends that.",
         dangerous: false,
         build: |v| Command::Term(v.term),
     },

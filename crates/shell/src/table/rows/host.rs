@@ -1,7 +1,7 @@
 //! The host: log, network, memory, registers, the end.
 
 use super::args::{
-    ANEW, BOOT, FOLLOW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, VALUE,
+    ANEW, BOOT, FOLLOW, FORCE, JSON, LEVEL, MSR, ONCE, OPTIONAL_LEVEL, PINGED, PREVIOUS, UTC, VALUE,
 };
 use crate::command::{Command, HostCommand, LogLevel, LogSink};
 use crate::table::Spec;
@@ -26,13 +26,13 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["log"],
-        args: &[OPTIONAL_LEVEL, FOLLOW, JSON],
+        args: &[OPTIONAL_LEVEL, FOLLOW, UTC, JSON],
         summary: "Show, set or follow which log lines are taken.",
-        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows. Sets console and ring alike, until the next boot; without a level both are shown. `-f` prints what the ring takes from now on until Ctrl-C: for `flexctl --host`, since the host's own console shows it anyway.",
+        details: "One of error, warn, info, debug, trace; each includes those before it, `info` is what an operator follows. Sets console and ring alike, until the next boot; without a level both are shown. `-f` prints what the ring takes from now on until Ctrl-C: for `flexctl --host`, since the host's own console shows it anyway; with `--utc` each line has the wall clock in the place of the seconds since the start.",
         dangerous: false,
         build: |v| {
             Command::Host(match v.level {
-                _ if v.follow => HostCommand::Follow,
+                _ if v.follow => HostCommand::Follow { utc: v.utc },
                 Some(level) => HostCommand::Log(None, level),
                 None => HostCommand::LogLevels(v.output),
             })
@@ -56,11 +56,38 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["dmesg"],
-        args: &[PREVIOUS, JSON],
+        args: &[PREVIOUS, UTC, JSON],
         summary: "Print the log since the start.",
-        details: "The last 64 KiB, from a ring in memory, whatever the console shows. `--previous` prints what the boot before left there, a panic included: memory keeps it over a warm reset on most machines. Where it did not, the answer is `none`.",
+        details: "The last 64 KiB, from a ring in memory, whatever the console shows. Lines begin with the seconds since the start, as Linux' do; with `--utc`, and in JSON, they have the wall clock, as `date` has it. `--previous` prints what the boot before left there, a panic included: memory keeps it over a warm reset on most machines. Where it did not, the answer is `none`; its clock is not known. Lines of VMs that are gone are kept like all others, until newer lines take their place.",
         dangerous: false,
-        build: |v| Command::Host(HostCommand::Dmesg { previous: v.previous, output: v.output }),
+        build: |v| Command::Host(HostCommand::Dmesg { previous: v.previous, utc: v.utc, output: v.output }),
+    },
+    Spec {
+        words: &["events"],
+        args: &[FOLLOW, UTC, JSON],
+        summary: "Print what happened to VMs, pool and links.",
+        details: "The last 256 state changes, a line each: time, kind, the VM or host that it happened to, and the reason or the \
+                  other host. `-f` goes on with what happens from now on, until Ctrl-C. Kinds never change their names: the \
+                  table of them is below. `--json` prints an object a line.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Events { follow: v.follow, utc: v.utc, output: v.output }),
+    },
+    Spec {
+        words: &["sessions"],
+        args: &[JSON],
+        summary: "List who is connected to this host.",
+        details: "The ports of the host's console, operators who manage it from elsewhere, and the links of migrations and of the \
+                  pool: since when, and what a session does at the moment.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Sessions(v.output)),
+    },
+    Spec {
+        words: &["who"],
+        args: &[JSON],
+        summary: "The same as `sessions`.",
+        details: "",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Sessions(v.output)),
     },
     Spec {
         words: &["config", "show"],

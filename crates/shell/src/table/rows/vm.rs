@@ -2,8 +2,8 @@
 
 use super::args::{
     ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
-    METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, VIRTUAL,
-    VM,
+    METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, UTC,
+    VIRTUAL, VM,
 };
 use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
@@ -146,11 +146,13 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "log"],
-        args: &[VM, JSON],
+        args: &[VM, UTC, JSON],
         summary: "Print the log lines that name a VM.",
-        details: "Those that the ring still holds, also of a VM that was destroyed or has moved away.",
+        details: "Those that the ring still holds, also of a VM that was destroyed or has moved away. The bound is the ring's: the \
+                  last 64 KiB of all lines, some 700 of them; `log ring LEVEL` says which lines get there. With `--utc` times are \
+                  those of the wall clock.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::Log(v.vm(), v.output)),
+        build: |v| Command::Vm(VmCommand::Log { vm: v.vm(), utc: v.utc, output: v.output }),
     },
     Spec {
         words: &["vm", "dirty", "start"],
