@@ -1,11 +1,22 @@
-//! The small ports of a PC: keyboard controller without a keyboard, port 0x92, reset control, PCI configuration.
+//! The small ports of a PC: keyboard controller without a keyboard, port 0x92, debug exit, reset control, and the address
+//! register of PCI configuration.
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
-use vm_types::{StateError, StateRecord};
+use vm_types::{Now, StateError, StateRecord};
 
-pub(crate) const KIND: &str = "chipset";
+const KIND: &str = Chipset::KIND;
 const VERSION: u16 = 1;
+const KEYBOARD_DATA: u16 = 0x60;
+const KEYBOARD_CONTROL: u16 = 0x64;
+const PORT_A: u16 = 0x92;
+const DEBUG_EXIT: u16 = 0xF4;
+/// The address register of PCI configuration.
+const PCI_ADDRESS: u16 = 0xCF8;
+const RESET_CONTROL: u16 = 0xCF9;
 const OUTPUT_FULL: u8 = 1;
 const SYSTEM_FLAG: u8 = 4;
 const LAST_WAS_COMMAND: u8 = 8;
@@ -40,10 +51,13 @@ pub(crate) struct Chipset {
     reset_control: u8,
     #[n(6)]
     pci_address: u32,
+    /// A write to port 0xF4 ends the VM.
+    #[cbor(skip)]
+    debug_exit: bool,
 }
 
 impl Chipset {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             status: SYSTEM_FLAG,
             output: None,
@@ -52,16 +66,12 @@ impl Chipset {
             port92: 0x02,
             reset_control: 0,
             pci_address: 0,
+            debug_exit: false,
         }
     }
 
-    /// The level of the keyboard interrupt (IRQ 1).
-    pub(crate) fn irq(&self) -> bool {
-        self.output.is_some() && self.command_byte & 1 != 0
-    }
-
-    pub(crate) fn read_keyboard(&mut self, port: u16) -> u8 {
-        if port == 0x64 {
+    fn read_keyboard(&mut self, port: u16) -> u8 {
+        if port == KEYBOARD_CONTROL {
             return self.status | UNLOCKED | if self.output.is_some() { OUTPUT_FULL } else { 0 };
         }
         self.status &= !TIME_OUT;
@@ -69,8 +79,8 @@ impl Chipset {
     }
 
     /// True when the write pulls the reset line.
-    pub(crate) fn write_keyboard(&mut self, port: u16, value: u8) -> bool {
-        if port == 0x64 {
+    fn write_keyboard(&mut self, port: u16, value: u8) -> bool {
+        if port == KEYBOARD_CONTROL {
             self.status |= LAST_WAS_COMMAND;
             return self.keyboard_command(value);
         }
@@ -109,41 +119,78 @@ impl Chipset {
         false
     }
 
-    /// A20 is always on.
-    pub(crate) fn read_port92(&self) -> u8 {
-        self.port92
-    }
-
-    /// True when bit 0 asks for a reset.
-    pub(crate) fn write_port92(&mut self, value: u8) -> bool {
-        self.port92 = value & 0xFE | 0x02;
-        value & 1 != 0
-    }
-
-    pub(crate) fn read_reset(&self) -> u8 {
-        self.reset_control
-    }
-
     /// True on the rise of RST_CPU.
-    pub(crate) fn write_reset(&mut self, value: u8) -> bool {
+    fn write_reset(&mut self, value: u8) -> bool {
         let rises = value & !self.reset_control & 4 != 0;
         self.reset_control = value & 0x0A;
         rises
     }
+}
 
-    pub(crate) fn pci_address(&self) -> u32 {
-        self.pci_address
+impl Device for Chipset {
+    const KIND: &'static str = "chipset";
+    const PORTS: &'static [(u16, u16)] = &[
+        (KEYBOARD_DATA, KEYBOARD_DATA),
+        (KEYBOARD_CONTROL, KEYBOARD_CONTROL),
+        (PORT_A, PORT_A),
+        (DEBUG_EXIT, DEBUG_EXIT),
+        (PCI_ADDRESS, PCI_ADDRESS + 3),
+    ];
+    /// The keyboard's.
+    const IRQ: Option<u8> = Some(1);
+
+    fn build(config: &PlatformConfig) -> Self {
+        Self { debug_exit: config.debug_exit, ..Self::new() }
     }
 
-    pub(crate) fn set_pci_address(&mut self, value: u32) {
-        self.pci_address = value & 0x80FF_FFFC;
+    /// The address register of PCI configuration answers as a whole only: one of its bytes is the reset control.
+    #[inline(always)]
+    fn takes(port: u16, size: u8) -> bool {
+        size == 1 || port == PCI_ADDRESS && size == 4
     }
 
-    pub(crate) fn export(&self) -> StateRecord {
+    fn input(&mut self, port: u16, size: u8, _: Now) -> (u32, Touched) {
+        let byte = match port {
+            KEYBOARD_DATA | KEYBOARD_CONTROL => {
+                return (self.read_keyboard(port).into(), Touched::LINE);
+            }
+            // A20 is always on.
+            PORT_A => self.port92,
+            PCI_ADDRESS if size == 4 => return (self.pci_address, Touched::NOTHING),
+            RESET_CONTROL => self.reset_control,
+            _ => 0xFF,
+        };
+        (byte.into(), Touched::NOTHING)
+    }
+
+    fn output(&mut self, port: u16, size: u8, value: u32, _: Now) -> (Option<Effect>, Touched) {
+        let byte = value as u8;
+        let reset = match port {
+            KEYBOARD_DATA | KEYBOARD_CONTROL => self.write_keyboard(port, byte),
+            PORT_A => {
+                self.port92 = byte & 0xFE | 0x02;
+                byte & 1 != 0
+            }
+            DEBUG_EXIT if self.debug_exit => return (Some(Effect::DebugExit(byte)), Touched::NOTHING),
+            PCI_ADDRESS if size == 4 => {
+                self.pci_address = value & 0x80FF_FFFC;
+                false
+            }
+            RESET_CONTROL => self.write_reset(byte),
+            _ => false,
+        };
+        (reset.then_some(Effect::Reset), Touched::LINE)
+    }
+
+    fn line(&self) -> bool {
+        self.output.is_some() && self.command_byte & 1 != 0
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, config: &PlatformConfig) -> Result<Self, StateError> {
         let chipset: Self = decode(record, VERSION)?;
         let status = chipset.status;
         ensure(status & !(SYSTEM_FLAG | LAST_WAS_COMMAND | TIME_OUT) == 0, KIND, "status", status)?;
@@ -152,6 +199,6 @@ impl Chipset {
         ensure(chipset.port92 & 3 == 2, KIND, "port 0x92", chipset.port92)?;
         ensure(chipset.reset_control & !0x0A == 0, KIND, "reset control", chipset.reset_control)?;
         ensure(chipset.pci_address & !0x80FF_FFFC == 0, KIND, "PCI address", chipset.pci_address)?;
-        Ok(chipset)
+        Ok(Self { debug_exit: config.debug_exit, ..chipset })
     }
 }

@@ -3,8 +3,11 @@
 #[cfg(test)]
 mod tests;
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
 use crate::lapic::{Delivery, Message};
 use crate::state::{decode, encode, ensure};
+use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 use vm_types::{StateError, StateRecord, nospec};
 
@@ -13,7 +16,7 @@ pub const PINS: usize = 24;
 /// Where the registers lie.
 pub const IOAPIC_BASE: u64 = 0xFEC0_0000;
 
-pub(crate) const KIND: &str = "ioapic";
+const KIND: &str = IoApic::KIND;
 const VERSION: u16 = 1;
 /// Version 0x20, last redirection entry 23.
 const VERSION_REGISTER: u32 = 0x0017_0020;
@@ -35,11 +38,19 @@ pub(crate) struct IoApic {
     /// The inputs that are asserted, one bit a pin.
     #[n(3)]
     lines: u32,
+    /// Messages that a write brought about, for the board to deliver.
+    #[cbor(skip)]
+    sent: Vec<Message>,
+}
+
+/// Its ID on a machine of so many vCPUs: the first that no local APIC has, as far as its four bits go.
+pub(crate) fn id(vcpus: u16) -> u8 {
+    vcpus.min(15) as u8
 }
 
 impl IoApic {
     pub(crate) fn new(id: u8) -> Self {
-        Self { id: id & 0x0F, select: 0, entries: [MASKED; PINS], lines: 0 }
+        Self { id: id & 0x0F, select: 0, entries: [MASKED; PINS], lines: 0, sent: Vec::new() }
     }
 
     /// Sets an input; the message that goes out for it, if any.
@@ -69,14 +80,13 @@ impl IoApic {
     }
 
     /// An EOI message for `vector`: at most 24 pins may want to send again.
-    pub(crate) fn eoi(&mut self, vector: u8, mut send: impl FnMut(Message)) {
+    pub(crate) fn eoi(&mut self, vector: u8) {
         for pin in 0..PINS as u8 {
             let entry = &mut self.entries[usize::from(pin)];
             if *entry as u8 == vector && *entry & (LEVEL | REMOTE_IRR) == LEVEL | REMOTE_IRR {
                 *entry &= !REMOTE_IRR;
-                if let Some(message) = self.service_level(pin) {
-                    send(message);
-                }
+                let message = self.service_level(pin);
+                self.sent.extend(message);
             }
         }
     }
@@ -102,8 +112,8 @@ impl IoApic {
         }
     }
 
-    /// A message goes out when a write unmasks an asserted level pin; an EOI register write is `Err(vector)`.
-    pub(crate) fn write(&mut self, offset: u64, value: u32) -> Result<Option<Message>, u8> {
+    /// A message goes out when a write unmasks an asserted level pin, or ends an interrupt of one.
+    pub(crate) fn write(&mut self, offset: u64, value: u32) {
         match offset {
             0x00 => self.select = value as u8,
             0x10 if self.select == 0 => self.id = (value >> 24) as u8 & 0x0F,
@@ -115,25 +125,49 @@ impl IoApic {
                     if *entry & LEVEL == 0 {
                         *entry &= !REMOTE_IRR;
                     }
-                    return Ok(self.service_level(pin as u8));
+                    let message = self.service_level(pin as u8);
+                    self.sent.extend(message);
                 }
             }
-            0x40 => return Err(value as u8),
+            0x40 => self.eoi(value as u8),
             _ => {}
         }
-        Ok(None)
+    }
+
+    /// The next of the messages that go out.
+    pub(crate) fn take_sent(&mut self) -> Option<Message> {
+        self.sent.pop()
     }
 
     fn entry_half(&self, select: u8) -> Option<(usize, u32)> {
         let half = usize::from(select.checked_sub(0x10)?);
         (half / 2 < PINS).then_some((nospec::index(half / 2, PINS), half as u32 % 2 * 32))
     }
+}
 
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for IoApic {
+    const KIND: &'static str = "ioapic";
+    const PAGE: Option<u64> = Some(IOAPIC_BASE);
+
+    fn build(config: &PlatformConfig) -> Self {
+        Self::new(id(config.vcpus))
+    }
+
+    fn load(&mut self, offset: u64) -> u64 {
+        self.read(offset).into()
+    }
+
+    /// Pin 0 may have begun or ceased to pass ExtINT on.
+    fn store(&mut self, offset: u64, value: u64) -> Touched {
+        self.write(offset, value as u32);
+        Touched::MESSAGES | Touched::INTR
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let ioapic: Self = decode(record, VERSION)?;
         ensure(ioapic.id <= 0x0F, KIND, "id", ioapic.id)?;
         ensure(ioapic.lines >> PINS == 0, KIND, "lines", ioapic.lines)?;

@@ -3,11 +3,14 @@
 #[cfg(test)]
 mod tests;
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
-use vm_types::{StateError, StateRecord};
+use vm_types::{Now, StateError, StateRecord};
 
-pub(crate) const KIND: &str = "pic";
+const KIND: &str = Pic::KIND;
 const VERSION: u16 = 1;
 const CASCADE: u8 = 1 << 2;
 /// Lines that are edge-triggered whatever ELCR says: timer, keyboard, cascade; RTC and FPU.
@@ -275,12 +278,30 @@ impl Pic {
         let master = &mut self.chips[0];
         master.irr = if level { master.irr | CASCADE } else { master.irr & !CASCADE };
     }
+}
 
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for Pic {
+    const KIND: &'static str = "pic";
+    const PORTS: &'static [(u16, u16)] = &[(0x20, 0x21), (0xA0, 0xA1), (0x4D0, 0x4D1)];
+
+    fn build(_: &PlatformConfig) -> Self {
+        Self::new()
+    }
+
+    fn input(&mut self, port: u16, _: u8, _: Now) -> (u32, Touched) {
+        (self.read(port).into(), Touched::INTR)
+    }
+
+    fn output(&mut self, port: u16, _: u8, value: u32, _: Now) -> (Option<Effect>, Touched) {
+        self.write(port, value as u8);
+        (None, Touched::INTR)
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let pic: Self = decode(record, VERSION)?;
         pic.chips[0].check(ALWAYS_EDGE[0])?;
         pic.chips[1].check(ALWAYS_EDGE[1])?;

@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod tests;
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
 use vm_types::{Now, StateError, StateRecord};
@@ -18,7 +21,7 @@ pub const PM_TIMER_HZ: u64 = 3_579_545;
 /// The SLP_TYP that `_S5` names.
 pub(crate) const SLP_TYP_S5: u8 = 5;
 
-pub(crate) const KIND: &str = "pm";
+const KIND: &str = Pm::KIND;
 const VERSION: u16 = 1;
 const TMR_STS: u16 = 1;
 const PWRBTN_STS: u16 = 1 << 8;
@@ -48,21 +51,6 @@ pub(crate) struct Pm {
 impl Pm {
     pub(crate) fn new() -> Self {
         Self { status: 0, enable: 0, control: 0, half_turns: 0, deadline: u64::MAX }
-    }
-
-    /// The level of the SCI (IRQ 9).
-    pub(crate) fn sci(&self) -> bool {
-        self.status & self.enable != 0
-    }
-
-    pub(crate) fn deadline(&self) -> u64 {
-        self.deadline
-    }
-
-    pub(crate) fn run(&mut self, now: Now) {
-        if now.tsc >= self.deadline {
-            self.evaluate(now);
-        }
     }
 
     pub(crate) fn press_power_button(&mut self) {
@@ -123,13 +111,53 @@ impl Pm {
             u64::MAX
         };
     }
+}
 
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for Pm {
+    const KIND: &'static str = "pm";
+    const PORTS: &'static [(u16, u16)] = &[(PM1A_EVT, PM_TMR + 3)];
+    /// The SCI.
+    const IRQ: Option<u8> = Some(9);
+
+    fn build(_: &PlatformConfig) -> Self {
+        Self::new()
+    }
+
+    #[inline(always)]
+    fn takes(_: u16, _: u8) -> bool {
+        true
+    }
+
+    fn input(&mut self, port: u16, size: u8, now: Now) -> (u32, Touched) {
+        (self.read(port, size, now), Touched::NOTHING)
+    }
+
+    fn output(&mut self, port: u16, size: u8, value: u32, now: Now) -> (Option<Effect>, Touched) {
+        let off = self.write(port, size, value, now);
+        (off.then_some(Effect::PowerOff), Touched::BOTH)
+    }
+
+    fn line(&self) -> bool {
+        self.status & self.enable != 0
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    fn run(&mut self, now: Now) -> bool {
+        if now.tsc >= self.deadline {
+            self.evaluate(now);
+        }
+        false
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
     /// The first `run` computes the deadline.
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let pm: Self = decode(record, VERSION)?;
         ensure(pm.status & !STS_BITS == 0, KIND, "status", pm.status)?;
         ensure(pm.enable & !EN_BITS == 0, KIND, "enable", pm.enable)?;

@@ -1,7 +1,7 @@
 //! Device state as records: numbered CBOR fields, checked field by field on the way in.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use core::fmt::LowerHex;
 use minicbor::{Decode, Encode};
 use vm_types::{StateError, StateRecord, decode_strict};
@@ -31,4 +31,19 @@ pub(crate) fn ensure(ok: bool, kind: &str, field: &str, value: impl LowerHex) ->
         return Ok(());
     }
     Err(StateError { kind: kind.to_string(), why: format!("{field} = {value:#x} is out of range") })
+}
+
+/// The record of one device among those of a machine.
+pub(crate) fn find<'r>(
+    records: &'r [StateRecord],
+    kind: &str,
+    instance: u16,
+) -> Result<&'r StateRecord, StateError> {
+    let found = records.iter().find(|record| record.kind == kind && record.instance == instance);
+    found.ok_or_else(|| refuse(kind, format!("instance {instance} is missing")))
+}
+
+/// The refusal of a record of this kind.
+pub(crate) fn refuse(kind: &str, why: String) -> StateError {
+    StateError { kind: kind.to_string(), why }
 }

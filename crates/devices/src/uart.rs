@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod tests;
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -15,7 +18,9 @@ pub const OUT_CAPACITY: usize = 4096;
 /// Bytes of input that are held for the guest beside the receive FIFO.
 pub const IN_CAPACITY: usize = 1024;
 
-pub(crate) const KIND: &str = "uart";
+/// The first of its eight ports.
+const COM1: u16 = 0x3F8;
+const KIND: &str = Uart::KIND;
 const VERSION: u16 = 1;
 const FIFO: usize = 16;
 /// The clock in front of the divisor: 16 ticks a bit.
@@ -74,22 +79,6 @@ impl Uart {
             input: VecDeque::with_capacity(IN_CAPACITY),
             output: VecDeque::with_capacity(OUT_CAPACITY),
             dropped: 0,
-        }
-    }
-
-    /// The level of the interrupt pin; OUT2 gates it on a PC.
-    pub(crate) fn irq(&self) -> bool {
-        self.mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2 && self.iir() & 1 == 0
-    }
-
-    pub(crate) fn deadline(&self) -> u64 {
-        if self.ier & IER_RX == 0 || self.rx_timeout { u64::MAX } else { self.timeout_at }
-    }
-
-    pub(crate) fn run(&mut self, now: Now) {
-        if now.tsc >= self.timeout_at {
-            self.timeout_at = u64::MAX;
-            self.rx_timeout = !self.fifo.is_empty();
         }
     }
 
@@ -335,8 +324,49 @@ struct Fields {
     output: Vec<u8>,
 }
 
-impl Uart {
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for Uart {
+    const KIND: &'static str = "uart";
+    const PORTS: &'static [(u16, u16)] = &[(COM1, COM1 + 7)];
+    const IRQ: Option<u8> = Some(4);
+
+    fn build(_: &PlatformConfig) -> Self {
+        Self::new()
+    }
+
+    fn input(&mut self, port: u16, _: u8, now: Now) -> (u32, Touched) {
+        let value = self.read(port - COM1, now);
+        let unchanged = match port - COM1 {
+            1 | 3 | 4 | 7 => true,
+            // The line status, which drivers poll: reading it clears an overrun.
+            5 => value & LSR_OE == 0,
+            _ => false,
+        };
+        (value.into(), if unchanged { Touched::NOTHING } else { Touched::BOTH })
+    }
+
+    fn output(&mut self, port: u16, _: u8, value: u32, now: Now) -> (Option<Effect>, Touched) {
+        let full = self.write(port - COM1, value as u8, now);
+        (full.then_some(Effect::UartFull), Touched::BOTH)
+    }
+
+    /// OUT2 gates the interrupt pin on a PC.
+    fn line(&self) -> bool {
+        self.mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2 && self.iir() & 1 == 0
+    }
+
+    fn deadline(&self) -> u64 {
+        if self.ier & IER_RX == 0 || self.rx_timeout { u64::MAX } else { self.timeout_at }
+    }
+
+    fn run(&mut self, now: Now) -> bool {
+        if now.tsc >= self.timeout_at {
+            self.timeout_at = u64::MAX;
+            self.rx_timeout = !self.fifo.is_empty();
+        }
+        false
+    }
+
+    fn export(&self) -> StateRecord {
         let bytes = |q: &VecDeque<u8>| q.iter().copied().collect::<Vec<u8>>();
         let fields = Fields {
             ier: self.ier,
@@ -357,7 +387,7 @@ impl Uart {
         encode(KIND, 0, VERSION, &fields)
     }
 
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let f: Fields = decode(record, VERSION)?;
         ensure(f.ier <= 0x0F, KIND, "ier", f.ier)?;
         ensure(f.mcr <= 0x1F, KIND, "mcr", f.mcr)?;

@@ -7,6 +7,7 @@ use core::net::SocketAddrV4;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
 use cpu_policy::{Companion, GuestPolicy};
+use devices::Platform;
 use migrate::body::Fate;
 use migrate::handover::{TargetOwner, Word};
 use migrate::ownership::Phase;
@@ -17,7 +18,7 @@ use shell::EventKind;
 use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, StateRecord};
 
 use super::handover::{Doubt, Handovers};
-use super::{DEVICES, boot_id, state, tuning};
+use super::{boot_id, state, tuning};
 use crate::arch::tsc;
 use crate::events;
 use crate::link::Link;
@@ -212,7 +213,8 @@ impl TargetVm for Arriving {
         if offer.shape.vcpus != 1 {
             return Err(format!("{} vCPUs; this version runs 1", offer.shape.vcpus));
         }
-        if let Some(device) = offer.shape.devices.iter().find(|d| !DEVICES.contains(&d.as_str())) {
+        let known = |kind: &str| kind == state::VCPU || Platform::knows(kind);
+        if let Some(device) = offer.shape.devices.iter().find(|device| !known(device)) {
             return Err(format!("device {device} is not known here"));
         }
         for vm in registry::all() {

@@ -257,9 +257,6 @@ impl Migrations {
     }
 }
 
-/// The devices of every VM, as the shape names them.
-const DEVICES: [&str; 9] = ["uart", "pic", "pit", "rtc", "pm", "chipset", "ioapic", "lapic", "vcpu"];
-
 /// Sealing a page takes some 100,000 instructions without SIMD: a poll is kept short, so that a guest on the same CPU is not.
 const PAGES_PER_POLL: u32 = 16;
 
@@ -274,6 +271,6 @@ fn shape(vm: &Vm) -> migrate::Shape {
         vcpus: vm.vcpus.len() as u32,
         ranges: migrate::Shape::page_ranges(vm_types::GuestMemory::ranges(&vm.memory)),
         tsc_hz: vm.clock.hz(),
-        devices: DEVICES.map(String::from).into(),
+        devices: vm.platform.lock().kinds().chain([state::VCPU]).map(String::from).collect(),
     }
 }

@@ -13,7 +13,7 @@ use crate::vm::Vm;
 
 const MACHINE: &str = "machine";
 const MACHINE_VERSION: u16 = 1;
-const VCPU: &str = "vcpu";
+pub(super) const VCPU: &str = "vcpu";
 /// What audits of the VM have found: of use to the operator alone, and there only where something was found.
 const AUDIT: &str = "audit";
 const AUDIT_VERSION: u16 = 1;
@@ -106,9 +106,6 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
     }
     let devices: Vec<StateRecord> =
         records.iter().filter(|r| ![MACHINE, VCPU, AUDIT].contains(&r.kind.as_str())).cloned().collect();
-    if let Some(stray) = devices.iter().find(|r| !Platform::owns_record(&r.kind)) {
-        return Err(refuse(&stray.kind, "no such device".into()));
-    }
     if machine.stops_on_reset == Some(true) {
         vm.restarts.lock().on_reset = OnReset::Stop;
     }

@@ -5,9 +5,9 @@ mod dsdt;
 #[cfg(test)]
 mod tests;
 
-use crate::ioapic::IOAPIC_BASE;
+use crate::config::MAX_VCPUS;
+use crate::ioapic::{self, IOAPIC_BASE};
 use crate::lapic::LAPIC_BASE;
-use crate::platform::MAX_VCPUS;
 use crate::pm::{PM_TMR, PM1A_CNT, PM1A_EVT};
 use alloc::vec::Vec;
 use vm_types::Gpa;
@@ -40,11 +40,6 @@ pub struct AcpiTables {
     pub rsdp: Gpa,
     /// What to write where; the pieces do not overlap.
     pub pieces: Vec<(Gpa, Vec<u8>)>,
-}
-
-/// The IO-APIC's ID: the first that no local APIC has, as far as its four bits go.
-pub(crate) fn ioapic_id(vcpus: u16) -> u8 {
-    vcpus.min(15) as u8
 }
 
 /// Builds all tables for `shape`.
@@ -178,7 +173,7 @@ fn madt(vcpus: u16) -> Vec<u8> {
         // Local APIC: ACPI processor UID, APIC ID, enabled.
         body.extend([0, 8, id, id, 1, 0, 0, 0]);
     }
-    body.extend([1, 12, ioapic_id(vcpus), 0]);
+    body.extend([1, 12, ioapic::id(vcpus), 0]);
     body.extend((IOAPIC_BASE as u32).to_le_bytes());
     body.extend(0u32.to_le_bytes());
     // ISA overrides: the PIT at pin 2; the SCI at its own pin, active high and level-triggered.

@@ -8,6 +8,7 @@ mod state;
 mod tests;
 mod timer;
 
+use crate::config::PlatformConfig;
 pub(crate) use access::Action;
 pub(crate) use message::{Delivery, Message};
 pub(crate) use state::KIND;
@@ -52,6 +53,12 @@ pub(crate) struct Features {
 
 /// A 256-bit register: IRR, ISR or TMR.
 pub(crate) type Bits256 = [u32; 8];
+
+impl Features {
+    pub(crate) const fn of(config: &PlatformConfig) -> Self {
+        Self { x2apic: config.x2apic, tsc_deadline: config.tsc_deadline }
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Lapic {
@@ -118,6 +125,12 @@ impl Lapic {
         // An ID that is not 0 gives the plain reset values.
         *self = Self { id, base, ..Self::new(u32::MAX, self.features) };
         self.timer.tsc_adjust = tsc_adjust;
+    }
+
+    /// Whether it answers at [`LAPIC_BASE`].
+    #[inline]
+    pub(crate) fn answers(&self) -> bool {
+        self.base & (BASE_ENABLE | BASE_EXTD) == BASE_ENABLE
     }
 
     pub(crate) fn hw_enabled(&self) -> bool {

@@ -5,6 +5,9 @@ mod counter;
 mod tests;
 
 use crate::clock::MIN_PERIOD_HZ;
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use counter::Counter;
 use minicbor::{Decode, Encode};
@@ -13,7 +16,7 @@ use vm_types::{Now, StateError, StateRecord};
 /// The rate of the PIT's clock in ticks a second.
 pub const PIT_HZ: u64 = 1_193_182;
 
-pub(crate) const KIND: &str = "pit";
+const KIND: &str = Pit::KIND;
 const VERSION: u16 = 1;
 /// Times in a record lie below this, so that sums cannot overflow.
 const MAX_TICKS: u64 = 1 << 60;
@@ -49,24 +52,6 @@ impl Pit {
             rise: None,
             deadline: u64::MAX,
         }
-    }
-
-    pub(crate) fn deadline(&self) -> u64 {
-        self.deadline
-    }
-
-    /// True when OUT0 rose since the last call.
-    pub(crate) fn run(&mut self, now: Now) -> bool {
-        if now.tsc < self.deadline {
-            return false;
-        }
-        let t = ticks(now);
-        let rose = self.rise.is_some_and(|rise| rise <= t);
-        if rose {
-            self.arm(t, MIN_RISE);
-        }
-        self.set_deadline(now);
-        rose
     }
 
     fn arm(&mut self, t: u64, gap: u64) {
@@ -126,13 +111,50 @@ impl Pit {
             self.counters[select].control(word);
         }
     }
+}
 
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for Pit {
+    const KIND: &'static str = "pit";
+    const PORTS: &'static [(u16, u16)] = &[(0x40, 0x43), (0x61, 0x61)];
+    const IRQ: Option<u8> = Some(0);
+
+    fn build(_: &PlatformConfig) -> Self {
+        Self::new()
+    }
+
+    fn input(&mut self, port: u16, _: u8, now: Now) -> (u32, Touched) {
+        (self.read(port, now).into(), Touched::NOTHING)
+    }
+
+    fn output(&mut self, port: u16, _: u8, value: u32, now: Now) -> (Option<Effect>, Touched) {
+        self.write(port, value as u8, now);
+        (None, Touched::TIMER)
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    /// True when OUT0 rose since the last call.
+    fn run(&mut self, now: Now) -> bool {
+        if now.tsc < self.deadline {
+            return false;
+        }
+        let t = ticks(now);
+        let rose = self.rise.is_some_and(|rise| rise <= t);
+        if rose {
+            self.arm(t, MIN_RISE);
+        }
+        self.set_deadline(now);
+        rose
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
     /// The first `run` computes the deadline.
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let pit: Self = decode(record, VERSION)?;
         for counter in &pit.counters {
             counter.check()?;

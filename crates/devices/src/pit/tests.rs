@@ -152,7 +152,7 @@ fn half_a_count_stops_mode_0_where_it_is() {
     pit.write(0x42, 0x34, at(300));
     assert_eq!(count(&mut pit, 2, at(700)), before, "it stands, on its way");
     assert_eq!(pit.read(0x61, at(5000)) & 0x20, 0, "and OUT is low");
-    let mut pit = Pit::import(&pit.export()).unwrap();
+    let mut pit = Pit::import(&pit.export(), &crate::config::for_tests()).unwrap();
     assert_eq!(count(&mut pit, 2, at(800)), before, "after a move too");
     pit.write(0x42, 0x12, at(900));
     assert_eq!(count(&mut pit, 2, at(910)), 0x1234 - 10);

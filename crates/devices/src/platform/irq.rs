@@ -1,12 +1,9 @@
 //! Interrupt routing: device lines to PIC and IO-APIC, messages to the local APICs, and what a vCPU takes.
 
-use super::{Effect, Platform, VcpuSet};
+use super::Platform;
+use crate::effect::{Effect, VcpuSet};
 use crate::lapic::{Action, Delivery, Message};
 
-const IRQ_KEYBOARD: u8 = 1;
-const IRQ_UART: u8 = 4;
-const IRQ_RTC: u8 = 8;
-const IRQ_SCI: u8 = 9;
 /// The PIT's IRQ 0 is wired to pin 2, as the MADT says.
 const TIMER_PIN: u8 = 2;
 
@@ -28,15 +25,15 @@ impl Platform {
     pub fn pending_interrupt(&mut self, vcpu: usize) -> Option<u8> {
         self.dirty.0 &= !(1u64.checked_shl(vcpu as u32).unwrap_or(0));
         if self.intr && self.takes_ext_int(vcpu) {
-            return self.pic.peek();
+            return self.board.pic.peek();
         }
         self.lapics.get(vcpu)?.pending()
     }
 
     /// `vcpu` takes the vector that [`Platform::pending_interrupt`] named (INTA cycle, or IRR to ISR).
     pub fn accept(&mut self, vcpu: usize, vector: u8) {
-        if self.intr && self.takes_ext_int(vcpu) && self.pic.peek() == Some(vector) {
-            self.pic.acknowledge();
+        if self.intr && self.takes_ext_int(vcpu) && self.board.pic.peek() == Some(vector) {
+            self.board.pic.acknowledge();
             self.update_intr();
         } else if let Some(lapic) = self.lapics.get_mut(vcpu) {
             lapic.accept(vector);
@@ -100,12 +97,12 @@ impl Platform {
 
     fn takes_ext_int(&self, vcpu: usize) -> bool {
         let Some(lapic) = self.lapics.get(vcpu) else { return false };
-        lapic.passes_ext_int() || self.ioapic.ext_int().is_some_and(|message| lapic.matches(&message))
+        lapic.passes_ext_int() || self.board.ioapic.ext_int().is_some_and(|message| lapic.matches(&message))
     }
 
     /// Looks at the PIC's INTR again.
     pub(super) fn update_intr(&mut self) {
-        let intr = self.pic.output();
+        let intr = self.board.pic.output();
         if intr || self.intr {
             self.intr = intr;
             self.mark_all();
@@ -114,42 +111,38 @@ impl Platform {
 
     /// Carries changed device lines to the PIC and the IO-APIC.
     pub(super) fn update_lines(&mut self) {
-        let lines = self.device_lines();
-        let changed = lines ^ self.lines;
-        if changed != 0 {
-            self.lines = lines;
-            for irq in [IRQ_KEYBOARD, IRQ_UART, IRQ_RTC, IRQ_SCI] {
-                if changed >> irq & 1 != 0 {
-                    self.set_irq(irq, lines >> irq & 1 != 0);
-                }
-            }
+        let lines = self.board.lines();
+        let mut changed = lines ^ self.lines;
+        self.lines = lines;
+        while changed != 0 {
+            let irq = changed.trailing_zeros() as u8;
+            changed &= changed - 1;
+            self.set_irq(irq, lines >> irq & 1 != 0);
         }
     }
 
-    pub(super) fn device_lines(&self) -> u16 {
-        u16::from(self.chipset.irq()) << IRQ_KEYBOARD
-            | u16::from(self.uart.irq()) << IRQ_UART
-            | u16::from(self.rtc.irq()) << IRQ_RTC
-            | u16::from(self.pm.sci()) << IRQ_SCI
-    }
-
     fn set_irq(&mut self, irq: u8, level: bool) {
-        self.pic.set_irq(irq, level);
+        self.board.pic.set_irq(irq, level);
         self.update_intr();
-        if let Some(message) = self.ioapic.set_line(irq, level) {
+        let pin = if irq == 0 { TIMER_PIN } else { irq };
+        if let Some(message) = self.board.ioapic.set_line(pin, level) {
             self.deliver(&message);
         }
     }
 
-    /// A rise of the PIT's OUT0.
-    pub(super) fn pulse_timer_irq(&mut self) {
-        for level in [true, false] {
-            self.pic.set_irq(0, level);
-            if let Some(message) = self.ioapic.set_line(TIMER_PIN, level) {
-                self.deliver(&message);
-            }
+    /// Lines that were raised and lowered at once.
+    pub(super) fn pulse(&mut self, lines: u16) {
+        for irq in (0..16).filter(|irq| lines >> irq & 1 != 0) {
+            self.set_irq(irq, true);
+            self.set_irq(irq, false);
         }
-        self.update_intr();
+    }
+
+    /// Delivers the messages that the IO-APIC has sent.
+    pub(super) fn deliver_sent(&mut self) {
+        while let Some(message) = self.board.ioapic.take_sent() {
+            self.deliver(&message);
+        }
     }
 
     /// Carries out what a local APIC's register write asks for.
@@ -158,7 +151,8 @@ impl Platform {
         match action {
             Action::None => None,
             Action::Eoi(vector) => {
-                self.broadcast_eoi(vector);
+                self.board.ioapic.eoi(vector);
+                self.deliver_sent();
                 None
             }
             Action::SelfIpi(vector) => {
@@ -166,18 +160,6 @@ impl Platform {
                 None
             }
             Action::Ipi(icr) => self.send_ipi(vcpu, icr),
-        }
-    }
-
-    pub(super) fn broadcast_eoi(&mut self, vector: u8) {
-        let mut messages = [None; crate::ioapic::PINS];
-        let mut count = 0;
-        self.ioapic.eoi(vector, |message| {
-            messages[count] = Some(message);
-            count += 1;
-        });
-        for message in messages.iter().take(count).flatten() {
-            self.deliver(message);
         }
     }
 
@@ -213,7 +195,7 @@ impl Platform {
         self.deliver_to(&message, targets)
     }
 
-    pub(super) fn deliver(&mut self, message: &Message) {
+    fn deliver(&mut self, message: &Message) {
         let targets = self.targets(message);
         // Devices do not start or reset processors here.
         if !matches!(message.delivery, Delivery::Init | Delivery::StartUp) {

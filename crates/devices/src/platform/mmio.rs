@@ -1,7 +1,7 @@
 //! Memory-mapped registers and the MSRs of the local APIC.
 
-use super::{Effect, Platform};
-use crate::ioapic::IOAPIC_BASE;
+use super::Platform;
+use crate::effect::Effect;
 use crate::lapic::{GpFault, LAPIC_BASE};
 use vm_types::{Gpa, Now, PAGE_SIZE};
 
@@ -10,15 +10,6 @@ const IA32_TSC_DEADLINE: u32 = 0x6E0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x83F;
 
-/// A device with memory-mapped registers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DeviceId {
-    /// The page at [`IOAPIC_BASE`].
-    IoApic,
-    /// The page at [`LAPIC_BASE`]; each vCPU sees its own.
-    Lapic,
-}
-
 /// Whether [`Platform::msr_read`] and [`Platform::msr_write`] answer for `msr`.
 #[must_use]
 pub fn owns_msr(msr: u32) -> bool {
@@ -26,25 +17,16 @@ pub fn owns_msr(msr: u32) -> bool {
 }
 
 impl Platform {
-    /// The device that claims `gpa`.
-    #[inline]
-    #[must_use]
-    pub fn mmio_range(gpa: Gpa) -> Option<DeviceId> {
-        match gpa.0 & !(PAGE_SIZE - 1) {
-            IOAPIC_BASE => Some(DeviceId::IoApic),
-            LAPIC_BASE => Some(DeviceId::Lapic),
-            _ => None,
-        }
-    }
-
     /// A load of `size` bytes (1, 2, 4 or 8) by `vcpu`. Where nothing answers it reads all ones.
     pub fn mmio_read(&mut self, vcpu: usize, gpa: Gpa, size: u8, now: Now) -> u64 {
         self.advance(now);
-        let offset = gpa.0 & (PAGE_SIZE - 1);
+        let (page, offset) = (gpa.0 & !(PAGE_SIZE - 1), gpa.0 & (PAGE_SIZE - 1));
         let ones = u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
-        let value = match (Self::mmio_range(gpa), self.lapics.get_mut(vcpu)) {
-            (Some(DeviceId::IoApic), _) => self.ioapic.read(offset).into(),
-            (Some(DeviceId::Lapic), Some(lapic)) if lapic.hw_enabled() && !lapic.x2apic() => {
+        let value = match self.lapics.get_mut(vcpu) {
+            Some(lapic) if page == LAPIC_BASE => {
+                if !lapic.answers() {
+                    return ones;
+                }
                 let before = lapic.highest_request();
                 let value = lapic.mmio_read(offset, size, now);
                 // An illegal register raises the error interrupt.
@@ -53,7 +35,7 @@ impl Platform {
                 }
                 value
             }
-            _ => u64::MAX,
+            _ => self.board.load(page, offset).unwrap_or(u64::MAX),
         };
         value & ones
     }
@@ -61,25 +43,22 @@ impl Platform {
     /// A store of the low `size` bytes of `value` by `vcpu`.
     pub fn mmio_write(&mut self, vcpu: usize, gpa: Gpa, size: u8, value: u64, now: Now) -> Option<Effect> {
         self.advance(now);
-        let offset = gpa.0 & (PAGE_SIZE - 1);
-        match (Self::mmio_range(gpa), self.lapics.get_mut(vcpu)) {
-            (Some(DeviceId::IoApic), _) => {
-                match self.ioapic.write(offset, value as u32) {
-                    Ok(Some(message)) => self.deliver(&message),
-                    Ok(None) => {}
-                    Err(vector) => self.broadcast_eoi(vector),
+        let (page, offset) = (gpa.0 & !(PAGE_SIZE - 1), gpa.0 & (PAGE_SIZE - 1));
+        match self.lapics.get_mut(vcpu) {
+            Some(lapic) if page == LAPIC_BASE => {
+                if !lapic.answers() {
+                    return None;
                 }
-                // Pin 0 may have begun or ceased to pass ExtINT on.
-                self.update_intr();
-                None
-            }
-            (Some(DeviceId::Lapic), Some(lapic)) if lapic.hw_enabled() && !lapic.x2apic() => {
                 let action = lapic.mmio_write(offset, size, value, now);
                 let effect = self.act(vcpu, action);
                 self.update_next();
                 effect
             }
-            _ => None,
+            _ => {
+                let touched = self.board.store(page, offset, value)?;
+                self.settle(touched);
+                None
+            }
         }
     }
 

@@ -26,11 +26,11 @@ fn timer_overflow_interrupts_where_enabled() {
     let overflow = pm.deadline();
     assert_eq!(overflow, ((1u128 << 31) * u128::from(HZ)).div_ceil(PM_TIMER_HZ.into()) as u64);
     pm.run(at(overflow - 1));
-    assert!(!pm.sci());
+    assert!(!pm.line());
     pm.run(at(overflow));
-    assert!(pm.sci());
+    assert!(pm.line());
     pm.write(PM1A_EVT, 2, 1, at(overflow));
-    assert!(!pm.sci());
+    assert!(!pm.line());
     assert!(pm.deadline() > overflow);
 }
 
@@ -38,12 +38,12 @@ fn timer_overflow_interrupts_where_enabled() {
 fn power_button_is_an_event_until_cleared() {
     let mut pm = Pm::new();
     pm.press_power_button();
-    assert!(!pm.sci(), "not enabled");
+    assert!(!pm.line(), "not enabled");
     pm.write(PM1A_EVT + 2, 2, 0x100, at(0));
-    assert!(pm.sci());
+    assert!(pm.line());
     assert_eq!(pm.read(PM1A_EVT, 4, at(0)), 0x0100_0100);
     pm.write(PM1A_EVT, 2, 0x100, at(0));
-    assert!(!pm.sci());
+    assert!(!pm.line());
 }
 
 #[test]

@@ -4,13 +4,16 @@ mod calendar;
 #[cfg(test)]
 mod tests;
 
+use crate::config::PlatformConfig;
+use crate::device::{Device, Touched};
+use crate::effect::Effect;
 use crate::state::{decode, encode, ensure};
 use calendar::Civil;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use vm_types::{Now, StateError, StateRecord};
 
-pub(crate) const KIND: &str = "rtc";
+const KIND: &str = Rtc::KIND;
 const VERSION: u16 = 1;
 /// The crystal, in ticks a second; every time in here is such ticks since guest TSC 0.
 const CRYSTAL_HZ: u64 = 32_768;
@@ -101,21 +104,6 @@ impl Rtc {
         }
     }
 
-    pub(crate) fn irq(&self) -> bool {
-        self.b & self.c & (PERIODIC | ALARM | UPDATE) != 0
-    }
-
-    pub(crate) fn deadline(&self) -> u64 {
-        self.deadline
-    }
-
-    pub(crate) fn run(&mut self, now: Now) {
-        if now.tsc >= self.deadline {
-            self.evaluate(now);
-            self.arm(now);
-        }
-    }
-
     pub(crate) fn read(&mut self, port: u16, now: Now) -> u8 {
         if port & 1 == 0 {
             return 0xFF;
@@ -125,7 +113,7 @@ impl Rtc {
             REG_B => self.b,
             REG_C => {
                 self.evaluate(now);
-                let flags = self.c | u8::from(self.irq()) << 7;
+                let flags = self.c | u8::from(self.line()) << 7;
                 self.c = 0;
                 self.arm(now);
                 flags
@@ -333,7 +321,7 @@ impl Rtc {
     fn arm(&mut self, now: Now) {
         let mut at = u64::MAX;
         let wanted = self.b & !self.c;
-        if self.irq() {
+        if self.line() {
             // The line stays up until register C is read.
         } else {
             if let (true, Some(log2)) = (wanted & PERIODIC != 0, self.period()) {
@@ -353,13 +341,48 @@ impl Rtc {
         let at = if at == u64::MAX { at } else { at.saturating_sub(self.ahead()) };
         self.deadline = if at == u64::MAX { at } else { now.tsc_at(at, CRYSTAL_HZ) };
     }
+}
 
-    pub(crate) fn export(&self) -> StateRecord {
+impl Device for Rtc {
+    const KIND: &'static str = "rtc";
+    const PORTS: &'static [(u16, u16)] = &[(0x70, 0x71)];
+    const IRQ: Option<u8> = Some(8);
+
+    fn build(config: &PlatformConfig) -> Self {
+        Self::new(config.rtc_base_unix_secs, config.low_ram, config.high_ram)
+    }
+
+    fn input(&mut self, port: u16, _: u8, now: Now) -> (u32, Touched) {
+        (self.read(port, now).into(), Touched::BOTH)
+    }
+
+    fn output(&mut self, port: u16, _: u8, value: u32, now: Now) -> (Option<Effect>, Touched) {
+        self.write(port, value as u8, now);
+        (None, Touched::BOTH)
+    }
+
+    fn line(&self) -> bool {
+        self.b & self.c & (PERIODIC | ALARM | UPDATE) != 0
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    fn run(&mut self, now: Now) -> bool {
+        if now.tsc >= self.deadline {
+            self.evaluate(now);
+            self.arm(now);
+        }
+        false
+    }
+
+    fn export(&self) -> StateRecord {
         encode(KIND, 0, VERSION, self)
     }
 
     /// The first `run` computes the deadline.
-    pub(crate) fn import(record: &StateRecord) -> Result<Self, StateError> {
+    fn import(record: &StateRecord, _: &PlatformConfig) -> Result<Self, StateError> {
         let rtc: Self = decode(record, VERSION)?;
         ensure(rtc.index <= 0x7F, KIND, "index", rtc.index)?;
         ensure(rtc.a <= 0x7F, KIND, "register A", rtc.a)?;

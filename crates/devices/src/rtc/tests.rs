@@ -68,12 +68,12 @@ fn periodic_interrupt_waits_for_register_c() {
     let tick = Now { tsc: rtc.deadline(), hz: HZ };
     assert_eq!(tick.tsc, HZ.div_ceil(1024));
     rtc.run(Now { tsc: tick.tsc - 1, ..tick });
-    assert!(!rtc.irq());
+    assert!(!rtc.line());
     rtc.run(tick);
-    assert!(rtc.irq());
+    assert!(rtc.line());
     assert_eq!(rtc.deadline(), u64::MAX, "nothing more until C is read");
     assert_eq!(get(&mut rtc, 0x0C, tick), 0xC0);
-    assert!(!rtc.irq());
+    assert!(!rtc.line());
     assert_eq!(rtc.deadline(), (2 * HZ).div_ceil(1024));
 }
 
@@ -116,12 +116,12 @@ fn the_divider_chain_starts_half_a_second_before_an_update() {
     put(&mut rtc, 0, 0x10, at(1700));
     put(&mut rtc, 0x0B, 0x02, at(1701));
     assert_eq!(get(&mut rtc, 0, at(1900)), 0x10, "it stands while the divider is in reset");
-    let rtc_moved = Rtc::import(&rtc.export()).unwrap();
+    let rtc_moved = Rtc::import(&rtc.export(), &crate::config::for_tests()).unwrap();
     for mut rtc in [rtc, rtc_moved] {
         put(&mut rtc, 0x0A, 0x26, at(2000));
         assert_eq!((get(&mut rtc, 0, at(2499)), get(&mut rtc, 0, at(2501))), (0x10, 0x11));
         assert_eq!((get(&mut rtc, 0, at(3499)), get(&mut rtc, 0, at(3501))), (0x11, 0x12));
-        let mut rtc = Rtc::import(&rtc.export()).unwrap();
+        let mut rtc = Rtc::import(&rtc.export(), &crate::config::for_tests()).unwrap();
         assert_eq!(get(&mut rtc, 0x0A, Now { tsc: HZ * 9 / 2 - HZ / 5000, hz: HZ }), 0xA6, "UIP goes along");
         // The update interrupt comes with the update.
         put(&mut rtc, 0x0B, 0x12, at(4600));
@@ -141,7 +141,7 @@ fn records_without_a_phase_are_taken() {
     assert_eq!(plain.body[0], 0x88, "eight fields as before");
     put(&mut rtc, 0x0A, 0x76, at(100));
     rtc.held = None;
-    assert!(Rtc::import(&rtc.export()).is_ok());
+    assert!(Rtc::import(&rtc.export(), &crate::config::for_tests()).is_ok());
     rtc.phase = Some(0x8000);
-    assert!(Rtc::import(&rtc.export()).is_err());
+    assert!(Rtc::import(&rtc.export(), &crate::config::for_tests()).is_err());
 }

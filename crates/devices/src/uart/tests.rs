@@ -39,7 +39,7 @@ fn thre_is_announced_each_time_it_is_enabled_and_after_each_byte() {
     let mut uart = Uart::new();
     for _ in 0..2 {
         uart.write(1, IER_THRE, at(0));
-        assert!(uart.irq());
+        assert!(uart.line());
         assert_eq!((uart.read(2, at(0)), uart.read(2, at(0))), (2, 1), "reading IIR clears it");
         uart.write(1, 0, at(0));
     }
@@ -49,19 +49,19 @@ fn thre_is_announced_each_time_it_is_enabled_and_after_each_byte() {
     assert_eq!(uart.read(2, at(0)), 2);
     uart.write(4, 0x03, at(0));
     uart.write(0, b'y', at(0));
-    assert!(!uart.irq(), "OUT2 gates the pin");
+    assert!(!uart.line(), "OUT2 gates the pin");
 }
 
 #[test]
 fn received_bytes_reach_the_trigger_or_time_out() {
     let mut uart = with_fifo(2);
     assert_eq!(uart.push_input(b"abcdefg", at(0)), 7);
-    assert!(!uart.irq());
+    assert!(!uart.line());
     assert_eq!(uart.deadline(), 640 * HZ / CLOCK_HZ, "four characters of ten bits at 115200");
     uart.run(at(uart.deadline()));
     assert_eq!(uart.read(2, at(0)) & 0x0F, 0x0C);
     assert_eq!(uart.read(0, at(0)), b'a');
-    assert!(!uart.irq(), "a read restarts the time-out");
+    assert!(!uart.line(), "a read restarts the time-out");
     uart.push_input(b"hi", at(0));
     assert_eq!(uart.read(2, at(0)) & 0x0F, 0x04, "eight bytes wait");
     let rest: Vec<u8> = (0..8).map(|_| uart.read(0, at(0))).collect();
@@ -122,12 +122,12 @@ fn a_queue_that_is_not_drained_holds_thre_back() {
         });
         sent += FIFO;
     }
-    assert!(sent > OUT_CAPACITY - 2 * FIFO && sent <= OUT_CAPACITY && !uart.can_send() && !uart.irq());
+    assert!(sent > OUT_CAPACITY - 2 * FIFO && sent <= OUT_CAPACITY && !uart.can_send() && !uart.line());
     for _ in sent..OUT_CAPACITY + 3 {
         uart.write(0, b'y', at(0));
     }
     assert_eq!((uart.take_dropped(), uart.take_dropped()), (3, 0));
     let mut out = [0; FIFO];
     assert_eq!(uart.pop_output(&mut out), FIFO);
-    assert!(uart.can_send() && uart.irq() && uart.read(2, at(0)) & 0x0F == 2);
+    assert!(uart.can_send() && uart.line() && uart.read(2, at(0)) & 0x0F == 2);
 }
