@@ -16,12 +16,18 @@ pub(crate) fn platform() -> Platform {
         high_ram: 0,
         x2apic: true,
         tsc_deadline: true,
+        pci: false,
     })
+}
+
+/// The same with a PCI bus.
+pub(crate) fn with_pci() -> Platform {
+    Platform::new(&PlatformConfig { pci: true, ..*platform().config() })
 }
 
 /// Bodies that replace those of a good state: which record, its length in two bytes, the body.
 pub fn import(data: &[u8]) {
-    let mut board = platform();
+    let mut board = with_pci();
     let mut records = board.export();
     let mut data = Bytes(data);
     while !data.0.is_empty() {
@@ -109,7 +115,7 @@ fn run(board: &mut Platform, data: &[u8]) {
     );
     // Whatever a guest did to it: its state travels.
     let records = board.export();
-    let mut copy = platform();
+    let mut copy = Platform::new(board.config());
     if let Err(error) = copy.import(&records) {
         panic!("its own state is refused: {error}");
     }

@@ -77,6 +77,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let sealed = |stream: &[u8]| [&[stream[0] | 1], &stream[1..]].concat();
     let mut seeds = vec![
         ("isa_findings", "two", audit::seed()),
+        ("devices_import", "pci", devices::encode(&devices::with_pci().export())),
         ("devices_import", "fresh", devices::encode(&devices::platform().export())),
         ("migrate_source", "copy", sealed(&copy_to_source)),
         ("migrate_source", "sealed", sealed(&to_source)),

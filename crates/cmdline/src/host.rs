@@ -511,7 +511,7 @@ fn put<T>(to: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-fn one_of<T: Clone>(value: &str, of: &[(&str, T)]) -> Option<T> {
+pub(crate) fn one_of<T: Clone>(value: &str, of: &[(&str, T)]) -> Option<T> {
     of.iter().find(|(name, _)| *name == value).map(|(_, meaning)| meaning.clone())
 }
 

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use vm_types::OnReset;
 
 use crate::error::{OptionError, Refused};
+use crate::host::one_of;
 use crate::table::{self, OptionSet, Spec};
 use crate::value;
 use crate::words::Words;
@@ -27,6 +28,8 @@ pub struct VmOptions {
     pub phys_bits: Option<u8>,
     /// `vcpus=`
     pub vcpus: u32,
+    /// `pci=`: there is a PCI bus.
+    pub pci: bool,
     /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
     pub debug_exit: bool,
     /// `on-reset=`: what follows when the guest resets its machine.
@@ -45,6 +48,7 @@ impl Default for VmOptions {
             level: None,
             phys_bits: None,
             vcpus: 1,
+            pci: false,
             debug_exit: false,
             on_reset: OnReset::Restart,
             paused: false,
@@ -88,6 +92,13 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
         default: "1",
         help: "Number of virtual CPUs; this version gives one.",
         set: |o, v| value::decimal(v, 1, MAX_VCPUS).map(|count| o.vcpus = count),
+    },
+    Spec {
+        name: "pci",
+        form: "on|off",
+        default: "off",
+        help: "Whether the VM has a PCI bus: an i440FX bridge and its companions, with nothing behind them yet.",
+        set: |o, v| one_of(v, &[("on", true), ("off", false)]).map(|pci| o.pci = pci),
     },
     Spec {
         name: "debug-exit",

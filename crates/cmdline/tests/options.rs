@@ -237,13 +237,14 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
 
 #[test]
 fn every_vm_option() {
-    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
+    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 pci=on debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
     let want = VmOptions {
         name: "demo".into(),
         mem_mib: 512,
         level: Some("skylake-server".into()),
         phys_bits: Some(39),
         vcpus: 1,
+        pci: true,
         debug_exit: true,
         on_reset: OnReset::Stop,
         paused: true,

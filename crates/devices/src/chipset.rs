@@ -119,6 +119,11 @@ impl Chipset {
         false
     }
 
+    /// What the guest last wrote to the address register of PCI configuration.
+    pub(crate) fn pci_address(&self) -> u32 {
+        self.pci_address
+    }
+
     /// True on the rise of RST_CPU.
     fn write_reset(&mut self, value: u8) -> bool {
         let rises = value & !self.reset_control & 4 != 0;

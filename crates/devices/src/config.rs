@@ -20,6 +20,8 @@ pub struct PlatformConfig {
     pub x2apic: bool,
     /// CPUID.01H:ECX.TSC_Deadline: the APIC timer has that mode.
     pub tsc_deadline: bool,
+    /// It has a PCI bus, with [`crate::FUNCTIONS`] on it.
+    pub pci: bool,
 }
 
 /// A machine whose make-up does not matter.
@@ -33,5 +35,6 @@ pub(crate) const fn for_tests() -> PlatformConfig {
         high_ram: 0,
         x2apic: false,
         tsc_deadline: false,
+        pci: false,
     }
 }

@@ -23,6 +23,9 @@ pub enum Effect {
     DebugExit(u8),
     /// The UART's output queue is full: drain it before the guest runs on, or the next byte is lost.
     UartFull,
+    /// A function on the PCI bus wants to work on the guest's memory: [`crate::Platform::service`], before the guest runs
+    /// on.
+    Service,
     /// INIT IPI. The local APICs are reset already; the vCPUs must wait for SIPI.
     Init(VcpuSet),
     /// Start-up IPI: vCPUs that wait for it start at `vector` * 4096 in real mode.

@@ -1,4 +1,5 @@
-//! The device models of a guest's machine, free of I/O: UART, PIC, PIT, RTC, IO-APIC, local APIC, PM timer, ACPI tables.
+//! The device models of a guest's machine, free of I/O: UART, PIC, PIT, RTC, IO-APIC, local APIC, PM timer, PCI bus, ACPI
+//! tables.
 //!
 //! [`Platform`] is the whole board behind port, MMIO and MSR accesses; [`acpi::build`] describes it to the guest.
 //! Every clock is computed from the guest time line ([`vm_types::Now`]).
@@ -15,6 +16,7 @@ mod device;
 mod effect;
 mod ioapic;
 mod lapic;
+mod pci;
 mod pic;
 mod pit;
 mod platform;
@@ -29,7 +31,8 @@ pub use config::{MAX_VCPUS, PlatformConfig};
 pub use effect::{Effect, VcpuSet};
 pub use ioapic::{IOAPIC_BASE, PINS as IOAPIC_PINS};
 pub use lapic::{GpFault, LAPIC_BASE};
+pub use pci::{Bar, Function, Identity, MsixShape, Register, Signals, Socket};
 pub use pit::PIT_HZ;
-pub use platform::{Platform, owns_msr};
+pub use platform::{FUNCTIONS, Platform, owns_msr};
 pub use pm::PM_TIMER_HZ;
 pub use uart::{IN_CAPACITY as UART_IN_CAPACITY, OUT_CAPACITY as UART_OUT_CAPACITY};

@@ -6,6 +6,7 @@ mod tests;
 use crate::config::PlatformConfig;
 use crate::device::{Device, Touched};
 use crate::effect::Effect;
+use crate::pci;
 use crate::state::{decode, encode, ensure};
 use minicbor::{Decode, Encode};
 use vm_types::{Now, StateError, StateRecord};
@@ -284,8 +285,13 @@ impl Device for Pic {
     const KIND: &'static str = "pic";
     const PORTS: &'static [(u16, u16)] = &[(0x20, 0x21), (0xA0, 0xA1), (0x4D0, 0x4D1)];
 
-    fn build(_: &PlatformConfig) -> Self {
-        Self::new()
+    /// The interrupts of PCI are levels, as firmware sets them.
+    fn build(config: &PlatformConfig) -> Self {
+        let mut pic = Self::new();
+        if config.pci {
+            pic.chips[1].elcr |= (pci::IRQS >> 8) as u8;
+        }
+        pic
     }
 
     fn input(&mut self, port: u16, _: u8, _: Now) -> (u32, Touched) {

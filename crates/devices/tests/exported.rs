@@ -19,6 +19,7 @@ fn board() -> Platform {
         high_ram: 0,
         x2apic: true,
         tsc_deadline: true,
+        pci: false,
     })
 }
 

@@ -14,6 +14,7 @@ fn config() -> PlatformConfig {
         high_ram: 0,
         x2apic: true,
         tsc_deadline: true,
+        pci: false,
     }
 }
 

@@ -84,6 +84,7 @@ fn config() -> PlatformConfig {
         high_ram: 1 << 30,
         x2apic: true,
         tsc_deadline: true,
+        pci: false,
     }
 }
 

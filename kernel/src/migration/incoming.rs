@@ -290,6 +290,7 @@ impl Arriving {
             came: true,
             debug_exit: false,
             on_reset: OnReset::default(),
+            pci: offer.shape.devices.iter().any(|device| Platform::on_pci(device)),
             ranges: offer.shape.mem_ranges(),
             policy,
             companion,

@@ -126,6 +126,12 @@ impl Vcpu {
                 vm.drain_uart();
                 Next::Advance
             }
+            Effect::Service => {
+                let mut platform = vm.platform.lock();
+                platform.service(&vm.memory, vm.clock.now());
+                self.watch(&platform);
+                Next::Advance
+            }
             // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.
             Effect::Init(_) | Effect::StartUp { .. } => Next::Advance,
         }

@@ -16,7 +16,7 @@ use guest_load::{Entry, Module};
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
 use spin::Mutex;
-use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
+use vm_types::{Backlog, Gpa, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 
@@ -55,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) debug_exit: bool,
     /// What follows when the guest resets its machine.
     pub(crate) on_reset: OnReset,
+    /// It has a PCI bus.
+    pub(crate) pci: bool,
     /// RAM.
     pub(crate) ranges: Vec<MemRange>,
     /// What it sees of CPUs; its vCPU count and TSC rate too.
@@ -128,6 +130,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         high_ram: memory.ranges().get(1).map_or(0, |range| range.len),
         x2apic: spec.policy.has(cpu_policy::Feature::X2apic),
         tsc_deadline: spec.policy.has(cpu_policy::Feature::TscDeadline),
+        pci: spec.pci,
     };
     let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
     clock.set(0);
@@ -222,6 +225,7 @@ pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
         came: false,
         debug_exit: options.debug_exit,
         on_reset: options.on_reset,
+        pci: options.pci,
         ranges: layout(u64::from(options.mem_mib) << 20),
         policy: policy::render(options, hz)?,
         companion: Companion::default(),
@@ -274,7 +278,11 @@ pub(super) fn load(vm: &Vm, source: &Source) -> Result<(), String> {
     let Source { options, kernel, modules } = source;
     let modules: Vec<Module<'_>> =
         modules.iter().map(|(held, string)| Module { bytes: held.bytes(), string }).collect();
-    let shape = AcpiShape { vcpus: options.vcpus as u16, base: devices::acpi::DEFAULT_BASE };
+    let shape = AcpiShape {
+        vcpus: options.vcpus as u16,
+        base: devices::acpi::DEFAULT_BASE,
+        pci: vm.board.pci.then_some(Gpa(vm.board.low_ram)),
+    };
     let tables = devices::acpi::build(&shape);
     for (gpa, bytes) in &tables.pieces {
         vm.memory.write(*gpa, bytes).map_err(|error| format!("ACPI tables: {error}"))?;

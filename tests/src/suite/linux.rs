@@ -57,6 +57,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     // Its own leaf D makes Linux give up XSAVE, and stall (docs/hardware.md).
     cases.push(case(("corei7_icelake_u", "haswell")).slow());
+    cases.push(Case::new("linux/pci_bus", 420, pci_bus));
     let two = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 2, false);
     cases.push(Case::new("linux/two_host_cpus", 600, two).slow());
     let bzimage = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 1, true);
@@ -95,6 +96,46 @@ fn shell(context: &Context, model: &str, level: &str, cpus: u32, bzimage: bool) 
     // Interrupts come: a sleep ends.
     console.send_line("sleep 1 && echo slept $((1 + 1))")?;
     console.expect("slept 2", PATIENCE)?;
+    console.send_line("poweroff -f")?;
+    let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
+    ensure!(event == "stopped: power-off", "ended with `{event}`");
+    Ok(())
+}
+
+/// What Linux says where there is no way to a configuration space.
+const NO_PCI: &str = "No config space access function found";
+/// The functions of a VM with `pci=on`, as /proc/bus/pci/devices names them: place, vendor and device.
+const FUNCTIONS: [&str; 3] = ["0000\t80861237", "0008\t80867000", "000b\t80867113"];
+
+/// Linux finds the PCI bus that it is given, and has nothing to say against it.
+fn pci_bus(context: &Context) -> Result<()> {
+    let linux = guest::debian()?;
+    let mut vm = VmSpec::new("linux", &linux.kernel);
+    vm.mem_mib = 256;
+    vm.level = "haswell".to_string();
+    vm.initrd = Some(linux.initrd);
+    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    vm.options.push("pci=on".to_string());
+    let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
+    let console = host.guest()?;
+    console.expect("guest# ", PATIENCE)?;
+    console.take_lines();
+    console.send_line("dmesg; cut -f 1,2 /proc/bus/pci/devices; echo all ends $((2 + 3))")?;
+    let mut log = Vec::new();
+    console.expect_line("the end of the log", PATIENCE, |line| {
+        log.push(line.trim_end().to_string());
+        line.contains("all ends 5").then_some(())
+    })?;
+    judge_log("haswell", &log)?;
+    let said = |text: &str| log.iter().any(|line| line.contains(text));
+    ensure!(!said(NO_PCI), "Linux finds no way to the configuration space");
+    ensure!(said("PCI: Using configuration type 1"), "Linux does not use the ports 0xcf8 and 0xcfc");
+    for function in FUNCTIONS {
+        ensure!(said(function), "{function:?} is not on the bus");
+    }
+    for complaint in ["can't claim", "no compatible bridge window", "BIOS bug", "conflicts with"] {
+        ensure!(!said(complaint), "Linux says `{complaint}`");
+    }
     console.send_line("poweroff -f")?;
     let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
     ensure!(event == "stopped: power-off", "ended with `{event}`");

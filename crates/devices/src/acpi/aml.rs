@@ -78,6 +78,33 @@ pub(super) fn memory32(base: u32, len: u32) -> Vec<u8> {
     [&[0x86, 9, 0, 1][..], &base.to_le_bytes(), &len.to_le_bytes()].concat()
 }
 
+/// Bus numbers that a bridge passes on.
+pub(super) fn buses(first: u16, last: u16) -> Vec<u8> {
+    word_window(2, 0, first, last)
+}
+
+/// Ports that a bridge passes on, all of them.
+pub(super) fn io_window(first: u16, last: u16) -> Vec<u8> {
+    word_window(1, 3, first, last)
+}
+
+/// Memory that a bridge passes on: not cached, written to.
+pub(super) fn memory_window(first: u32, last: u32) -> Vec<u8> {
+    let fields = [0, first, last, 0, (last - first).wrapping_add(1)];
+    let fields: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()).collect();
+    [&[0x87, 23, 0, 0, FIXED, 1][..], &fields].concat()
+}
+
+/// Both ends fixed; the device produces it.
+const FIXED: u8 = 0x0C;
+
+/// Word address space descriptor (ACPI 6.5, 6.4.3.5.3).
+fn word_window(kind: u8, flags: u8, first: u16, last: u16) -> Vec<u8> {
+    let fields = [0, first, last, 0, (last - first).wrapping_add(1)];
+    let fields: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()).collect();
+    [&[0x88, 13, 0, kind, FIXED, flags][..], &fields].concat()
+}
+
 /// opcode PkgLength head body; the length counts itself (ACPI 6.5, 20.2.4).
 fn sized(opcode: &[u8], head: &[u8], body: &[u8]) -> Vec<u8> {
     let len = head.len() + body.len();

@@ -31,6 +31,8 @@ pub struct AcpiShape {
     pub vcpus: u16,
     /// Where the first table, the RSDP, goes: a multiple of 64, all tables below 4 GiB.
     pub base: Gpa,
+    /// Where there is a PCI bus: the first byte of the memory that its windows may lie in, which is the end of low RAM.
+    pub pci: Option<Gpa>,
 }
 
 /// The tables in guest memory.
@@ -49,8 +51,8 @@ pub fn build(shape: &AcpiShape) -> AcpiTables {
     let mut place = Place { next: shape.base.0, pieces: Vec::new() };
     let rsdp = place.reserve(36);
     let facs = place.put(facs());
-    let dsdt = place.put(dsdt::build(vcpus));
-    let fadt = place.put(fadt(facs as u32, dsdt as u32));
+    let dsdt = place.put(dsdt::build(vcpus, shape.pci));
+    let fadt = place.put(fadt(facs as u32, dsdt as u32, shape.pci.is_some()));
     let madt = place.put(madt(vcpus));
     let rsdt =
         place.put(table(b"RSDT", 1, &[(fadt as u32).to_le_bytes(), (madt as u32).to_le_bytes()].concat()));
@@ -124,7 +126,7 @@ fn facs() -> Vec<u8> {
 }
 
 /// FADT of ACPI 5.0: revision 5, 268 bytes.
-fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
+fn fadt(facs: u32, dsdt: u32, pci: bool) -> Vec<u8> {
     const LEGACY_DEVICES: u16 = 1;
     const NO_VGA: u16 = 1 << 2;
     const NO_MSI: u16 = 1 << 3;
@@ -145,7 +147,8 @@ fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
     set(96, &0xFFFFu16.to_le_bytes()); // no C2
     set(98, &0xFFFFu16.to_le_bytes()); // no C3
     set(108, &[0x32]); // CMOS index of the century
-    set(109, &(LEGACY_DEVICES | NO_VGA | NO_MSI | NO_ASPM).to_le_bytes());
+    let no_msi = if pci { 0 } else { NO_MSI };
+    set(109, &(LEGACY_DEVICES | NO_VGA | no_msi | NO_ASPM).to_le_bytes());
     set(112, &FLAGS.to_le_bytes());
     set(116, &io_address(0xCF9, 8, 1));
     set(128, &[RESET_VALUE]);

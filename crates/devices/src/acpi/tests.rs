@@ -2,7 +2,7 @@ use super::*;
 use alloc::vec;
 
 fn image(vcpus: u16) -> (AcpiTables, Vec<u8>) {
-    let tables = build(&AcpiShape { vcpus, base: DEFAULT_BASE });
+    let tables = build(&AcpiShape { vcpus, base: DEFAULT_BASE, pci: None });
     let mut memory = vec![0; MAX_LEN as usize];
     for (at, bytes) in &tables.pieces {
         let at = (at.0 - DEFAULT_BASE.0) as usize;
@@ -68,6 +68,7 @@ fn fadt_names_the_ports_of_the_platform() {
         high_ram: 0,
         x2apic: false,
         tsc_deadline: false,
+        pci: false,
     };
     let mut platform = Platform::new(&config);
     let now = Now { tsc: 20_000_000, hz: 20_000_000 };
@@ -78,4 +79,30 @@ fn fadt_names_the_ports_of_the_platform() {
     assert_eq!(platform.io_write(control, 2, 5 << 10 | 1 << 13, now), Some(Effect::PowerOff));
     let reset = u32_at(fadt, 120) as u16;
     assert_eq!(platform.io_write(reset, 1, fadt[128].into(), now), Some(Effect::Reset));
+}
+
+#[test]
+fn a_pci_root_is_described_where_there_is_one() {
+    let with = |pci| build(&AcpiShape { vcpus: 1, base: DEFAULT_BASE, pci });
+    let find = |tables: &AcpiTables, signature: &[u8]| {
+        tables.pieces.iter().find(|(_, bytes)| bytes.starts_with(signature)).unwrap().1.clone()
+    };
+    let (off, on) = (with(None), with(Some(Gpa(0x1000_0000))));
+    let dsdt = find(&on, b"DSDT");
+    let has = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+    assert!(!has(&find(&off, b"DSDT"), b"PCI0") && has(&dsdt, b"PCI0") && has(&dsdt, b"_PRT"));
+    assert_eq!((sum(&dsdt), sum(&find(&on, b"FACP"))), (0, 0));
+    // From the end of RAM to the byte before the IO-APIC.
+    let window = [0x1000_0000u32, 0xFEBF_FFFF, 0, 0xEEC0_0000].map(u32::to_le_bytes).concat();
+    assert!(has(&dsdt, &window));
+    assert!(
+        has(&dsdt, &[0x88, 13, 0, 1, 0x0C, 3, 0, 0, 0x00, 0x0D, 0xFF, 0xFF, 0, 0, 0x00, 0xF3]),
+        "ports from 0xD00"
+    );
+    assert!(!has(&dsdt, &[0x47, 1, 0xF9, 0x0C]), "0xCF9 is the root's");
+    // Device 3, INTB#: what the pin drives.
+    assert!(has(&dsdt, &[0x12, 11, 4, 0x0C, 0xFF, 0xFF, 3, 0, 1, 0, 0x0A, crate::pci::irq(3, 2)]));
+    let no_msi = |tables: &AcpiTables| find(tables, b"FACP")[109] >> 3 & 1;
+    assert_eq!((no_msi(&off), no_msi(&on)), (1, 0));
+    assert!(on.pieces.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MAX_LEN as usize / 2);
 }

@@ -1,10 +1,12 @@
-//! The members of the board. A device is added here by one line; everything else about it is in its own file.
+//! The members of the board: a device is added by one line, to [`board`] or to [`FUNCTIONS`]. Everything else about it is in
+//! its own file.
 
 use crate::chipset::Chipset;
 use crate::config::PlatformConfig;
 use crate::device::{Device, Touched};
 use crate::effect::Effect;
 use crate::ioapic::IoApic;
+use crate::pci::{HostBridge, IsaBridge, PowerManagement, Socket};
 use crate::pic::Pic;
 use crate::pit::Pit;
 use crate::pm::Pm;
@@ -126,3 +128,7 @@ board! {
     chipset: Chipset,
     ioapic: IoApic,
 }
+
+/// What is on the PCI bus of a machine that has one.
+pub const FUNCTIONS: &[Socket] =
+    &[Socket::of::<HostBridge>(0, 0), Socket::of::<IsaBridge>(1, 0), Socket::of::<PowerManagement>(1, 3)];

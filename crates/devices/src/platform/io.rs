@@ -43,14 +43,20 @@ impl Platform {
 
     #[inline(always)]
     fn input(&mut self, port: u16, size: u8, now: Now) -> Option<u32> {
-        let (value, touched) = self.board.input(port, size, now)?;
+        let (value, touched) = match self.board.input(port, size, now) {
+            Some(answer) => answer,
+            None => self.pci.as_mut()?.input(self.board.chipset.pci_address(), port, size, now)?,
+        };
         self.settle(touched);
         Some(value)
     }
 
     #[inline(always)]
     fn output(&mut self, port: u16, size: u8, value: u32, now: Now) -> Option<Option<Effect>> {
-        let (effect, touched) = self.board.output(port, size, value, now)?;
+        let (effect, touched) = match self.board.output(port, size, value, now) {
+            Some(answer) => answer,
+            None => self.pci.as_mut()?.output(self.board.chipset.pci_address(), port, size, value, now)?,
+        };
         self.settle(touched);
         Some(effect)
     }

@@ -3,6 +3,7 @@
 use super::Platform;
 use crate::effect::{Effect, VcpuSet};
 use crate::lapic::{Action, Delivery, Message};
+use crate::pci::Bus;
 
 /// The PIT's IRQ 0 is wired to pin 2, as the MADT says.
 const TIMER_PIN: u8 = 2;
@@ -111,7 +112,7 @@ impl Platform {
 
     /// Carries changed device lines to the PIC and the IO-APIC.
     pub(super) fn update_lines(&mut self) {
-        let lines = self.board.lines();
+        let lines = self.all_lines();
         let mut changed = lines ^ self.lines;
         self.lines = lines;
         while changed != 0 {
@@ -119,6 +120,11 @@ impl Platform {
             changed &= changed - 1;
             self.set_irq(irq, lines >> irq & 1 != 0);
         }
+    }
+
+    /// The levels of all lines, of the board and of the bus.
+    pub(super) fn all_lines(&self) -> u16 {
+        self.board.lines() | self.pci.as_ref().map_or(0, Bus::lines)
     }
 
     fn set_irq(&mut self, irq: u8, level: bool) {
@@ -138,9 +144,12 @@ impl Platform {
         }
     }
 
-    /// Delivers the messages that the IO-APIC has sent.
+    /// Delivers the messages that the IO-APIC and functions on the PCI bus have sent.
     pub(super) fn deliver_sent(&mut self) {
         while let Some(message) = self.board.ioapic.take_sent() {
+            self.deliver(&message);
+        }
+        while let Some(message) = self.pci.as_mut().and_then(Bus::take_sent) {
             self.deliver(&message);
         }
     }

@@ -35,7 +35,10 @@ impl Platform {
                 }
                 value
             }
-            _ => self.board.load(page, offset).unwrap_or(u64::MAX),
+            _ => match self.board.load(page, offset) {
+                Some(value) => value,
+                None => self.load_from_bus(gpa, size, now).unwrap_or(u64::MAX),
+            },
         };
         value & ones
     }
@@ -55,11 +58,20 @@ impl Platform {
                 effect
             }
             _ => {
-                let touched = self.board.store(page, offset, value)?;
+                let (effect, touched) = match self.board.store(page, offset, value) {
+                    Some(touched) => (None, touched),
+                    None => self.pci.as_mut()?.store(gpa.0, size, value, now)?,
+                };
                 self.settle(touched);
-                None
+                effect
             }
         }
+    }
+
+    fn load_from_bus(&mut self, gpa: Gpa, size: u8, now: Now) -> Option<u64> {
+        let (value, touched) = self.pci.as_mut()?.load(gpa.0, size, now)?;
+        self.settle(touched);
+        Some(value)
     }
 
     /// RDMSR by `vcpu` of an MSR that [`owns_msr`] names.

@@ -8,15 +8,17 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use board::FUNCTIONS;
 pub use mmio::owns_msr;
 
 use crate::config::{MAX_VCPUS, PlatformConfig};
 use crate::device::Touched;
 use crate::effect::VcpuSet;
 use crate::lapic::{Features, Lapic};
+use crate::pci::{Bus, Socket};
 use alloc::vec::Vec;
 use board::Board;
-use vm_types::Now;
+use vm_types::{GuestMemory, Now};
 
 /// The devices of one machine.
 ///
@@ -24,6 +26,7 @@ use vm_types::Now;
 pub struct Platform {
     config: PlatformConfig,
     board: Board,
+    pci: Option<Bus>,
     lapics: Vec<Lapic>,
     /// Levels of the ISA interrupt lines as last told to the PIC and the IO-APIC.
     lines: u16,
@@ -39,11 +42,18 @@ impl Platform {
     /// The machine as firmware would hand it to an operating system, at guest TSC 0.
     #[must_use]
     pub fn new(config: &PlatformConfig) -> Self {
+        Self::with_functions(config, FUNCTIONS)
+    }
+
+    /// The same with these functions on its PCI bus, if it has one.
+    #[must_use]
+    pub fn with_functions(config: &PlatformConfig, functions: &[Socket]) -> Self {
         let config = PlatformConfig { vcpus: config.vcpus.clamp(1, MAX_VCPUS), ..*config };
         let features = Features::of(&config);
         Self {
             config,
             board: Board::new(&config),
+            pci: config.pci.then(|| Bus::new(functions, &config)),
             lapics: (0..u32::from(config.vcpus)).map(|id| Lapic::new(id, features)).collect(),
             lines: 0,
             intr: false,
@@ -86,6 +96,15 @@ impl Platform {
     fn update_next(&mut self) {
         let board = self.board.deadline();
         self.next = self.lapics.iter().fold(board, |next, lapic| next.min(lapic.timer_deadline()));
+    }
+
+    /// Lets the functions on the PCI bus work on the guest's memory, as [`crate::Effect::Service`] asks.
+    pub fn service(&mut self, memory: &dyn GuestMemory, now: Now) {
+        self.advance(now);
+        if let Some(pci) = &mut self.pci {
+            let touched = pci.service(memory, now);
+            self.settle(touched);
+        }
     }
 
     /// Moves guest output of COM1 into `buf`; the count is what was moved.

@@ -1,6 +1,6 @@
 //! The whole board as records: one a device, one for each local APIC.
 
-use super::{Board, Features, Lapic, Platform, VcpuSet};
+use super::{Board, Bus, FUNCTIONS, Features, Lapic, Platform, VcpuSet};
 use crate::lapic;
 use crate::state::{find, refuse};
 use alloc::format;
@@ -11,13 +11,19 @@ use vm_types::{StateError, StateRecord};
 impl Platform {
     /// The kinds of its devices: what another host must know to take it over.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        Board::KINDS.iter().copied().chain([lapic::KIND])
+        Board::KINDS.iter().copied().chain([lapic::KIND]).chain(self.pci.iter().flat_map(Bus::kinds))
     }
 
     /// Whether boards of this version can have a device of this kind.
     #[must_use]
     pub fn knows(kind: &str) -> bool {
-        kind == lapic::KIND || Board::KINDS.contains(&kind)
+        kind == lapic::KIND || Board::KINDS.contains(&kind) || Self::on_pci(kind)
+    }
+
+    /// Whether it sits on the PCI bus: a machine with such a device has one.
+    #[must_use]
+    pub fn on_pci(kind: &str) -> bool {
+        FUNCTIONS.iter().any(|socket| socket.kind() == kind)
     }
 
     /// The state of every device. Call [`Platform::advance`] first, so that no timer is overdue.
@@ -26,6 +32,7 @@ impl Platform {
         let mut records = Vec::with_capacity(Board::KINDS.len() + self.lapics.len());
         self.board.export(&mut records);
         records.extend(self.lapics.iter().map(Lapic::export));
+        records.extend(self.pci.iter().flat_map(Bus::export));
         records
     }
 
@@ -36,12 +43,13 @@ impl Platform {
     /// cannot have; the machine is unchanged then.
     pub fn import(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
         for record in records {
-            if !Self::knows(&record.kind) {
+            if !self.kinds().any(|kind| kind == record.kind) {
                 return Err(refuse(&record.kind, "no such device".to_string()));
             }
         }
         let vcpus = self.config.vcpus;
-        let expected = Board::KINDS.len() + usize::from(vcpus);
+        let functions = self.pci.as_ref().map_or(0, Bus::count);
+        let expected = Board::KINDS.len() + usize::from(vcpus) + functions;
         if records.len() > expected {
             return Err(refuse("platform", format!("{} records, {expected} expected", records.len())));
         }
@@ -52,17 +60,19 @@ impl Platform {
             lapics.push(Lapic::import(find(records, lapic::KIND, id)?, features)?);
         }
         let board = Board::import(records, &self.config)?;
-        let lines = board.lines();
+        let pci = self.pci.as_ref().map(|bus| bus.import(&self.config, records)).transpose()?;
         *self = Self {
             config: self.config,
             board,
+            pci,
             lapics,
-            lines,
+            lines: 0,
             intr: false,
             dirty: VcpuSet(u64::MAX >> (64 - u32::from(vcpus.clamp(1, 64)))),
             // The deadlines are found at the first access.
             next: 0,
         };
+        self.lines = self.all_lines();
         self.update_intr();
         Ok(())
     }

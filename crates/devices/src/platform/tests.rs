@@ -15,6 +15,7 @@ fn config(vcpus: u16) -> PlatformConfig {
         high_ram: 0,
         x2apic: true,
         tsc_deadline: true,
+        pci: false,
     }
 }
 
