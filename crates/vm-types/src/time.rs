@@ -19,10 +19,12 @@ impl Now {
         self.ticks_at(1_000_000_000)
     }
 
-    /// Ticks since TSC 0 of a clock that runs at `hz` ticks a second.
+    /// Ticks since TSC 0 of a clock that runs at `hz` ticks a second, the last one whole. They stop at `u64::MAX`, which a
+    /// clock faster than the TSC reaches before the TSC ends: none goes back to 0, where each deadline would be far again.
     #[must_use]
     pub fn ticks_at(self, hz: u64) -> u64 {
-        (u128::from(self.tsc) * u128::from(hz) / u128::from(self.hz)) as u64
+        let ticks = u128::from(self.tsc) * u128::from(hz) / u128::from(self.hz);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
     /// The first TSC at which a clock of `hz` ticks a second shows at least `ticks`.
@@ -50,6 +52,10 @@ mod tests {
 
     use super::*;
 
+    const RATES: [u64; 5] = [1_000_000, 20_000_000, 1_000_000_000, 3_000_000_007, 5_200_000_000];
+    const CLOCKS: [u64; 4] = [32_768, 1_193_182, 3_579_545, 1_000_000_000];
+
+    /// A deadline computed from a tick is neither early, so that the tick is not there yet, nor later than its first instant.
     #[test]
     fn rates() {
         for (hz, text) in [
@@ -64,12 +70,33 @@ mod tests {
 
     #[test]
     fn tsc_at_is_the_first_tick() {
-        for hz in [20_000_000, 50_000_000, 3_000_000_007] {
-            for ticks in [0, 1, 2, 1_193_182, 3_579_545 * 1000] {
-                let now = Now { tsc: 0, hz };
-                let tsc = now.tsc_at(ticks, 1_193_182);
-                assert!(Now { tsc, hz }.ticks_at(1_193_182) >= ticks);
-                assert!(tsc == 0 || Now { tsc: tsc - 1, hz }.ticks_at(1_193_182) < ticks);
+        for hz in RATES {
+            for clock in CLOCKS {
+                for ticks in [0, 1, 2, 1_193_182, 3_579_545 * 1000, 1 << 40, (1 << 44) - 1] {
+                    let tsc = Now { tsc: 0, hz }.tsc_at(ticks, clock);
+                    assert!(Now { tsc, hz }.ticks_at(clock) >= ticks, "{hz} {clock} {ticks}");
+                    assert!(
+                        tsc == 0 || Now { tsc: tsc - 1, hz }.ticks_at(clock) < ticks,
+                        "{hz} {clock} {ticks}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A TSC that a peer sent, or a guest that runs for centuries: no clock goes back, so that no deadline is lost.
+    #[test]
+    fn no_clock_goes_back() {
+        for hz in RATES {
+            for clock in CLOCKS {
+                let mut last = 0;
+                for bit in 0..64 {
+                    for tsc in [(1 << bit) - 1, 1 << bit, u64::MAX >> (63 - bit)] {
+                        let ticks = Now { tsc, hz }.ticks_at(clock);
+                        assert!(ticks >= last, "{hz} {clock} {tsc}: {ticks} after {last}");
+                        last = ticks;
+                    }
+                }
             }
         }
     }
