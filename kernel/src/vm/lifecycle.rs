@@ -122,13 +122,14 @@ impl Vm {
 
     /// The VM ended by itself, on the CPU of one of its vCPUs.
     pub(crate) fn ended(&self, reason: StopReason) {
-        log::info!(target: "vm", "vm {}: stopped: {reason}", self.name);
-        events::tell(EventKind::VmStopped, self.name.owned(), alloc::format!("{reason}"));
-        let reset = reason.is_reset();
+        let (why, reset) = (alloc::format!("{reason}"), reason.is_reset());
         *self.stop_reason.lock() = Some(reason);
-        if let Err(why) = self.apply(Change::End) {
-            log::error!(target: "vm", "{why}");
+        if let Err(refused) = self.apply(Change::End) {
+            log::error!(target: "vm", "{refused}");
         }
+        // Whoever reads of it finds the VM stopped.
+        log::info!(target: "vm", "vm {}: stopped: {why}", self.name);
+        events::tell(EventKind::VmStopped, self.name.owned(), why);
         if reset {
             self.note_reset();
         }
