@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use acpi_tables::{Dmar, RemappingUnit, ReservedMemory};
-use iommu::{Capability, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
+use iommu::{Capability, Found, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
 use spin::Mutex;
 
 use crate::arch::pci::{self, Address};
@@ -91,7 +91,7 @@ pub(crate) fn init(dmar: Option<&Dmar>, wanted: bool) {
         return;
     };
     if !wanted {
-        let left = find(dmar).map(|mut units| units.iter_mut().all(|(_, _, unit)| unit.disable().is_ok()));
+        let left = find(dmar).map(|mut units| units.iter_mut().all(|found| found.unit.disable().is_ok()));
         match left {
             Ok(true) => log::warn!(target: "iommu", "off, as iommu= says: devices trusted"),
             _ => log::error!(target: "iommu", "a remapping unit does not go off: devices may reach nothing"),
@@ -109,8 +109,8 @@ pub(crate) fn init(dmar: Option<&Dmar>, wanted: bool) {
     }
 }
 
-/// The units with base address and segment, as the firmware left them.
-fn find(dmar: &Dmar) -> Result<Vec<(u64, u16, Unit<Mmio>)>, String> {
+/// The units as the firmware left them.
+fn find(dmar: &Dmar) -> Result<Vec<Found<Mmio>>, String> {
     let mut units = Vec::new();
     for &RemappingUnit { base, segment, .. } in &dmar.units {
         if base == 0 || base % PAGE != 0 {
@@ -120,7 +120,7 @@ fn find(dmar: &Dmar) -> Result<Vec<(u64, u16, Unit<Mmio>)>, String> {
         let unit =
             Unit::new(Mmio(Hpa(base))).map_err(|error| alloc::format!("unit at {base:#x}: {error}"))?;
         map::map_mmio(Hpa(base), unit.capability().register_bytes().into());
-        units.push((base, segment, unit));
+        units.push(Found { base, segment, unit });
     }
     Ok(units)
 }
@@ -128,25 +128,12 @@ fn find(dmar: &Dmar) -> Result<Vec<(u64, u16, Unit<Mmio>)>, String> {
 fn enable(dmar: &Dmar) -> Result<Iommu, String> {
     let mut units = find(dmar)?;
     let name = |error: IommuError| alloc::format!("{error}");
-    let depth = Capability::common_depth(units.iter().map(|unit| unit.2.capability())).map_err(name)?;
+    let depth = Capability::common_depth(units.iter().map(|found| found.unit.capability())).map_err(name)?;
     let tables = Tables::new(Pages::default(), depth).map_err(name)?;
     let nothing = Tables::new(Pages::default(), depth).map_err(name)?;
-    let mut failed = None;
-    for (base, segment, unit) in &mut units {
-        let root = if *segment == 0 { tables.root() } else { nothing.root() };
-        if let Err(error) = unit.enable(root) {
-            failed = Some(alloc::format!("unit at {base:#x}: {error}"));
-            break;
-        }
-    }
-    let mut units: Vec<Unit<Mmio>> = units.into_iter().map(|(_, _, unit)| unit).collect();
-    if let Some(why) = failed {
-        for unit in &mut units {
-            let _ = unit.disable(); // the reason is known already
-        }
-        return Err(why);
-    }
-    core::mem::forget(nothing); // units of other segments read it for good
+    let tables = iommu::enable_all(&mut units, tables, nothing)
+        .map_err(|(base, error)| alloc::format!("unit at {base:#x}: {error}"))?;
+    let units = units.into_iter().map(|found| found.unit).collect();
     Ok(Iommu { units, tables, reserved: dmar.reserved.clone(), faults: 0 })
 }
 

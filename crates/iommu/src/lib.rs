@@ -7,11 +7,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod all;
 mod capability;
 pub mod regs;
 mod tables;
 mod unit;
 
+pub use all::{Found, enable_all};
 pub use capability::{Capability, Depth};
 pub use tables::{Memory, PAGE, SourceId, Tables};
 pub use unit::{Fault, Registers, Unit};

@@ -1,7 +1,7 @@
 //! A mock of a remapping unit that walks the tables as silicon does.
 
 use iommu::regs::*;
-use iommu::{Capability, Depth, Fault, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
+use iommu::{Capability, Depth, Fault, Found, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -313,6 +313,57 @@ proptest! {
             let page = address / PAGE;
             let given = ranges.iter().any(|(s, l)| (s / PAGE..=(s + l) / PAGE).contains(&page));
             prop_assert_eq!(mock.dma(NIC, address, true), given, "{:#x}", address);
+        }
+    }
+}
+
+/// Memory of tables that counts when it is given back.
+struct Lent(Mock, Rc<RefCell<u32>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *self.1.borrow_mut() += 1;
+    }
+}
+
+impl Memory for Lent {
+    fn page(&mut self) -> Option<u64> {
+        self.0.page()
+    }
+
+    fn read(&self, at: u64) -> u64 {
+        Memory::read(&self.0, at)
+    }
+
+    fn write(&mut self, at: u64, entry: u64) {
+        Memory::write(&mut self.0, at, entry);
+    }
+}
+
+/// A unit that did not answer in time may carry the command out later, and walks the tables then: they are there still.
+#[test]
+fn tables_outlive_a_unit_that_fails() {
+    for stuck in [None, Some(GCMD), Some(IOTLB + 4)] {
+        let (first, second) = (Mock::new(CAPS), Mock::new(CAPS));
+        second.0.borrow_mut().stuck = stuck;
+        let given_back = Rc::new(RefCell::new(0));
+        let tables = || Tables::new(Lent(first.clone(), given_back.clone()), Depth::Three).unwrap();
+        let mut units = [(0xfed9_0000, 0, &first), (0xfed9_1000, 1, &second)]
+            .map(|(base, segment, mock)| Found { base, segment, unit: Unit::new(mock.clone()).unwrap() });
+        let enabled = iommu::enable_all(&mut units, tables(), tables());
+        assert_eq!(*given_back.borrow(), 0, "{stuck:?}");
+        match stuck {
+            None => {
+                assert!(first.0.borrow().on && second.0.borrow().on);
+                assert_ne!(first.0.borrow().root, second.0.borrow().root, "another segment has its own");
+                drop(enabled.unwrap());
+                assert_eq!(*given_back.borrow(), 1, "the other units read theirs for good");
+            }
+            Some(_) => {
+                let (base, error) = enabled.err().unwrap();
+                assert!(base == 0xfed9_1000 && matches!(error, IommuError::Stuck(..)), "{base:#x}: {error}");
+                assert!(!first.0.borrow().on, "all or none");
+            }
         }
     }
 }
