@@ -65,6 +65,12 @@ impl Responder {
         }
     }
 
+    /// The peer has not sent its first message yet: nothing has been done for it, and whoever reaches the port comes so far.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Preface | Stage::First(_))
+    }
+
     /// Goes on as far as the stream allows. What the peer is told in case of an error is queued on the stream.
     pub fn poll(
         &mut self,

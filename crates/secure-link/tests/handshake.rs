@@ -203,6 +203,24 @@ fn time_limits_hold_on_both_sides() {
     assert_eq!(LIMIT.ms, 10_000);
 }
 
+/// Whoever gives way to another is told by this: a preface is no work, a first message is.
+#[test]
+fn a_peer_is_silent_until_its_first_message() {
+    let (mut client, mut server) = pipe();
+    let generator = || Generator::from_secret(bytes(1));
+    let mut one = Initiator::new(Service::Migrate, &keyed(1, 2), generator(), LIMIT, 0).unwrap();
+    let mut two = Responder::new(keyed(1, 2), generator(), LIMIT, 0);
+    assert!(two.is_silent());
+    client.out.borrow_mut().room = PREFACE_BYTES;
+    assert!(one.poll(1, &mut client).is_pending());
+    assert!(two.poll(1, &mut server, &mut Door::default()).is_pending());
+    assert!(two.is_silent(), "its preface alone has come");
+    client.out.borrow_mut().room = 1000;
+    assert!(one.poll(2, &mut client).is_pending());
+    assert!(two.poll(2, &mut server, &mut Door::default()).is_pending());
+    assert!(!two.is_silent());
+}
+
 /// Everything that came from a real initiator, again: the answerer's one-time key is another.
 #[test]
 fn a_replayed_handshake_is_refused_by_name() {

@@ -38,6 +38,8 @@ struct Handshake {
     connection: Connection,
     peer: SocketAddrV4,
     responder: Responder,
+    /// It has had a chance to read what the peer sent.
+    polled: bool,
 }
 
 struct Offender {
@@ -74,6 +76,7 @@ impl Offers {
 
 /// Everything about connections that come in.
 pub(super) struct Incoming {
+    /// The oldest first.
     handshakes: Vec<Handshake>,
     offenders: Vec<Offender>,
     /// Links that wait to be taken by their service, and since when.
@@ -134,15 +137,15 @@ impl Incoming {
         offers: Offers,
         pins: &mut Pins,
     ) -> Vec<Link> {
-        while self.handshakes.len() < MAX_HANDSHAKES && self.accept(listener, security) {}
         let mut at = 0;
         while at < self.handshakes.len() {
             if self.shake(at, offers, pins) {
-                self.handshakes.swap_remove(at);
+                self.handshakes.remove(at);
             } else {
                 at += 1;
             }
         }
+        while self.has_place() && self.accept(listener, security) {}
         let (now, mut stale) = (tsc::micros(), Vec::new());
         warn(self.refused.poll(now));
         while let Some(at) = self.ready.iter().position(|(_, since)| now.saturating_sub(*since) > UNTAKEN_US)
@@ -150,6 +153,27 @@ impl Incoming {
             stale.push(self.ready.remove(at).0);
         }
         stale
+    }
+
+    /// Whether a connection that comes in can have a place: that of the oldest silent peer, if there is no other.
+    fn has_place(&self) -> bool {
+        self.handshakes.len() < MAX_HANDSHAKES || self.oldest_silent().is_some()
+    }
+
+    fn oldest_silent(&self) -> Option<usize> {
+        self.handshakes.iter().position(|h| h.polled && h.responder.is_silent())
+    }
+
+    /// Ends the handshake of the oldest silent peer where all places are taken, as TCP drops its oldest half-open
+    /// connection: peers that say nothing keep nobody out.
+    fn make_place(&mut self) {
+        if self.handshakes.len() >= MAX_HANDSHAKES
+            && let Some(at) = self.oldest_silent()
+        {
+            let Handshake { connection, peer, .. } = self.handshakes.remove(at);
+            log::debug!(target: "link", "connection from {peer} gives way: it has said nothing yet");
+            abort(connection);
+        }
     }
 
     /// Accepts a connection if one is there.
@@ -168,7 +192,8 @@ impl Incoming {
                 log::debug!(target: "link", "connection from {peer}");
                 let limit = Limit { hz: tsc::hz(), ms: HANDSHAKE_MS };
                 let responder = Responder::new(security.clone(), generator, limit, tsc::read());
-                self.handshakes.push(Handshake { connection, peer, responder });
+                self.make_place();
+                self.handshakes.push(Handshake { connection, peer, responder, polled: false });
             }
             _ => abort(connection),
         }
@@ -184,9 +209,10 @@ impl Incoming {
 
     /// Lets one handshake go on; true once it is over.
     fn shake(&mut self, at: usize, offers: Offers, pins: &mut Pins) -> bool {
-        let Some(Handshake { connection, peer, responder }) = self.handshakes.get_mut(at) else {
+        let Some(Handshake { connection, peer, responder, polled }) = self.handshakes.get_mut(at) else {
             return true;
         };
+        *polled = true;
         let (connection, peer) = (*connection, *peer);
         let mut door = Door { peer: *peer.ip(), offers, ready: &self.ready, pins, why: String::new() };
         let polled = network::with_stack(|stack| {

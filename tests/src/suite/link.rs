@@ -32,6 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("changed_host_key_refused", 2, changed_host_key);
     add("insecure_is_announced", 2, insecure);
     add("twins_differ", 2, twins);
+    add("silent_peers_give_way", 1, silent_peers);
     add("no_key_no_link", 1, no_key);
     add("no_randomness_no_key", 1, no_randomness);
     cases
@@ -84,6 +85,29 @@ fn refused(pair: &mut Pair, plan: &Plan, words: &str) -> Result<()> {
 /// The target has logged a text by now.
 fn said(pair: &mut Pair, text: &str) -> Result<()> {
     ensure!(pair.hosts[TARGET].console()?.text().contains(text), "the target never said `{text}`");
+    Ok(())
+}
+
+/// Peers that connect and say nothing hold every place for a handshake. One that speaks has its answer all the same, long
+/// before theirs are over.
+fn silent_peers(context: &Context) -> Result<()> {
+    let hub = Hub::new();
+    let (mut host, _) = alone(context, &hub, &listening("host", SOURCE))?;
+    let address = ADDRESSES[SOURCE].parse().context("address")?;
+    let mut silent = Vec::new();
+    for index in [7, 8] {
+        let mut peer = Peer::new(&hub, index, format!("10.77.0.{index}").parse().context("address")?);
+        peer.connect(address, PORT, PATIENCE)?;
+        peer.connect(address, PORT, PATIENCE)?;
+        silent.push(peer);
+    }
+    let mut peer = bench_peer(&hub)?;
+    let connection = peer.connect(address, PORT, PATIENCE)?;
+    peer.send(connection, PLAIN, PATIENCE)?;
+    let (answer, _) = peer.read_to_end(connection, PATIENCE);
+    ensure!(answer == NEEDS_KEY, "it says {answer:x?}");
+    let text = host.console()?.text();
+    ensure!(!text.contains("no link within"), "it waited until a silent peer's time was over: {text}");
     Ok(())
 }
 
