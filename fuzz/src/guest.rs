@@ -95,6 +95,7 @@ pub fn instruction(data: &[u8]) {
             cr3: 0,
             cr4: u64::from(*pick) << 4,
             efer: u64::from(*pick & 1) << 10,
+            pdptes: [1, 0x1001, u64::from(*pick) << 12, 0],
             phys_bits: 40,
         };
         let gprs = if flat { [u64::from(*pick) << 4; 16] } else { regs };
@@ -112,11 +113,13 @@ pub fn instruction(data: &[u8]) {
 pub fn page_walk(data: &[u8]) {
     let mut data = Bytes(data);
     let mode = data.u8();
+    let (cr3, cr4) = (u64::from(data.u16()), u64::from(data.u32()));
     let state = PagingState {
         cr0: (u64::from(mode & 1) << 31) | (u64::from(mode & 2) << 15) | 1,
-        cr3: data.u16().into(),
-        cr4: u64::from(data.u32()),
+        cr3,
+        cr4,
         efer: u64::from(mode & 0x1C) << 8,
+        pdptes: [cr3 | 1, cr4 | 1, 0, 0x2001],
         phys_bits: mode,
     };
     let gva = data.u64();

@@ -17,6 +17,9 @@ pub struct PagingState {
     pub cr4: u64,
     /// IA32_EFER.
     pub efer: u64,
+    /// With PAE paging and without long mode the four top entries: registers, which were loaded with CR3 (SDM 3A 4.4.1). What
+    /// memory holds at CR3 now says nothing. In every other mode they are not looked at.
+    pub pdptes: [u64; 4],
     /// MAXPHYADDR of the guest: bits from here to 51 of an entry are reserved.
     pub phys_bits: u8,
 }
@@ -244,8 +247,13 @@ impl<M: GuestMemory + ?Sized> Walker<'_, M> {
     }
 
     fn pae(&self, gva: u64, marks: Option<&mut Marks>) -> Result<Gpa, WalkError> {
-        let table = self.state.cr3 & 0xFFFF_FFE0;
-        let entry = self.entry64(table + (gva >> 30) * 8);
+        let [first, second, third, fourth] = self.state.pdptes;
+        let entry = match gva >> 30 {
+            0 => first,
+            1 => second,
+            2 => third,
+            _ => fourth,
+        };
         if entry & PRESENT == 0 {
             return Err(self.fault(0));
         }

@@ -39,6 +39,7 @@ fn process(instruction: &[u8]) -> (Cpu, Board) {
         cr3: 0x1000,
         cr4: 1 << 5,
         efer: 1 << 8 | 1 << 10 | 1 << 11,
+        pdptes: [0; 4],
         phys_bits: 40,
     };
     let cpu = Cpu { cpl: 3, rip: CODE, paging, ..cpu(CodeSize::Bits64, [0; 16]) };

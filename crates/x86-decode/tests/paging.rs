@@ -30,7 +30,7 @@ const NXE: u64 = 1 << 11;
 const NX: u64 = 1 << 63;
 
 const LONG: PagingState =
-    PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PAE, efer: LMA | NXE, phys_bits: 40 };
+    PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PAE, efer: LMA | NXE, pdptes: [0; 4], phys_bits: 40 };
 
 const READ: Access = Access { kind: AccessKind::Read, user: false, ac: false, pkru: 0 };
 const WRITE: Access = Access { kind: AccessKind::Write, ..READ };
@@ -153,10 +153,12 @@ fn smep_and_smap() {
 
 #[test]
 fn pae() {
-    let state = PagingState { cr0: PG | WP | 1, cr3: 0x1020, cr4: PAE, efer: NXE, phys_bits: 36 };
+    let pdptes = [0, 0, 0, 0x2001];
+    let state = PagingState { cr0: PG | WP | 1, cr3: 0x1020, cr4: PAE, efer: NXE, pdptes, phys_bits: 36 };
     let gva = 0xC765_4321;
     let ram = ram();
-    ram.put64(0x1020 + (gva >> 30) * 8, 0x2001);
+    // Memory has another entry there by now: nobody has loaded it (fault 2.13).
+    ram.put64(0x1020 + (gva >> 30) * 8, 0x7001);
     ram.put64(0x2000 + (gva >> 21 & 511) * 8, 0x3007);
     ram.put64(0x3000 + (gva >> 12 & 511) * 8, 0x8_8007);
     assert_eq!(walk(&ram, &state, gva, user(WRITE)), Ok(Gpa(0x8_8321)), "the top entry carries no rights");
@@ -171,7 +173,8 @@ fn pae() {
 
 #[test]
 fn two_levels_of_32_bits() {
-    let state = PagingState { cr0: PG | WP | 1, cr3: 0x1018, cr4: PSE, efer: 0, phys_bits: 36 };
+    let state =
+        PagingState { cr0: PG | WP | 1, cr3: 0x1018, cr4: PSE, efer: 0, pdptes: [0; 4], phys_bits: 36 };
     let gva = 0xC765_4321;
     let ram = ram();
     put32(&ram, 0x1000 + (gva >> 22) * 4, 0x2007);
@@ -223,7 +226,8 @@ fn accessed_and_dirty_flags_are_set_where_the_cpu_sets_them() {
     assert_eq!(flags(&ram), [ACCESSED, ACCESSED, ACCESSED, ACCESSED | DIRTY]);
     assert_eq!(tables(&ram)[3], 0x8_9007 | ACCESSED | DIRTY, "nothing else changes");
     // 32-bit tables, a large page, and PAE, whose top entries have no flags.
-    let legacy = PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, phys_bits: 36 };
+    let legacy =
+        PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, pdptes: [0; 4], phys_bits: 36 };
     let ram = Ram::new(LEN);
     put32(&ram, 0x1000, 0x2007);
     put32(&ram, 0x2000, 0x8_8007);
@@ -231,7 +235,7 @@ fn accessed_and_dirty_flags_are_set_where_the_cpu_sets_them() {
     translate(&ram, &legacy, 0x123, WRITE).unwrap().mark(&ram);
     translate(&ram, &legacy, 0x40_0123, WRITE).unwrap().mark(&ram);
     assert_eq!((ram.get64(0x1000), ram.get64(0x2000)), (0x0040_00E3_0000_2027, 0x8_8067));
-    let pae = PagingState { cr4: PAE, ..legacy };
+    let pae = PagingState { cr4: PAE, pdptes: [0x2001, 0, 0, 0], ..legacy };
     let ram = Ram::new(LEN);
     ram.put64(0x1000, 0x2001);
     ram.put64(0x2000, 0x3007);
@@ -273,7 +277,8 @@ fn bits_beyond_the_guests_width_are_reserved() {
         );
     }
     // Address bits 39:32 of a 4 MiB page.
-    let legacy = PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, phys_bits: 36 };
+    let legacy =
+        PagingState { cr0: PG | WP | 1, cr3: 0x1000, cr4: PSE, efer: 0, pdptes: [0; 4], phys_bits: 36 };
     let ram = Ram::new(LEN);
     put32(&ram, 0x1000, 0x0040_0083 | 1 << 17);
     assert_eq!(walk(&ram, &legacy, 0, READ), fault(9));
@@ -319,7 +324,7 @@ proptest! {
         let cr3 = if near { cr3 & 0xFFFF } else { cr3 };
         let gva = if canonical { ((gva << 16) as i64 >> 16) as u64 } else { gva };
         let kind = [AccessKind::Read, AccessKind::Write, AccessKind::Execute][kind];
-        let state = PagingState { cr0, cr3, cr4, efer, phys_bits };
+        let state = PagingState { cr0, cr3, cr4, efer, pdptes: [cr3 | 1, cr4 | 1, 0, 0x2001], phys_bits };
         let result = walk(&ram, &state, gva, Access { kind, user, ac, pkru: 0 });
         if let Ok(gpa) = result {
             prop_assert_eq!(gpa.0 & 0xFFF, gva & 0xFFF);

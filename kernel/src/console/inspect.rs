@@ -125,6 +125,7 @@ fn paging(vm: &Vm, state: &VcpuState) -> PagingState {
         cr3: state.cr3,
         cr4: state.cr4,
         efer: state.efer,
+        pdptes: state.pdptes.unwrap_or_default(),
         phys_bits: vm.policy.phys_bits(),
     }
 }

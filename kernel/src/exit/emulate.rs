@@ -4,7 +4,7 @@ use vm_types::Gpa;
 use vmx_types::event::Event;
 use vmx_types::field::{self, Segment as VmcsSegment};
 use vmx_types::qualification::CrAccess;
-use x86_decode::{Cpu, Fault, Machine, Refused, Segment, SegmentRegister, Vector};
+use x86_decode::{Cpu, DecodeError, Fault, MAX_LEN, Machine, Refused, Segment, SegmentRegister, Vector};
 
 use super::{Next, UNDEFINED, control, inject, memory};
 use crate::arch::{debug, xstate};
@@ -104,6 +104,28 @@ impl Machine for Board<'_> {
 /// Carries out the instruction at RIP, or one iteration of it. `faulted` is where the CPU met what is not memory.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, faulted: Option<Gpa>) -> Next {
+    carry_out(vcpu, vm, vmcs, faulted).unwrap_or_else(|NotEmulated { error, bytes }| {
+        // No way to tell what it would have done: the program is told, as it is of an instruction that is none, and
+        // its VM goes on.
+        let rip = vmcs.read(field::GUEST_RIP);
+        log::debug!("{}: {error}, on no memory, at RIP {rip:#x}: {bytes:02x?}", vm.name.get());
+        UNDEFINED
+    })
+}
+
+/// An instruction that is not carried out here; nothing has changed.
+pub(super) struct NotEmulated {
+    error: DecodeError,
+    bytes: [u8; MAX_LEN],
+}
+
+/// The same, and the answer where it cannot be done.
+pub(super) fn carry_out(
+    vcpu: &mut Vcpu,
+    vm: &Vm,
+    vmcs: Current,
+    faulted: Option<Gpa>,
+) -> Result<Next, NotEmulated> {
     let rip = vmcs.read(field::GUEST_RIP);
     let mut cpu = Cpu {
         gprs: vcpu.context.gprs,
@@ -117,13 +139,8 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, faulted: Option<Gp
     let mut board = Board { vm, vcpu, vmcs, effect: None, lmsw: None };
     match x86_decode::emulate(&mut cpu, &mut board, faulted) {
         Ok(()) => {}
-        Err(Refused::Fault(fault)) => return raise(fault),
-        Err(Refused::NotEmulated { error, bytes }) => {
-            // No way to tell what it would have done: the program is told, as it is of an instruction that is none, and
-            // its VM goes on.
-            log::debug!("{}: {error}, on no memory, at RIP {rip:#x}: {bytes:02x?}", vm.name.get());
-            return UNDEFINED;
-        }
+        Err(Refused::Fault(fault)) => return Ok(raise(fault)),
+        Err(Refused::NotEmulated { error, bytes }) => return Err(NotEmulated { error, bytes }),
     }
     let Board { effect, lmsw, .. } = board;
     vcpu.context.gprs = cpu.gprs;
@@ -134,11 +151,11 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, faulted: Option<Gp
         (_, Some(word)) => control::cr(vcpu, vm, vmcs, CrAccess::Lmsw(word)),
         _ => Next::Advance,
     };
-    match next {
+    Ok(match next {
         // By nothing between two iterations, each of which may be single-stepped (SDM 3B 17.3.1.4).
         Next::Advance => Next::AdvanceBy(cpu.rip.wrapping_sub(rip)),
         other => other,
-    }
+    })
 }
 
 /// Has the guest take an exception instead of the instruction.

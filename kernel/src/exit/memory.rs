@@ -3,7 +3,7 @@
 use alloc::format;
 use ept::Fault;
 use vm_types::Gpa;
-use vmx_types::field;
+use vmx_types::field::{self, Segment};
 use vmx_types::qualification::EptViolation;
 use x86_decode::{Access, AccessKind, Fault as GuestFault, PagingState, WalkError};
 
@@ -57,18 +57,50 @@ fn not_memory(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) 
 #[cold]
 fn bad_tables(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
     let linear = vmcs.read(field::GUEST_LINEAR_ADDRESS);
-    let state = paging_state(vcpu, vm, vmcs);
-    let kind = match (violation.fetch(), violation.write()) {
-        (true, _) => AccessKind::Execute,
-        (_, true) => AccessKind::Write,
-        _ => AccessKind::Read,
+    let mut user = vcpu.cpl(vmcs) == 3;
+    // What is told of an access to a table is the walk's own: with A/D flags it writes whatever the program does (SDM 28.2.3.2).
+    let kind = if violation.linear_translation() {
+        match (violation.fetch(), violation.write()) {
+            (true, _) => AccessKind::Execute,
+            (_, true) => AccessKind::Write,
+            _ => AccessKind::Read,
+        }
+    } else if vmcs.interrupted_event().is_some() {
+        user = false; // the CPU's own: descriptors are read, the frame is written
+        if is_descriptor(vmcs, linear) { AccessKind::Read } else { AccessKind::Write }
+    } else {
+        // The walks that the instruction asks for find the fault, each with what it is for.
+        match emulate::carry_out(vcpu, vm, vmcs, None) {
+            Ok(next) => return next,
+            Err(_) if is_below_stack(vmcs, linear) => AccessKind::Write,
+            Err(_) => AccessKind::Read,
+        }
     };
+    let state = paging_state(vcpu, vm, vmcs);
     // The CPU has looked at SMAP and keys already.
-    let access = Access { kind, user: vcpu.cpl(vmcs) == 3, ac: true, pkru: 0 };
+    let access = Access { kind, user, ac: true, pkru: 0 };
     match x86_decode::walk(&vm.memory, &state, linear, access) {
         Err(WalkError::PageFault { error_code }) => emulate::raise(GuestFault::page(linear, error_code)),
         _ => fatal(format!("access to {}, beyond the guest's memory", Gpa(violation.gpa))),
     }
+}
+
+/// Whether `linear` lies in the IDT, or in a table or task-state segment that delivers events.
+fn is_descriptor(vmcs: Current, linear: u64) -> bool {
+    let within = |base: u64, limit: u32| linear.wrapping_sub(base) <= u64::from(limit);
+    within(vmcs.read(field::GUEST_IDTR_BASE), vmcs.read(field::GUEST_IDTR_LIMIT))
+        || within(vmcs.read(field::GUEST_GDTR_BASE), vmcs.read(field::GUEST_GDTR_LIMIT))
+        || [Segment::Ldtr, Segment::Tr]
+            .into_iter()
+            .any(|segment| within(vmcs.read(segment.base()), vmcs.read(segment.limit())))
+}
+
+/// Whether an instruction that is not carried out here, such as PUSH of a register, reaches `linear` by its stack.
+fn is_below_stack(vmcs: Current, linear: u64) -> bool {
+    /// ENTER with all its levels, and the frame of a far call.
+    const DEEPEST: u64 = 512;
+    let top = vmcs.read(Segment::Ss.base()).wrapping_add(vmcs.read(field::GUEST_RSP));
+    top.wrapping_sub(linear).wrapping_sub(1) < DEEPEST
 }
 
 /// The page-modification log is full.
@@ -87,6 +119,7 @@ pub(super) fn paging_state(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> PagingSta
         cr3: regs.cr3,
         cr4: regs.cr4,
         efer: regs.efer,
+        pdptes: if regs.pae_paging() { field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte)) } else { [0; 4] },
         phys_bits: vm.policy.phys_bits(),
     }
 }

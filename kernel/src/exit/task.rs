@@ -87,7 +87,9 @@ impl TaskMemory for Memory<'_> {
         let PagingState { cr0, cr4, efer, .. } = self.paging;
         if (ControlRegs { cr0, cr3, cr4, efer }).pae_paging() {
             let pdptes = Vcpu::read_pdptes(self.vm, cr3);
-            self.pdptes = Some(pdptes.map_err(|_| TaskError::Fault(Event::GENERAL_PROTECTION))?);
+            let pdptes = pdptes.map_err(|_| TaskError::Fault(Event::GENERAL_PROTECTION))?;
+            self.paging.pdptes = pdptes;
+            self.pdptes = Some(pdptes);
         }
         Ok(())
     }

@@ -144,6 +144,6 @@ impl Machine for Board {
 
 /// A processor without paging.
 pub fn cpu(code: CodeSize, gprs: Gprs) -> Cpu {
-    let paging = PagingState { cr0: 1, cr3: 0, cr4: 0, efer: 0, phys_bits: 46 };
+    let paging = PagingState { cr0: 1, cr3: 0, cr4: 0, efer: 0, pdptes: [0; 4], phys_bits: 46 };
     Cpu { gprs, rflags: 2, rip: 0x1000, code, cpl: 0, paging }
 }
