@@ -1,8 +1,6 @@
 # A payload of its own, 32-bit with PAE paging: the four PDPTEs are registers, which only those writes load that the SDM
 # names (3A 4.4.1), and never with a reserved bit set. 1 GiB and up is mapped to one of two frames, by turns. Code 0 when
 # all is right, else the number of the step. (Emulators that walk from CR3 each time fail at step 2.)
-.set CODE, 0x08
-.set DATA, 0x10
 .set FRAME_A, 0x800000
 .set FRAME_B, 0xa00000
 .set WINDOW, 0x40000000
@@ -18,20 +16,7 @@
 7:
 .endm
 
-.text
-.code32
-.balign 4
-    .long 0x1badb002, 0, -(0x1badb002)
-.global _start
-_start:
-    cli
-    movl $stack, %esp
-    lgdt gdt_pointer
-    ljmp $CODE, $1f
-1:  movw $DATA, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
+#include "rt/flat32.inc"
     movl $general_protection, %eax
     movw %ax, idt + 8 * 13
     shrl $16, %eax
@@ -117,22 +102,13 @@ general_protection:
     iret
 
 .data
-.balign 8
-gdt:
-    .quad 0
-    .quad 0x00cf9b000000ffff
-    .quad 0x00cf93000000ffff
-gdt_pointer:
-    .short gdt_pointer - gdt - 1
-    .long gdt
+    GDT
 .balign 8
 idt:
     .fill 13, 8, 0
     .quad 0x00008e0000080000
     .fill 18, 8, 0
-idt_pointer:
-    .short idt_pointer - idt - 1
-    .long idt
+    IDT_POINTER
 faults: .long 0
 .bss
 .balign 4096

@@ -2,8 +2,6 @@
 # double fault, for which the IDT has a task gate, as in a 32-bit Linux. The task finds the old one's registers in its
 # TSS, sends it on, and returns by IRET. Then JMP to a third task and CALL back to the second, nested. Code 0 when all is
 # right, else the number of the step.
-.set CODE, 0x08
-.set DATA, 0x10
 .set MAIN, 0x18
 .set DOUBLE, 0x20
 .set THIRD, 0x28
@@ -21,23 +19,7 @@
 7:
 .endm
 
-.text
-.code32
-.balign 4
-    .long 0x1badb002, 0, -(0x1badb002)
-.global _start
-_start:
-    cli
-    movl $stack, %esp
-    lgdt gdt_pointer
-    ljmp $CODE, $1f
-1:  movw $DATA, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    xorl %eax, %eax
-    movw %ax, %fs
-    movw %ax, %gs
+#include "rt/flat32.inc"
     # Bases of the TSSs go into their descriptors.
     movl $main_tss, %eax
     movw %ax, gdt + MAIN + 2
@@ -113,25 +95,13 @@ third:
     END 0
 
 .data
-.balign 8
-gdt:
-    .quad 0
-    .quad 0x00cf9b000000ffff
-    .quad 0x00cf93000000ffff
-    .quad 0x0000890000000067
-    .quad 0x0000890000000067
-    .quad 0x0000890000000067
-gdt_pointer:
-    .short gdt_pointer - gdt - 1
-    .long gdt
+    GDT 0x0000890000000067, 0x0000890000000067, 0x0000890000000067
 .balign 8
 idt:
     .fill 8, 8, 0
     .quad 0x0000850000200000                # #DF: task gate
     .fill 23, 8, 0
-idt_pointer:
-    .short idt_pointer - idt - 1
-    .long idt
+    IDT_POINTER
 rounds: .long 0
 .balign 4
 main_tss: .fill 26, 4, 0
