@@ -5,8 +5,11 @@
 //! command is obeyed and a vCPU entered. `FLEXVISOR_FAULTS=1` lets hosts restart more often.
 #![allow(missing_docs)]
 
+mod messages;
+
 use std::collections::HashSet;
 
+use messages::{Heard, Msg};
 use migrate::handover::{
     SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput, TargetOwner, Word,
 };
@@ -17,22 +20,7 @@ const B: usize = 1;
 const C: usize = 2;
 const MOVES: usize = 3;
 
-/// What was said in a migration. The network is a set: what was said may arrive never, once or often, in any order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Msg {
-    StateEnd,
-    Ready,
-    Commit,
-    Running,
-    AbortToSource,
-    AbortToTarget,
-    /// FATE.
-    ToSource(Word),
-    ToTarget(Word),
-    ReceiptOfSource,
-    ReceiptOfTarget,
-}
-
+/// The network is a set, one bit a message: what was said may arrive never, once or often, in any order.
 impl Msg {
     fn bit(self) -> u32 {
         let word = |word: Word| Word::ALL.iter().position(|w| *w == word).unwrap() as u32;
@@ -261,23 +249,12 @@ impl World {
             }
             out.extend([SourceInput::Lost, SourceInput::Stop].map(|input| self.source(m, number, input)));
             out.extend([TargetInput::Lost, TargetInput::Stop].map(|input| self.target(m, number, input)));
-            for (msg, input) in [
-                (Msg::Ready, SourceInput::Ready),
-                (Msg::Running, SourceInput::Running),
-                (Msg::AbortToSource, SourceInput::Aborted),
-            ] {
-                if self.heard(number, msg) {
-                    out.push(self.source(m, number, input));
-                }
-            }
-            for (msg, input) in [
-                (Msg::StateEnd, TargetInput::Verified),
-                (Msg::Commit, TargetInput::Commit),
-                (Msg::AbortToTarget, TargetInput::Aborted),
-            ] {
-                if self.heard(number, msg) {
-                    out.push(self.target(m, number, input));
-                }
+            for msg in Msg::PLAIN.into_iter().filter(|msg| self.heard(number, *msg)) {
+                out.push(match msg.heard() {
+                    Some(Heard::Source(input)) => self.source(m, number, input),
+                    Some(Heard::Target(input)) => self.target(m, number, input),
+                    None => continue,
+                });
             }
             self.fates(m, number, out);
             // Either asks or answers, whenever it likes. Who restarted can only say so.

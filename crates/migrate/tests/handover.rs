@@ -5,25 +5,14 @@
 //! over the whole graph, the latter backward from the good ends, so that cycles count for nothing.
 #![allow(missing_docs)]
 
+mod messages;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+use messages::{Heard, Msg};
 use migrate::handover::{
     SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput, TargetOwner, Word,
 };
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Msg {
-    Ready,
-    Commit,
-    Running,
-    AbortToSource,
-    AbortToTarget,
-    /// FATE.
-    ToSource(Word),
-    ToTarget(Word),
-    ReceiptOfSource,
-    ReceiptOfTarget,
-}
 
 /// A host that has crashed is `None`: it starts anew, and knows nothing. The network is a set: what was said may arrive
 /// never, once or often, in any order, also after a crash.
@@ -93,16 +82,12 @@ impl State {
     }
 
     fn delivered(&self, machines: Machines, msg: Msg) -> Option<Self> {
-        Some(match msg {
-            Msg::Ready if self.copy => self.source(machines, SourceInput::Copied),
-            Msg::Ready => self.source(machines, SourceInput::Ready),
-            Msg::Running => self.source(machines, SourceInput::Running),
-            Msg::AbortToSource => self.source(machines, SourceInput::Aborted),
-            Msg::ToSource(word) => self.source(machines, SourceInput::from_peer(word)?),
-            Msg::Commit => self.target(machines, TargetInput::Commit),
-            Msg::AbortToTarget => self.target(machines, TargetInput::Aborted),
-            Msg::ToTarget(word) => self.target(machines, TargetInput::from_peer(word)?),
-            Msg::ReceiptOfSource | Msg::ReceiptOfTarget => return None,
+        if msg == Msg::Ready && self.copy {
+            return Some(self.source(machines, SourceInput::Copied));
+        }
+        Some(match msg.heard()? {
+            Heard::Source(input) => self.source(machines, input),
+            Heard::Target(input) => self.target(machines, input),
         })
     }
 
