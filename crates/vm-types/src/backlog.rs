@@ -65,6 +65,12 @@ impl Backlog {
         Self { pages: PageSet::new(pages), groups: PageSet::new(groups), len: AtomicU64::new(0) }
     }
 
+    /// The same of two sets that were made for it, both empty: of its pages, and of a page for each 512 of them.
+    #[must_use]
+    pub fn of(pages: PageSet, groups: PageSet) -> Self {
+        Self { pages, groups, len: AtomicU64::new(0) }
+    }
+
     /// Begins to add to the 512 pages from `first` on, a multiple of 512; `None` beyond the set's span. They count once
     /// [`Adding::end`] was called.
     #[inline(always)]

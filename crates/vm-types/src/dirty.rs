@@ -165,9 +165,55 @@ pub(crate) fn is_empty([a, b, c, d, e, f, g, h]: &[AtomicU64; 8]) -> bool {
     bits(a) | bits(b) | bits(c) | bits(d) | bits(e) | bits(f) | bits(g) | bits(h) == 0
 }
 
+/// A [`PageSet`] in the making: the words of a large one are not made at once.
+#[derive(Debug)]
+pub struct PageSetGrowing {
+    words: Vec<AtomicU64>,
+    span: usize,
+}
+
+impl PageSetGrowing {
+    /// Of a set as [`PageSet::new`] makes it. None where there is no memory for it.
+    #[must_use]
+    pub fn new(pages: u64) -> Option<Self> {
+        let span = usize::try_from(pages.div_ceil(GROUP)).ok()?.checked_mul(8)?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(span).ok()?;
+        Some(Self { words, span })
+    }
+
+    /// Makes up to `words` of its words. True while some are left.
+    pub fn grow(&mut self, words: usize) -> bool {
+        let now = (self.span - self.words.len()).min(words);
+        self.words.extend((0..now).map(|_| AtomicU64::new(0)));
+        self.words.len() < self.span
+    }
+
+    /// The set, whose pages beyond the words made so far are outside its span.
+    #[must_use]
+    pub fn finish(self) -> PageSet {
+        PageSet { words: self.words }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_made_in_steps() {
+        let mut growing = PageSetGrowing::new(512 * 9 + 1).unwrap();
+        let mut steps = 1;
+        while growing.grow(32) {
+            steps += 1;
+        }
+        let set = growing.finish();
+        assert_eq!((steps, set.words.len()), (3, PageSet::new(512 * 9 + 1).words.len()));
+        set.insert(512 * 9);
+        assert_eq!((set.count(), set.next(0)), (1, Some(512 * 9)));
+        assert!(PageSetGrowing::new(u64::MAX).is_none());
+        assert!(!PageSetGrowing::new(0).unwrap().grow(8));
+    }
 
     #[test]
     fn finds_what_was_put_in() {

@@ -18,7 +18,7 @@ mod time;
 
 pub use backlog::{Adding, Backlog};
 pub use compression::Compression;
-pub use dirty::{PageSet, Words};
+pub use dirty::{PageSet, PageSetGrowing, Words};
 pub use memory::{Gpa, GuestMemory, Hpa, MemRange, MemoryError, PAGE_SIZE};
 pub use on_reset::OnReset;
 pub use on_timeout::OnTimeout;
