@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::Poll;
 
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use mitigations::Plan;
@@ -20,9 +21,11 @@ use crate::migration::Migrations;
 use crate::mm::frame;
 use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
-use crate::vm::reset::Source;
+use crate::vm::making::Making;
+use crate::vm::registry::Reserved;
 use crate::vm::sched::{Scheduler, Turn};
-use crate::vm::{audit, create, registry, restart, tracking};
+use crate::vm::source::Source;
+use crate::vm::{audit, create, ending, registry, remains, reset, restart, tracking};
 use crate::vmx::{flush, host, slots};
 use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages, vcpu};
 
@@ -36,6 +39,9 @@ const TYPING_SLICE_US: u64 = 500;
 const TYPING_US: u64 = 50_000;
 /// Where the host has nothing to do for the management loop on a CPU.
 pub(crate) const GUEST_CPU_SLICE_US: u64 = 10_000;
+
+/// How long VMs are made before the console answers, in microseconds; larger ones are made while it does.
+const FIRST_US: u64 = 2_000_000;
 
 /// The version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -88,16 +94,21 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let mut console = Console::new(boot);
     let mut remote = Remote::new(&boot.options);
     let mut pending = Pending::new(boot);
-    pending.make(boot);
+    pending.begin(boot);
     stages::done("vms");
     log::info!(target: "boot", "{}", stages::Summary);
-    let vms = registry::all().len();
+    let more = pending.more();
+    let vms = registry::all().len() + more;
     let plural = match &vmx {
         Err(_) => "vms (no VMX)",
         Ok(()) if vms == 1 => "vm",
         Ok(()) => "vms",
     };
-    log::info!("ready: {vms} {plural}, console on {}, {migration}", Opened::names(&boot.consoles));
+    let being_made = if more > 0 { alloc::format!(" ({more} being made)") } else { String::new() };
+    log::info!(
+        "ready: {vms} {plural}{being_made}, console on {}, {migration}",
+        Opened::names(&boot.consoles)
+    );
     console.start();
     host_log::defer();
     manage(boot, &mut console, &mut remote, &mut migrations, pending)
@@ -204,6 +215,11 @@ fn manage(
         meter::did(Part::Audit);
         busy |= tracking::poll();
         meter::did(Part::Tracking);
+        let resets = reset::poll();
+        meter::did(Part::Reset);
+        ending::poll();
+        busy |= remains::poll();
+        meter::did(Part::Scrub);
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
             remote.ended(Work::Migration, &ended);
@@ -218,6 +234,8 @@ fn manage(
         pending.make(boot);
         restart::poll(migrations);
         meter::did(Part::Boot);
+        let making = resets || registry::is_making();
+        busy |= making;
         busy |= migrations.busy();
         busy |= console.poll(migrations);
         meter::did(Part::Console);
@@ -234,7 +252,7 @@ fn manage(
         let worked = ended - began;
         let typing = ended.saturating_sub(host_log::heard()) < tsc::ticks(TYPING_US);
         let most = if typing { tsc::ticks(TYPING_SLICE_US) } else { u64::MAX };
-        let fair = if migrations.busy() { worked.max(migration_slice) } else { slice };
+        let fair = if migrations.busy() || making { worked.max(migration_slice) } else { slice };
         let turn = scheduler.turn(fair.min(most));
         if let Turn::Idle(wake) = turn
             && !busy
@@ -265,6 +283,8 @@ struct Pending {
     held: Vec<Arc<Held>>,
     /// Modules whose VM is not made yet.
     left: Vec<usize>,
+    /// The one that is being made.
+    making: Option<(String, Making)>,
     /// Until when VMs wait for the pool, in microseconds; none while nothing waits.
     until: Option<u64>,
     over: bool,
@@ -303,7 +323,7 @@ impl Pending {
         }
         let held =
             modules.iter().map(|module| Arc::new(Held::new(Hpa(module.start), module.end - module.start)));
-        Self { roles, held: held.collect(), left, until: None, over: false }
+        Self { roles, held: held.collect(), left, making: None, until: None, over: false }
     }
 
     /// True while VMs wait.
@@ -311,9 +331,36 @@ impl Pending {
         !self.over
     }
 
-    /// Makes those that can be made now; the memory of modules that no VM was made from is free once all are.
+    /// Makes those that can be made in a moment, before the console is there.
+    fn begin(&mut self, boot: &Boot) {
+        let until = tsc::micros() + FIRST_US;
+        self.make(boot);
+        while self.making.is_some() && tsc::micros() < until {
+            flush::serve();
+            self.make(boot);
+        }
+    }
+
+    /// How many are being made, or are to be once that one is.
+    fn more(&self) -> usize {
+        if self.making.is_some() { 1 + self.left.len() } else { 0 }
+    }
+
+    /// Goes on with the one that is being made. True while there is one.
+    fn goes_on(&mut self) -> bool {
+        let Some((name, making)) = &mut self.making else { return false };
+        let Poll::Ready(made) = making.poll() else { return true };
+        if let Err(why) = made.and_then(|vm| create::begin(&vm)) {
+            log::error!(target: "vm", "vm {name}: refused: {why}");
+        }
+        self.making = None;
+        false
+    }
+
+    /// Makes those that can be made now, one after the other, each for a bounded time; the memory of modules that no VM
+    /// was made from is free once all are.
     fn make(&mut self, boot: &Boot) {
-        if self.over {
+        if self.over || self.goes_on() {
             return;
         }
         let forming = pool::is_forming();
@@ -332,13 +379,20 @@ impl Pending {
                 later.push(at);
                 continue;
             }
+            if self.making.is_some() {
+                later.push(at);
+                continue;
+            }
             if forming && options.level.is_none() {
                 log::warn!(target: "vm", "vm {}: the pool is not formed: starts at what is known of it", options.name);
             }
-            make_vm(options, at, &self.roles, &self.held);
+            match begin_vm(options, at, &self.roles, &self.held) {
+                Ok(making) => self.making = Some((options.name.clone(), making)),
+                Err(why) => log::error!(target: "vm", "vm {}: refused: {why}", options.name),
+            }
         }
         self.left = later;
-        if self.left.is_empty() {
+        if self.left.is_empty() && self.making.is_none() {
             self.over = true;
             self.held.clear(); // those of VMs stay for as long as these
         } else {
@@ -347,7 +401,12 @@ impl Pending {
     }
 }
 
-fn make_vm(options: &VmOptions, at: usize, roles: &[Option<ModuleRole>], held: &[Arc<Held>]) {
+fn begin_vm(
+    options: &VmOptions,
+    at: usize,
+    roles: &[Option<ModuleRole>],
+    held: &[Arc<Held>],
+) -> Result<Making, String> {
     let mut modules = Vec::new();
     for (module, role) in held.iter().zip(roles) {
         if let Some(ModuleRole::For { name, rest }) = role
@@ -356,17 +415,18 @@ fn make_vm(options: &VmOptions, at: usize, roles: &[Option<ModuleRole>], held: &
             modules.push((Arc::clone(module), rest.clone()));
         }
     }
-    let Some(kernel) = held.get(at).map(Arc::clone) else { return };
-    let source = Source { options: options.clone(), kernel, modules };
-    if let Err(why) = create::add(source) {
-        log::error!(target: "vm", "vm {}: refused: {why}", options.name);
-    }
+    let kernel = held.get(at).map(Arc::clone).ok_or("its module is not there")?;
+    let level = options.level.as_deref().unwrap_or_default();
+    let bytes = u64::from(options.mem_mib) << 20;
+    let reserved = Reserved::new(&options.name, None, bytes, options.vcpus, level)?;
+    Making::of(reserved, Source { options: options.clone(), kernel, modules })
 }
 
 /// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.
 pub(crate) fn leave_vmx() {
-    for vm in registry::all() {
-        vm.take_off();
+    let vms = registry::all();
+    for vm in vms.iter().filter(|vm| !vm.take_off()) {
+        log::warn!(target: "vmx", "vm {}: a CPU has not left its guest", vm.name);
     }
     net::shut_down();
     if !flush::leave_vmx() {

@@ -28,13 +28,24 @@ pub enum Change {
     EndAudit,
 }
 
+/// What CPUs have to do in the middle of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Those that run it: to move their own logs of written pages into the set of them.
+    Logs,
+    /// Those that ran it: to drop what they have cached of its tables.
+    Flush,
+}
+
 /// What a step was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// There is more to do.
     Working,
-    /// Every CPU that ran the VM has to drop what it has cached: then [`crate::Mmu::flushed`].
-    Flush,
+    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Mmu::answered`].
+    Ask(Asked),
+    /// They have been asked, and not all have answered.
+    Wait(Asked),
     /// The change is over. Its figure: large pages split or put back, or pages harvested.
     Done(Change, Result<u64, OutOfMemory>),
     /// Nothing is under way.
@@ -50,15 +61,20 @@ enum Stage {
     ForgetBacklog(u64),
     /// Brings regions from this one on into shape.
     Walk(u64),
+    /// Begins a harvest: CPUs are asked for their logs.
+    Drain,
     /// Harvests pages noticed, from this one on.
     Logged(u64),
     /// Harvests dirty flags, from this region on.
     Flags(u64),
-    /// Waits for the flush.
-    Flush,
+    /// Waits for what CPUs were asked for.
+    Wait(Asked),
     /// Gives tables back.
     Free,
 }
+
+/// Where changes of tables end.
+const FLUSH: Stage = Stage::Wait(Asked::Flush);
 
 /// A change under way.
 #[derive(Debug)]
@@ -95,7 +111,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                 self.auditing = change == Change::Audit;
                 Stage::Walk(0)
             }
-            Change::Harvest => Stage::Logged(0),
+            Change::Harvest => Stage::Drain,
         };
         self.work = Some(Work { change, stage, count: 0, failed: false });
         if matches!(change, Change::Track(_)) && self.frames.available() < self.large_pages {
@@ -111,12 +127,13 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         }
     }
 
-    pub(crate) fn was_flushed(&mut self) {
-        if let Some(work) = &mut self.work
-            && work.stage == Stage::Flush
-        {
-            work.stage = Stage::Free;
-        }
+    pub(crate) fn was_answered(&mut self) {
+        let Some(Work { stage, .. }) = &mut self.work else { return };
+        *stage = match *stage {
+            Stage::Wait(Asked::Logs) => Stage::Logged(0),
+            Stage::Wait(Asked::Flush) => Stage::Free,
+            other => other,
+        };
     }
 
     pub(crate) fn step_change(&mut self, logged: &PageSet, backlog: &Backlog) -> Step {
@@ -140,7 +157,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                 match shaped {
                     Ok((next, shaped)) => {
                         count += shaped;
-                        next.map_or(Stage::Flush, Stage::Walk)
+                        next.map_or(FLUSH, Stage::Walk)
                     }
                     Err(OutOfMemory) => {
                         self.work = Some(Work { change, stage, count: 0, failed });
@@ -154,7 +171,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                 let next = self.harvest_logged(method, from, logged, backlog, &mut count);
                 // What the host wrote has no flag; what a CPU with PML logged all the same has one and counts once.
                 let flags = method == DirtyMethod::AccessDirty;
-                let over = if flags { Stage::Flags(0) } else { Stage::Flush };
+                let over = if flags { Stage::Flags(0) } else { FLUSH };
                 next.map_or(over, Stage::Logged)
             }
             Stage::Flags(from) => {
@@ -162,9 +179,13 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                     self.walk(from, |ept, region, entry| Ok(ept.harvest_region(region, entry, backlog)));
                 let (next, pages) = harvested.unwrap_or((None, 0));
                 count += pages;
-                next.map_or(Stage::Flush, Stage::Flags)
+                next.map_or(FLUSH, Stage::Flags)
             }
-            Stage::Flush => Stage::Flush,
+            Stage::Drain => Stage::Wait(Asked::Logs),
+            Stage::Wait(asked) => {
+                self.work = Some(Work { change, stage, count, failed });
+                return Step::Wait(asked);
+            }
             Stage::Free => {
                 let keep = self.retired.len().saturating_sub(FREED);
                 self.retired.drain(keep..).for_each(|page| self.frames.free(page));
@@ -175,7 +196,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             }
         };
         self.work = Some(Work { change, stage: next, count, failed });
-        if next == Stage::Flush { Step::Flush } else { Step::Working }
+        if let Stage::Wait(asked) = next { Step::Ask(asked) } else { Step::Working }
     }
 
     /// Brings one region into the shape that a change asks for. Returns the large pages that came or went, and the

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod apart;
 mod audit;
 mod change;
 mod cpus;
@@ -21,7 +22,8 @@ mod table;
 mod track;
 mod vpid;
 
-pub use change::{Change, STEP, Step};
+pub use apart::Unmapped;
+pub use change::{Asked, Change, STEP, Step};
 pub use cpus::{Caches, CpuSet, Tags, load};
 pub use entry::Table;
 pub use mmu::{DirtyMethod, Fault, Mmu, OutOfMemory};

@@ -99,8 +99,8 @@ impl<'m, F: Frames<'m>> Mmu for Ept<'m, F> {
         self.step_change(logged, backlog)
     }
 
-    fn flushed(&mut self) {
-        self.was_flushed();
+    fn answered(&mut self) {
+        self.was_answered();
     }
 
     fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {
@@ -113,5 +113,9 @@ impl<'m, F: Frames<'m>> Mmu for Ept<'m, F> {
 
     fn revoke_code(&mut self, gpa: Gpa) {
         self.take_execution(gpa.0);
+    }
+
+    fn take_apart(&mut self) -> bool {
+        self.take_apart()
     }
 }

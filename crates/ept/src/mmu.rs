@@ -83,8 +83,8 @@ pub trait Mmu: Send {
     /// Does a bounded part of the change that is under way. `logged`: pages noticed as written, by whatever means;
     /// `backlog`: where a harvest puts them.
     fn step(&mut self, logged: &PageSet, backlog: &Backlog) -> Step;
-    /// Every CPU that ran the VM has dropped what it cached since the step that answered [`Step::Flush`].
-    fn flushed(&mut self);
+    /// Every CPU has done what it was asked for since the step that answered [`Step::Ask`].
+    fn answered(&mut self);
     /// Lets a page be executed that the audit looks at now, and takes its permission to be written. True where it has
     /// been executed before in this audit.
     ///
@@ -95,4 +95,7 @@ pub trait Mmu: Send {
     fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet);
     /// Has the next fetch from a page noticed again that may be both written and executed.
     fn revoke_code(&mut self, gpa: Gpa);
+    /// Gives back a bounded part of the tables. Nothing is mapped any more then, and no CPU uses the pointer. True while
+    /// some are left; what is not taken apart by then goes at once when this is dropped.
+    fn take_apart(&mut self) -> bool;
 }

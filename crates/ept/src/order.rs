@@ -4,7 +4,7 @@
 use core::task::Poll;
 use vm_types::{Backlog, PageSet};
 
-use crate::change::{Change, Step};
+use crate::change::{Asked, Change, Step};
 use crate::mmu::{Mmu, OutOfMemory};
 
 /// A VM, as far as the order needs it.
@@ -15,23 +15,21 @@ pub trait Tracked {
     fn logged(&self) -> &PageSet;
     /// Pages harvested and not yet sent.
     fn backlog(&self) -> &Backlog;
-    /// Moves every CPU's own log of written pages into [`Tracked::logged`].
-    fn drain_logs(&self);
-    /// Has every CPU that ran the guest drop what it has cached of the tables, and waits until each has acknowledged
-    /// it. Not under the tables' lock: a CPU that waits for that would never answer.
-    fn flush(&self);
+    /// Asks CPUs to do something, which each of them acknowledges. Not under the tables' lock: a CPU that waits for that
+    /// would never answer.
+    fn ask(&self, asked: Asked);
+    /// Whether each of them has acknowledged it since it was asked last.
+    fn has_answered(&self, asked: Asked) -> bool;
 }
 
 /// Does a bounded part of a change; of another one first, where that is under way and must end before. `Ready` with the
-/// figure of [`Step::Done`]: after a harvest, pages may be read then.
+/// figure of [`Step::Done`]: after a harvest, pages may be read then. A CPU that does not answer keeps it `Pending`, and
+/// nobody waits.
 ///
 /// Change the tables, then flush, and only then read pages or give tables back. A CPU that still has the translation of
 /// a re-armed page cached writes to it unnoticed; such a write happens before the flush is acknowledged, so a page that
 /// is read afterwards has it. And a CPU that has a retired table cached may walk it until then.
 pub fn poll<T: Tracked>(vm: &T, change: Change) -> Poll<Result<u64, OutOfMemory>> {
-    if change == Change::Harvest && vm.with(|mmu| mmu.under_way().is_none()) {
-        vm.drain_logs();
-    }
     loop {
         let step = vm.with(|mmu| {
             mmu.begin(change);
@@ -39,9 +37,14 @@ pub fn poll<T: Tracked>(vm: &T, change: Change) -> Poll<Result<u64, OutOfMemory>
         });
         match step {
             Step::Working | Step::Idle => return Poll::Pending,
-            Step::Flush => {
-                vm.flush();
-                vm.with(|mmu| mmu.flushed());
+            Step::Ask(asked) | Step::Wait(asked) => {
+                if matches!(step, Step::Ask(_)) {
+                    vm.ask(asked);
+                }
+                if !vm.has_answered(asked) {
+                    return Poll::Pending;
+                }
+                vm.with(|mmu| mmu.answered());
             }
             Step::Done(done, result) if done == change => return Poll::Ready(result),
             Step::Done(..) => return Poll::Pending,

@@ -24,12 +24,13 @@ pub struct FlushRequests {
 }
 
 impl FlushRequests {
-    /// Asks for a flush of what is cached of `eptp` by now. Then the CPU is kicked.
-    pub fn ask(&self, eptp: u64) {
+    /// Asks for a flush of what is cached of `eptp` by now. Then the CPU is kicked. The number of what was asked is for
+    /// [`FlushRequests::has_done`].
+    pub fn ask(&self, eptp: u64) -> u32 {
         let join = |other| Some(if other == 0 || other == eptp { eptp } else { ALL });
         let _ = self.eptp.fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
         // After the pointer: who sees the number sees that as well, or somebody has taken it who flushes it.
-        self.asked.fetch_add(1, Ordering::AcqRel);
+        self.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
     }
 
     /// On the CPU that is asked: flushes by `flush`, if there is anything to flush.
@@ -44,6 +45,12 @@ impl FlushRequests {
             eptp => flush(Wanted::One(eptp)),
         }
         self.done.store(asked, Ordering::Release);
+    }
+
+    /// True once what was asked under that number has been done, whatever was asked since.
+    #[must_use]
+    pub fn has_done(&self, number: u32) -> bool {
+        self.done.load(Ordering::Acquire).wrapping_sub(number).cast_signed() >= 0
     }
 
     /// True once everything that was asked has been done.
@@ -74,6 +81,23 @@ mod tests {
         assert!(!requests.is_done());
         assert_eq!(served(&requests), [Wanted::One(0x1000)]);
         assert!(requests.is_done() && served(&requests).is_empty());
+    }
+
+    /// Who asks again and again holds nobody else up.
+    #[test]
+    fn each_is_done_by_itself() {
+        let requests = FlushRequests {
+            asked: AtomicU32::new(u32::MAX),
+            done: AtomicU32::new(u32::MAX),
+            ..Default::default()
+        };
+        let first = requests.ask(0x1000);
+        assert!(!requests.has_done(first));
+        served(&requests);
+        let second = requests.ask(0x2000);
+        assert!(requests.has_done(first) && !requests.has_done(second) && !requests.is_done());
+        served(&requests);
+        assert!(requests.has_done(second));
     }
 
     #[test]

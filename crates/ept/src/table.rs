@@ -39,10 +39,10 @@ pub struct Features {
 /// whoever gets its root page for other tables has each CPU drop what it knows of that pointer first ([`crate::load`]).
 pub struct Ept<'m, F: Frames<'m>> {
     pub(crate) frames: F,
-    root: Hpa,
+    pub(crate) root: Hpa,
     pub(crate) eptp: u64,
     /// The table of 2 MiB entries of each GiB, 0 for none: a leaf is found by two loads, a walk goes on anywhere.
-    directories: Vec<u64>,
+    pub(crate) directories: Vec<u64>,
     /// Permissions of a large page.
     pub(crate) large: u64,
     /// Number of large pages.
@@ -169,18 +169,8 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
 
 impl<'m, F: Frames<'m>> Drop for Ept<'m, F> {
     fn drop(&mut self) {
-        let tables = |table: &'m Table| {
-            let entries = table.iter().map(|entry| entry.load(Ordering::Acquire));
-            entries.filter(|entry| is_table(*entry)).map(|entry| Hpa(entry & ADDRESS))
-        };
-        for third in tables(self.table(self.root.0)) {
-            for directory in tables(self.table(third.0)) {
-                tables(self.table(directory.0)).for_each(|leaves| self.frames.free(leaves));
-                self.frames.free(directory);
-            }
-            self.frames.free(third);
-        }
-        self.retired.drain(..).for_each(|page| self.frames.free(page));
+        // What was taken apart before has little left.
+        while self.take_apart() {}
         self.frames.free(self.root);
     }
 }

@@ -3,7 +3,7 @@
 
 mod model;
 
-use ept::{Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
+use ept::{Asked, Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
 use model::choice::{Choices, explore};
 use model::cpu::{Access, Reached};
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
@@ -56,12 +56,13 @@ fn steps(vm: &Vm<'_>, flush: impl Fn()) {
             mmu.step(vm.logged(), vm.backlog())
         });
         match step {
-            Step::Flush => {
+            Step::Ask(Asked::Logs) => vm.with(|mmu| mmu.answered()),
+            Step::Ask(Asked::Flush) => {
                 flush();
-                vm.with(|mmu| mmu.flushed());
+                vm.with(|mmu| mmu.answered());
             }
             Step::Done(..) => return,
-            Step::Working | Step::Idle => {}
+            Step::Working | Step::Wait(_) | Step::Idle => {}
         }
     }
 }
@@ -69,6 +70,17 @@ fn steps(vm: &Vm<'_>, flush: impl Fn()) {
 /// Two harvests with a copy of the page after each where it was noticed, and a last one with the guest stopped: the
 /// copy must be the page. True where a run was found for which it is not.
 fn loses(method: DirtyMethod, features: Features, flaw: Flaw, harvest: fn(&Vm<'_>)) -> bool {
+    loses_where(method, features, flaw, false, harvest)
+}
+
+/// The same where CPUs answer a moment after they were asked, if they are `late`.
+fn loses_where(
+    method: DirtyMethod,
+    features: Features,
+    flaw: Flaw,
+    late: bool,
+    harvest: fn(&Vm<'_>),
+) -> bool {
     let (runs, lost) = explore(|choices| {
         let mut host = Host::new(8, 2, flaw);
         host.pml = method == DirtyMethod::Pml;
@@ -94,6 +106,7 @@ fn loses(method: DirtyMethod, features: Features, flaw: Flaw, harvest: fn(&Vm<'_
         access(&vm, Access::Write, choices);
         vm.track(method);
         vm.meanwhile = Some(&meanwhile);
+        vm.late = late;
         let copy = Cell::new(0);
         let take = || {
             if vm.backlog().take(0) == Some(PAGE) {
@@ -128,6 +141,35 @@ fn no_write_is_missed() {
     }
 }
 
+/// Nobody waits for a CPU, and nothing goes on before it has answered.
+#[test]
+fn no_write_is_missed_where_cpus_answer_late() {
+    for (method, features) in METHODS {
+        assert!(!loses_where(method, features, Flaw::None, true, harvest), "{method:?}");
+        assert!(loses_where(method, features, Flaw::NoFlush, true, harvest), "{method:?}");
+    }
+}
+
+/// Fault 2.22: a CPU that does not answer holds nobody up. What was begun is ended without its answer to that.
+#[test]
+fn a_silent_cpu_keeps_a_change_pending() {
+    let host = Host::new(40, 1, Flaw::None);
+    let mut vm = Vm::new(&host, NO_FLAGS, RAM, 2 * MIB, 1);
+    vm.load(0);
+    vm.silent = true;
+    for _ in 0..1000 {
+        assert!(poll(&vm, Change::Track(DirtyMethod::WriteProtect)).is_pending());
+    }
+    assert_eq!(vm.asks.get(), 1, "it is asked once");
+    assert!(poll(&vm, Change::Untrack).is_pending());
+    while vm.asks.get() == 1 {
+        assert!(poll(&vm, Change::Untrack).is_pending());
+    }
+    vm.silent = false;
+    assert_eq!(vm.change(Change::Untrack), 1);
+    assert_eq!(vm.asks.get(), 2, "its answer to the first question is none to the second");
+}
+
 #[test]
 fn the_model_finds_out_that_nothing_is_flushed() {
     for (method, features) in METHODS {
@@ -138,8 +180,8 @@ fn the_model_finds_out_that_nothing_is_flushed() {
 #[test]
 fn the_model_finds_out_that_the_flush_comes_first() {
     let flush_first: fn(&Vm<'_>) = |vm| {
-        vm.drain_logs();
-        vm.flush();
+        vm.ask(Asked::Logs);
+        vm.ask(Asked::Flush);
         steps(vm, || ());
     };
     for (method, features) in METHODS {
@@ -151,7 +193,7 @@ fn the_model_finds_out_that_the_flush_comes_first() {
 #[test]
 fn the_model_finds_out_that_the_set_of_cpus_is_read_too_early() {
     let early: fn(&Vm<'_>) = |vm| {
-        vm.drain_logs();
+        vm.ask(Asked::Logs);
         let cpus: Vec<usize> = vm.ran_on.iter().collect();
         steps(vm, || {
             for cpu in &cpus {

@@ -80,9 +80,9 @@ fn the_model_finds_out_that_tables_are_given_back_too_early() {
                 mmu.step(vm.logged(), vm.backlog())
             });
             match step {
-                Step::Flush => vm.with(|mmu| mmu.flushed()),
+                Step::Ask(_) => vm.with(|mmu| mmu.answered()),
                 Step::Done(..) => break,
-                Step::Working | Step::Idle => {}
+                Step::Working | Step::Wait(_) | Step::Idle => {}
             }
         }
     }));

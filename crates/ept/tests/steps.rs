@@ -1,6 +1,6 @@
 //! A VM of 1 TiB: no step is long, and a harvest looks at what may be dirty only. Fault 3.4.
 
-use ept::{Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, poll};
+use ept::{Asked, Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, Unmapped, poll};
 use std::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
@@ -66,6 +66,15 @@ impl<'m> Frames<'m> for &'m Vast {
     }
 }
 
+/// Does a step, which must not be a long one.
+fn counted<R>(memory: &Vast, step: impl FnOnce() -> R) -> R {
+    memory.touched.store(0, Ordering::Relaxed);
+    let result = step();
+    let touched = memory.touched.load(Ordering::Relaxed);
+    assert!(touched <= STEP.into(), "a step of {touched} entries");
+    result
+}
+
 struct Vm<'m> {
     memory: &'m Vast,
     ept: std::cell::RefCell<Ept<'m, &'m Vast>>,
@@ -79,7 +88,8 @@ impl<'m> Vm<'m> {
     fn new(memory: &'m Vast) -> Self {
         let features = Features { access_dirty: true, executable_large_pages: false };
         let mut ept = Ept::new(memory, features).unwrap();
-        ept.map(Gpa(0), Hpa(TIB), TIB).unwrap();
+        let mut left = Unmapped { gpa: Gpa(0), hpa: Hpa(TIB), len: TIB };
+        while counted(memory, || left.step(&mut ept)).unwrap() {}
         assert_eq!(memory.next.load(Ordering::Relaxed), UPPER as u64);
         let (logged, backlog) = (PageSet::new(PAGES), Backlog::new(PAGES));
         Self { memory, ept: ept.into(), logged, backlog, counts: true }
@@ -128,9 +138,11 @@ impl Tracked for Vm<'_> {
         &self.backlog
     }
 
-    fn drain_logs(&self) {}
+    fn ask(&self, _: Asked) {}
 
-    fn flush(&self) {}
+    fn has_answered(&self, _: Asked) -> bool {
+        true
+    }
 }
 
 #[test]
@@ -169,4 +181,51 @@ fn a_harvest_of_dirty_flags_looks_at_what_was_accessed() {
     // once more, because a CPU may have had them cached at the flush; then no more
     assert_eq!(vm.change(Change::Harvest).2, used.len() as u64);
     assert_eq!(vm.change(Change::Harvest).2, 0);
+}
+
+/// A VM that is destroyed in the middle of its migration has a table for each region.
+#[test]
+fn tables_are_given_back_in_steps() {
+    for tracked in [false, true] {
+        let memory = Vast::new();
+        let vm = Vm::new(&memory);
+        if tracked {
+            vm.change(Change::Track(DirtyMethod::Pml));
+        }
+        let mut steps = 1;
+        loop {
+            let before = memory.given_back.load(Ordering::Relaxed);
+            let more = counted(&memory, || vm.ept.borrow_mut().take_apart());
+            assert!(memory.given_back.load(Ordering::Relaxed) - before <= 64, "pages given back at once");
+            if !more {
+                break;
+            }
+            steps += 1;
+        }
+        println!("tracked {tracked}: {steps} steps");
+        let taken = memory.next.load(Ordering::Relaxed);
+        assert!(taken == UPPER as u64 + if tracked { REGIONS } else { 0 });
+        // The root goes with the rest of it.
+        assert_eq!(memory.given_back.load(Ordering::Relaxed), taken - 1);
+        drop(vm);
+        assert_eq!(memory.given_back.load(Ordering::Relaxed), taken);
+    }
+}
+
+/// Memory in small pages: a run that does not begin and end on a large page, and one that lies askew.
+#[test]
+fn small_pages_are_mapped_in_steps() {
+    for (gpa, hpa, len, steps) in
+        [(0x1_0000, 0x4001_0000, 0x41_0000, 2), (0x20_0000, 0x4000_1000, 0x80_3000, 5)]
+    {
+        let memory = Vast::new();
+        let features = Features { access_dirty: false, executable_large_pages: false };
+        let mut ept = Ept::new(&memory, features).unwrap();
+        let mut left = Unmapped { gpa: Gpa(gpa), hpa: Hpa(hpa), len };
+        let mut took = 1;
+        while counted(&memory, || left.step(&mut ept)).unwrap() {
+            took += 1;
+        }
+        assert_eq!((took, left.gpa.0, left.hpa.0), (steps, gpa + len, hpa + len));
+    }
 }

@@ -199,6 +199,11 @@ impl World {
     }
 
     fn phase(&self, m: &Machines, host: usize) -> Phase {
+        let phase = self.migration(m, host);
+        self.hosts[host].vm.map_or(phase, |state| phase.with(state))
+    }
+
+    fn migration(&self, m: &Machines, host: usize) -> Phase {
         for (number, way) in self.moves.iter().enumerate() {
             let (from, to) = m.ends(number);
             let phase = match (way.source.filter(|_| from == host), way.target.filter(|_| to == host)) {
@@ -225,6 +230,21 @@ impl World {
             let mut next = *self;
             next.hosts[host].on = if on { (m.stays_on)(state) } else { state.may_run() };
             out.push(next);
+            // A reset and a VM's end go on once its vCPUs are off.
+            if !on && state == State::Resetting {
+                for done in [Change::Anew, Change::Fail] {
+                    let mut next = *self;
+                    next.change(m, host, done);
+                    next.change(m, host, Change::Run);
+                    out.push(next);
+                }
+            }
+            if !on && state == State::Ending {
+                let mut next = *self;
+                next.hosts[host] = Host::default();
+                next.dropped = true;
+                out.push(next);
+            }
             // The guest ends by itself.
             let mut next = *self;
             if on && next.change(m, host, Change::End) {
@@ -324,20 +344,12 @@ impl World {
             Command::Pause => drop(next.change(m, host, Change::Pause)),
             Command::Resume => drop(next.change(m, host, Change::Run)),
             Command::Start if state == State::Paused => drop(next.change(m, host, Change::Run)),
-            Command::Start | Command::Reset => {
-                if next.change(m, host, Change::Reset) {
-                    next.hosts[host].on = false;
-                    next.change(m, host, Change::Run);
-                }
-            }
+            Command::Start | Command::Reset => drop(next.change(m, host, Change::Reset)),
             // The guest answers the power button by its end.
             Command::Stop if self.hosts[host].on && next.change(m, host, Change::End) => {
                 next.hosts[host].on = false;
             }
-            Command::Destroy => {
-                next.hosts[host] = Host::default();
-                next.dropped = true;
-            }
+            Command::Destroy => drop(next.change(m, host, Change::Destroy)),
             Command::Move => {
                 let free = |number: &usize| {
                     let (from, to) = m.ends(*number);

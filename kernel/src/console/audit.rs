@@ -1,10 +1,13 @@
 //! `cpu audit`.
 
+use alloc::format;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{AuditAction, Code, Failure, Output};
 
+use super::commands::Done;
 use super::session::Out;
+use super::waits;
 use crate::vm::Vm;
 
 pub(super) fn execute(
@@ -12,13 +15,16 @@ pub(super) fn execute(
     action: AuditAction,
     output: Output,
     out: &mut Out<'_>,
-) -> Result<(), Failure> {
+) -> Result<Done, Failure> {
     match action {
-        AuditAction::Start => vm.start_audit().map_err(|why| Failure::new(Code::State, why)),
-        AuditAction::Stop if vm.stop_audit() => Ok(()),
-        AuditAction::Stop => {
-            Err(Failure::new(Code::State, alloc::format!("no audit of vm {} is running", vm.name)))
+        AuditAction::Start => {
+            vm.start_audit().map_err(|why| Failure::new(Code::State, why))?;
+            Ok(waits::change(Arc::clone(vm), format!("the audit of vm {} begins by itself", vm.name)))
         }
+        AuditAction::Stop if vm.stop_audit() => {
+            Ok(waits::change(Arc::clone(vm), format!("the audit of vm {} ends by itself", vm.name)))
+        }
+        AuditAction::Stop => Err(Failure::new(Code::State, format!("no audit of vm {} is running", vm.name))),
         AuditAction::Report => {
             // Printed from a copy: a slow serial port must not keep the vCPU waiting.
             let (findings, running) = vm.audited(|findings, heading| (findings.clone(), heading.running));
@@ -28,7 +34,7 @@ pub(super) fn execute(
                 Output::Text => findings.text(&heading, out),
                 Output::Json => findings.json(&heading, out).and_then(|()| out.write_char('\n')),
             };
-            Ok(())
+            Ok(Done::Now)
         }
     }
 }

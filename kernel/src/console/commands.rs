@@ -34,6 +34,10 @@ pub(super) enum Done {
 
 pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
     registry::find(name).ok_or_else(|| {
+        if registry::nascent(name).is_some() {
+            let text = format!("vm {name} is being made: wait for it, or end that by `vm destroy {name}`");
+            return Failure::new(Code::Busy, text);
+        }
         let near = names::nearest(Named::Vms, name);
         Failure::new(Code::NotFound, format!("no VM named {name}{near}"))
     })
@@ -101,6 +105,11 @@ pub(super) fn execute(
     migrations: &mut Migrations,
     out: &mut Out<'_>,
 ) -> Result<Done, Failure> {
+    if let Command::Vm(VmCommand::Destroy { vm, .. }) = command
+        && let Some(nascent) = registry::nascent(vm)
+    {
+        return vm::end(&nascent).map(|()| Done::Now);
+    }
     if let Some((deed, vm)) = subject(&command) {
         migrations.admit(deed, &find(vm)?)?;
     }
@@ -129,7 +138,7 @@ fn run(command: Command<'_>, migrations: &mut Migrations, out: &mut Out<'_>) -> 
         Command::Watch(line) => return Ok(Done::Later(Job::Task(Box::new(Watch::new(line))))),
         Command::Cpu(output) => cpu::summary(output, out),
         Command::CpuAbout(about, output) => cpu::about(about, output, out)?,
-        Command::Audit { vm, action, output } => audit::execute(&find(vm)?, action, output, out)?,
+        Command::Audit { vm, action, output } => return audit::execute(&find(vm)?, action, output, out),
         Command::Pool(command, output) => return pool::execute(command, output, out),
         Command::Migrate(command) => return migrate::execute(command, migrations, out),
         Command::Host(command) => return host::execute(command, out),

@@ -20,8 +20,10 @@ use crate::meter::{self, Part};
 use crate::migration::Migrations;
 use crate::mm::frame;
 use crate::mm::held::Held;
-use crate::vm::reset::Source;
-use crate::vm::{create, registry};
+use crate::vm::create;
+use crate::vm::making::Making;
+use crate::vm::registry::Reserved;
+use crate::vm::source::Source;
 use crate::{net, pool};
 
 /// How often the progress is printed, in microseconds: rewritten in place, or as a line of its own.
@@ -44,6 +46,10 @@ struct Wanted {
 
 struct Creating {
     options: VmOptions,
+    /// Its name, until it is made.
+    reserved: Option<Reserved>,
+    /// It, once all files are here.
+    making: Option<Making>,
     /// Files that are to come, the last first.
     wanted: Vec<Wanted>,
     /// Files that have come, the kernel first.
@@ -70,7 +76,9 @@ pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
         let url = Url::parse(url).map_err(|error| Failure::new(Code::Usage, format!("{role}: {error}")))?;
         wanted.push(Wanted { role, url, digest });
     }
-    registry::has_room(&options.name).map_err(state_error)?;
+    let bytes = u64::from(options.mem_mib) << 20;
+    let level = options.level.as_deref().unwrap_or_default();
+    let reserved = Reserved::new(&options.name, None, bytes, options.vcpus, level).map_err(state_error)?;
     create::check(&options).map_err(|why| Failure::new(Code::Unsupported, why))?;
     if options.level.is_none() && pool::is_forming() {
         return Err(state_error(
@@ -83,8 +91,16 @@ pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
             "this host has no network: no card that it knows, or ip=off",
         ));
     }
-    let creating =
-        Creating { options, wanted, held: Vec::new(), download: None, shown_us: 0, interrupted: false };
+    let creating = Creating {
+        options,
+        reserved: Some(reserved),
+        making: None,
+        wanted,
+        held: Vec::new(),
+        download: None,
+        shown_us: 0,
+        interrupted: false,
+    };
     Ok(Done::Later(Job::Task(Box::new(creating))))
 }
 
@@ -154,16 +170,31 @@ impl Creating {
         self.held.push(Arc::new(held));
     }
 
-    fn make(&mut self) -> Result<(), String> {
+    /// Begins to make it.
+    fn make(&mut self) -> Result<Making, String> {
         let mut held = core::mem::take(&mut self.held).into_iter();
         let kernel = held.next().ok_or("no kernel")?;
         let modules = held.map(|module| (module, String::new())).collect();
-        create::add(Source { options: self.options.clone(), kernel, modules })
+        let reserved = self.reserved.take().ok_or("no name")?;
+        Making::of(reserved, Source { options: self.options.clone(), kernel, modules })
     }
 
     fn step(&mut self, out: &mut Out<'_>) -> Result<bool, String> {
         if self.interrupted {
             return Err("interrupted".into());
+        }
+        if let Some(making) = &mut self.making {
+            let Poll::Ready(made) = making.poll() else {
+                let to_clear = making.to_clear();
+                if to_clear > 0 {
+                    self.show_line(&format!("memory: {} to clear", Size(to_clear)), out);
+                }
+                return Ok(false);
+            };
+            return create::begin(&*made?).map(|()| true);
+        }
+        if self.reserved.as_ref().is_some_and(Reserved::is_ended) {
+            return Err("ended by `vm destroy`".into());
         }
         if let Some((download, ..)) = &mut self.download {
             match download.poll() {
@@ -173,15 +204,10 @@ impl Creating {
             }
             return Ok(false);
         }
-        if self.next()? {
-            return Ok(false);
+        if !self.next()? {
+            self.making = Some(self.make()?);
         }
-        let to_clear = frame::prepare(u64::from(self.options.mem_mib) << 20);
-        if to_clear > 0 {
-            self.show_line(&format!("memory: {} to clear", Size(to_clear)), out);
-            return Ok(false);
-        }
-        self.make().map(|()| true)
+        Ok(false)
     }
 }
 

@@ -92,6 +92,11 @@ struct Counting {
 impl Task for Counting {
     fn poll(&mut self, _: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>> {
         let vm = &self.vm;
+        let state = vm.state();
+        if matches!(state, State::Resetting | State::Ending) {
+            let text = format!("vm {} is {} now: nothing is counted", vm.name, state.name());
+            return Poll::Ready(Err(Failure::new(Code::Failed, text)));
+        }
         if self.interrupted {
             return Poll::Ready(match self.work {
                 Work::Start(_) => {

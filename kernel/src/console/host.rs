@@ -238,7 +238,7 @@ fn memory(output: Output, out: &mut Out<'_>) {
     let vms = registry::all();
     let guests: u64 = vms.iter().map(|vm| vm::bytes(vm)).sum();
     let kernels: u64 =
-        vms.iter().filter_map(|vm| vm.source.as_ref()).map(crate::vm::reset::Source::bytes).sum();
+        vms.iter().filter_map(|vm| vm.source.as_ref()).map(crate::vm::source::Source::bytes).sum();
     let used = stats.total - stats.free;
     // Page tables of host and guests, vCPUs, rings of the card.
     let other = used.saturating_sub(guests + kernels + heap as u64);

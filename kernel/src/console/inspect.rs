@@ -29,12 +29,13 @@ const EFER_LMA: u64 = 1 << 10;
 const MAX_FRAMES: usize = 64;
 
 /// The state of every vCPU at one instant.
-fn states(vm: &Arc<Vm>) -> Vec<VcpuState> {
-    vm.held(|| vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect())
+fn states(vm: &Arc<Vm>) -> Result<Vec<VcpuState>, Failure> {
+    let states = || vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect();
+    vm.held(states).map_err(|why| Failure::new(Code::Failed, why))
 }
 
 pub(super) fn registers(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
-    let states = states(vm);
+    let states = states(vm)?;
     if output == Output::Json {
         json_line(out, |o| {
             o.field("vm", &*vm.name.get())?;
@@ -163,7 +164,7 @@ pub(super) fn memory(
             at
         }
         MemoryAt::Virtual(at) => {
-            let states = states(vm);
+            let states = states(vm)?;
             let first = states.first().map(|state| paging(vm, state));
             let paging = first.ok_or_else(|| failed("it has no vCPU".into()))?;
             read_virtual(vm, &paging, at, &mut bytes).map_err(failed)?;
@@ -206,7 +207,7 @@ fn hex_line(at: u64, bytes: &[u8], out: &mut Out<'_>) -> core::fmt::Result {
 }
 
 pub(super) fn stack(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
-    let states = states(vm);
+    let states = states(vm)?;
     let stacks: Vec<Vec<u64>> = states.iter().map(|state| frames(vm, state)).collect();
     if output == Output::Json {
         json_line(out, |o| {

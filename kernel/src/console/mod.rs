@@ -26,6 +26,7 @@ mod session;
 mod top;
 mod viewer;
 mod vm;
+mod waits;
 mod watch;
 mod who;
 

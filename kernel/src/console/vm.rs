@@ -11,24 +11,25 @@ use vm_types::GuestMemory;
 
 use super::commands::{Done, find, json_line, state_error};
 use super::session::{Job, Out, Task};
-use super::{create, exits, inspect, lines, list};
+use super::{create, exits, inspect, lines, list, waits};
 use crate::arch::tsc;
 use crate::events;
 use crate::migration::Migrations;
-use crate::vm::{Change, State, StopReason, Vm, registry};
+use crate::vm::registry::Nascent;
+use crate::vm::{Change, State, StopReason, Vm, ending, registry, reset};
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
         VmCommand::List(options, output) => list::print(options, output, out),
         VmCommand::Show(vm, output) => show(find(vm)?.as_ref(), output, out),
         VmCommand::Create(options) => return create::begin(&options),
-        VmCommand::Start(vm) => start(&find(vm)?)?,
-        VmCommand::Pause(vm) => find(vm)?.pause().map_err(state_error)?,
+        VmCommand::Start(vm) => return start(&find(vm)?),
+        VmCommand::Pause(vm) => return pause(find(vm)?),
         VmCommand::Resume(vm) => find(vm)?.apply(Change::Run).map_err(state_error)?,
         VmCommand::Stop { vm, timeout_s } => return stop(find(vm)?, timeout_s.unwrap_or(DEFAULT_STOP_S)),
-        VmCommand::Reset { vm, force } => reset(&find(vm)?, force)?,
+        VmCommand::Reset { vm, force } => return reset(&find(vm)?, force),
         VmCommand::Rename { vm, to } => rename(&find(vm)?, to)?,
-        VmCommand::Destroy { vm, force } => destroy(&find(vm)?, force)?,
+        VmCommand::Destroy { vm, force } => return destroy(&find(vm)?, force),
         VmCommand::Exits { vm, timed, output } => exits::execute(find(vm)?.as_ref(), timed, output, out),
         VmCommand::Regs(vm, output) => inspect::registers(&find(vm)?, output, out)?,
         VmCommand::Memory { vm, at, length, output } => {
@@ -46,32 +47,28 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
     Ok(Done::Now)
 }
 
-fn start(vm: &Arc<Vm>) -> Result<(), Failure> {
+fn start(vm: &Arc<Vm>) -> Result<Done, Failure> {
     if vm.state() == State::Stopped {
         return boot_anew(vm);
     }
-    vm.apply(Change::Run).map_err(state_error)
+    vm.apply(Change::Run).map_err(state_error)?;
+    Ok(Done::Now)
 }
 
-fn reset(vm: &Arc<Vm>, force: bool) -> Result<(), Failure> {
+fn pause(vm: Arc<Vm>) -> Result<Done, Failure> {
+    vm.apply(Change::Pause).map_err(state_error)?;
+    Ok(waits::pause(vm))
+}
+
+fn reset(vm: &Arc<Vm>, force: bool) -> Result<Done, Failure> {
     wants_force(vm, force)?;
     boot_anew(vm)
 }
 
-fn boot_anew(vm: &Arc<Vm>) -> Result<(), Failure> {
-    let busy = |what: &str| Failure::new(Code::Busy, format!("vm {}: {what} first", vm.name));
-    if vm.tracking().is_some() {
-        return Err(busy("end `vm dirty`"));
-    }
-    if vm.audited(|_, heading| heading.running) {
-        return Err(busy("end `cpu audit`"));
-    }
-    if vm.source.is_none() {
-        return Err(Failure::new(Code::Unsupported, vm.has_no_kernel()));
-    }
-    vm.boot_anew().map_err(|why| Failure::new(Code::Failed, why))?;
-    log::info!(target: "vm", "vm {}: booted anew", vm.name);
-    Ok(())
+fn boot_anew(vm: &Arc<Vm>) -> Result<Done, Failure> {
+    let source = vm.source.clone().ok_or_else(|| Failure::new(Code::Unsupported, vm.has_no_kernel()))?;
+    let outcome = reset::order(vm, source, "").map_err(state_error)?;
+    Ok(waits::outcome(outcome, format!("the reset of vm {} goes on", vm.name)))
 }
 
 fn rename(vm: &Arc<Vm>, to: &str) -> Result<(), Failure> {
@@ -92,11 +89,23 @@ fn wants_force(vm: &Vm, force: bool) -> Result<(), Failure> {
     Err(Failure::new(Code::Force, text))
 }
 
-fn destroy(vm: &Arc<Vm>, force: bool) -> Result<(), Failure> {
+fn destroy(vm: &Arc<Vm>, force: bool) -> Result<Done, Failure> {
     wants_force(vm, force)?;
-    vm.destroy();
-    log::info!(target: "vm", "vm {}: destroyed", vm.name);
-    events::tell(EventKind::VmDestroyed, vm.name.owned(), "");
+    let outcome = ending::order(vm).map_err(state_error)?;
+    Ok(waits::outcome(outcome, format!("the end of vm {} goes on", vm.name)))
+}
+
+/// Ends the making of a VM: whoever asked for it hears of that.
+pub(super) fn end(nascent: &Nascent) -> Result<(), Failure> {
+    let name = &nascent.name;
+    if nascent.comes {
+        let text = format!(
+            "vm {name} is being made for its migration: `migrate cancel {name}` on its source ends it"
+        );
+        return Err(Failure::new(Code::Busy, text));
+    }
+    nascent.end();
+    log::info!(target: "vm", "vm {name}: its making is ended");
     Ok(())
 }
 

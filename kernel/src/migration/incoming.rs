@@ -27,6 +27,8 @@ use crate::mm::frame;
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
+use crate::vm::making::Making;
+use crate::vm::registry::Reserved;
 use crate::vm::{Change, Vm, registry};
 use crate::vmx::host;
 
@@ -48,6 +50,7 @@ pub(super) struct Incoming {
 struct Arriving {
     /// What its policy and its companion say, from the check to the making.
     offered: Option<(GuestPolicy, Companion)>,
+    making: Option<Making>,
     vm: Option<Arc<Vm>>,
     tsc: u64,
     /// Host TSC at which the link was last read: what comes in that turn is not older.
@@ -65,7 +68,9 @@ pub(super) fn set_accept(mib: Option<u32>) {
 fn room() -> Room {
     let accept = ACCEPT_MIB.load(Ordering::Relaxed).checked_mul(1 << 20);
     let ram = |vm: &Arc<Vm>| vm.memory.ranges().iter().map(|range| range.len).sum::<u64>();
-    let taken = registry::all().iter().filter(|vm| vm.came).map(ram).sum();
+    let here: u64 = registry::all().iter().filter(|vm| vm.came).map(ram).sum();
+    let making: u64 = registry::making().iter().filter(|vm| vm.comes).map(|vm| vm.bytes).sum();
+    let taken = here.saturating_add(making);
     Room { accept, taken, free: frame::stats().free }
 }
 
@@ -222,6 +227,10 @@ impl TargetVm for Arriving {
             let here = Here { name: &name, uuid: vm.uuid, state: vm.state().name() };
             here.admits(&offer.hello.vm_name, &offer.hello.vm_uuid)?;
         }
+        for vm in registry::making() {
+            let here = Here { name: &vm.name, uuid: vm.uuid.unwrap_or_default(), state: "making" };
+            here.admits(&offer.hello.vm_name, &offer.hello.vm_uuid)?;
+        }
         let ranges = offer.shape.mem_ranges();
         room().check(ranges.iter().map(|range| range.len).sum())?;
         create::check_memory(&ranges)?;
@@ -245,10 +254,20 @@ impl TargetVm for Arriving {
     }
 
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
-        if frame::prepare(offer.shape.pages().saturating_mul(PAGE_SIZE)) > 0 {
-            return Poll::Pending;
+        let mut making = match self.making.take().map_or_else(|| self.make(offer), Ok) {
+            Ok(making) => making,
+            Err(why) => return Poll::Ready(Err(why)),
+        };
+        match making.poll() {
+            Poll::Pending => {
+                self.making = Some(making);
+                Poll::Pending
+            }
+            Poll::Ready(made) => Poll::Ready(made.map(|vm| {
+                policy::ledger::tell_changes(&vm);
+                self.vm = Some(vm);
+            })),
         }
-        Poll::Ready(self.make(offer))
     }
 
     fn take_history(&mut self, piece: &[u8]) {
@@ -273,6 +292,7 @@ impl TargetVm for Arriving {
     }
 
     fn destroy(&mut self) {
+        self.making = None;
         if let Some(vm) = self.vm.take() {
             vm.destroy();
         }
@@ -280,28 +300,29 @@ impl TargetVm for Arriving {
 }
 
 impl Arriving {
-    fn make(&mut self, offer: &Offer<'_>) -> Result<(), String> {
+    /// Begins to make it.
+    fn make(&mut self, offer: &Offer<'_>) -> Result<Making, String> {
+        let ranges = offer.shape.mem_ranges();
+        let bytes = ranges.iter().map(|range| range.len).sum();
         // Another may have come since the check.
-        room().check(offer.shape.mem_ranges().iter().map(|range| range.len).sum())?;
+        room().check(bytes)?;
         let (policy, companion) = self.offered.take().ok_or("it was not checked")?;
-        let vm = create::empty(Spec {
-            name: offer.hello.vm_name.clone(),
-            uuid: offer.hello.vm_uuid,
+        let (name, uuid, vcpus) = (&offer.hello.vm_name, offer.hello.vm_uuid, offer.shape.vcpus);
+        let reserved = Reserved::new(name, Some(uuid), bytes, vcpus, policy.level_name())?;
+        let spec = Spec {
+            name: name.clone(),
+            uuid,
             came: true,
             debug_exit: false,
             on_reset: OnReset::default(),
             pci: offer.shape.devices.iter().any(|device| Platform::on_pci(device)),
-            ranges: offer.shape.mem_ranges(),
+            ranges,
             policy,
             companion,
-            vcpus: offer.shape.vcpus,
+            vcpus,
             hz: offer.shape.tsc_hz,
             source: None,
-        })?;
-        policy::ledger::tell_changes(&vm);
-        vm.apply(Change::Arrive)?;
-        registry::insert(Arc::clone(&vm))?;
-        self.vm = Some(vm);
-        Ok(())
+        };
+        Making::new(reserved, spec)
     }
 }

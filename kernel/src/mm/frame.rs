@@ -1,10 +1,12 @@
 //! The owner of all free physical memory.
 //!
 //! Memory is handed out zeroed; what is known to be zero is not cleared again. What comes back is cleared bit by bit while
-//! there is nothing else to do ([`scrub`]), and what somebody will need at once beforehand ([`prepare`]): a guest's
-//! gigabytes hold nobody up. Memory that was never used is not touched before it is needed. Pages come from the bottom,
+//! there is nothing else to do ([`scrub`]). A guest's gigabytes are cleared bit by bit by whoever makes it
+//! ([`take_to_clear`], `guest::Clearing`): they hold nobody up. Memory that was never used is not touched before it is needed. Pages come from the bottom,
 //! larger pieces from the top, so that the pages of small users do not cut up what guests need in one piece. Memory below
 //! 1 MiB is never handed out.
+
+use alloc::vec::Vec;
 
 use bootinfo::{BootInfo, RangeSet};
 use spin::{Mutex, MutexGuard};
@@ -38,6 +40,16 @@ impl Frames {
         for set in [&mut self.free, &mut self.clean, &mut self.used] {
             set.remove(start, end);
         }
+    }
+
+    /// What is not known to hold zeros.
+    fn unclean(&self, start: u64, end: u64) -> RangeSet {
+        let mut unclean = RangeSet::new();
+        unclean.insert(start, end);
+        for &(from, to) in self.clean.ranges() {
+            unclean.remove(from, to);
+        }
+        unclean
     }
 
     /// Clears the end of a free range.
@@ -108,6 +120,22 @@ pub(super) fn take(bytes: u64, align: u64) -> Option<Hpa> {
     Some(Hpa(start))
 }
 
+/// As [`take`], for one who clears it: what of it may hold something goes to `dirty`.
+pub(super) fn take_to_clear(bytes: u64, align: u64, dirty: &mut Vec<(u64, u64)>) -> Option<Hpa> {
+    let mut frames = FRAMES.lock();
+    let start = frames.free.take_high(bytes, align)?;
+    let unclean = frames.unclean(start, start + bytes);
+    frames.leave(start, start + bytes);
+    drop(frames);
+    dirty.extend_from_slice(unclean.ranges());
+    Some(Hpa(start))
+}
+
+/// Clears a part of what the caller has from [`take_to_clear`] and shows nobody yet.
+pub(super) fn clear(start: u64, end: u64) {
+    zero(start, end.saturating_sub(start));
+}
+
 /// The same at that place, if it is free.
 pub(super) fn take_at(at: Hpa, bytes: u64) -> bool {
     let (start, end) = (at.0, at.0 + bytes);
@@ -121,11 +149,7 @@ pub(super) fn take_at(at: Hpa, bytes: u64) -> bool {
 
 /// Clears what is not clean yet; that can take long, so the lock goes first.
 fn hand_out(mut frames: MutexGuard<'_, Frames>, start: u64, bytes: u64) -> Hpa {
-    let mut dirty = RangeSet::new();
-    dirty.insert(start, start + bytes);
-    for &(from, to) in frames.clean.ranges() {
-        dirty.remove(from, to);
-    }
+    let dirty = frames.unclean(start, start + bytes);
     frames.leave(start, start + bytes);
     drop(frames);
     for &(from, to) in dirty.ranges() {

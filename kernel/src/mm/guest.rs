@@ -24,13 +24,41 @@ pub(crate) struct Chunk {
     pub(crate) len: u64,
 }
 
-/// All RAM of one guest. Dropping it gives the memory back, zeroed.
+/// Chunks of host memory. Dropping them gives the memory back.
+#[derive(Debug, Default)]
+struct Chunks(Vec<Chunk>);
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        for chunk in &self.0 {
+            frame::free(chunk.hpa, chunk.len);
+        }
+    }
+}
+
+/// All RAM of one guest. Dropping it gives the memory back.
 #[derive(Debug)]
 pub(crate) struct GuestRam {
     ranges: Vec<MemRange>,
-    chunks: Vec<Chunk>,
+    chunks: Chunks,
     /// Pages written since the last harvest, by the hypervisor or as far as an exit or a log told.
     pub(crate) logged: PageSet,
+}
+
+/// The RAM of a guest that nobody has seen yet: it is cleared bit by bit.
+#[derive(Debug)]
+pub(crate) struct Clearing {
+    ranges: Vec<MemRange>,
+    chunks: Chunks,
+    /// What may hold something.
+    dirty: Vec<(u64, u64)>,
+}
+
+/// How much of a guest's RAM is cleared again.
+#[derive(Debug, Default)]
+pub(crate) struct Cleared {
+    chunk: usize,
+    bytes: u64,
 }
 
 /// The RAM ranges of a guest with `bytes` of memory.
@@ -43,19 +71,18 @@ pub(crate) fn layout(bytes: u64) -> Vec<MemRange> {
     ranges
 }
 
-impl GuestRam {
-    /// Allocates zeroed memory for `ranges`; `None` when the host has not enough.
+impl Clearing {
+    /// Takes memory for `ranges`; `None` when the host has not enough.
     pub(crate) fn new(ranges: Vec<MemRange>) -> Option<Self> {
-        let top = ranges.last().map_or(0, MemRange::end);
-        let mut ram = Self { ranges, chunks: Vec::new(), logged: PageSet::new(top / PAGE_SIZE) };
+        let mut ram = Self { ranges, chunks: Chunks::default(), dirty: Vec::new() };
         for range in ram.ranges.clone() {
             let mut done = 0;
             // The largest pieces the host has: halve until one fits.
             let mut piece = range.len;
             while done < range.len {
                 piece = piece.min(range.len - done);
-                if let Some(hpa) = frame::alloc_contiguous(piece, LARGE_PAGE) {
-                    ram.chunks.push(Chunk { gpa: Gpa(range.start.0 + done), hpa, len: piece });
+                if let Some(hpa) = frame::take_to_clear(piece, LARGE_PAGE, &mut ram.dirty) {
+                    ram.chunks.0.push(Chunk { gpa: Gpa(range.start.0 + done), hpa, len: piece });
                     done += piece;
                 } else if piece <= LARGE_PAGE {
                     return None; // what was taken goes back by drop
@@ -67,15 +94,50 @@ impl GuestRam {
         Some(ram)
     }
 
+    /// Clears up to `most` bytes. True while some are left.
+    pub(crate) fn step(&mut self, most: u64) -> bool {
+        if let Some((start, end)) = self.dirty.pop() {
+            let from = start.max(end.saturating_sub(most));
+            frame::clear(from, end);
+            if start < from {
+                self.dirty.push((start, from));
+            }
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Bytes that are to be cleared yet.
+    pub(crate) fn left(&self) -> u64 {
+        self.dirty.iter().map(|(start, end)| end - start).sum()
+    }
+
     /// The pieces, in ascending order of guest addresses.
     pub(crate) fn chunks(&self) -> &[Chunk] {
-        &self.chunks
+        &self.chunks.0
+    }
+
+    /// Number of guest page frames up to its end.
+    pub(crate) fn pages(&self) -> u64 {
+        self.ranges.last().map_or(0, MemRange::end) / PAGE_SIZE
+    }
+
+    /// The RAM, once all is cleared. `logged`: an empty set for its pages.
+    pub(crate) fn finish(self, logged: PageSet) -> Option<GuestRam> {
+        let Self { ranges, chunks, dirty } = self;
+        dirty.is_empty().then_some(GuestRam { ranges, chunks, logged })
+    }
+}
+
+impl GuestRam {
+    /// The pieces, in ascending order of guest addresses.
+    pub(crate) fn chunks(&self) -> &[Chunk] {
+        &self.chunks.0
     }
 
     /// Calls `f(host address, bytes, offset)` for each contiguous piece of an access, after checking all of it.
     fn access(&self, gpa: Gpa, len: usize, mut f: impl FnMut(u64, usize, usize)) -> Result<(), MemoryError> {
         // Nearly always one chunk holds all of it.
-        for chunk in &self.chunks {
+        for chunk in &self.chunks.0 {
             let at = gpa.0.wrapping_sub(chunk.gpa.0);
             if at < chunk.len && len as u64 <= chunk.len - at {
                 f(chunk.hpa.0 + nospec::offset(at, chunk.len), len, 0);
@@ -85,7 +147,7 @@ impl GuestRam {
         let error = MemoryError { gpa, len };
         let end = gpa.0.checked_add(len as u64).ok_or(error)?;
         let mut covered = gpa.0;
-        for chunk in &self.chunks {
+        for chunk in &self.chunks.0 {
             let chunk_end = chunk.gpa.0 + chunk.len;
             if covered >= chunk.gpa.0 && covered < chunk_end {
                 covered = chunk_end.min(end);
@@ -95,7 +157,7 @@ impl GuestRam {
             return Err(error);
         }
         let mut at = gpa.0;
-        for chunk in &self.chunks {
+        for chunk in &self.chunks.0 {
             let chunk_end = chunk.gpa.0 + chunk.len;
             if at < end && at >= chunk.gpa.0 && at < chunk_end {
                 let piece = chunk_end.min(end) - at;
@@ -110,13 +172,19 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Fills all of it with zeros. The guest does not run.
-    pub(crate) fn clear(&self) {
-        for chunk in &self.chunks {
-            // SAFETY: memory of our chunk, which no Rust reference points into.
-            unsafe { ptr::write_bytes(chunk.hpa.0 as *mut u8, 0, chunk.len as usize) };
-            self.logged.insert_range(chunk.gpa.gfn(), chunk.len / PAGE_SIZE);
+    /// Clears up to `most` bytes of it, a multiple of 4 KiB, from where it has come to on. True while some are left. The
+    /// guest does not run.
+    pub(crate) fn clear_some(&self, cleared: &mut Cleared, most: u64) -> bool {
+        let Some(chunk) = self.chunks.0.get(cleared.chunk) else { return false };
+        let bytes = most.min(chunk.len - cleared.bytes);
+        let from = chunk.hpa.0 + cleared.bytes;
+        frame::clear(from, from + bytes);
+        self.logged.insert_range(chunk.gpa.gfn() + cleared.bytes / PAGE_SIZE, bytes / PAGE_SIZE);
+        cleared.bytes += bytes;
+        if cleared.bytes == chunk.len {
+            *cleared = Cleared { chunk: cleared.chunk + 1, bytes: 0 };
         }
+        cleared.chunk < self.chunks.0.len()
     }
 
     /// Overwrites a whole page; the migration target's way in.
@@ -144,7 +212,7 @@ impl GuestMemory for GuestRam {
     }
 
     fn read_u64(&self, gpa: Gpa) -> Option<u64> {
-        for chunk in &self.chunks {
+        for chunk in &self.chunks.0 {
             let at = gpa.0.wrapping_sub(chunk.gpa.0);
             if at < chunk.len && gpa.0.is_multiple_of(8) {
                 let hpa = chunk.hpa.0 + nospec::offset(at, chunk.len);
@@ -167,13 +235,5 @@ impl GuestMemory for GuestRam {
             self.logged.insert_range(gpa.gfn(), last - gpa.gfn() + 1);
         }
         Ok(())
-    }
-}
-
-impl Drop for GuestRam {
-    fn drop(&mut self) {
-        for chunk in &self.chunks {
-            frame::free(chunk.hpa, chunk.len);
-        }
     }
 }

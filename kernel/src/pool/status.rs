@@ -85,6 +85,6 @@ impl Changes {
 /// The VMs of this host that live, whether they are paused or not, until they are handed over.
 fn running() -> Vec<Arc<Vm>> {
     let mut vms = registry::all();
-    vms.retain(|vm| matches!(vm.state(), State::Running | State::Paused | State::Leaving));
+    vms.retain(|vm| matches!(vm.state(), State::Running | State::Paused | State::Leaving | State::Resetting));
     vms
 }

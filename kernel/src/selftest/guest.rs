@@ -16,9 +16,11 @@ use super::Run;
 use crate::arch::{self, apic, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
-use crate::vm::reset::Source;
+use crate::vm::making::Making;
+use crate::vm::registry::Reserved;
 use crate::vm::sched::Scheduler;
-use crate::vm::{Change, State, StopReason, Vm, create, registry};
+use crate::vm::source::Source;
+use crate::vm::{Change, State, StopReason, Vm, remains};
 use crate::vmx::{flush, host};
 
 pub(super) const RUNS: [Run; 6] = [
@@ -58,6 +60,7 @@ fn with_image(image: &[u8], check: CheckOf) -> Verdict {
     let start = tsc::micros();
     while frame::stats().free != free && tsc::micros() - start < PATIENCE_US {
         flush::serve();
+        remains::poll();
     }
     let left = free.saturating_sub(frame::stats().free);
     Verdict::of(
@@ -76,11 +79,11 @@ fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
         let word = image.chunks(4).nth(number).unwrap_or_default();
         word.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
     });
-    let line = format!("vm={NAME} mem=8 debug-exit on-reset=stop");
+    let line = format!("vm={NAME} mem=8 debug-exit paused on-reset=stop");
     let Ok(ModuleRole::Vm(options)) = ModuleRole::parse(&line) else { return Err(line) };
-    let vm = create::from_source(Source { options, kernel, modules: Vec::new() })?;
-    registry::insert(Arc::clone(&vm))?;
-    Ok(vm)
+    let reserved = Reserved::new(NAME, None, u64::from(options.mem_mib) << 20, options.vcpus, "")?;
+    let mut making = Making::of(reserved, Source { options, kernel, modules: Vec::new() })?;
+    finish(|| making.poll())
 }
 
 /// Lets the guest run to its end.
@@ -91,7 +94,7 @@ fn run(vm: &Vm) -> Result<(), String> {
         flush::serve();
         scheduler.turn(tsc::ticks(1000));
         if tsc::micros() - start > PATIENCE_US {
-            vm.take_off();
+            let _ = vm.take_off();
             return Err(format!("the guest did not end in {} s", PATIENCE_US / 1_000_000));
         }
     }
@@ -139,8 +142,11 @@ fn slice(vm: &Arc<Vm>) -> Result<String, String> {
         scheduler.turn(wanted);
         crate::arch::irq::drain();
     }
-    vm.take_off();
+    let off = vm.take_off();
     apic::timer_stop();
+    if !off {
+        return Err("its vCPU could not be taken off".into());
+    }
     let turns = ended();
     let took = slot.ran.load(core::sync::atomic::Ordering::Relaxed) / turns.max(1);
     let choice = host::of(slot.cpu).map(|cpu| cpu.slice).ok_or("no VMX")?;

@@ -5,14 +5,16 @@
 //! instruction that needs both of the same page gets both, and [`poll`] has the page decoded again a little later.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use ept::{Change, Tracked};
+use ept::Change;
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
 use vm_types::{Gpa, GuestMemory, MemRange, PAGE_SIZE, PageSet};
 
 use super::{State, Vm, registry};
 use crate::arch::tsc;
 use crate::policy::ledger;
+use crate::vmx::flush::Flushing;
 
 /// A page and what follows it, as far as an instruction can cross over.
 pub(crate) const WINDOW: usize = 4096 + isa_audit::MAX_LEN - 1;
@@ -79,11 +81,11 @@ pub(crate) struct Fetch {
 }
 
 impl Vm {
-    /// Starts the audit; what was found before stays.
+    /// Starts the audit, which looks at all code once [`Vm::is_changing`] says no; what was found before stays.
     ///
     /// # Errors
     /// The state that VM or audit is in.
-    pub(crate) fn start_audit(&self) -> Result<(), alloc::string::String> {
+    pub(crate) fn start_audit(self: &Arc<Self>) -> Result<(), alloc::string::String> {
         let state = self.state();
         if !matches!(state, State::Running | State::Paused) {
             return Err(alloc::format!("vm {} is {}: there is no code to look at", self.name, state.name()));
@@ -102,16 +104,23 @@ impl Vm {
             open: PageSet::new(self.pages()),
         }));
         drop(audit);
-        // It needs no memory.
-        let _ = ept::finish(self, Change::Audit);
+        self.changes(Change::Audit);
         Ok(())
     }
 
-    /// Ends it and gives the VM its speed back; the findings stay. False where none was on.
-    pub(crate) fn stop_audit(&self) -> bool {
+    /// Ends it and gives the VM its speed back, by and by; the findings stay. False where none was on.
+    pub(crate) fn stop_audit(self: &Arc<Self>) -> bool {
+        let on = self.take_audit();
+        if on {
+            self.changes(Change::EndAudit);
+        }
+        on
+    }
+
+    /// Ends it but for the tables.
+    pub(super) fn take_audit(&self) -> bool {
         let Some(running) = self.audit.lock().running.take() else { return false };
         OPEN.fetch_sub(running.open.count() as usize, Ordering::Relaxed);
-        let _ = ept::finish(self, Change::EndAudit);
         true
     }
 
@@ -186,7 +195,8 @@ pub(crate) fn poll() {
         let closed = vm.close_open_pages();
         OPEN.fetch_sub(closed, Ordering::Relaxed);
         if closed != 0 {
-            vm.flush();
+            // Nothing is read for it: nobody waits.
+            let _ = Flushing::ask(&vm.ran_on, vm.mmu.lock().root()).waits_for();
         }
     }
     CLOSE_AT.store(tsc::read().saturating_add(tsc::ticks(OPEN_US)), Ordering::Relaxed);

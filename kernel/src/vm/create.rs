@@ -1,4 +1,5 @@
-//! Making a VM: from a boot module with a kernel, or as the empty target of a migration.
+//! What a VM is made of, and putting it together: one of a kernel, or the empty target of a migration. The order and the
+//! steps are [`super::making`]'s.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -9,21 +10,20 @@ use bring_up::home;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
-use devices::acpi::AcpiShape;
 use devices::{Platform, PlatformConfig};
 use ept::{CpuSet, Mmu, OutOfMemory};
-use guest_load::{Entry, Module};
+use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
 use spin::Mutex;
-use vm_types::{Backlog, Gpa, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
+use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 
 use super::clock::Clock;
 use super::console::GuestConsole;
 use super::exits::Exits;
-use super::reset::Source;
+use super::source::Source;
 use super::usage::Usage;
 use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
@@ -33,10 +33,9 @@ use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
 use crate::vcpu::{LIVE_MSRS, Vcpu, Vpid};
 use crate::vmx::bitmap::MsrBitmap;
-use crate::vmx::ept::{self as tables, Ept};
+use crate::vmx::ept::Ept;
 use crate::vmx::host::{self, HostCpu};
-use crate::vmx::slots;
-use crate::{entropy, wall_clock};
+use crate::wall_clock;
 
 /// PAT after reset (SDM 11.12.4).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -71,28 +70,40 @@ pub(crate) struct Spec {
     pub(crate) source: Option<Source>,
 }
 
-/// Makes a VM that waits for memory content and vCPU state. It is not in the registry.
+/// What of a VM is made bit by bit before the rest of it.
+pub(super) struct Ground {
+    /// RAM, cleared.
+    pub(super) memory: GuestRam,
+    /// Tables that map it.
+    pub(super) mmu: Ept,
+    /// For what is harvested of it.
+    pub(super) to_send: Backlog,
+}
+
+/// Whether a VM can be made of this, before any of it is.
 ///
 /// # Errors
 /// What the host cannot give, in words.
-pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
+pub(super) fn check_spec(spec: &Spec) -> Result<(), String> {
     let cpu = host::required()?;
     if !tsc::is_known() {
         return Err("this host has no clock: the rate of its TSC is not known".into());
     }
     check_memory(&spec.ranges)?;
     addressable(&spec.policy, &spec.ranges)?;
-    let memory =
-        GuestRam::new(spec.ranges).ok_or("guest memory asked for that is free only in pieces too small")?;
+    Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// Puts a VM together that waits for memory content and vCPU state. It is not in the registry.
+///
+/// # Errors
+/// What the host cannot give, in words.
+pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
+    let cpu = host::required()?;
+    let Ground { memory, mut mmu, to_send } = ground;
     let clock = Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
     let memory_error = |error: OutOfMemory| error.to_string();
-    let mut mmu = tables::new(&cpu.caps, slots::plan().large_executable_pages)
-        .ok_or(OutOfMemory)
-        .map_err(memory_error)?;
-    for chunk in memory.chunks() {
-        log::debug!(target: "vm", "{} MiB of guest RAM at {}", chunk.len >> 20, chunk.hpa);
-        mmu.map(chunk.gpa, chunk.hpa, chunk.len).map_err(memory_error)?;
-    }
     debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));
     let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
     let mut msr_bitmap = MsrBitmap::trap_all();
@@ -132,7 +143,6 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         tsc_deadline: spec.policy.has(cpu_policy::Feature::TscDeadline),
         pci: spec.pci,
     };
-    let pages = memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE;
     clock.set(0);
     Ok(Arc::new(Vm {
         name: Name::new(&spec.name),
@@ -144,7 +154,7 @@ pub(crate) fn empty(spec: Spec) -> Result<Arc<Vm>, String> {
         companion: spec.companion,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
-        to_send: Backlog::new(pages),
+        to_send,
         ran_on: CpuSet::new(cpu::count()),
         tracking: Mutex::default(),
         audit: Mutex::default(),
@@ -211,17 +221,19 @@ fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, 
     Ok(Some(page))
 }
 
-/// Makes a VM from kernel and modules, loaded and ready to run. It keeps them.
+/// What a VM of kernel and modules is made of.
 ///
 /// # Errors
 /// Why it is refused, by option or field and value.
-pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
+pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
     host::required()?;
+    // One that cannot be loaded need not wait for its memory.
+    guest_load::detect(source.kernel.bytes()).map_err(|error| error.to_string())?;
     let hz = tsc::hz();
     let options = &source.options;
-    let vm = empty(Spec {
+    Ok(Spec {
         name: options.name.clone(),
-        uuid: entropy::uuid(),
+        uuid,
         came: false,
         debug_exit: options.debug_exit,
         on_reset: options.on_reset,
@@ -232,28 +244,19 @@ pub(crate) fn from_source(source: Source) -> Result<Arc<Vm>, String> {
         vcpus: options.vcpus,
         hz,
         source: Some(source),
-    })?;
-    if let Some(source) = &vm.source {
-        load(&vm, source)?;
-    }
-    Ok(vm)
+    })
 }
 
-/// Makes a VM as [`from_source`] does, adds it to those of this host, and lets it run unless it is to be paused.
+/// Says that a VM is made, and lets it run unless it is to be paused.
 ///
 /// # Errors
-/// Why it is refused; nothing of it is left then.
-pub(crate) fn add(source: Source) -> Result<(), String> {
-    let paused = source.options.paused;
-    let vm = from_source(source)?;
-    registry::insert(Arc::clone(&vm))?;
+/// The state that it is in.
+pub(crate) fn begin(vm: &Vm) -> Result<(), String> {
     let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
     log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy.level_name());
     events::tell(EventKind::VmMade, vm.name.owned(), format!("{mib} MiB, level {}", vm.policy.level_name()));
-    if !paused {
-        vm.apply(Change::Run)?;
-    }
-    Ok(())
+    let paused = vm.source.as_ref().is_some_and(|source| source.options.paused);
+    if paused { Ok(()) } else { vm.apply(Change::Run) }
 }
 
 /// Whether a VM could be made by these options now, with files of whatever size.
@@ -262,42 +265,14 @@ pub(crate) fn add(source: Source) -> Result<(), String> {
 /// Why not.
 pub(crate) fn check(options: &VmOptions) -> Result<(), String> {
     host::required()?;
-    registry::has_room(&options.name)?;
     let ranges = layout(u64::from(options.mem_mib) << 20);
     let policy = policy::render(options, tsc::hz())?;
     addressable(&policy, &ranges)?;
     check_memory(&ranges)
 }
 
-/// Loads kernel and modules into a VM that does not run and whose memory holds zeros, and sets its first vCPU to the
-/// kernel's entry.
-///
-/// # Errors
-/// Why the kernel cannot be loaded.
-pub(super) fn load(vm: &Vm, source: &Source) -> Result<(), String> {
-    let Source { options, kernel, modules } = source;
-    let modules: Vec<Module<'_>> =
-        modules.iter().map(|(held, string)| Module { bytes: held.bytes(), string }).collect();
-    let shape = AcpiShape {
-        vcpus: options.vcpus as u16,
-        base: devices::acpi::DEFAULT_BASE,
-        pci: vm.board.pci.then_some(Gpa(vm.board.low_ram)),
-    };
-    let tables = devices::acpi::build(&shape);
-    for (gpa, bytes) in &tables.pieces {
-        vm.memory.write(*gpa, bytes).map_err(|error| format!("ACPI tables: {error}"))?;
-    }
-    let entry = guest_load::load(&vm.memory, kernel.bytes(), &options.args, &modules, Some(tables.rsdp))
-        .map_err(|error| error.to_string())?;
-    let mut vcpu = vm.vcpus[0].vcpu.lock();
-    vcpu.import(vm, &initial_state(&entry)).map_err(|error| error.to_string())?;
-    drop(vcpu);
-    vm.memory.logged.clear();
-    Ok(())
-}
-
 /// The first vCPU at the guest's first instruction.
-fn initial_state(entry: &Entry) -> VcpuState {
+pub(super) fn initial_state(entry: &Entry) -> VcpuState {
     let segment = |s: &guest_load::Segment| SegmentState {
         selector: s.selector,
         base: s.base,

@@ -7,8 +7,13 @@ use core::sync::atomic::Ordering;
 use shell::EventKind;
 
 use super::{Change, Request, State, StopReason, VcpuSlot, Vm, registry, sched};
+use crate::arch::tsc;
 use crate::events;
 use crate::vmx::flush;
+
+/// How long CPU 0 waits for another CPU to leave a guest at most, in microseconds, where it cannot do anything else
+/// meanwhile. It takes one VM exit.
+const MOMENT_US: u64 = 10_000;
 
 impl Vm {
     /// What the VM is on this host.
@@ -26,15 +31,15 @@ impl Vm {
         self.stop_reason.lock().clone()
     }
 
-    /// The one way from state to state: logs it, and makes the CPUs of the vCPUs look. [`Vm::wait_off`] waits until they are
-    /// off, where that matters.
+    /// The one way from state to state: logs it, and makes the CPUs of the vCPUs look. [`Vm::holder`] says whether they are
+    /// off, where that matters: nobody waits for it, but polls.
     ///
     /// # Errors
     /// The state that it is in, in words; nothing is changed.
     pub(crate) fn apply(&self, change: Change) -> Result<(), String> {
         self.step(change)?;
         match self.state() {
-            state @ (State::Paused | State::Running) if change != Change::Reset => {
+            state @ (State::Paused | State::Running) if change != Change::Anew => {
                 log::info!(target: "vm", "vm {}: {}", self.name, state.name());
                 let runs = state == State::Running;
                 let kind = if runs { EventKind::VmRunning } else { EventKind::VmPaused };
@@ -82,21 +87,43 @@ impl Vm {
         self.vcpus.iter().all(|slot| slot.gate.is_off())
     }
 
-    /// Waits until every vCPU is off, of a VM that may not run.
-    pub(crate) fn wait_off(&self) {
-        while !self.is_off() {
-            // On this CPU nobody else will do it.
+    /// A CPU that has a vCPU of a VM that may not run. Those of this CPU are taken off: nobody else will do it.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        if !self.is_off() {
             sched::take_off_here(self);
             flush::serve();
+        }
+        self.vcpus.iter().find(|slot| !slot.gate.is_off()).map(|slot| slot.cpu)
+    }
+
+    /// Waits a moment until every vCPU is off, of a VM that may not run.
+    ///
+    /// # Errors
+    /// The CPU that has not let go of it.
+    fn wait_off(&self) -> Result<(), usize> {
+        let until = tsc::read().saturating_add(tsc::ticks(MOMENT_US));
+        while let Some(cpu) = self.holder() {
+            if tsc::read() >= until {
+                return Err(cpu);
+            }
             hint::spin_loop();
         }
+        Ok(())
     }
 
     /// Does something while no vCPU is on a CPU; a VM that ran goes on after it.
-    pub(crate) fn held<R>(&self, f: impl FnOnce() -> R) -> R {
+    ///
+    /// # Errors
+    /// A CPU does not let go of it; nothing is done then.
+    pub(crate) fn held<R>(&self, f: impl FnOnce() -> R) -> Result<R, String> {
         let ran = self.step(Change::Pause).is_ok();
-        self.wait_off();
-        let result = f();
+        let result = self.wait_off().map(|()| f()).map_err(|cpu| {
+            alloc::format!(
+                "vm {}: CPU {cpu} has not left its guest within {} ms: nothing is done",
+                self.name,
+                MOMENT_US / 1000
+            )
+        });
         if ran {
             // It may have ended by itself meanwhile.
             let _ = self.step(Change::Run);
@@ -104,24 +131,17 @@ impl Vm {
         result
     }
 
-    /// Pauses and waits until every vCPU is off.
-    ///
-    /// # Errors
-    /// The state it is in, in words.
-    pub(crate) fn pause(&self) -> Result<(), String> {
-        self.apply(Change::Pause)?;
-        self.wait_off();
-        Ok(())
-    }
-
-    /// Takes every vCPU off its CPU, whatever the VM is.
-    pub(crate) fn take_off(&self) {
+    /// Takes every vCPU off its CPU, whatever the VM is. False where a CPU does not let go of it in a moment.
+    pub(crate) fn take_off(&self) -> bool {
         let _ = self.step(Change::Pause);
-        self.wait_off();
+        self.wait_off().is_ok()
     }
 
     /// The VM ended by itself, on the CPU of one of its vCPUs.
     pub(crate) fn ended(&self, reason: StopReason) {
+        if matches!(self.state(), State::Resetting | State::Ending) {
+            return; // nothing of it counts any more
+        }
         let (why, reset) = (alloc::format!("{reason}"), reason.is_reset());
         *self.stop_reason.lock() = Some(reason);
         if let Err(refused) = self.apply(Change::End) {
@@ -135,9 +155,11 @@ impl Vm {
         }
     }
 
-    /// Takes the VM off this host and gives its memory back.
+    /// Takes a VM off this host that no vCPU of is on a CPU, and gives its memory back.
     pub(crate) fn destroy(self: &Arc<Self>) {
-        self.take_off();
+        if let Some(cpu) = self.holder() {
+            return log::error!(target: "vm", "vm {}: not destroyed: CPU {cpu} has it", self.name);
+        }
         self.empty_uart();
         registry::remove(self);
     }
@@ -147,16 +169,6 @@ impl Vm {
         slot.requests.fetch_or(request as u32, Ordering::Release);
         slot.wake.store(0, Ordering::Relaxed);
         flush::kick(slot.cpu);
-    }
-
-    /// The same, and waits until it is served, or the vCPU is paused, which serves everything.
-    pub(super) fn request_and_wait(&self, slot: &VcpuSlot, request: Request) {
-        self.request(slot, request);
-        let waits = || slot.requests.load(Ordering::Acquire) & request as u32 != 0;
-        while waits() && !slot.gate.is_off() {
-            flush::serve();
-            hint::spin_loop();
-        }
     }
 
     /// Presses the guest's power button: the fixed-feature event of ACPI (4.8.3.1), by an interrupt to the guest.

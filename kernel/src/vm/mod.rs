@@ -4,12 +4,18 @@ pub(crate) mod audit;
 pub(crate) mod clock;
 pub(crate) mod console;
 pub(crate) mod create;
+pub(crate) mod ending;
 pub(crate) mod exits;
 mod lifecycle;
+mod loading;
+pub(crate) mod making;
+pub(crate) mod outcome;
 pub(crate) mod registry;
+pub(crate) mod remains;
 pub(crate) mod reset;
 pub(crate) mod restart;
 pub(crate) mod sched;
+pub(crate) mod source;
 pub(crate) mod tracking;
 pub(crate) mod usage;
 
@@ -195,7 +201,7 @@ pub(crate) struct Vm {
     /// What it takes of its CPUs.
     pub(crate) usage: usage::Usage,
     /// What it was made from, where that is on this host.
-    pub(crate) source: Option<reset::Source>,
+    pub(crate) source: Option<source::Source>,
     /// The page behind [`IDENTITY_PAGE`].
     identity: Option<Hpa>,
 }

@@ -1,9 +1,9 @@
-//! Guests that reset their machine: CPU 0's loop boots them anew.
+//! Guests that reset their machine: CPU 0's loop orders that they boot anew.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use migrate::ownership::Command;
 
-use super::{State, Vm, registry};
+use super::{State, Vm, registry, reset};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 
@@ -32,7 +32,7 @@ impl Vm {
     }
 }
 
-/// Boots those anew whose time has come.
+/// Orders it for those whose time has come.
 pub(crate) fn poll(migrations: &Migrations) {
     if !WAITING.swap(false, Ordering::AcqRel) {
         return;
@@ -54,9 +54,12 @@ pub(crate) fn poll(migrations: &Migrations) {
         if vm.state() != State::Stopped {
             continue;
         }
-        match vm.boot_anew() {
-            Ok(()) => log::info!(target: "vm", "vm {}: booted anew, as its guest asked", vm.name),
-            Err(why) => log::error!(target: "vm", "vm {}: not booted anew: {why}", vm.name),
+        let ordered = match vm.source.clone() {
+            Some(source) => reset::order(&vm, source, ", as its guest asked").map(|_| ()),
+            None => Err(vm.has_no_kernel()),
+        };
+        if let Err(why) = ordered {
+            log::error!(target: "vm", "vm {}: not booted anew: {why}", vm.name);
         }
     }
     if waits {

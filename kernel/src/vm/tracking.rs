@@ -3,22 +3,24 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-use ept::{Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
+use ept::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
 use spin::Mutex;
 use vm_types::{Backlog, PageSet};
 
 use super::{Request, Vm};
 use crate::arch::{cpu, tsc};
 use crate::meter::{self, Part};
-use crate::vmx::{flush, host};
+use crate::vmx::flush::{self, Flushing};
+use crate::vmx::host;
 
 /// How long a change goes on at a time, in microseconds: at least one step.
 const STEPS_US: u64 = 100;
 
-/// VMs that end their tracking and that nobody waits for.
-static ENDING: Mutex<Vec<Weak<Vm>>> = Mutex::new(Vec::new());
+/// Changes that go on by themselves, one after the other.
+static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(Vec::new());
 
 /// The tracking of one VM.
 #[derive(Default)]
@@ -27,6 +29,14 @@ pub(super) struct Tracking {
     method: Option<DirtyMethod>,
     /// What the change under way has taken so far, in ticks.
     ticks: u64,
+    /// The flush that was asked for last.
+    flushing: Option<Flushing>,
+}
+
+/// What of a VM's watching is to be ended.
+pub(super) struct Watched {
+    tracked: bool,
+    audited: bool,
 }
 
 impl Vm {
@@ -60,7 +70,7 @@ impl Vm {
     pub(crate) fn start_tracking(self: &Arc<Self>, method: DirtyMethod) -> Poll<Result<(), OutOfMemory>> {
         meter::doing(Part::Tracking);
         // Its end is this change's beginning.
-        ENDING.lock().retain(|vm| !core::ptr::eq(vm.as_ptr(), &raw const **self));
+        self.forget_changes(|change| change == Change::Untrack);
         self.tracking.lock().method = Some(method);
         self.advance(Change::Track(method)).map(|(started, ticks)| {
             let large = started.inspect_err(|_| self.tracking.lock().method = None)?;
@@ -73,7 +83,25 @@ impl Vm {
     /// Stops noticing writes; what tracking took is given back by and by.
     pub(crate) fn stop_tracking(self: &Arc<Self>) {
         self.tracking.lock().method = None;
-        ENDING.lock().push(Arc::downgrade(self));
+        self.changes(Change::Untrack);
+    }
+
+    /// Begins a change that goes on by itself.
+    pub(super) fn changes(self: &Arc<Self>, change: Change) {
+        CHANGES.lock().push((Arc::downgrade(self), change));
+    }
+
+    /// Whether such a change is under way, or is to come.
+    pub(crate) fn is_changing(&self) -> bool {
+        CHANGES.lock().iter().any(|(vm, _)| core::ptr::eq(vm.as_ptr(), self))
+    }
+
+    /// Nobody goes on with these any more. True where there was one.
+    fn forget_changes(&self, which: impl Fn(Change) -> bool) -> bool {
+        let mut changes = CHANGES.lock();
+        let before = changes.len();
+        changes.retain(|(vm, change)| !core::ptr::eq(vm.as_ptr(), self) || !which(*change));
+        changes.len() != before
     }
 
     /// Stops noticing writes, for one who waits for it; to be called until it is `Ready`.
@@ -85,6 +113,25 @@ impl Vm {
             let large = ended.unwrap_or(0);
             log::info!(target: "vm", "{}: writes noticed no more, {large} large pages put back, {ticks} ticks", self.name);
         })
+    }
+
+    /// What is to be ended of tracking and audit. Nobody else ends it from now on.
+    pub(super) fn watched(&self) -> Watched {
+        let pending = self.forget_changes(|_| true);
+        let under_way = self.mmu.lock().under_way().is_some();
+        let tracked = self.tracking().is_some() || pending || under_way;
+        Watched { tracked, audited: self.take_audit() || pending || under_way }
+    }
+
+    /// Ends it; to be called until it is `Ready`.
+    pub(super) fn unwatch(&self, watched: &mut Watched) -> Poll<()> {
+        if watched.tracked {
+            if self.end_tracking().is_pending() {
+                return Poll::Pending;
+            }
+            watched.tracked = false;
+        }
+        if watched.audited { self.advance(Change::EndAudit).map(|_| ()) } else { Poll::Ready(()) }
     }
 
     /// The method in use.
@@ -115,12 +162,18 @@ impl Vm {
     }
 }
 
-/// Goes on with the end of tracking of VMs that nobody waits for. False where there is none.
+/// Goes on with changes that nobody waits for. False where there is none.
 pub(crate) fn poll() -> bool {
-    let Some(first) = ENDING.lock().first().cloned() else { return false };
-    let over = first.upgrade().is_none_or(|vm| vm.end_tracking().is_ready());
+    let Some((first, change)) = CHANGES.lock().first().cloned() else { return false };
+    let over = first.upgrade().is_none_or(|vm| match change {
+        Change::Untrack => vm.end_tracking().is_ready(),
+        change => vm.advance(change).is_ready(),
+    });
     if over {
-        ENDING.lock().retain(|vm| !vm.ptr_eq(&first));
+        let mut changes = CHANGES.lock();
+        if let Some(at) = changes.iter().position(|(vm, other)| vm.ptr_eq(&first) && *other == change) {
+            changes.remove(at);
+        }
     }
     true
 }
@@ -138,22 +191,35 @@ impl Tracked for Vm {
         &self.to_send
     }
 
-    /// Whichever CPU each vCPU runs on.
-    fn drain_logs(&self) {
-        if self.tracking() != Some(DirtyMethod::Pml) {
-            return;
-        }
-        for slot in &self.vcpus {
-            if slot.cpu == cpu::this().index {
-                slot.vcpu.lock().drain_log_of_stopped(self);
-            } else {
-                self.request_and_wait(slot, Request::DrainPml);
+    fn ask(&self, asked: Asked) {
+        match asked {
+            Asked::Logs if self.tracking() == Some(DirtyMethod::Pml) => {
+                for slot in &self.vcpus {
+                    if slot.cpu == cpu::this().index {
+                        slot.vcpu.lock().drain_log_of_stopped(self);
+                    } else {
+                        self.request(slot, Request::DrainPml);
+                    }
+                }
+            }
+            Asked::Logs => {}
+            Asked::Flush => {
+                let root = self.mmu.lock().root();
+                self.tracking.lock().flushing = Some(Flushing::ask(&self.ran_on, root));
             }
         }
     }
 
-    fn flush(&self) {
-        let root = self.mmu.lock().root();
-        flush::vm(&self.ran_on, root);
+    fn has_answered(&self, asked: Asked) -> bool {
+        match asked {
+            // One that is paused has served everything.
+            Asked::Logs => self.vcpus.iter().all(|slot| {
+                slot.requests.load(Ordering::Acquire) & Request::DrainPml as u32 == 0 || slot.gate.is_off()
+            }),
+            Asked::Flush => {
+                let tracking = self.tracking.lock();
+                tracking.flushing.as_ref().is_none_or(|flushing| flushing.waits_for().is_none())
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Reaching the other CPUs: a kick out of the guest, and the flush of what those that ran a VM have cached of it,
 //! which is over only when each has acknowledged it.
 
+use alloc::vec::Vec;
 use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ept::{CpuSet, Wanted};
@@ -41,23 +42,30 @@ pub(crate) fn leave_vmx() -> bool {
     LEFT.load(Ordering::Acquire) == others
 }
 
-/// Has every CPU that ran a VM drop what it has cached of the VM's tables, and waits for each. Other CPUs, and what
-/// these have of other VMs, are left alone. No lock that a run loop takes may be held: a CPU serves the request between
-/// two exits.
-pub(crate) fn vm(ran_on: &CpuSet, eptp: u64) {
-    // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
-    for index in ran_on.iter() {
-        if let Some(other) = host::get(index) {
-            other.flushes.ask(eptp);
-            kick(index);
+/// A flush of what CPUs have cached of a VM's tables: nobody waits for it, but looks whether it is over. A CPU serves it
+/// between two exits.
+pub(crate) struct Flushing(Vec<(usize, u32)>);
+
+impl Flushing {
+    /// Has every CPU that ran a VM drop what it has cached of the VM's tables. Other CPUs, and what these have of other VMs,
+    /// are left alone.
+    pub(crate) fn ask(ran_on: &CpuSet, eptp: u64) -> Self {
+        let mut asked = Vec::new();
+        // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
+        for index in ran_on.iter() {
+            if let Some(other) = host::get(index) {
+                asked.push((index, other.flushes.ask(eptp)));
+                kick(index);
+            }
         }
+        Self(asked)
     }
-    serve();
-    for other in ran_on.iter().filter_map(host::get) {
-        while !other.flushes.is_done() {
-            serve();
-            hint::spin_loop();
-        }
+
+    /// A CPU that has not done so yet.
+    pub(crate) fn waits_for(&self) -> Option<usize> {
+        serve();
+        let done = |index, number| host::get(index).is_none_or(|cpu| cpu.flushes.has_done(number));
+        self.0.iter().find(|(index, number)| !done(*index, *number)).map(|(index, _)| *index)
     }
 }
 

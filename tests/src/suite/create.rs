@@ -2,7 +2,7 @@
 
 use super::{Case, Context};
 use crate::guest;
-use crate::host::{Host, HostSpec};
+use crate::host::{Host, HostSpec, VmSpec};
 use crate::hub::Hub;
 use crate::hub::serve::{Server, Way};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,6 +23,8 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("create/two_vms", 240, two_vms),
         Case::new("create/failures", 240, failures),
+        Case::new("create/in_steps", 400, in_steps),
+        Case::new("create/while_it_boots", 240, while_it_boots),
         Case::new("create/silent_server", 240, silent_server).slow(),
         Case::new("create/limit", 400, limit).slow(),
         Case::new("create/debian", 900, debian).slow(),
@@ -227,6 +229,73 @@ fn failures(context: &Context) -> Result<()> {
     // And what is right still works.
     done(&mut host, &format!("vm create {SEEN} {kernel}"))?;
     host.guest()?.expect("hello: done", PATIENCE)?;
+    Ok(())
+}
+
+/// A large VM is made and reset bit by bit: the console answers meanwhile, Ctrl-C ends the one and not the wait for the
+/// other, and what is asked of the VM in between has an answer. Fault 3.4.
+fn in_steps(context: &Context) -> Result<()> {
+    const LARGE: u32 = 400;
+    let hub = Hub::new();
+    let (mut host, _files) = start(context, &hub, 512)?;
+    let before = memory(&mut host)?;
+    let create = format!("vm create {SEEN} --kernel http://{SERVER}/spin-cli --mem {LARGE}");
+    done(&mut host, "term ansi")?;
+    host.console()?.send_line(&create)?;
+    let line = host.console()?.expect("memory: * to clear", PATIENCE)?;
+    ensure!(line.contains("MiB"), "{line}");
+    host.console()?.send(CTRL_C)?;
+    host.console()?.expect(&format!("error: failed vm {SEEN}: not made: interrupted"), PATIENCE)?;
+    done(&mut host, "term dumb")?;
+    is_back(&mut host, &before)?;
+
+    done(&mut host, &create)?;
+    let reset = format!("vm reset {SEEN} --force");
+    host.console()?.send_line(&reset)?;
+    host.console()?.expect(&format!("vm {SEEN}: resetting"), PATIENCE)?;
+    host.console()?.send(CTRL_C)?;
+    let goes_on = format!("error: failed not waited for: the reset of vm {SEEN} goes on");
+    host.console()?.expect(&goes_on, PATIENCE)?;
+    let list = done(&mut host, "vm list --state resetting")?;
+    ensure!(list.iter().any(|line| line.starts_with(SEEN)), "{list:?}");
+    for command in ["start", "pause", "resume", "stop", "regs"] {
+        fails(&mut host, &format!("vm {command} {SEEN}"), "busy ", "(phase reset)")?;
+    }
+    fails(&mut host, &reset, "busy ", "(phase reset)")?;
+    fails(&mut host, &format!("vm dirty start {SEEN}"), "busy ", "(phase reset)")?;
+    fails(&mut host, &format!("migrate {SEEN} 10.77.0.5"), "busy ", "(phase reset)")?;
+    host.vm_event(SEEN, &["booted anew"], PATIENCE)?;
+    let list = done(&mut host, "vm list --json")?.join("\n");
+    ensure!(list.contains("\"running\""), "{list}");
+
+    // And one that is not waited for at all.
+    host.console()?.send_line(&reset)?;
+    host.console()?.expect(&format!("vm {SEEN}: resetting"), PATIENCE)?;
+    host.console()?.send(CTRL_C)?;
+    host.console()?.expect(&goes_on, PATIENCE)?;
+    done(&mut host, &format!("vm destroy {SEEN} --force"))?;
+    is_back(&mut host, &before)
+}
+
+/// The VM of a boot module that takes its time is made while the console answers, and can be ended.
+fn while_it_boots(context: &Context) -> Result<()> {
+    const NAME: &str = "large";
+    guest::build_payloads()?;
+    let mut vm = VmSpec::new(NAME, &guest::payload("halt-forever"));
+    vm.mem_mib = 700;
+    let mut host = HostSpec::new("host", MODEL).with_vm(vm).option("idle=poll").start(&context.dir, None)?;
+    host.set_deadline(context.deadline);
+    let ready = host.wait_ready(PATIENCE)?;
+    ensure!(ready.starts_with("1 vm (1 being made), "), "{ready}");
+    let list = done(&mut host, "vm list --json")?.join("\n");
+    ensure!(list.contains("\"making\"") && list.contains(&(700_u64 << 20).to_string()), "{list}");
+    fails(&mut host, &format!("vm show {NAME}"), "busy ", "is being made")?;
+    fails(&mut host, &format!("vm rename {NAME} x"), "busy ", "is being made")?;
+    done(&mut host, &format!("vm destroy {NAME}"))?;
+    host.vm_event(NAME, &["refused: ended by `vm destroy`"], PATIENCE)?;
+    fails(&mut host, &format!("vm show {NAME}"), "not-found ", NAME)?;
+    let memory = memory(&mut host)?;
+    ensure!(memory["guests"] == 0 && memory["kernels"] == 0, "{memory}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Memory;
 use super::cpu::{Access, Cpu, Reached};
-use ept::{Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
+use ept::{Asked, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
@@ -68,6 +68,13 @@ pub(crate) struct Vm<'h> {
     backlog: Backlog,
     pub(crate) ran_on: CpuSet,
     last: Cell<Option<usize>>,
+    /// CPUs answer a moment after they were asked.
+    pub(crate) late: bool,
+    /// They do not answer.
+    pub(crate) silent: bool,
+    /// How often they were asked.
+    pub(crate) asks: Cell<u32>,
+    asked: RefCell<Option<(Asked, Vec<usize>)>>,
     pub(crate) vpid: u16,
     /// How often the guest has written, where a test counts that.
     pub(crate) content: Cell<u64>,
@@ -88,6 +95,10 @@ impl<'h> Vm<'h> {
             backlog: Backlog::new(len / 4096),
             ran_on: CpuSet::new(host.cpus.len()),
             last: Cell::new(None),
+            late: false,
+            silent: false,
+            asks: Cell::new(0),
+            asked: RefCell::new(None),
             vpid,
             content: Cell::new(0),
             meanwhile: None,
@@ -150,6 +161,18 @@ impl<'h> Vm<'h> {
         }
     }
 
+    /// `cpus`: those that had run it when they were asked.
+    fn answer(&self, asked: Asked, cpus: impl Iterator<Item = usize>) {
+        match asked {
+            Asked::Logs => self.take_logs(),
+            Asked::Flush => {
+                for cpu in cpus.filter(|_| self.host.flaw != Flaw::NoFlush) {
+                    self.host.cpus[cpu].invept(self.tags().eptp);
+                }
+            }
+        }
+    }
+
     fn interrupted(&self) {
         if let Some(meanwhile) = self.meanwhile {
             meanwhile(self);
@@ -171,15 +194,23 @@ impl Tracked for Vm<'_> {
         &self.backlog
     }
 
-    fn drain_logs(&self) {
+    fn ask(&self, asked: Asked) {
         self.interrupted();
-        self.take_logs();
+        self.asks.set(self.asks.get() + 1);
+        if self.late {
+            *self.asked.borrow_mut() = Some((asked, self.ran_on.iter().collect()));
+        } else {
+            self.answer(asked, self.ran_on.iter());
+        }
     }
 
-    fn flush(&self) {
-        self.interrupted();
-        for cpu in self.ran_on.iter().filter(|_| self.host.flaw != Flaw::NoFlush) {
-            self.host.cpus[cpu].invept(self.tags().eptp);
+    fn has_answered(&self, _: Asked) -> bool {
+        if self.silent {
+            return false;
         }
+        let Some((asked, cpus)) = self.asked.take() else { return true };
+        self.interrupted();
+        self.answer(asked, cpus.into_iter());
+        false
     }
 }

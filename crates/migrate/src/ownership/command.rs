@@ -1,4 +1,6 @@
-//! What an operator can ask for, and how far a migration is.
+//! What an operator can ask for, and what goes on with a VM.
+
+use super::State;
 
 /// What an operator does with one VM, from whichever session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -82,11 +84,15 @@ impl Command {
     }
 }
 
-/// How far the migration of a VM is, as its host sees it.
+/// What goes on with a VM, as its host sees it: how far its migration is, or what is done to all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Phase {
-    /// It is in none. `migrate check` counts as none: it changes nothing.
+    /// Nothing. `migrate check` counts as nothing: it changes nothing.
     None,
+    /// It is put back to where it booted: [`State::Resetting`](super::State::Resetting).
+    Reset,
+    /// It is destroyed: [`State::Ending`](super::State::Ending).
+    Destroy,
     /// The source calls the target, and the target judges.
     Setup,
     /// Memory is sent; the guest runs.
@@ -107,8 +113,10 @@ pub enum Phase {
 
 impl Phase {
     /// All of them; the place is the column of the table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
+        Self::Reset,
+        Self::Destroy,
         Self::Setup,
         Self::Memory,
         Self::Still,
@@ -124,6 +132,8 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Reset => "reset",
+            Self::Destroy => "destroy",
             Self::Setup => "setup",
             Self::Memory => "memory",
             Self::Still => "still",
@@ -132,6 +142,16 @@ impl Phase {
             Self::Arriving => "arriving",
             Self::Ready => "ready",
             Self::Held => "held",
+        }
+    }
+
+    /// The phase of a VM in this state, where its migration, if it is in one, is that far.
+    #[must_use]
+    pub const fn with(self, state: State) -> Self {
+        match (self, state) {
+            (Self::None, State::Resetting) => Self::Reset,
+            (Self::None, State::Ending) => Self::Destroy,
+            (phase, _) => phase,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one table that says what an operator may do in which phase of a migration.
+//! The one table that says what an operator may do in which phase of a migration, of a reset, of a VM's end.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,7 +11,7 @@ use super::{Command, Phase, State};
 pub enum Ruling {
     /// It is carried out.
     Allowed,
-    /// It waits for the migration's end, and is carried out where the VM runs here then.
+    /// It waits for the phase's end, and is carried out where the VM runs here then.
     Queued,
     /// Nothing is done.
     Refused(Code),
@@ -37,12 +37,12 @@ pub struct Refusal {
 
 const A: Ruling = Ruling::Allowed;
 const Q: Ruling = Ruling::Queued;
-/// Refused for the migration's sake.
+/// Refused for the sake of what goes on.
 const B: Ruling = Ruling::Refused(Code::Busy);
 /// Refused for the VM's state: it may run elsewhere, or there is nothing of the kind to do.
 const S: Ruling = Ruling::Refused(Code::State);
 
-/// States of a VM in no migration.
+/// States of a VM with which nothing goes on.
 const RUNNING: &[State] = &[State::Running];
 const PAUSED: &[State] = &[State::Paused];
 const AT_REST: &[State] = &[State::Paused, State::Stopped];
@@ -50,26 +50,28 @@ const OWNED: &[State] = &[State::Running, State::Paused, State::Stopped];
 const ANY: &[State] = &State::ALL;
 const NEVER: &[State] = &[];
 
-/// In no migration: the states that a command takes. In one: a ruling for each phase.
-const fn row(command: Command) -> (&'static [State], [Ruling; 8]) {
+/// Where nothing goes on: the states that a command takes. Else: a ruling for each phase.
+const fn row(command: Command) -> (&'static [State], [Ruling; 10]) {
     match command {
-        //                             setup memory still commit in-doubt arriving ready held
-        Command::Pause => (RUNNING, [B, B, B, B, S, B, B, S]),
-        Command::Resume => (PAUSED, [B, B, B, B, S, B, B, S]),
-        Command::Start => (AT_REST, [B, B, B, B, S, B, B, S]),
+        //                           reset destroy setup memory still commit in-doubt arriving ready held
+        Command::Pause => (RUNNING, [B, B, B, B, B, B, S, B, B, S]),
+        Command::Resume => (PAUSED, [B, B, B, B, B, B, S, B, B, S]),
+        Command::Start => (AT_REST, [B, B, B, B, B, B, S, B, B, S]),
         // The guest that powers off ends its migration.
-        Command::Stop => (RUNNING, [A, A, B, B, S, B, B, S]),
-        Command::Reset | Command::Destroy => (OWNED, [B, B, B, B, S, B, B, S]),
+        Command::Stop => (RUNNING, [B, B, A, A, B, B, S, B, B, S]),
+        Command::Reset => (OWNED, [B, B, B, B, B, B, S, B, B, S]),
+        // A reset of a terabyte, or one that waits for a CPU, need not be waited for.
+        Command::Destroy => (OWNED, [A, B, B, B, B, B, S, B, B, S]),
         // Both hosts know the VM by the name that it had at the start.
-        Command::Rename => (OWNED, [B, B, B, B, S, B, B, S]),
-        Command::Inspect | Command::Dirty | Command::Check => (OWNED, [B, B, B, B, S, B, B, S]),
-        Command::Audit => (OWNED, [A, A, B, B, S, B, B, S]),
-        Command::Move => (RUNNING, [B, B, B, B, S, B, B, S]),
-        Command::Cancel => (NEVER, [A, A, A, B, S, B, B, S]),
-        Command::Resolve => (NEVER, [S, S, S, S, A, S, S, A]),
+        Command::Rename => (OWNED, [A, B, B, B, B, B, S, B, B, S]),
+        Command::Inspect | Command::Dirty | Command::Check => (OWNED, [B, B, B, B, B, B, S, B, B, S]),
+        Command::Audit => (OWNED, [B, B, A, A, B, B, S, B, B, S]),
+        Command::Move => (RUNNING, [B, B, B, B, B, B, S, B, B, S]),
+        Command::Cancel => (NEVER, [S, S, A, A, A, B, S, B, B, S]),
+        Command::Resolve => (NEVER, [S, S, S, S, S, S, A, S, S, A]),
         // The UART's state goes along with the VM: what is typed after that waits.
-        Command::Type => (ANY, [A, A, Q, Q, Q, Q, Q, Q]),
-        Command::Look => (ANY, [A, A, A, A, A, A, A, A]),
+        Command::Type => (ANY, [Q, Q, A, A, Q, Q, Q, Q, Q, Q]),
+        Command::Look => (ANY, [A, A, A, A, A, A, A, A, A, A]),
     }
 }
 
@@ -84,7 +86,7 @@ pub const fn ruling(command: Command, state: State, phase: Phase) -> Ruling {
         return Q;
     }
     let (states, phases) = row(command);
-    match phase {
+    match phase.with(state) {
         Phase::None if takes(states, state) => A,
         Phase::None => S,
         phase => phases[phase as usize - 1],
@@ -102,7 +104,7 @@ const fn takes(states: &[State], state: State) -> bool {
     false
 }
 
-/// Judges a command on the VM `name`, whose guest has `begun` or never run. True where it waits for the migration's end.
+/// Judges a command on the VM `name`, whose guest has `begun` or never run. True where it waits for the phase's end.
 ///
 /// # Errors
 /// It is refused: code, phase or state, and what helps.
@@ -119,10 +121,12 @@ pub fn judge(command: Command, name: &str, state: State, begun: bool, phase: Pha
 }
 
 fn why(command: Command, name: &str, state: State, phase: Phase) -> String {
+    let phase = phase.with(state);
     let at = phase.name();
     let cancel = format!("`migrate cancel {name}`");
     let advice = match (command, phase) {
-        (Command::Resolve | Command::Cancel, Phase::None) | (Command::Resolve, _) => {
+        (Command::Resolve | Command::Cancel, Phase::None | Phase::Reset | Phase::Destroy)
+        | (Command::Resolve, _) => {
             let verb = if command == Command::Cancel { "cancel" } else { "resolve" };
             return format!("vm {name} is {}: there is nothing to {verb}", state.name());
         }
@@ -135,6 +139,10 @@ fn why(command: Command, name: &str, state: State, phase: Phase) -> String {
         (_, Phase::None) => {
             return format!("vm {name} is {}, not {}", state.name(), Or(row(command).0));
         }
+        (_, Phase::Reset) => {
+            return format!("vm {name} is being reset (phase {at}): say it again once it runs");
+        }
+        (_, Phase::Destroy) => return format!("vm {name} is being destroyed (phase {at})"),
         (_, Phase::InDoubt | Phase::Held) => {
             let resolve = format!("migrate resolve {name}");
             return format!("vm {name} is unknown ({at}): say `{resolve} run-here` or `{resolve} discard`");
@@ -218,7 +226,8 @@ mod tests {
             for phase in Phase::ALL.into_iter().skip(1) {
                 let allowed = ruling(command, State::Running, phase) == A;
                 assert!(!allowed || change(command).is_none(), "{command:?} in {phase:?}");
-                assert!(!allowed || command != Command::Destroy, "destroyed in {phase:?}");
+                let resets = phase == Phase::Reset;
+                assert!(!allowed || resets || command != Command::Destroy, "destroyed in {phase:?}");
             }
         }
     }
@@ -232,7 +241,8 @@ mod tests {
         for command in Command::ALL {
             for phase in Phase::ALL.into_iter().skip(1) {
                 if let Err(refusal) = judge(command, "web", State::Leaving, true, phase) {
-                    let named = refusal.text.contains(phase.name()) || command == Command::Resolve;
+                    let nothing = matches!(command, Command::Resolve | Command::Cancel);
+                    let named = refusal.text.contains(phase.name()) || nothing;
                     assert!(named && refusal.text.starts_with("vm web is "), "{}", refusal.text);
                 }
             }
@@ -255,6 +265,26 @@ mod tests {
         let text =
             "vm web is unknown (held): say `migrate resolve web run-here` or `migrate resolve web discard`";
         assert_eq!((doubt.code, doubt.text.as_str()), (Code::State, text));
+    }
+
+    /// Whoever judges need not know of resets: the state says it.
+    #[test]
+    fn a_reset_is_a_phase() {
+        let said = |command| judge(command, "web", State::Resetting, true, Phase::None);
+        for command in [Command::Start, Command::Reset, Command::Move, Command::Pause, Command::Dirty] {
+            let refusal = said(command).unwrap_err();
+            assert_eq!(refusal.code, Code::Busy);
+            assert_eq!(refusal.text, "vm web is being reset (phase reset): say it again once it runs");
+        }
+        assert_eq!([said(Command::Destroy), said(Command::Type)], [Ok(false), Ok(true)]);
+        assert_eq!(
+            said(Command::Cancel).unwrap_err().text,
+            "vm web is resetting: there is nothing to cancel"
+        );
+        for command in Command::ALL {
+            let refused = judge(command, "web", State::Ending, true, Phase::None).is_err();
+            assert_eq!(refused, !matches!(command, Command::Type | Command::Look), "{command:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub enum State {
     Unknown,
     /// It comes from another host: nothing but the migration may touch it.
     Incoming,
+    /// Owned here: it is being put back to where it booted.
+    Resetting,
+    /// Owned here: it is being destroyed, and nothing leads out of that.
+    Ending,
 }
 
 /// What happens to a VM.
@@ -31,8 +35,14 @@ pub enum Change {
     Pause,
     /// The guest ended by itself.
     End,
-    /// It is put back to where it booted.
+    /// It is to be put back to where it booted.
     Reset,
+    /// It is back there.
+    Anew,
+    /// It could not be put back there.
+    Fail,
+    /// It is to be no more.
+    Destroy,
     /// A migration from here stops it for the last round.
     Still,
     /// The migration is over, and it is this host's again.
@@ -49,11 +59,14 @@ pub enum Change {
 
 impl Change {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Run,
         Self::Pause,
         Self::End,
         Self::Reset,
+        Self::Anew,
+        Self::Fail,
+        Self::Destroy,
         Self::Still,
         Self::Back,
         Self::GiveUp,
@@ -65,7 +78,7 @@ impl Change {
 
 impl State {
     /// All of them; the place is the number in memory.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Paused,
         Self::Running,
         Self::Stopped,
@@ -73,6 +86,8 @@ impl State {
         Self::Given,
         Self::Unknown,
         Self::Incoming,
+        Self::Resetting,
+        Self::Ending,
     ];
 
     /// As the console shows it.
@@ -86,6 +101,8 @@ impl State {
             Self::Given => "given",
             Self::Unknown => "unknown",
             Self::Incoming => "incoming",
+            Self::Resetting => "resetting",
+            Self::Ending => "ending",
         }
     }
 
@@ -98,7 +115,10 @@ impl State {
     /// Whether this host, and no other, has the VM.
     #[must_use]
     pub const fn is_owned(self) -> bool {
-        matches!(self, Self::Paused | Self::Running | Self::Stopped | Self::Leaving)
+        matches!(
+            self,
+            Self::Paused | Self::Running | Self::Stopped | Self::Leaving | Self::Resetting | Self::Ending
+        )
     }
 
     /// The state after a change; none where the change does not fit.
@@ -109,7 +129,14 @@ impl State {
             (Self::Running, Change::Pause) => Some(Self::Paused),
             // A vCPU that was just told to stop may still end the guest.
             (Self::Running | Self::Paused | Self::Leaving, Change::End) => Some(Self::Stopped),
-            (Self::Running | Self::Paused | Self::Stopped, Change::Reset) => Some(Self::Paused),
+            // The guest that is thrown away may still end by itself: that counts for nothing.
+            (Self::Resetting | Self::Ending, Change::End) => Some(self),
+            (Self::Running | Self::Paused | Self::Stopped, Change::Reset) => Some(Self::Resetting),
+            (Self::Resetting, Change::Anew) => Some(Self::Paused),
+            (Self::Resetting, Change::Fail) => Some(Self::Stopped),
+            (Self::Running | Self::Paused | Self::Stopped | Self::Resetting, Change::Destroy) => {
+                Some(Self::Ending)
+            }
             (Self::Running, Change::Still) => Some(Self::Leaving),
             (Self::Leaving | Self::Given | Self::Unknown, Change::Back) => Some(Self::Running),
             (Self::Leaving, Change::GiveUp) => Some(Self::Given),
@@ -128,6 +155,8 @@ impl State {
             3 => Self::Leaving,
             4 => Self::Given,
             6 => Self::Incoming,
+            7 => Self::Resetting,
+            8 => Self::Ending,
             // What runs nowhere by itself.
             _ => Self::Unknown,
         }
@@ -150,6 +179,8 @@ impl fmt::Display for Misfit {
             Change::Pause | Change::Still => "not running",
             Change::End => "not on a CPU",
             Change::Reset => "not this host's to reset",
+            Change::Anew | Change::Fail => "not being reset",
+            Change::Destroy => "not this host's to destroy",
             Change::Back => "not in a migration",
             Change::GiveUp => "not stopped for its migration",
             Change::Doubt => "not handed over",
@@ -175,9 +206,9 @@ mod tests {
     /// What the operator, a timer or the guest can do never leads out of a hand-over.
     #[test]
     fn only_the_migration_leads_out_of_a_hand_over() {
-        use Change::{Arrive, End, Pause, Reset, Run, Still};
+        use Change::{Arrive, Destroy, End, Pause, Reset, Run, Still};
         for state in [State::Leaving, State::Given, State::Unknown, State::Incoming] {
-            for change in [Run, Pause, Reset, Still, Arrive] {
+            for change in [Run, Pause, Reset, Destroy, Still, Arrive] {
                 assert_eq!(state.step(change), None, "{state:?} {change:?}");
             }
         }
@@ -190,9 +221,26 @@ mod tests {
                 State::Leaving | State::Given => &[Change::Back],
                 State::Unknown => &[Change::Back, Change::Take],
                 State::Incoming => &[Change::Take],
-                State::Running | State::Stopped => &[],
+                State::Running | State::Stopped | State::Resetting | State::Ending => &[],
             };
             assert_eq!(runs, wants, "{state:?}");
+        }
+    }
+
+    /// While a VM is put back to where it booted, its guest has no say in it, and an operator can only destroy it.
+    #[test]
+    fn a_reset_ends_by_itself_or_by_the_end_of_the_vm() {
+        let ways = |state: State| {
+            let step = |change: Change| Some((change, state.step(change).filter(|next| *next != state)?));
+            Change::ALL.into_iter().filter_map(step).collect::<std::vec::Vec<_>>()
+        };
+        let out =
+            [(Change::Anew, State::Paused), (Change::Fail, State::Stopped), (Change::Destroy, State::Ending)];
+        assert_eq!(ways(State::Resetting), out);
+        assert_eq!(ways(State::Ending), []);
+        for state in [State::Resetting, State::Ending] {
+            assert_eq!(state.step(Change::End), Some(state), "it ends by itself in that moment");
+            assert!(state.is_owned() && !state.may_run());
         }
     }
 }

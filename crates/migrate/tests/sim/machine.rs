@@ -196,13 +196,10 @@ impl Machine {
             Command::Pause => vm.borrow_mut().must(Change::Pause),
             Command::Resume => vm.borrow_mut().must(Change::Run),
             Command::Start if state == State::Paused => vm.borrow_mut().must(Change::Run),
-            Command::Start | Command::Reset => vm.borrow_mut().boot_anew(),
+            Command::Start | Command::Reset => vm.borrow_mut().must(Change::Reset),
             Command::Stop => vm.borrow_mut().power_button = true,
             Command::Inspect => vm.borrow_mut().held(),
-            Command::Destroy => {
-                vm.borrow_mut().held();
-                self.store.free();
-            }
+            Command::Destroy => vm.borrow_mut().must(Change::Destroy),
             Command::Move => self.migrate(),
             Command::Cancel => {
                 let dialling = self.outgoing.as_ref().is_some_and(|out| out.source.is_none());
@@ -225,8 +222,12 @@ impl Machine {
     /// Network, guest and migrations get their turn.
     pub fn step(&mut self, now: u64) {
         self.host.poll(now);
-        if let Some(vm) = &*self.store.vm.borrow() {
+        let vm = self.store.vm.borrow().clone();
+        if let Some(vm) = vm {
             (0..3).for_each(|_| vm.borrow_mut().run(&self.name()));
+            if !vm.borrow_mut().goes_on() {
+                self.store.free();
+            }
         }
         self.accept(now);
         self.poll_outgoing(now);
@@ -271,7 +272,8 @@ impl Machine {
     }
 
     pub fn busy(&self) -> bool {
-        self.outgoing.is_some() || !self.incoming.is_empty() || !self.closing.is_empty()
+        let goes_on = matches!(self.store.state(), Some(State::Resetting | State::Ending));
+        goes_on || self.outgoing.is_some() || !self.incoming.is_empty() || !self.closing.is_empty()
     }
 
     fn accept(&mut self, now: u64) {

@@ -63,12 +63,19 @@ impl Vm {
         assert!(self.apply(change), "{change:?} while it is {before:?}");
     }
 
-    /// What `vm reset` does; a guest that boots anew goes on counting here, so that each of its instructions is known.
-    pub fn boot_anew(&mut self) {
-        self.must(Change::Reset);
-        self.gate.close();
-        (self.over, self.power_button) = (None, false);
-        self.must(Change::Run);
+    /// What goes on by itself once the vCPU is off. A guest that boots anew goes on counting here, so that each of its
+    /// instructions is known. False where the VM is to be freed.
+    pub fn goes_on(&mut self) -> bool {
+        match self.state() {
+            State::Resetting if !self.is_on() => {
+                (self.over, self.power_button) = (None, false);
+                self.must(Change::Anew);
+                self.must(Change::Run);
+            }
+            State::Ending => return self.is_on(),
+            _ => {}
+        }
+        true
     }
 
     /// The vCPU is taken off for a moment, where it is on.

@@ -92,7 +92,18 @@ pub struct ListOptions {
 }
 
 /// The states that a VM can be in, as the console names them.
-pub const VM_STATES: [&str; 7] = ["running", "paused", "stopped", "leaving", "incoming", "given", "unknown"];
+pub const VM_STATES: [&str; 10] = [
+    "running",
+    "paused",
+    "stopped",
+    "leaving",
+    "incoming",
+    "given",
+    "unknown",
+    "making",
+    "resetting",
+    "ending",
+];
 
 /// What VMs are listed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

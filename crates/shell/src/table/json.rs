@@ -50,7 +50,10 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: true,
         keys: &[
             ("name", "the VM"),
-            ("state", "`paused`, `running`, `stopped`, `leaving`, `incoming`, `given` or `unknown`"),
+            (
+                "state",
+                "`paused`, `running`, `stopped`, `leaving`, `incoming`, `given`, `unknown`, `making`, `resetting` or `ending`",
+            ),
             ("level", "its CPU level"),
             ("vcpus", "how many"),
             ("memory", "bytes of RAM"),

@@ -69,7 +69,10 @@ pub(super) const CRATES: &[Layer] = &[
     layer(&["shell", "vm-file"], "commands and terminal; a VM in a file"),
     layer(&["flex", "isa-audit", "pool"], "FlexMigration's switches; the audit; records of a pool"),
     layer(&["cpu-policy"], "what a guest sees of CPUs"),
-    layer(&["ept", "migrate", "mitigations", "secure-link", "selftest-report"], "machines and judgements"),
+    layer(
+        &["ept", "making", "migrate", "mitigations", "secure-link", "selftest-report"],
+        "machines and judgements",
+    ),
     layer(&["devices", "guest-load", "vmx-types", "x86-decode"], "the parts of a VM"),
     layer(
         &[
@@ -132,12 +135,12 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
             "session",
             "top",
             "vm",
+            "waits",
             "watch",
             "who",
         ],
     ),
     ("kernel::exit", &["audit", "emulate", "memory"]),
-    ("kernel::vm", &["create", "reset"]),
     ("migrate", &["body", "limits", "wire"]),
     ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
     ("mitigations", &["assess", "plan"]),

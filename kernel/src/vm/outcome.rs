@@ -1,0 +1,22 @@
+//! How something ended that goes on by itself, for one who waits for it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use spin::Mutex;
+
+/// The end, once it is known.
+#[derive(Clone, Default)]
+pub(crate) struct Outcome(Arc<Mutex<Option<Result<(), String>>>>);
+
+impl Outcome {
+    /// It is known, and was not before.
+    pub(super) fn set(&self, result: Result<(), String>) {
+        self.0.lock().get_or_insert(result);
+    }
+
+    /// It, if it is known.
+    pub(crate) fn get(&self) -> Option<Result<(), String>> {
+        self.0.lock().clone()
+    }
+}

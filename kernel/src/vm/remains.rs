@@ -1,0 +1,58 @@
+//! What is left of VMs that are no more: their tables are given back bit by bit.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use ept::Mmu;
+use spin::Mutex;
+
+use super::Vm;
+use crate::arch::tsc;
+use crate::vmx::ept::Ept;
+
+/// How long tables are taken apart at a time, in microseconds: at least one step.
+const STEPS_US: u64 = 100;
+
+enum Remains {
+    /// Of a VM that is not in the registry any more, and whose vCPUs are off for good. Others may still know it.
+    Vm(Arc<Vm>),
+    /// Of one that was not made in the end.
+    Tables(Box<dyn Mmu>),
+}
+
+static REMAINS: Mutex<Vec<Remains>> = Mutex::new(Vec::new());
+
+/// Takes the tables of a VM apart that is not in the registry any more.
+pub(super) fn of_vm(vm: Arc<Vm>) {
+    REMAINS.lock().push(Remains::Vm(vm));
+}
+
+/// The same of tables that no VM has.
+pub(super) fn of_tables(tables: Ept) {
+    REMAINS.lock().push(Remains::Tables(Box::new(tables)));
+}
+
+/// Goes on with it for a bounded time. False where there is nothing to do.
+pub(crate) fn poll() -> bool {
+    let until = tsc::read().saturating_add(tsc::ticks(STEPS_US));
+    loop {
+        let Some(mut remains) = REMAINS.lock().pop() else { return false };
+        if remains.step() {
+            REMAINS.lock().push(remains);
+        }
+        if tsc::read() >= until {
+            return true;
+        }
+    }
+}
+
+impl Remains {
+    /// True while there is more of it.
+    fn step(&mut self) -> bool {
+        match self {
+            Self::Vm(vm) => vm.mmu.lock().take_apart(),
+            Self::Tables(tables) => tables.take_apart(),
+        }
+    }
+}
