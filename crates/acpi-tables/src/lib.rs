@@ -16,6 +16,7 @@ mod mcfg;
 mod root;
 mod s5;
 mod spcr;
+mod srat;
 
 use alloc::vec::Vec;
 
@@ -25,6 +26,7 @@ pub use madt::{Cpu, IoApic, Madt, SourceOverride};
 pub use mcfg::EcamSegment;
 pub use root::{Rsdp, find_rsdp};
 pub use spcr::{Registers, Spcr};
+pub use srat::NodeMemory;
 
 /// Longest table that is read, in bytes.
 pub const MAX_TABLE: usize = 1 << 20;
@@ -79,6 +81,8 @@ pub struct Acpi {
     pub spcr: Option<Spcr>,
     /// DMA remapping.
     pub dmar: Option<Dmar>,
+    /// Memory by NUMA node; empty where the firmware does not tell.
+    pub nodes: Vec<NodeMemory>,
     /// Tables that could not be used.
     pub skipped: Vec<Skipped>,
 }
@@ -112,6 +116,7 @@ impl Acpi {
                 b"FACP" => out.fadt = fadt::parse(table),
                 b"MCFG" => out.mcfg = mcfg::parse(table),
                 b"SPCR" => out.spcr = spcr::parse(table),
+                b"SRAT" => out.nodes = srat::parse(table),
                 b"DMAR" => out.dmar = dmar::parse(table),
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! Tables made by hand, and the same damaged.
 
-use acpi_tables::{Acpi, AcpiError, AddressSpace, Registers, Rsdp, find_rsdp};
+use acpi_tables::{Acpi, AcpiError, AddressSpace, NodeMemory, Registers, Rsdp, find_rsdp};
 use proptest::prelude::*;
 
 const BASE: u64 = 0x7fe_0000;
@@ -178,6 +178,44 @@ fn spcr_names_ports_that_a_16550_driver_can_use() {
     let precise = |b: &mut [u8]| b[44..48].copy_from_slice(&38_400_u32.to_le_bytes());
     assert_eq!(port(4, precise).unwrap().1, Some(38_400));
     assert_eq!(port(3, precise).unwrap().1, Some(115_200));
+}
+
+fn node_memory(node: u32, start: u64, length: u64, flags: u32) -> Vec<u8> {
+    let mut r = vec![1, 40];
+    r.extend(node.to_le_bytes());
+    r.extend([0; 2]);
+    r.extend(start.to_le_bytes());
+    r.extend(length.to_le_bytes());
+    r.extend([0; 4]);
+    r.extend(flags.to_le_bytes());
+    r.extend([0; 8]);
+    r
+}
+
+/// Two sockets; a CPU's row, memory that is not there, memory that keeps what it holds, and memory past the end of all.
+#[test]
+fn srat_names_the_memory_of_each_node() {
+    const GIB: u64 = 1 << 30;
+    let mut body = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    body.extend([0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for row in [
+        node_memory(0, 0, 2 * GIB, 1),
+        node_memory(0, 4 * GIB, 94 * GIB, 1),
+        node_memory(1, 98 * GIB, 96 * GIB, 3),
+        node_memory(2, 194 * GIB, GIB, 0),
+        node_memory(3, 195 * GIB, GIB, 5),
+        node_memory(4, u64::MAX - 1, GIB, 1),
+        node_memory(5, GIB, 0, 1),
+    ] {
+        body.extend(row);
+    }
+    body.extend([1, 40, 9]); // cut short
+    let mut bytes = table(b"XSDT", 1, &(BASE + SLOT as u64).to_le_bytes());
+    bytes.resize(SLOT, 0);
+    bytes.extend(table(b"SRAT", 3, &body));
+    let nodes = parse(&bytes, true).unwrap().nodes;
+    let memory = |node, start, end| NodeMemory { node, start: start * GIB, end: end * GIB };
+    assert_eq!(nodes, [memory(0, 0, 2), memory(0, 4, 98), memory(1, 98, 194)]);
 }
 
 #[test]

@@ -207,6 +207,26 @@ pub(crate) fn prepare(bytes: u64) -> u64 {
     }
 }
 
+/// What it takes to clear `bytes` of free memory between two addresses, in ticks of the TSC; none where so much is not free
+/// there in one piece.
+pub(crate) fn time_to_clear(from: u64, to: u64, bytes: u64) -> Option<u64> {
+    let start = {
+        let mut frames = FRAMES.lock();
+        let within = |&(start, end): &(u64, u64)| {
+            let start = start.max(from).checked_next_multiple_of(PAGE)?;
+            (end.min(to).checked_sub(start)? >= bytes).then_some(start)
+        };
+        let start = frames.free.ranges().iter().find_map(within)?;
+        frames.leave(start, start + bytes);
+        start
+    };
+    let began = tsc::read();
+    zero(start, bytes);
+    let ticks = tsc::read() - began;
+    free(Hpa(start), bytes);
+    Some(ticks)
+}
+
 /// How much memory there is.
 pub(crate) fn stats() -> Stats {
     let frames = FRAMES.lock();
