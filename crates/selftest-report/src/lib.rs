@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod table;
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -30,6 +31,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Of a check that is left to the boot, for this reason.
+    #[must_use]
+    pub fn at_boot(why: &str) -> Self {
+        Self::NotTried(format!("at boot only, by `selftest` on the command line: {why}"))
+    }
+
     /// Of a check that could be tried.
     pub fn of(result: Result<String, String>) -> Self {
         result.map_or_else(Self::Failed, Self::Passed)
@@ -103,6 +110,8 @@ pub struct Report {
     pub version: String,
     /// Where it ran.
     pub machine: Machine,
+    /// Made by the command while the host did its work; else at boot.
+    pub running: bool,
     /// Its lines, in the order of [`CHECKS`].
     pub lines: Vec<Line>,
 }
@@ -136,6 +145,7 @@ impl Report {
                 o.field("tsc_hz", self.machine.tsc_hz)?;
                 o.field("under", self.machine.under.as_deref())
             })?;
+            o.field("when", if self.running { "running" } else { "boot" })?;
             o.field("passed", passed)?;
             o.field("failed", failed)?;
             o.field("not_tried", not_tried)?;
@@ -164,6 +174,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("machine.cpus", "how many run"),
     ("machine.tsc_hz", "ticks of the TSC a second"),
     ("machine.under", "what the hypervisor below calls itself, else null"),
+    ("when", "`boot`, or `running`: by the command, while the host did its work"),
     ("passed", "lines that passed"),
     ("failed", "lines that failed"),
     ("not_tried", "lines that could not run here"),

@@ -9,17 +9,31 @@ pub struct Check {
     pub holds: &'static str,
     /// What to do where it failed.
     pub cure: &'static str,
+    /// Why it runs at boot only, and not while the host does its work.
+    pub at_boot: Option<&'static str>,
 }
 
 const fn check(name: &'static str, holds: &'static str, cure: &'static str) -> Check {
-    Check { name, holds, cure }
+    Check { name, holds, cure, at_boot: None }
 }
+
+impl Check {
+    const fn at_boot(mut self, why: &'static str) -> Self {
+        self.at_boot = Some(why);
+        self
+    }
+}
+
+/// Why a check is left to the boot.
+const MEMORY: &str = "memory changes hands meanwhile";
+const PORT: &str = "it would hold the port that the answer goes to";
+const GUEST: &str = "its guest would share a CPU with VMs, and hold CPU 0";
 
 const REPORT: &str = "a fault of Flexvisor or of the machine: send this report";
 const FIRMWARE: &str = "update the firmware; if it stays, send this report to its vendor";
 
 /// Every check, in the order of the report.
-pub static CHECKS: [Check; 25] = [
+pub static CHECKS: [Check; 26] = [
     check("faults", "faulting RDMSR, WRMSR and memory reads are recovered from", REPORT),
     check(
         "cpus",
@@ -50,13 +64,13 @@ pub static CHECKS: [Check; 25] = [
         "errors in the banks are the hardware's: see `mce:` in the log and replace the part",
     ),
     check("memory-types", "MTRRs and PAT are the same on every CPU, and all RAM is write-back", FIRMWARE),
-    check("frames", "memory is aligned, zeroed, given once, kept, and given back whole", REPORT),
+    check("frames", "memory is aligned, zeroed, given once, kept, and given back whole", REPORT).at_boot(MEMORY),
     check(
         "clearing",
-        "what clearing 1 GiB of memory takes, by 16 MiB of it",
+        "what clearing 1 GiB of memory takes, by 16 MiB of each NUMA node that the firmware's SRAT names",
         "below 1 GB/s: look for a DIMM channel that is empty, or RAM that is not write-back",
-    ),
-    check("heap", "blocks do not overlap and are given back whole", REPORT),
+    ).at_boot(MEMORY),
+    check("heap", "blocks do not overlap and are given back whole", REPORT).at_boot(MEMORY),
     check(
         "entropy",
         "there is randomness for keys",
@@ -66,7 +80,7 @@ pub static CHECKS: [Check; 25] = [
         "serial",
         "the console's ports take what is written",
         "check baud rate and port of `console=`; a port without a cable must not assert flow control",
-    ),
+    ).at_boot(PORT),
     check(
         "network",
         "what card there is, and its link",
@@ -87,16 +101,22 @@ pub static CHECKS: [Check; 25] = [
         "slice-timer",
         "a guest that spins, interrupts off, comes back within 10 % of its time by the timer that was chosen; whether the CPU is on the list of those whose preemption timer is broken",
         "where it was the preemption timer, boot with slice-timer=apic; in any case send this report: the list may lack this CPU",
-    ),
+    ).at_boot(GUEST),
+    check(
+        "controls",
+        "each VMX control that is used does what the SDM says, tried one by one by a guest that does a thing for each",
+        REPORT,
+    )
+    .at_boot(GUEST),
     check(
         "guest",
         "a small guest makes 200 exits each by CPUID, RDMSR, I/O and MMIO under every control that is used, and gets the right answers; what each exit costs",
         REPORT,
-    ),
-    check("dirty-pml", "dirty tracking by PML notices all 512 pages that the guest writes", REPORT),
-    check("dirty-ad", "the same by accessed and dirty flags", REPORT),
-    check("dirty-wp", "the same by write protection", REPORT),
-    check("state", "a vCPU's state put back is the one that was taken", REPORT),
+    ).at_boot(GUEST),
+    check("dirty-pml", "dirty tracking by PML notices all 512 pages that the guest writes", REPORT).at_boot(GUEST),
+    check("dirty-ad", "the same by accessed and dirty flags", REPORT).at_boot(GUEST),
+    check("dirty-wp", "the same by write protection", REPORT).at_boot(GUEST),
+    check("state", "a vCPU's state put back is the one that was taken", REPORT).at_boot(GUEST),
 ];
 
 /// The check of that name.

@@ -19,6 +19,7 @@ fn report() -> Report {
             tsc_hz: 2_100_000_000,
             under: None,
         },
+        running: true,
         lines: lines.map(|(check, verdict)| Line { check, verdict, us: 7 }).collect(),
     }
 }
@@ -80,6 +81,21 @@ fn keys_are_those_of_the_table() {
     assert_eq!(found, wanted);
 }
 
+/// What holds CPU 0 or needs what VMs have is not tried beside them, and the line says why.
+#[test]
+fn what_is_left_to_the_boot_says_why() {
+    let left: Vec<&str> = CHECKS.iter().filter(|c| c.at_boot.is_some()).map(|c| c.name).collect();
+    let wanted = "frames clearing heap serial slice-timer controls guest dirty-pml dirty-ad dirty-wp state";
+    assert_eq!(left.join(" "), wanted);
+    let Verdict::NotTried(text) = Verdict::at_boot(find("serial").unwrap().at_boot.unwrap()) else {
+        panic!()
+    };
+    assert_eq!(
+        text,
+        "at boot only, by `selftest` on the command line: it would hold the port that the answer goes to"
+    );
+}
+
 #[test]
 fn names_are_words_and_each_line_has_a_cure() {
     for check in &CHECKS {
@@ -97,10 +113,11 @@ fn the_docs_have_the_tables() {
     let page = std::fs::read_to_string(PAGE).unwrap();
     let head = page.split(MARK).next().unwrap();
     let mut text = format!(
-        "{head}{MARK}\n## The checks\n\n| check | what holds where it passed | where it failed |\n|---|---|---|\n"
+        "{head}{MARK}\n## The checks\n\n| check | what holds where it passed | where it failed | by the command |\n|---|---|---|---|\n"
     );
     for check in &CHECKS {
-        text += &format!("| `{}` | {} | {} |\n", check.name, check.holds, check.cure);
+        let running = check.at_boot.map_or_else(|| "yes".into(), |why| format!("no: {why}"));
+        text += &format!("| `{}` | {} | {} | {running} |\n", check.name, check.holds, check.cure);
     }
     text += "\n## The JSON document\n\n| key | meaning |\n|---|---|\n";
     for (key, meaning) in KEYS {

@@ -34,6 +34,7 @@ pub(crate) mod vector;
 pub(crate) mod xstate;
 
 global_asm!(include_str!("selftest_guest.s"), options(att_syntax));
+global_asm!(include_str!("selftest_controls.s"), options(att_syntax));
 
 /// The guest that the self-test runs: a Multiboot 1 image.
 pub(crate) fn selftest_guest() -> &'static [u8] {
@@ -44,6 +45,17 @@ pub(crate) fn selftest_guest() -> &'static [u8] {
     let start = &raw const selftest_guest_start;
     // SAFETY: the two symbols are around it, in read-only data.
     unsafe { core::slice::from_raw_parts(start, (&raw const selftest_guest_end).addr() - start.addr()) }
+}
+
+/// The same of one that does a thing for each control.
+pub(crate) fn selftest_controls() -> &'static [u8] {
+    unsafe extern "C" {
+        static selftest_controls_start: u8;
+        static selftest_controls_end: u8;
+    }
+    let start = &raw const selftest_controls_start;
+    // SAFETY: the two symbols are around it, in read-only data.
+    unsafe { core::slice::from_raw_parts(start, (&raw const selftest_controls_end).addr() - start.addr()) }
 }
 
 /// The same of one that spins, interrupts off, for `ticks` of the TSC at a time.

@@ -11,7 +11,7 @@ use super::commands::{Done, json_line};
 use super::events::Events;
 use super::session::{Job, Out};
 use super::top::{self, Top};
-use super::{lines, msr, net, vm, who};
+use super::{lines, msr, net, selftest, vm, who};
 use crate::arch::{power, tsc};
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
@@ -44,6 +44,7 @@ pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, F
             }
             return Ok(Done::Later(Job::Task(Box::new(Top::new(once, output)))));
         }
+        HostCommand::Selftest(output) => return Ok(Done::Later(selftest::start(output))),
         HostCommand::MsrRead { number, output } => msr::read(number, output, out)?,
         HostCommand::MsrWrite { number, value, force } => msr::write(number, value, force)?,
         HostCommand::Reboot { force } => {

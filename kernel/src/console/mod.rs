@@ -22,6 +22,7 @@ pub(crate) mod open;
 mod pool;
 mod port;
 mod remote;
+mod selftest;
 mod session;
 mod top;
 mod viewer;

@@ -46,7 +46,7 @@ fn with_guest(check: CheckOf) -> Verdict {
 }
 
 /// Makes the guest, does the check, and wants all memory back.
-fn with_image(image: &[u8], check: CheckOf) -> Verdict {
+pub(super) fn with_image(image: &[u8], check: CheckOf) -> Verdict {
     if host::boot_cpu().is_none() {
         return Verdict::NotTried("no VMX".into());
     }
@@ -87,7 +87,7 @@ fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
 }
 
 /// Lets the guest run to its end.
-fn run(vm: &Vm) -> Result<(), String> {
+pub(super) fn run(vm: &Vm) -> Result<(), String> {
     let mut scheduler = Scheduler::default();
     let start = tsc::micros();
     while vm.state() == State::Running {

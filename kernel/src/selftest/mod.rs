@@ -1,7 +1,9 @@
-//! The host checks itself before any VM is made, where the boot line asks for it, and prints a report: what an emulator
+//! The host checks itself before any VM is made, where the boot line asks for it, and prints a report; the command `selftest`
+//! does what of it can be done later. What an emulator
 //! cannot show, and what firmware or another hypervisor does wrong, is found here, by name, and not in a guest. What the
 //! lines are is said by the table of `crates/selftest-report`.
 
+mod controls;
 mod cpus;
 mod guest;
 mod host;
@@ -11,9 +13,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use core::task::Poll;
 
 use cpu_policy::Dump;
-use selftest_report::{Line, Machine, Report, Verdict};
+use selftest_report::{Check, Line, Machine, Report, Verdict};
 
 use crate::arch::{cpu, msr, tsc};
 use crate::log as host_log;
@@ -24,7 +27,7 @@ use crate::vmx::host as vmx;
 /// A check by its name in the table.
 type Run = (&'static str, fn() -> Verdict);
 
-const RUNS: [&[Run]; 4] = [&cpus::RUNS, &machine::RUNS, &host::RUNS, &guest::RUNS];
+const RUNS: [&[Run]; 5] = [&cpus::RUNS, &machine::RUNS, &host::RUNS, &controls::RUNS, &guest::RUNS];
 
 /// Runs every check. Nothing else runs on this host yet.
 pub(crate) fn run() {
@@ -32,19 +35,73 @@ pub(crate) fn run() {
     dump();
     let mut lines = Vec::new();
     for check in &selftest_report::CHECKS {
-        let before = tsc::micros();
-        let run = RUNS.into_iter().flatten().find(|(name, _)| *name == check.name);
-        let verdict = run.map_or_else(|| Verdict::NotTried("no such check".into()), |(_, run)| run());
-        let line = Line { check, verdict, us: tsc::micros() - before };
+        let line = timed(check, run_of(check));
         say(format_args!("{line}"));
         lines.push(line);
     }
-    let report = Report { version: start::version(), machine: this_machine(), lines };
+    let report = report(lines, false);
     let mut text = String::new();
     let _ = report.write_json(&mut text);
     say(format_args!("selftest: json {text}"));
     let [passed, failed, not_tried] = report.counts();
     say(format_args!("selftest: ---- end: {passed} passed, {failed} failed, {not_tried} not tried"));
+}
+
+fn run_of(check: &Check) -> fn() -> Verdict {
+    let run = RUNS.into_iter().flatten().find(|(name, _)| *name == check.name);
+    run.map_or(|| Verdict::NotTried("no such check".into()), |(_, run)| *run)
+}
+
+fn timed(check: &'static Check, run: impl FnOnce() -> Verdict) -> Line {
+    let before = tsc::micros();
+    let verdict = run();
+    Line { check, verdict, us: tsc::micros() - before }
+}
+
+fn report(lines: Vec<Line>, running: bool) -> Report {
+    Report { version: start::version(), machine: this_machine(), running, lines }
+}
+
+/// The checks that can run while the host does its work: one at a time, and of the one that takes a millisecond and more on
+/// each CPU one measurement, so that CPU 0 is held no longer than that.
+#[derive(Default)]
+pub(crate) struct Running {
+    lines: Vec<Line>,
+    timers: cpus::Timers,
+    /// What the timers have taken so far, in microseconds.
+    timers_us: u64,
+}
+
+/// What a step has come to.
+pub(crate) enum Step<'a> {
+    /// A check goes on.
+    Goes,
+    /// A check is over.
+    Line(&'a Line),
+    /// All are.
+    Over(Report),
+}
+
+impl Running {
+    /// Goes on for a bounded time.
+    pub(crate) fn step(&mut self) -> Step<'_> {
+        let Some(check) = selftest_report::CHECKS.get(self.lines.len()) else {
+            return Step::Over(report(core::mem::take(&mut self.lines), true));
+        };
+        let line = match check.at_boot {
+            Some(why) => Line { check, verdict: Verdict::at_boot(why), us: 0 },
+            None if check.name == cpus::TIMER => {
+                let before = tsc::micros();
+                let step = self.timers.step();
+                self.timers_us += tsc::micros() - before;
+                let Poll::Ready(result) = step else { return Step::Goes };
+                Line { check, verdict: Verdict::of(result), us: self.timers_us }
+            }
+            None => timed(check, run_of(check)),
+        };
+        self.lines.push(line);
+        self.lines.last().map_or(Step::Goes, Step::Line)
+    }
 }
 
 fn say(line: fmt::Arguments<'_>) {

@@ -65,6 +65,8 @@ pub enum HostCommand {
         /// How to print it; JSON is always once.
         output: Output,
     },
+    /// Check the host, as far as that can be done while it does its work.
+    Selftest(Output),
     /// Read a model-specific register.
     MsrRead {
         /// Its number.

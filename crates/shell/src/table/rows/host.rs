@@ -148,6 +148,14 @@ pub(super) const ROWS: &[Spec] = &[
         build: |v| Command::Host(HostCommand::Top { once: v.once, anew: v.anew, output: v.output }),
     },
     Spec {
+        words: &["selftest"],
+        args: &[JSON],
+        summary: "Check the host while it runs, and report.",
+        details: "The checks of `selftest` on the command line that can run beside VMs, in steps, a line for each; one that cannot says `not tried` and why. Ends with `error: failed` where one failed, whose line names the cure. What each means: docs/selftest.md.",
+        dangerous: false,
+        build: |v| Command::Host(HostCommand::Selftest(v.output)),
+    },
+    Spec {
         words: &["msr", "read"],
         args: &[MSR, JSON],
         summary: "Read a model-specific register of CPU 0.",
