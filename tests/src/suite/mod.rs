@@ -33,6 +33,8 @@ mod selftest;
 pub mod soak;
 mod speculation;
 mod state;
+#[cfg(test)]
+mod status;
 mod store;
 mod tracking;
 mod verbs;
