@@ -27,6 +27,7 @@ const AREAS: &[Area] = &[
     area("network", "the host on the network: addresses, ping, silent neighbours"),
     area("host", "the demo's guest by itself: what the demo's proofs rely on"),
     area("guest", "small guests: how they end, what they see, and that they harm neither the host nor its console"),
+    area("reset", "a guest that resets its machine boots again, or stops, as `on-reset=` says"),
     area("linux", "Debian's kernel, unmodified, to its shell and to power-off, on several host models"),
     area("create", "VMs made while the host runs, from [files that a server has](guests.md)"),
     area("levels", "[CPU levels](cpu-levels.md) enforced, cell by cell: every instruction, bit and MSR against CPUID and the host's ledger"),
