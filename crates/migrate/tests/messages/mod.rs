@@ -4,7 +4,7 @@
 use migrate::handover::{SourceInput, TargetInput, Word};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Msg {
+pub(crate) enum Msg {
     StateEnd,
     Ready,
     Commit,
@@ -20,18 +20,18 @@ pub enum Msg {
 }
 
 /// What a machine hears.
-pub enum Heard {
+pub(crate) enum Heard {
     Source(SourceInput),
     Target(TargetInput),
 }
 
 impl Msg {
     /// Those of the wire without an answer to a question.
-    pub const PLAIN: [Self; 6] =
+    pub(crate) const PLAIN: [Self; 6] =
         [Self::StateEnd, Self::Ready, Self::Commit, Self::Running, Self::AbortToSource, Self::AbortToTarget];
 
     /// What it is to the end that it goes to; none where it says nothing to a machine.
-    pub fn heard(self) -> Option<Heard> {
+    pub(crate) fn heard(self) -> Option<Heard> {
         Some(match self {
             Self::Ready => Heard::Source(SourceInput::Ready),
             Self::Running => Heard::Source(SourceInput::Running),
