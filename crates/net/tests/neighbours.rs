@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Mock, TestHost, host, ip, mac, static_host};
-use net::{AddressConfig, Connection, ConnectionState, Listener, NetError, PingStatus};
+use net::{AddressConfig, Connection, ConnectionState, Listener, PingStatus};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -93,33 +93,6 @@ fn asked_for(frame: &[u8]) -> Option<Ipv4Addr> {
         }
         _ => None,
     }
-}
-
-/// Issue 12, fault 6.1. A host that is off, or in another network, is named as that, and soon; one that comes up late is
-/// reached, and so is one that was off at the last attempt.
-#[test]
-fn an_address_that_nobody_has_is_said_so() {
-    let mut segment = Segment::new(vec![static_host(1), static_host(2)]);
-    let nobody = segment.dial(9);
-    segment.hosts[0].1.stack().udp_open(ip(9)).unwrap();
-    segment.hosts[0].1.stack().udp_send(69, b"read").unwrap();
-    let over = |s: &mut Segment| s.hosts[0].1.stack().connection_state(nobody).is_err();
-    assert!(!segment.run(2_900 * MS, over), "given up after {} us", segment.now);
-    assert!(segment.run(400 * MS, over), "it is still waited for");
-    let why = segment.hosts[0].1.stack().connection_state(nobody).unwrap_err();
-    assert_eq!(why, NetError::NoNeighbour(ip(9)));
-    assert_eq!(why.to_string(), "no answer to ARP from 10.0.0.9: is the host on, in this network?");
-    let mut datagram = [0; 64];
-    assert_eq!(segment.hosts[0].1.stack().udp_receive(&mut datagram), Err(why));
-    segment.hosts[0].1.stack().abort(nobody).unwrap();
-    segment.hosts[0].1.stack().udp_close();
-    // It is switched on two seconds after the next attempt has begun.
-    let late = segment.dial(9);
-    assert!(!segment.run(2 * SECOND, |s| s.hosts[0].1.stack().connection_state(late).is_err()));
-    let (card, mut host) = static_host(9);
-    let listener = host.stack().listen(PORT, 8).unwrap();
-    segment.hosts.push((card, host, listener));
-    assert!(segment.run(10 * SECOND, |s| s.state(late) == Some(ConnectionState::Open)), "not reached");
 }
 
 /// Issue 12, fault 3.6. Nine members of a pool are off, and dialled again as soon as an attempt ends; the tenth is there.

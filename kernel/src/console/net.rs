@@ -3,7 +3,6 @@
 use ::net::PingStatus;
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::task::Poll;
@@ -67,11 +66,6 @@ pub(super) fn stats(output: Output, out: &mut Out<'_>) {
 
 pub(super) fn ping(to: Ipv4Addr) -> Result<Done, Failure> {
     let mut ping = Ping { to, sent: 0, answered: 0, next_us: 0, waits: false, interrupted: false };
-    net::with_stack(|stack| {
-        stack.ping_anew(to);
-        Ok(())
-    })
-    .map_err(|error| Failure::new(Code::Failed, format!("ping {to}: {error}")))?;
     ping.send()?;
     Ok(Done::Later(Job::Task(Box::new(ping))))
 }
@@ -101,12 +95,7 @@ impl Ping {
         if self.answered > 0 {
             return Ok(());
         }
-        let nobody = net::with_stack(|stack| Ok(stack.unanswered(self.to, tsc::micros())));
-        let text = match nobody {
-            Ok(Some(error)) => error.to_string(),
-            _ => format!("{} does not answer ({} requests)", self.to, self.sent),
-        };
-        Err(Failure::new(Code::Failed, text))
+        Err(Failure::new(Code::Failed, format!("{} does not answer ({} requests)", self.to, self.sent)))
     }
 }
 

@@ -182,8 +182,6 @@ impl Stack {
         }
         self.neighbours.poll(nic, now_us);
         self.tcp.note_changes(&mut self.sockets, by_timer);
-        self.tcp.give_up(&mut self.sockets, |to| self.neighbours.unanswered(to, now_us));
-        self.udp_note(now_us);
         self.udp_let_go();
         self.poll_dhcp();
         self.tcp.maintain(&mut self.sockets, now_us);

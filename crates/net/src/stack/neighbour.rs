@@ -5,7 +5,6 @@
 //! end, to which it gives all it sends, and here each frame gets the address of the station it is for. Each address is
 //! asked for on its own account, so that one that nobody has costs nobody else anything.
 
-use super::NetError;
 use super::address::Address;
 use super::arp::{self, Arp};
 use crate::{MAX_FRAME, MacAddr, Nic};
@@ -26,8 +25,6 @@ const HELD_EACH: usize = 4;
 const ASK_US: u64 = 1_000_000;
 /// A frame waits so long for an answer.
 const HOLD_US: u64 = 3_000_000;
-/// An address that has not answered for so long is taken for one that nobody has: three questions.
-const VAIN_US: u64 = 3_000_000;
 /// An answer is good for so long; then it is asked for again.
 const FRESH_US: u64 = 60_000_000;
 /// How much longer it is used while no new one comes.
@@ -42,14 +39,11 @@ struct Entry {
     fresh_until: u64,
     /// When it may be asked for again.
     ask_at: u64,
-    /// Since when it has been asked for in vain, by those who want it now.
-    vain_since: Option<u64>,
     /// When it was needed last, or told.
     used: u64,
 }
 
-const FREE: Entry =
-    Entry { ip: Ipv4Addr::UNSPECIFIED, mac: None, fresh_until: 0, ask_at: 0, vain_since: None, used: 0 };
+const FREE: Entry = Entry { ip: Ipv4Addr::UNSPECIFIED, mac: None, fresh_until: 0, ask_at: 0, used: 0 };
 
 /// A frame for an address that has not answered.
 #[derive(Debug)]
@@ -134,7 +128,6 @@ impl Neighbours {
             self.entries[at] = Entry {
                 mac: Some(mac),
                 fresh_until: now.saturating_add(FRESH_US),
-                vain_since: None,
                 used: now,
                 ..self.entries[at]
             };
@@ -195,31 +188,11 @@ impl Neighbours {
             && let Some(address) = self.address
         {
             entry.ask_at = now.saturating_add(ASK_US);
-            if known.is_none() {
-                entry.vain_since.get_or_insert(now);
-            }
             // Where there is no room it is asked for again a second later.
             let target = (ip, MacAddr::BROADCAST);
             let _ = nic.tx(&Arp { is_request: true, sender: (address.ip, self.mac), target }.frame());
         }
         known
-    }
-
-    /// Somebody begins to send to an address: how often it was asked for in vain until now is nothing to him.
-    pub(super) fn seek(&mut self, to: Ipv4Addr) {
-        let hop = self.address.and_then(|address| address.next_hop(to));
-        if let Some(at) = hop.and_then(|ip| self.find(ip)) {
-            self.entries[at].vain_since = None;
-        }
-    }
-
-    /// Why nothing gets to an address: nobody on this network says that it is his, or the gateway's.
-    pub(super) fn unanswered(&self, to: Ipv4Addr, now: u64) -> Option<NetError> {
-        let hop = self.address.and_then(|address| address.next_hop(to))?;
-        let entry = self.entries.iter().find(|entry| entry.ip == hop)?;
-        let vain = entry.vain_since.is_some_and(|since| now.saturating_sub(since) >= VAIN_US);
-        let error = if hop == to { NetError::NoNeighbour(to) } else { NetError::NoGateway(hop) };
-        (vain && entry.mac.is_none()).then_some(error)
     }
 
     fn find(&mut self, ip: Ipv4Addr) -> Option<usize> {

@@ -62,17 +62,6 @@ impl Stack {
         Ok(())
     }
 
-    /// A series of echo requests to `to` begins.
-    pub fn ping_anew(&mut self, to: Ipv4Addr) {
-        self.neighbours.seek(to);
-    }
-
-    /// Why no echo request gets to `to`, where it has been asked for long enough by ARP.
-    #[must_use]
-    pub fn unanswered(&self, to: Ipv4Addr, now_us: u64) -> Option<NetError> {
-        self.neighbours.unanswered(to, now_us)
-    }
-
     /// Whether the echo request was answered; call after [`Stack::poll`]. A final answer is given once.
     pub fn ping_status(&mut self, now_us: u64) -> PingStatus {
         let Some(ping) = &self.ping else { return PingStatus::Idle };

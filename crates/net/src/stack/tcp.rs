@@ -217,27 +217,6 @@ impl Table {
         }
     }
 
-    /// Ends the attempts to connect to whom no frame gets; `why` says that of an address.
-    pub(super) fn give_up(
-        &mut self,
-        sockets: &mut SocketSet<'_>,
-        why: impl Fn(Ipv4Addr) -> Option<NetError>,
-    ) {
-        for slot in &mut self.slots {
-            let Use::Open { handle, established: false, ended: ended @ None, .. } = &mut slot.state else {
-                continue;
-            };
-            let socket = sockets.get_mut::<Socket<'_>>(*handle);
-            let Some(IpEndpoint { addr: IpAddress::Ipv4(to), .. }) = socket.remote_endpoint() else {
-                continue;
-            };
-            if let Some(error) = why(to) {
-                socket.abort();
-                *ended = Some(error);
-            }
-        }
-    }
-
     /// Nagle's algorithm is off, so that the last words of a message do not wait, but not while much is queued: a
     /// short segment sent because the window ended would come back with every round trip.
     pub(super) fn avoid_short_segments(&self, sockets: &mut SocketSet<'_>) {
@@ -407,7 +386,6 @@ impl Stack {
         socket.connect(self.interface.context(), remote, local).map_err(|_| NetError::NoRoute(to))?;
         let index = self.tcp.claim(&mut self.sockets)?;
         let handle = self.sockets.add(socket);
-        self.neighbours.seek(to);
         Ok(self.tcp.occupy(index, handle, None))
     }
 

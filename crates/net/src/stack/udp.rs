@@ -17,8 +17,6 @@ const WAITING: usize = 8;
 pub(super) struct Udp {
     handle: SocketHandle,
     peer: Ipv4Addr,
-    /// Why no datagram gets there.
-    lost: Option<NetError>,
 }
 
 impl Stack {
@@ -36,8 +34,7 @@ impl Stack {
         let mut socket = Socket::new(buffer(), buffer());
         let port = self.free_local_port();
         socket.bind(port).map_err(|_| NetError::PortUnusable(port))?;
-        self.udp = Some(Udp { handle: self.sockets.add(socket), peer, lost: None });
-        self.neighbours.seek(peer);
+        self.udp = Some(Udp { handle: self.sockets.add(socket), peer });
         Ok(port)
     }
 
@@ -61,7 +58,7 @@ impl Stack {
     /// datagrams, and those longer than `bytes`, are thrown away.
     ///
     /// # Errors
-    /// The socket is not open, or nobody has the peer's address.
+    /// The socket is not open.
     pub fn udp_receive(&mut self, bytes: &mut [u8]) -> Result<Option<(u16, usize)>, NetError> {
         let udp = self.udp.as_ref().ok_or(NetError::Stale)?;
         let socket = self.sockets.get_mut::<Socket<'_>>(udp.handle);
@@ -72,14 +69,7 @@ impl Stack {
                 return Ok(Some((from.endpoint.port, place.len())));
             }
         }
-        udp.lost.map_or(Ok(None), Err)
-    }
-
-    /// Notices that no datagram gets to the peer.
-    pub(super) fn udp_note(&mut self, now_us: u64) {
-        if let Some(udp) = &mut self.udp {
-            udp.lost = self.neighbours.unanswered(udp.peer, now_us);
-        }
+        Ok(None)
     }
 
     /// Closes the UDP socket: what waits to be read is lost, what waits to be sent leaves with the next [`Stack::poll`].
