@@ -30,8 +30,8 @@ impl Unmapped {
     /// [`OutOfMemory`]; a part may be mapped then.
     pub fn step(&mut self, mmu: &mut dyn Mmu) -> Result<bool, OutOfMemory> {
         // Within one GiB, and where it has to be small pages, within one of their tables.
-        let span =
-            if (self.gpa.0 ^ self.hpa.0) % SIZE_2M == 0 && self.gpa.0 % SIZE_2M == 0 { GIB } else { SIZE_2M };
+        let large = self.gpa.0.is_multiple_of(SIZE_2M) && self.hpa.0.is_multiple_of(SIZE_2M);
+        let span = if large { GIB } else { SIZE_2M };
         let piece = (span - self.gpa.0 % span).min(self.len);
         mmu.map(self.gpa, self.hpa, piece)?;
         *self = Self { gpa: Gpa(self.gpa.0 + piece), hpa: Hpa(self.hpa.0 + piece), len: self.len - piece };

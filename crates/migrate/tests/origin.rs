@@ -16,7 +16,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// A kernel of some records, an initrd, a module without content.
 fn files() -> Vec<Vec<u8>> {
-    let bytes = |len: usize, by: usize| (0..len).map(|at| (at * by >> 3) as u8).collect();
+    let bytes = |len: usize, by: usize| (0..len).map(|at| ((at * by) >> 3) as u8).collect();
     vec![bytes(20_001, 7), bytes(8192, 11), Vec::new()]
 }
 
@@ -294,11 +294,11 @@ proptest! {
     #[test]
     fn origins_round_trip(options in ".{0,40}", args in ".{0,80}", lens in prop::collection::vec(0..1_u64 << 40, 1..64)) {
         let file = |len: u64| OriginFile {
-            sha256: (len % 3 != 0).then_some([len as u8; 32]),
+            sha256: (!len.is_multiple_of(3)).then_some([len as u8; 32]),
             len,
             text: format!("{len}"),
-            url: (len % 2 == 0).then(|| format!("tftp://10.0.0.1/{len}")),
-            stays: (len % 5 == 0).then_some(true),
+            url: len.is_multiple_of(2).then(|| format!("tftp://10.0.0.1/{len}")),
+            stays: len.is_multiple_of(5).then_some(true),
         };
         let origin = Origin { options, args, files: lens.into_iter().map(file).collect() };
         prop_assert!(origin.validate().is_ok());

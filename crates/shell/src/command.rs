@@ -79,25 +79,35 @@ impl Command<'_> {
     pub const fn only_looks(&self) -> bool {
         match self {
             Self::Help(_) | Self::Cpu(_) => true,
-            Self::Vm(command) => match command {
-                VmCommand::List(..) | VmCommand::Show(..) | VmCommand::Regs(..) | VmCommand::Stack(..) => {
-                    true
-                }
-                VmCommand::Memory { .. } | VmCommand::Exits { timed: None, .. } => true,
-                _ => false,
-            },
+            Self::Vm(command) => matches!(
+                command,
+                VmCommand::List(..)
+                    | VmCommand::Show(..)
+                    | VmCommand::Regs(..)
+                    | VmCommand::Stack(..)
+                    | VmCommand::Memory { .. }
+                    | VmCommand::Exits { timed: None, .. }
+            ),
             // What `cpu flex` finds it finds by writing.
             Self::CpuAbout(about, _) => !matches!(about, CpuAbout::Flex),
             Self::Audit { action, .. } => matches!(action, AuditAction::Report),
             Self::Pool(command, _) => matches!(command, PoolCommand::Show | PoolCommand::Keys),
             Self::Migrate(command) => matches!(command, MigrateCommand::Status(_)),
-            Self::Host(command) => match command {
-                HostCommand::Version(_) | HostCommand::Date(_) | HostCommand::Uptime(_) => true,
-                HostCommand::Boot(_) | HostCommand::Config(_) | HostCommand::ConfigLine => true,
-                HostCommand::LogLevels(_) | HostCommand::NetShow(_) | HostCommand::NetStats(_) => true,
-                HostCommand::Mem(_) | HostCommand::MsrRead { .. } | HostCommand::Sessions(_) => true,
-                _ => false,
-            },
+            Self::Host(command) => matches!(
+                command,
+                HostCommand::Version(_)
+                    | HostCommand::Date(_)
+                    | HostCommand::Uptime(_)
+                    | HostCommand::Boot(_)
+                    | HostCommand::Config(_)
+                    | HostCommand::ConfigLine
+                    | HostCommand::LogLevels(_)
+                    | HostCommand::NetShow(_)
+                    | HostCommand::NetStats(_)
+                    | HostCommand::Mem(_)
+                    | HostCommand::MsrRead { .. }
+                    | HostCommand::Sessions(_)
+            ),
             _ => false,
         }
     }

@@ -194,7 +194,8 @@ mod tests {
         let json = std::format!("{{\"names\":\"{names}\"}}\n");
         assert_eq!(folded(&json), json);
         let mut out = String::new();
-        let _ = write!(Folded::new(&mut out), "{}{}{}{names} {names}", "{\"names\":", "\"[\"}", "\n");
+        let head = "{\"names\":\"[\"}\n";
+        let _ = write!(Folded::new(&mut out), "{head}{names} {names}");
         assert!(out.starts_with("{\"names\":\"[\"}\none two"), "{out}");
         assert_eq!(out.lines().count(), 1 + 3, "{out}");
         assert_eq!(folded("prompt"), "prompt");

@@ -259,7 +259,7 @@ fn the_files_of_the_origin_come_out_as_they_went_in() {
     ];
     let origin = Origin { options: "mem=64".into(), args: "quiet".into(), files };
     let meta = Meta { origin: Some(origin), ..meta() };
-    let bytes: Vec<u8> = (0..10_001_u32).map(|i| if i < 4096 { 0 } else { (i * 7 >> 3) as u8 }).collect();
+    let bytes: Vec<u8> = (0..10_001_u32).map(|i| if i < 4096 { 0 } else { ((i * 7) >> 3) as u8 }).collect();
     let mut writer = Writer::new(Bytes::default(), &meta).unwrap();
     for piece in bytes.chunks(3000) {
         writer.file(0, piece).unwrap();

@@ -85,7 +85,7 @@ impl Backlog {
         let mut bits = self.pages.word(word * 64) & u64::MAX << (from % 64);
         while bits == 0 {
             word += 1;
-            if word % 8 == 0 {
+            if word.is_multiple_of(8) {
                 word = self.next_group(word / 8)? * 8;
             }
             bits = self.pages.word(word * 64);

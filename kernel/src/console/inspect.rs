@@ -184,19 +184,24 @@ pub(super) fn memory(
         });
         return Ok(());
     }
-    for (number, line) in bytes.chunks(16).enumerate() {
-        let _ = hex_line(start.wrapping_add(16 * number as u64), line, out);
+    // As many digits as the last address needs, and as many bytes as a row of a terminal then holds.
+    let (digits, places) = match start.wrapping_add(length) {
+        0..0x1_0000_0000 => (8, 16),
+        0x1_0000_0000..0x1_0000_0000_0000 => (12, 16),
+        _ => (16, 8),
+    };
+    for (number, line) in bytes.chunks(places).enumerate() {
+        let at = start.wrapping_add((places * number) as u64);
+        let _ = write!(out, "{at:0digits$x} ").and_then(|()| hex_line(line, places, out));
     }
     Ok(())
 }
 
-fn hex_line(at: u64, bytes: &[u8], out: &mut Out<'_>) -> core::fmt::Result {
-    write!(out, "{at:016x} ")?;
-    for place in 0..16 {
-        let gap = if place == 8 { " " } else { "" };
+fn hex_line(bytes: &[u8], places: usize, out: &mut Out<'_>) -> core::fmt::Result {
+    for place in 0..places {
         match bytes.get(place) {
-            Some(byte) => write!(out, "{gap} {byte:02x}")?,
-            None => write!(out, "{gap}   ")?,
+            Some(byte) => write!(out, " {byte:02x}")?,
+            None => out.write_str("   ")?,
         }
     }
     out.write_str("  ")?;
