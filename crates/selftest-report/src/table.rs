@@ -27,6 +27,8 @@ impl Check {
 /// Why a check is left to the boot.
 const MEMORY: &str = "memory changes hands meanwhile";
 const PORT: &str = "it would hold the port that the answer goes to";
+const TYPES: &str = "a look at all memory holds CPU 0 too long, and nothing changes them later";
+const LEVELS: &str = "all at once hold CPU 0 too long, and `cpu levels` shows them";
 const GUEST: &str = "its guest would share a CPU with VMs, and hold CPU 0";
 
 const REPORT: &str = "a fault of Flexvisor or of the machine: send this report";
@@ -63,7 +65,7 @@ pub static CHECKS: [Check; 26] = [
         "banks are on and empty on every CPU; recovery and local machine checks where they are",
         "errors in the banks are the hardware's: see `mce:` in the log and replace the part",
     ),
-    check("memory-types", "MTRRs and PAT are the same on every CPU, and all RAM is write-back", FIRMWARE),
+    check("memory-types", "MTRRs and PAT are the same on every CPU, and all RAM is write-back", FIRMWARE).at_boot(TYPES),
     check("frames", "memory is aligned, zeroed, given once, kept, and given back whole", REPORT).at_boot(MEMORY),
     check(
         "clearing",
@@ -96,7 +98,8 @@ pub static CHECKS: [Check; 26] = [
         "VMX is on in every CPU, with the same abilities",
         "switch VT-x on in firmware set-up, for every CPU",
     ),
-    check("levels", "CPU levels that this host can give", "see `cpu check LEVEL` for what is missing"),
+    check("levels", "CPU levels that this host can give", "see `cpu check LEVEL` for what is missing")
+        .at_boot(LEVELS),
     check(
         "slice-timer",
         "a guest that spins, interrupts off, comes back within 10 % of its time by the timer that was chosen; whether the CPU is on the list of those whose preemption timer is broken",

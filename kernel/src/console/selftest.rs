@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Code, Failure, Output};
+use shell::{Code, Failure, Folded, Output};
 
 use super::session::{Job, Out, Task};
 use crate::migration::Migrations;
@@ -31,7 +31,7 @@ impl Task for Checking {
             Step::Goes => return Poll::Pending,
             Step::Line(line) => {
                 if text {
-                    let _ = writeln!(out, "{line}");
+                    let _ = writeln!(Folded::new(out), "{line}");
                 }
                 return Poll::Pending;
             }

@@ -80,10 +80,10 @@ fn heap() -> Result<String, String> {
 
 fn random() -> Result<String, String> {
     let generator = entropy::generator().map_err(|error| format!("{error}"));
-    let mut words: Vec<u64> = (0..64).map(|_| entropy::next()).collect();
+    let mut words: Vec<u64> = (0..16).map(|_| entropy::next()).collect();
     words.sort_unstable();
     words.dedup();
-    ensure(words.len() == 64, "words repeat")?;
+    ensure(words.len() == 16, "words repeat")?;
     generator.map(|_| String::new())
 }
 
