@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
+use migrate::ownership::Command;
 use mitigations::Plan;
 use vmx_types::slice::SliceTimer;
 
@@ -232,7 +233,7 @@ fn manage(
         meter::did(Part::Pool);
         host_log::listen();
         pending.make(boot);
-        restart::poll(migrations);
+        restart::poll(|vm| migrations.admit(Command::Reset, vm).is_ok());
         meter::did(Part::Boot);
         let making = resets || registry::is_making();
         busy |= making;

@@ -1,11 +1,10 @@
 //! Guests that reset their machine: CPU 0's loop orders that they boot anew.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
-use migrate::ownership::Command;
 
 use super::{State, Vm, registry, reset};
 use crate::arch::tsc;
-use crate::migration::Migrations;
 
 /// A guest waits to be booted anew.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -32,8 +31,8 @@ impl Vm {
     }
 }
 
-/// Orders it for those whose time has come.
-pub(crate) fn poll(migrations: &Migrations) {
+/// Orders it for those whose time has come, where `admits` a reset: a VM may be on its way to another host.
+pub(crate) fn poll(admits: impl Fn(&Arc<Vm>) -> bool) {
     if !WAITING.swap(false, Ordering::AcqRel) {
         return;
     }
@@ -45,7 +44,7 @@ pub(crate) fn poll(migrations: &Migrations) {
             continue;
         }
         // Where it was on its way, its migration ends before.
-        if !restarts.is_due(now) || migrations.admit(Command::Reset, &vm).is_err() {
+        if !restarts.is_due(now) || !admits(&vm) {
             waits = true;
             continue;
         }
