@@ -1,7 +1,6 @@
 //! Booting a VM again. Whoever orders a reset need not wait for it: it goes on by itself on CPU 0, in the order and the steps
 //! of [`::making::Reset`].
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -47,7 +46,7 @@ struct Being {
 }
 
 /// All of them.
-static RESETS: Mutex<Vec<Box<Resetting>>> = Mutex::new(Vec::new());
+static RESETS: Mutex<Vec<Resetting>> = Mutex::new(Vec::new());
 
 /// Boots a VM again, whatever its guest does now: as a reset button would. The time line goes on, what watches it ends.
 /// `source`: what it boots from, with the options that are to be in force from then on; `why`: what the log says behind
@@ -68,7 +67,7 @@ pub(crate) fn order(vm: &Arc<Vm>, source: Source, why: &'static str) -> Result<O
         flushing: None,
     };
     let reset = Reset::new(tsc::micros());
-    RESETS.lock().push(Box::new(Resetting { reset, subject, outcome: outcome.clone(), why }));
+    RESETS.lock().push(Resetting { reset, subject, outcome: outcome.clone(), why });
     Ok(outcome)
 }
 
