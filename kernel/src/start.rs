@@ -417,10 +417,7 @@ fn begin_vm(
         }
     }
     let kernel = held.get(at).map(Arc::clone).ok_or("its module is not there")?;
-    let level = options.level.as_deref().unwrap_or_default();
-    let bytes = u64::from(options.mem_mib) << 20;
-    let reserved = Reserved::new(&options.name, None, bytes, options.vcpus, level)?;
-    Making::of(reserved, Source { options: options.clone(), kernel, modules })
+    Making::of(Reserved::of(options)?, Source { options: options.clone(), kernel, modules })
 }
 
 /// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.

@@ -76,9 +76,7 @@ pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
         let url = Url::parse(url).map_err(|error| Failure::new(Code::Usage, format!("{role}: {error}")))?;
         wanted.push(Wanted { role, url, digest });
     }
-    let bytes = u64::from(options.mem_mib) << 20;
-    let level = options.level.as_deref().unwrap_or_default();
-    let reserved = Reserved::new(&options.name, None, bytes, options.vcpus, level).map_err(state_error)?;
+    let reserved = Reserved::of(&options).map_err(state_error)?;
     create::check(&options).map_err(|why| Failure::new(Code::Unsupported, why))?;
     if options.level.is_none() && pool::is_forming() {
         return Err(state_error(

@@ -22,46 +22,31 @@ fn not_waited_for(what: &str) -> Failure {
 
 /// Waits for a reset or for a VM's end. `goes_on`: what is so after Ctrl-C.
 pub(super) fn outcome(outcome: Outcome, goes_on: String) -> Done {
-    Done::Later(Job::Task(Box::new(Known { outcome, goes_on, interrupted: false })))
-}
-
-struct Known {
-    outcome: Outcome,
-    goes_on: String,
-    interrupted: bool,
-}
-
-impl Task for Known {
-    fn poll(&mut self, _: &mut Migrations, _: &mut Out<'_>) -> Poll<Result<(), Failure>> {
-        match self.outcome.get() {
-            Some(result) => Poll::Ready(result.map_err(|why| Failure::new(Code::Failed, why))),
-            None if self.interrupted => Poll::Ready(Err(not_waited_for(&self.goes_on))),
-            None => Poll::Pending,
-        }
-    }
-
-    fn interrupt(&mut self) {
-        self.interrupted = true;
-    }
+    wait(goes_on, move || outcome.get())
 }
 
 /// Waits for a change of a VM's tables that goes on by itself. `goes_on`: what is so after Ctrl-C.
 pub(super) fn change(vm: Arc<Vm>, goes_on: String) -> Done {
-    Done::Later(Job::Task(Box::new(Changing { vm, goes_on, interrupted: false })))
+    wait(goes_on, move || (!vm.is_changing()).then_some(Ok(())))
 }
 
-struct Changing {
-    vm: Arc<Vm>,
+fn wait(goes_on: String, ended: impl Fn() -> Option<Result<(), String>> + Send + 'static) -> Done {
+    Done::Later(Job::Task(Box::new(Waiting { ended: Box::new(ended), goes_on, interrupted: false })))
+}
+
+struct Waiting {
+    /// How it ended, once it has.
+    ended: Box<dyn Fn() -> Option<Result<(), String>> + Send>,
     goes_on: String,
     interrupted: bool,
 }
 
-impl Task for Changing {
+impl Task for Waiting {
     fn poll(&mut self, _: &mut Migrations, _: &mut Out<'_>) -> Poll<Result<(), Failure>> {
-        match self.vm.is_changing() {
-            false => Poll::Ready(Ok(())),
-            true if self.interrupted => Poll::Ready(Err(not_waited_for(&self.goes_on))),
-            true => Poll::Pending,
+        match (self.ended)() {
+            Some(result) => Poll::Ready(result.map_err(|why| Failure::new(Code::Failed, why))),
+            None if self.interrupted => Poll::Ready(Err(not_waited_for(&self.goes_on))),
+            None => Poll::Pending,
         }
     }
 

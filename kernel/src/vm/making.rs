@@ -21,9 +21,6 @@ use crate::mm::guest::Clearing;
 use crate::vmx::ept::{self as tables, Ept};
 use crate::vmx::{host, slots};
 
-/// How long it goes on at a time, in microseconds: at least one step.
-const STEPS_US: u64 = 100;
-
 /// The VM.
 pub(crate) struct Making {
     make: Make,
@@ -87,7 +84,7 @@ impl Making {
     /// Goes on for a bounded time. The VM, once it is made: in the registry, and paused, or incoming where it comes by
     /// migration.
     pub(crate) fn poll(&mut self) -> Poll<Result<Arc<Vm>, String>> {
-        let until = tsc::read().saturating_add(tsc::ticks(STEPS_US));
+        let until = super::steps_until();
         loop {
             if self.reserved.as_ref().is_some_and(Reserved::is_ended) {
                 return Poll::Ready(Err("ended by `vm destroy`".into()));

@@ -32,6 +32,7 @@ use migrate::ownership::{Gate, StateCell};
 use spin::{Mutex, RwLock};
 use vm_types::{Backlog, Gpa, Restarts};
 
+use crate::arch::tsc;
 use crate::mm::Hpa;
 use crate::mm::guest::GuestRam;
 use crate::vcpu::Vcpu;
@@ -41,6 +42,14 @@ use console::GuestConsole;
 
 pub(crate) use devices::Effect;
 pub(crate) use migrate::ownership::{Change, State};
+
+/// How long CPU 0 goes on with one of the things that it does in steps, in microseconds: at least one step.
+const STEPS_US: u64 = 100;
+
+/// The TSC of this CPU at which it turns to something else.
+fn steps_until() -> u64 {
+    tsc::read().saturating_add(tsc::ticks(STEPS_US))
+}
 
 /// Guest-physical page with the page directory that unpaged protected mode runs on where the CPU lacks
 /// unrestricted guest. It is in the hole below 4 GiB and no memory of the guest's.

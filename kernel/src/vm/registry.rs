@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cmdline::VmOptions;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 
@@ -87,6 +88,15 @@ impl Reserved {
         Ok(Self(nascent))
     }
 
+    /// Reserves the name of a VM that is to be made by these options.
+    ///
+    /// # Errors
+    /// As [`Reserved::new`].
+    pub(crate) fn of(options: &VmOptions) -> Result<Self, String> {
+        let (bytes, level) = (u64::from(options.mem_mib) << 20, options.level.as_deref().unwrap_or_default());
+        Self::new(&options.name, None, bytes, options.vcpus, level)
+    }
+
     /// Whether an operator does not want it any more.
     pub(crate) fn is_ended(&self) -> bool {
         self.0.ended.load(Ordering::Relaxed)
@@ -124,13 +134,20 @@ pub(crate) fn insert(reserved: Reserved, vm: Arc<Vm>) -> Result<(), String> {
 }
 
 impl Vms {
-    fn takes(&self, name: &str) -> Result<(), String> {
+    /// Whether a VM could have this name.
+    fn is_free(&self, name: &str) -> Result<(), String> {
         if self.here.iter().any(|other| other.name.is(name)) {
             return Err(alloc::format!("a VM named {name} is on this host already"));
         }
         if self.making.iter().any(|other| other.name == name) {
             return Err(alloc::format!("a VM named {name} is being made on this host"));
         }
+        Ok(())
+    }
+
+    /// Whether there is room for one more, of this name.
+    fn takes(&self, name: &str) -> Result<(), String> {
+        self.is_free(name)?;
         if self.here.len() + self.making.len() >= MAX_VMS {
             return Err(alloc::format!("{MAX_VMS} VMs are on this host, the most it takes"));
         }
@@ -156,12 +173,7 @@ pub(crate) fn remove(vm: &Arc<Vm>) {
 /// It is another VM's.
 pub(crate) fn rename(vm: &Arc<Vm>, to: &str) -> Result<(), String> {
     let vms = VMS.lock();
-    if vms.here.iter().any(|other| other.name.is(to)) {
-        return Err(alloc::format!("a VM named {to} is on this host already"));
-    }
-    if vms.making.iter().any(|other| other.name == to) {
-        return Err(alloc::format!("a VM named {to} is being made on this host"));
-    }
+    vms.is_free(to)?;
     vm.name.set(to);
     Ok(())
 }

@@ -11,9 +11,6 @@ use super::Vm;
 use crate::arch::tsc;
 use crate::vmx::ept::Ept;
 
-/// How long tables are taken apart at a time, in microseconds: at least one step.
-const STEPS_US: u64 = 100;
-
 enum Remains {
     /// Of a VM that is not in the registry any more, and whose vCPUs are off for good. Others may still know it.
     Vm(Arc<Vm>),
@@ -35,7 +32,7 @@ pub(super) fn of_tables(tables: Ept) {
 
 /// Goes on with it for a bounded time. False where there is nothing to do.
 pub(crate) fn poll() -> bool {
-    let until = tsc::read().saturating_add(tsc::ticks(STEPS_US));
+    let until = super::steps_until();
     loop {
         let Some(mut remains) = REMAINS.lock().pop() else { return false };
         if remains.step() {

@@ -21,9 +21,6 @@ use crate::meter::{self, Part};
 use crate::mm::guest::Cleared;
 use crate::vmx::flush::Flushing;
 
-/// How long resets go on at a time, in microseconds: at least one step.
-const STEPS_US: u64 = 100;
-
 /// A VM that is being reset.
 struct Resetting {
     reset: Reset,
@@ -78,7 +75,7 @@ pub(crate) fn poll() -> bool {
         return false;
     }
     meter::doing(Part::Reset);
-    let until = tsc::read().saturating_add(tsc::ticks(STEPS_US));
+    let until = super::steps_until();
     let mut worked = false;
     resets.retain_mut(|resetting| resetting.poll(until, &mut worked));
     // They have their turns in turn.

@@ -16,9 +16,6 @@ use crate::meter::{self, Part};
 use crate::vmx::flush::{self, Flushing};
 use crate::vmx::host;
 
-/// How long a change goes on at a time, in microseconds: at least one step.
-const STEPS_US: u64 = 100;
-
 /// Changes that go on by themselves, one after the other.
 static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(Vec::new());
 
@@ -147,8 +144,7 @@ impl Vm {
 
     /// Goes on with a change for a bounded time. At its end its figure, and the ticks that it took.
     fn advance(&self, change: Change) -> Poll<(Result<u64, OutOfMemory>, u64)> {
-        let began = tsc::read();
-        let until = began.saturating_add(tsc::ticks(STEPS_US));
+        let (began, until) = (tsc::read(), super::steps_until());
         loop {
             let polled = ept::poll(self, change);
             let now = tsc::read();

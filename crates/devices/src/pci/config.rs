@@ -115,7 +115,6 @@ impl ConfigSpace {
         self.writable.iter_mut().skip(at).zip(mask).for_each(|(to, from)| *to = *from);
     }
 
-    /// Up to four bytes at `at`, none of them behind the dword. `intx`: the level of the pin.
     /// The dword at `at`. `intx`: the level of the pin.
     pub(super) fn read(&self, at: u8, intx: bool) -> u32 {
         let at = usize::from(at & !3);
