@@ -11,6 +11,7 @@ mod wire;
 
 use crate::tools;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use tables::{Figure, print_json, print_table};
@@ -138,6 +139,20 @@ fn boot_to_ready(dir: &Path) -> Result<f64> {
     let stamp = line.trim_start_matches(['[', ' ']).split(']').next().unwrap_or_default();
     let seconds: f64 = stamp.trim().parse().with_context(|| format!("no time stamp in `{line}`"))?;
     Ok((seconds * IPS as f64).round())
+}
+
+/// The lines that answer a command, which is done.
+fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
+    let answer = host.command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "`{command}`: {}", answer.error.unwrap_or_default());
+    Ok(answer.lines)
+}
+
+/// The object that answers a command with `--json`.
+fn json(host: &mut Host, command: &str) -> Result<Value> {
+    let lines = done(host, command)?;
+    let line = lines.iter().find(|line| line.starts_with('{')).with_context(|| format!("{lines:?}"))?;
+    serde_json::from_str(line).with_context(|| line.clone())
 }
 
 /// Reads a guest's lines `bench NAME VALUE` up to the line `end`.

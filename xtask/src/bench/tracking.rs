@@ -1,6 +1,6 @@
 //! What it costs to notice which pages a guest writes.
 
-use super::{PATIENCE, value, values};
+use super::{PATIENCE, done, json, value, values};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use testbench::guest;
@@ -27,7 +27,7 @@ pub(super) fn measure(dir: &Path, method: &str, model: &str, dirty: u64) -> Resu
     let mut host = HostSpec::new(&name, model).with_vm(vm).option("mitigations=off").start(dir, None)?;
     host.wait_ready(PATIENCE)?;
     host.guest()?.expect(READY, PATIENCE)?;
-    command(&mut host, &format!("vm dirty start {VM} {method}"))?;
+    done(&mut host, &format!("vm dirty start {VM} {method}"))?;
     harvest(&mut host)?;
     let mut least = f64::INFINITY;
     for _ in 0..PASSES {
@@ -42,18 +42,9 @@ pub(super) fn measure(dir: &Path, method: &str, model: &str, dirty: u64) -> Resu
     Ok(least)
 }
 
-fn command(host: &mut Host, command: &str) -> Result<Vec<String>> {
-    let answer = host.command(command, PATIENCE)?;
-    ensure!(answer.error.is_none(), "`{command}`: {}", answer.error.unwrap_or_default());
-    Ok(answer.lines)
-}
-
 /// Pages and ticks of a harvest.
 fn harvest(host: &mut Host) -> Result<(u64, u64)> {
-    let lines = command(host, &format!("vm dirty harvest {VM}"))?;
-    let parse = |line: &String| {
-        let (pages, ticks) = line.strip_prefix("dirty: ")?.strip_suffix(" ticks")?.split_once(" pages, ")?;
-        Some((pages.parse().ok()?, ticks.parse().ok()?))
-    };
-    lines.iter().find_map(parse).with_context(|| format!("no figures in {lines:?}"))
+    let harvested = json(host, &format!("vm dirty harvest {VM} --json"))?;
+    let figure = |key| harvested[key].as_u64().with_context(|| format!("no {key} in {harvested}"));
+    Ok((figure("pages")?, figure("ticks")?))
 }

@@ -1,9 +1,8 @@
 //! How long CPU 0's loop is held at most, by whoever wants to hold it.
 
 use super::tables::Figure;
-use super::{NEW, PATIENCE, step};
+use super::{NEW, PATIENCE, done, json, step};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,7 +37,7 @@ pub(super) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     let kernel = guest::payload("spin-cli");
     files.put("/kernel", std::fs::read(&kernel).with_context(|| kernel.display().to_string())?, Way::Whole);
     host.wait_ready(PATIENCE)?;
-    let free = field(&mut host, "mem --json", &["free"])?.as_u64().context("free")?;
+    let free = json(&mut host, "mem --json")?["free"].as_u64().context("free")?;
     let mib = (free >> 20) - BESIDES;
     let create = format!("vm create {VM} --kernel http://{SERVER}/kernel --mem {mib} --on-reset stop");
     let loads: [(&str, &[&str]); 4] = [
@@ -49,7 +48,7 @@ pub(super) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     ];
     let mut figures = Vec::new();
     let mut take = |host: &mut Host, name: &str| -> Result<()> {
-        let turn = field(host, "mem --json", &["longest_turn"])?;
+        let turn = &json(host, "mem --json")?["longest_turn"];
         step(&format!("longest turn under {name}: {turn}"));
         let ticks = turn["ticks"].as_u64().context("ticks")?;
         figures.push(Figure::new(&format!("longest_turn_{name}"), ticks as f64, NEW));
@@ -87,20 +86,4 @@ fn flood(hub: &Hub) -> Result<()> {
     step(&format!("{number} SYNs, {made} connections that were refused"));
     ensure!(made > 0, "no connection was made among {number} SYNs");
     Ok(())
-}
-
-fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
-    let answer = host.command(command, PATIENCE)?;
-    ensure!(answer.error.is_none(), "`{command}`: {}", answer.error.unwrap_or_default());
-    Ok(answer.lines)
-}
-
-fn field(host: &mut Host, command: &str, path: &[&str]) -> Result<Value> {
-    let lines = done(host, command)?;
-    let line = lines.iter().find(|line| line.starts_with('{')).with_context(|| format!("{lines:?}"))?;
-    let mut value: Value = serde_json::from_str(line).with_context(|| line.clone())?;
-    for key in path {
-        value = value[key].take();
-    }
-    Ok(value)
 }
