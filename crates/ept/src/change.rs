@@ -229,7 +229,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         mut f: impl FnMut(&mut Self, u64, &'m AtomicU64) -> Result<(u64, u32), OutOfMemory>,
     ) -> Result<(Option<u64>, u64), OutOfMemory> {
         let (mut region, mut budget, mut found) = (from, STEP, 0);
-        while region < self.regions() {
+        while region < self.regions {
             if budget < REGION {
                 return Ok((Some(region), found));
             }

@@ -43,6 +43,8 @@ pub struct Ept<'m, F: Frames<'m>> {
     pub(crate) eptp: u64,
     /// The table of 2 MiB entries of each GiB, 0 for none: a leaf is found by two loads, a walk goes on anywhere.
     pub(crate) directories: Vec<u64>,
+    /// Number of 2 MiB regions up to the last that something was mapped in: a small VM has less than a GiB of them.
+    pub(crate) regions: u64,
     /// Permissions of a large page.
     pub(crate) large: u64,
     /// Number of large pages.
@@ -68,6 +70,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             // memory type write-back, page-walk length 4 (SDM 24.6.11)
             eptp: root.0 | 6 | 3 << 3 | access_dirty,
             directories: Vec::new(),
+            regions: 0,
             large: if features.executable_large_pages { PRESENT } else { READ | WRITE },
             large_pages: 0,
             retired: Vec::new(),
@@ -86,11 +89,6 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
 
     fn new_table(&self) -> Result<Hpa, OutOfMemory> {
         self.frames.alloc().ok_or(OutOfMemory)
-    }
-
-    /// Number of 2 MiB regions that tables may exist for.
-    pub(crate) fn regions(&self) -> u64 {
-        self.directories.len() as u64 * 512
     }
 
     /// The 2 MiB entry of a region (`gpa >> 21`); `None` where its GiB has no table.
@@ -121,6 +119,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             self.directories.try_reserve(gib + 1 - self.directories.len()).map_err(|_| OutOfMemory)?;
             self.directories.resize(gib + 1, 0);
         }
+        self.regions = self.regions.max((gpa >> 21) + 1);
         let mut at = self.root.0;
         for above in (level + 1..=4).rev() {
             let entry = &self.table(at)[index(gpa, above)];

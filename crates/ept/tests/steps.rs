@@ -22,8 +22,9 @@ struct Vast {
     /// Entries touched: one of an upper table, or 512 of one of 4 KiB entries, whenever it is asked for, and 512
     /// where one is made, which clears it.
     touched: AtomicU64,
-    /// Tables of 4 KiB entries that were asked for.
+    /// Tables of 4 KiB entries that were asked for, and other ones.
     leaves: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Vast {
@@ -36,6 +37,7 @@ impl Vast {
             given_back: AtomicU64::new(0),
             touched: AtomicU64::new(0),
             leaves: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
         }
     }
 
@@ -61,7 +63,7 @@ impl<'m> Frames<'m> for &'m Vast {
     fn table(self, page: Hpa) -> &'m Table {
         let upper = self.upper.get((page.0 / 4096 - 1) as usize);
         self.count(&self.touched, if upper.is_some() { 1 } else { 512 });
-        self.count(&self.leaves, upper.is_none().into());
+        self.count(if upper.is_some() { &self.looks } else { &self.leaves }, 1);
         upper.unwrap_or(&self.shared)
     }
 }
@@ -86,11 +88,16 @@ struct Vm<'m> {
 
 impl<'m> Vm<'m> {
     fn new(memory: &'m Vast) -> Self {
+        let vm = Self::of(memory, TIB);
+        assert_eq!(memory.next.load(Ordering::Relaxed), UPPER as u64);
+        vm
+    }
+
+    fn of(memory: &'m Vast, len: u64) -> Self {
         let features = Features { access_dirty: true, executable_large_pages: false };
         let mut ept = Ept::new(memory, features).unwrap();
-        let mut left = Unmapped { gpa: Gpa(0), hpa: Hpa(TIB), len: TIB };
+        let mut left = Unmapped { gpa: Gpa(0), hpa: Hpa(TIB), len };
         while counted(memory, || left.step(&mut ept)).unwrap() {}
-        assert_eq!(memory.next.load(Ordering::Relaxed), UPPER as u64);
         let (logged, backlog) = (PageSet::new(PAGES), Backlog::new(PAGES));
         Self { memory, ept: ept.into(), logged, backlog, counts: true }
     }
@@ -181,6 +188,17 @@ fn a_harvest_of_dirty_flags_looks_at_what_was_accessed() {
     // once more, because a CPU may have had them cached at the flush; then no more
     assert_eq!(vm.change(Change::Harvest).2, used.len() as u64);
     assert_eq!(vm.change(Change::Harvest).2, 0);
+}
+
+/// Every GiB has a table of 512 regions: what lies behind the last one of a small VM is not looked at.
+#[test]
+fn a_small_vm_is_looked_at_to_its_end() {
+    let memory = Vast::new();
+    let vm = Vm::of(&memory, 36 << 21);
+    vm.change(Change::Track(DirtyMethod::AccessDirty));
+    memory.looks.store(0, Ordering::Relaxed);
+    assert_eq!(vm.change(Change::Harvest).0, 0);
+    assert_eq!(memory.looks.load(Ordering::Relaxed), 36);
 }
 
 /// A VM that is destroyed in the middle of its migration has a table for each region.
