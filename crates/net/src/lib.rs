@@ -25,6 +25,6 @@ pub use nic::{Link, Nic, TxError};
 pub use queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
 pub use stack::{
     Address, AddressConfig, AddressEvent, Connection, ConnectionState, Listener, MAX_DATAGRAM, MAX_SOCKETS,
-    NetError, PingStatus, Stack, TcpTiming, WINDOW,
+    NetError, PingStatus, Search, Stack, TcpTiming, WINDOW,
 };
 pub use switch::{MAX_PORTS, PortCounters, PortId, Switch, SwitchError, SwitchPort};

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Mock, TestHost, host, ip, mac, static_host};
-use net::{AddressConfig, Connection, ConnectionState, Listener, PingStatus};
+use net::{AddressConfig, Connection, ConnectionState, Listener, NetError, PingStatus};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -93,6 +93,90 @@ fn asked_for(frame: &[u8]) -> Option<Ipv4Addr> {
         }
         _ => None,
     }
+}
+
+/// Issue 12, fault 6.1. A host that is off, or in another network, is named as that, and soon; one that comes up late is
+/// reached, and so is one that was off at the last attempt.
+#[test]
+fn an_address_that_nobody_has_is_said_so() {
+    let mut segment = Segment::new(vec![static_host(1), static_host(2)]);
+    let nobody = segment.dial(9);
+    segment.hosts[0].1.stack().udp_open(ip(9)).unwrap();
+    segment.hosts[0].1.stack().udp_send(69, b"read").unwrap();
+    let over = |s: &mut Segment| s.hosts[0].1.stack().connection_state(nobody).is_err();
+    assert!(!segment.run(2_900 * MS, over), "given up after {} us", segment.now);
+    assert!(segment.run(400 * MS, over), "it is still waited for");
+    let why = segment.hosts[0].1.stack().connection_state(nobody).unwrap_err();
+    assert_eq!(why, NetError::NoNeighbour(ip(9)));
+    assert_eq!(why.to_string(), "no answer to ARP for 10.0.0.9: is the host on, in this network?");
+    let mut datagram = [0; 64];
+    assert_eq!(segment.hosts[0].1.stack().udp_receive(&mut datagram), Err(why));
+    segment.hosts[0].1.stack().abort(nobody).unwrap();
+    segment.hosts[0].1.stack().udp_close();
+    // It is switched on two seconds after the next attempt has begun.
+    let late = segment.dial(9);
+    assert!(!segment.run(2 * SECOND, |s| s.hosts[0].1.stack().connection_state(late).is_err()));
+    let (card, mut host) = static_host(9);
+    let listener = host.stack().listen(PORT, 8).unwrap();
+    segment.hosts.push((card, host, listener));
+    assert!(segment.run(10 * SECOND, |s| s.state(late) == Some(ConnectionState::Open)), "not reached");
+}
+
+/// A sister of it: what was connected once is left to TCP's own times, also when its peer's ARP answer has grown old; a
+/// new attempt to reach that peer is not.
+#[test]
+fn a_connection_outlives_the_answer_to_arp() {
+    let mut segment = Segment::new(vec![static_host(1), static_host(2), static_host(3)]);
+    let (idle, busy) = (segment.dial(2), segment.dial(2));
+    segment.hosts[1].1.stack().connect(ip(1), PORT).unwrap();
+    let open = |s: &mut Segment| s.accepted.len() == 3;
+    assert!(segment.run(20 * MS, open));
+    let (_, from_peer) = *segment.accepted.iter().find(|(number, _)| *number == 0).unwrap();
+    let (ours, theirs) = (segment.hosts[0].1.stack().udp_open(ip(2)).unwrap(), segment.hosts[1].1.stack());
+    theirs.udp_open(ip(1)).unwrap();
+    assert!(theirs.udp_send(ours, b"block 1").unwrap());
+    let mut datagram = [0; 64];
+    let heard = |s: &mut Segment| s.hosts[0].1.stack().udp_receive(&mut datagram).unwrap().is_some();
+    assert!(segment.run(10 * MS, heard));
+    // Its cable is pulled a moment before its answer grows old, for 40 s.
+    segment.run(55 * SECOND, |_| false);
+    let away = segment.hosts.remove(1);
+    segment.accepted.retain(|(number, _)| *number != 1);
+    for connection in [busy, from_peer] {
+        assert_eq!(segment.hosts[0].1.stack().send(connection, b"beat").unwrap(), 4);
+    }
+    for second in 0..40 {
+        segment.run(SECOND, |_| false);
+        for connection in [idle, busy, from_peer] {
+            assert_eq!(segment.state(connection), Some(ConnectionState::Open), "{second} s");
+        }
+        let stack = segment.hosts[0].1.stack();
+        assert!(stack.udp_send(69, b"ack 1").is_ok());
+        assert_eq!(stack.udp_receive(&mut [0; 64]), Ok(None), "{second} s");
+    }
+    let asked = segment.asked[&ip(2)];
+    assert!(asked > 10, "{asked} questions");
+    let anew = segment.dial(2);
+    let over =
+        |s: &mut Segment| s.hosts[0].1.stack().connection_state(anew) == Err(NetError::NoNeighbour(ip(2)));
+    assert!(segment.run(3_100 * MS, over));
+    segment.hosts.insert(1, away);
+    let acknowledged = |s: &mut Segment| {
+        [busy, from_peer].iter().all(|connection| s.hosts[0].1.stack().unacknowledged(*connection) == 0)
+    };
+    assert!(segment.run(30 * SECOND, acknowledged), "{:?}", segment.state(busy));
+}
+
+/// Behind a gateway that nobody has, it is the gateway that is named.
+#[test]
+fn a_gateway_that_nobody_has_is_said_so() {
+    let config = AddressConfig::Static { ip: ip(1), prefix: 24, gateway: Some(ip(254)) };
+    let mut segment = Segment::new(vec![host(1, config), static_host(2)]);
+    let beyond = segment.hosts[0].1.stack().connect(Ipv4Addr::new(192, 0, 2, 1), PORT).unwrap();
+    let over = |s: &mut Segment| s.hosts[0].1.stack().connection_state(beyond).is_err();
+    assert!(segment.run(3_100 * MS, over));
+    let why = segment.hosts[0].1.stack().connection_state(beyond).unwrap_err();
+    assert_eq!(why.to_string(), "no answer to ARP for the gateway 10.0.0.254: is it on, in this network?");
 }
 
 /// Issue 12, fault 3.6. Nine members of a pool are off, and dialled again as soon as an attempt ends; the tenth is there.

@@ -231,7 +231,14 @@ fn ends_of_a_connection_have_their_names() {
     assert_eq!(lan.a.stack().send(nobody, &[1]), Ok(0));
     assert_eq!(lan.a.stack().receive(nobody, &mut [0; 4]), Ok(0));
     assert!(lan.run(SECOND, |lan| lan.a.stack().connection_state(refused) == Err(NetError::Refused)));
-    assert!(lan.run(7 * SECOND, |lan| lan.a.stack().connection_state(nobody) == Err(NetError::TimedOut)));
+    let not_there = Err(NetError::NoNeighbour(ip(77)));
+    assert!(lan.run(4 * SECOND, |lan| lan.a.stack().connection_state(nobody) == not_there));
+    // Somebody who is known, and has gone silent since.
+    lan.wires[1].cut = true;
+    let silent = lan.a.stack().connect(ip(2), PORT).unwrap();
+    let start = lan.now;
+    assert!(lan.run(7 * SECOND, |lan| lan.a.stack().connection_state(silent) == Err(NetError::TimedOut)));
+    assert!(lan.now - start >= 5 * SECOND);
     assert_eq!(lan.a.stack().connect(ip(1), PORT), Err(NetError::OwnAddress(ip(1))));
     let far = std::net::Ipv4Addr::new(192, 0, 2, 1);
     assert_eq!(lan.a.stack().connect(far, PORT), Err(NetError::NoRoute(far)));

@@ -1,8 +1,9 @@
 //! `net`.
 
-use ::net::PingStatus;
+use ::net::{PingStatus, Search};
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::task::Poll;
@@ -65,13 +66,16 @@ pub(super) fn stats(output: Output, out: &mut Out<'_>) {
 }
 
 pub(super) fn ping(to: Ipv4Addr) -> Result<Done, Failure> {
-    let mut ping = Ping { to, sent: 0, answered: 0, next_us: 0, waits: false, interrupted: false };
+    let search = net::with_stack(|stack| Ok(stack.search(to)))
+        .map_err(|error| Failure::new(Code::Failed, format!("ping {to}: {error}")))?;
+    let mut ping = Ping { to, search, sent: 0, answered: 0, next_us: 0, waits: false, interrupted: false };
     ping.send()?;
     Ok(Done::Later(Job::Task(Box::new(ping))))
 }
 
 struct Ping {
     to: Ipv4Addr,
+    search: Search,
     sent: u32,
     answered: u32,
     /// When the next one is due, in microseconds.
@@ -95,7 +99,12 @@ impl Ping {
         if self.answered > 0 {
             return Ok(());
         }
-        Err(Failure::new(Code::Failed, format!("{} does not answer ({} requests)", self.to, self.sent)))
+        let nobody = net::with_stack(|stack| Ok(stack.unanswered(self.search)));
+        let text = match nobody {
+            Ok(Some(error)) => error.to_string(),
+            _ => format!("{} does not answer ({} requests)", self.to, self.sent),
+        };
+        Err(Failure::new(Code::Failed, text))
     }
 }
 

@@ -309,7 +309,8 @@ fn silent_server(context: &Context) -> Result<()> {
         let silent = format!("vm create x --mem 8 --kernel {scheme}://{SERVER}/silent");
         fails(&mut host, &silent, "failed ", "the server has been silent for 20 s")?;
         let nobody = format!("vm create x --mem 8 --kernel {scheme}://10.77.0.77/hello");
-        fails(&mut host, &nobody, "failed ", "10.77.0.77")?;
+        let why = "no answer to ARP for 10.77.0.77: is the host on, in this network?";
+        fails(&mut host, &nobody, "failed ", why)?;
     }
     is_back(&mut host, &before)
 }

@@ -22,6 +22,12 @@ pub enum NetError {
     /// Outside the subnet, and there is no gateway.
     #[error("no route to {0}")]
     NoRoute(Ipv4Addr),
+    /// Nobody in the subnet has this address.
+    #[error("no answer to ARP for {0}: is the host on, in this network?")]
+    NoNeighbour(Ipv4Addr),
+    /// Nobody in the subnet has the gateway's address.
+    #[error("no answer to ARP for the gateway {0}: is it on, in this network?")]
+    NoGateway(Ipv4Addr),
     /// Port 0, or one that another listener has.
     #[error("port {0} cannot be used")]
     PortUnusable(u16),

@@ -13,6 +13,7 @@ mod udp;
 
 pub use address::{Address, AddressConfig, AddressEvent};
 pub use error::NetError;
+pub use neighbour::Search;
 pub use ping::PingStatus;
 pub use tcp::{Connection, ConnectionState, Listener, MAX_SOCKETS, TcpTiming, WINDOW};
 pub use udp::MAX_DATAGRAM;
@@ -182,6 +183,10 @@ impl Stack {
         }
         self.neighbours.poll(nic, now_us);
         self.tcp.note_changes(&mut self.sockets, by_timer);
+        if self.neighbours.take_vain() {
+            self.tcp.give_up(&mut self.sockets, |search| self.neighbours.unanswered(search));
+            self.udp_give_up();
+        }
         self.udp_let_go();
         self.poll_dhcp();
         self.tcp.maintain(&mut self.sockets, now_us);

@@ -5,6 +5,7 @@
 //! end, to which it gives all it sends, and here each frame gets the address of the station it is for. Each address is
 //! asked for on its own account, so that one that nobody has costs nobody else anything.
 
+use super::NetError;
 use super::address::Address;
 use super::arp::{self, Arp};
 use crate::{MAX_FRAME, MacAddr, Nic};
@@ -25,6 +26,9 @@ const HELD_EACH: usize = 4;
 const ASK_US: u64 = 1_000_000;
 /// A frame waits so long for an answer.
 const HOLD_US: u64 = 3_000_000;
+/// So many questions without an answer, each with its second, tell that nobody has an address: with the next, 3 s after
+/// the first, it is told.
+const QUESTIONS: u32 = 3;
 /// An answer is good for so long; then it is asked for again.
 const FRESH_US: u64 = 60_000_000;
 /// How much longer it is used while no new one comes.
@@ -39,11 +43,22 @@ struct Entry {
     fresh_until: u64,
     /// When it may be asked for again.
     ask_at: u64,
+    /// Questions since the last answer.
+    asked: u32,
     /// When it was needed last, or told.
     used: u64,
 }
 
-const FREE: Entry = Entry { ip: Ipv4Addr::UNSPECIFIED, mac: None, fresh_until: 0, ask_at: 0, used: 0 };
+const FREE: Entry =
+    Entry { ip: Ipv4Addr::UNSPECIFIED, mac: None, fresh_until: 0, ask_at: 0, asked: 0, used: 0 };
+
+/// Somebody begins to send to an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    to: Ipv4Addr,
+    /// Questions before that had no answer: they are nothing to him.
+    before: u32,
+}
 
 /// A frame for an address that has not answered.
 #[derive(Debug)]
@@ -65,6 +80,8 @@ pub(super) struct Neighbours {
     held: Box<[Held]>,
     /// When a held frame has to be looked at; `u64::MAX`: none is held.
     due: u64,
+    /// Somebody who is searched for was asked for once more in vain.
+    vain: bool,
 }
 
 impl Neighbours {
@@ -78,6 +95,7 @@ impl Neighbours {
             last: 0,
             held: core::iter::repeat_with(held).take(HELD).collect(),
             due: u64::MAX,
+            vain: false,
         }
     }
 
@@ -128,6 +146,7 @@ impl Neighbours {
             self.entries[at] = Entry {
                 mac: Some(mac),
                 fresh_until: now.saturating_add(FRESH_US),
+                asked: 0,
                 used: now,
                 ..self.entries[at]
             };
@@ -188,11 +207,37 @@ impl Neighbours {
             && let Some(address) = self.address
         {
             entry.ask_at = now.saturating_add(ASK_US);
+            entry.asked = entry.asked.saturating_add(1);
+            self.vain |= entry.mac.is_none() && entry.asked > QUESTIONS;
             // Where there is no room it is asked for again a second later.
             let target = (ip, MacAddr::BROADCAST);
             let _ = nic.tx(&Arp { is_request: true, sender: (address.ip, self.mac), target }.frame());
         }
         known
+    }
+
+    /// Somebody begins to send to an address.
+    pub(super) fn search(&self, to: Ipv4Addr) -> Search {
+        Search { to, before: self.towards(to).map_or(0, |(_, entry)| entry.asked) }
+    }
+
+    /// Why nothing gets to an address: nobody on this network says that it is his, or the gateway's.
+    pub(super) fn unanswered(&self, search: Search) -> Option<NetError> {
+        let (hop, entry) = self.towards(search.to)?;
+        let vain = entry.mac.is_none() && entry.asked.saturating_sub(search.before) > QUESTIONS;
+        let error = if hop == search.to { NetError::NoNeighbour(hop) } else { NetError::NoGateway(hop) };
+        vain.then_some(error)
+    }
+
+    /// Whether [`Self::unanswered`] may say more than at the last call.
+    pub(super) fn take_vain(&mut self) -> bool {
+        core::mem::take(&mut self.vain)
+    }
+
+    /// Who takes frames for an address, and what is known of him.
+    fn towards(&self, to: Ipv4Addr) -> Option<(Ipv4Addr, &Entry)> {
+        let hop = self.address?.next_hop(to)?;
+        Some((hop, self.entries.iter().find(|entry| entry.ip == hop)?))
     }
 
     fn find(&mut self, ip: Ipv4Addr) -> Option<usize> {

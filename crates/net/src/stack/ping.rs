@@ -1,6 +1,6 @@
 //! ICMP echo client: one request at a time.
 
-use super::{NetError, Stack};
+use super::{NetError, Search, Stack};
 use alloc::vec;
 use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
@@ -60,6 +60,18 @@ impl Stack {
             deadline_us: now_us.saturating_add(timeout_us),
         });
         Ok(())
+    }
+
+    /// Echo requests to `to` begin; for [`Stack::unanswered`].
+    #[must_use]
+    pub fn search(&self, to: Ipv4Addr) -> Search {
+        self.neighbours.search(to)
+    }
+
+    /// Why none gets there, where it has been asked for long enough by ARP since then.
+    #[must_use]
+    pub fn unanswered(&self, search: Search) -> Option<NetError> {
+        self.neighbours.unanswered(search)
     }
 
     /// Whether the echo request was answered; call after [`Stack::poll`]. A final answer is given once.

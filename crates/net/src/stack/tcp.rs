@@ -1,6 +1,6 @@
 //! TCP connections and listeners: bounded numbers, handles that go stale instead of naming another connection.
 
-use super::{NetError, Stack};
+use super::{NetError, Search, Stack};
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -85,14 +85,13 @@ enum Use {
     Open {
         handle: SocketHandle,
         listener: Option<Listener>,
+        /// Of an attempt of ours.
+        search: Option<Search>,
         established: bool,
         ended: Option<NetError>,
     },
     /// Given up by its user; delivers what is queued.
-    Lingering {
-        handle: SocketHandle,
-        since_us: Option<u64>,
-    },
+    Lingering { handle: SocketHandle, since_us: Option<u64> },
 }
 
 #[derive(Debug, Default)]
@@ -217,6 +216,23 @@ impl Table {
         }
     }
 
+    /// Ends the attempts to connect that reach nobody; `why` says that of one. What was a connection once is left alone:
+    /// its peer may come back, and TCP's own times are for that.
+    pub(super) fn give_up(&mut self, sockets: &mut SocketSet<'_>, why: impl Fn(Search) -> Option<NetError>) {
+        for slot in &mut self.slots {
+            let Use::Open { handle, search: Some(search), ended: ended @ None, .. } = &mut slot.state else {
+                continue;
+            };
+            let socket = sockets.get_mut::<Socket<'_>>(*handle);
+            if socket.state() == State::SynSent
+                && let Some(error) = why(*search)
+            {
+                socket.abort();
+                *ended = Some(error);
+            }
+        }
+    }
+
     /// Nagle's algorithm is off, so that the last words of a message do not wait, but not while much is queued: a
     /// short segment sent because the window ended would come back with every round trip.
     pub(super) fn avoid_short_segments(&self, sockets: &mut SocketSet<'_>) {
@@ -307,10 +323,11 @@ impl Table {
         Ok(index)
     }
 
-    fn occupy(&mut self, index: usize, handle: SocketHandle, listener: Option<Listener>) -> Connection {
+    fn occupy(&mut self, index: usize, handle: SocketHandle, of: Result<Search, Listener>) -> Connection {
         let slot = &mut self.slots[index];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.state = Use::Open { handle, listener, established: listener.is_some(), ended: None };
+        let (search, listener) = (of.ok(), of.err());
+        slot.state = Use::Open { handle, listener, search, established: listener.is_some(), ended: None };
         Connection { slot: index as u8, generation: slot.generation }
     }
 
@@ -370,7 +387,7 @@ impl Stack {
         let index = self.tcp.claim(&mut self.sockets)?;
         configure_established(self.sockets.get_mut::<Socket<'_>>(handle), self.tcp.timing);
         self.tcp.listening(listener)?.waiting[place] = None;
-        Ok(Some(self.tcp.occupy(index, handle, Some(listener))))
+        Ok(Some(self.tcp.occupy(index, handle, Err(listener))))
     }
 
     /// Starts to connect; [`Stack::connection_state`] tells how it goes.
@@ -386,7 +403,7 @@ impl Stack {
         socket.connect(self.interface.context(), remote, local).map_err(|_| NetError::NoRoute(to))?;
         let index = self.tcp.claim(&mut self.sockets)?;
         let handle = self.sockets.add(socket);
-        Ok(self.tcp.occupy(index, handle, None))
+        Ok(self.tcp.occupy(index, handle, Ok(self.neighbours.search(to))))
     }
 
     /// A random local port that no socket uses (RFC 6056).

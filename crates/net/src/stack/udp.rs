@@ -1,6 +1,6 @@
 //! A UDP socket at a time: for a client that talks to one server, such as TFTP.
 
-use super::{NetError, Stack};
+use super::{NetError, Search, Stack};
 use alloc::vec;
 use core::net::Ipv4Addr;
 use smoltcp::iface::SocketHandle;
@@ -17,6 +17,10 @@ const WAITING: usize = 8;
 pub(super) struct Udp {
     handle: SocketHandle,
     peer: Ipv4Addr,
+    /// Until it has sent a datagram.
+    search: Option<Search>,
+    /// Why none gets there.
+    lost: Option<NetError>,
 }
 
 impl Stack {
@@ -34,7 +38,8 @@ impl Stack {
         let mut socket = Socket::new(buffer(), buffer());
         let port = self.free_local_port();
         socket.bind(port).map_err(|_| NetError::PortUnusable(port))?;
-        self.udp = Some(Udp { handle: self.sockets.add(socket), peer });
+        let search = Some(self.neighbours.search(peer));
+        self.udp = Some(Udp { handle: self.sockets.add(socket), peer, search, lost: None });
         Ok(port)
     }
 
@@ -58,18 +63,26 @@ impl Stack {
     /// datagrams, and those longer than `bytes`, are thrown away.
     ///
     /// # Errors
-    /// The socket is not open.
+    /// The socket is not open, or nobody has the peer's address: as long as it has not sent anything.
     pub fn udp_receive(&mut self, bytes: &mut [u8]) -> Result<Option<(u16, usize)>, NetError> {
-        let udp = self.udp.as_ref().ok_or(NetError::Stale)?;
+        let udp = self.udp.as_mut().ok_or(NetError::Stale)?;
         let socket = self.sockets.get_mut::<Socket<'_>>(udp.handle);
         while let Ok((datagram, from)) = socket.recv() {
             let place = bytes.get_mut(..datagram.len());
             if let Some(place) = place.filter(|_| from.endpoint.addr == IpAddress::Ipv4(udp.peer)) {
                 place.copy_from_slice(datagram);
+                (udp.search, udp.lost) = (None, None);
                 return Ok(Some((from.endpoint.port, place.len())));
             }
         }
-        Ok(None)
+        udp.lost.map_or(Ok(None), Err)
+    }
+
+    /// Notices that no datagram gets to the peer.
+    pub(super) fn udp_give_up(&mut self) {
+        if let Some(Udp { search: Some(search), lost, .. }) = &mut self.udp {
+            *lost = self.neighbours.unanswered(*search);
+        }
     }
 
     /// Closes the UDP socket: what waits to be read is lost, what waits to be sent leaves with the next [`Stack::poll`].
