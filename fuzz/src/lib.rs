@@ -71,8 +71,9 @@ pub fn find(name: &str) -> fn(&[u8]) {
 /// Seeds that the crates themselves can make: target, file name, bytes.
 #[must_use]
 pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let [to_target, to_source] = migration::record(false);
-    let [copy_to_target, copy_to_source] = migration::record(true);
+    let [to_target, to_source] = migration::record(false, false);
+    let [copy_to_target, copy_to_source] = migration::record(true, false);
+    let [origin_to_target, origin_to_source] = migration::record(false, true);
     // The same, to be sealed again after a mutation.
     let sealed = |stream: &[u8]| [&[stream[0] | 1], &stream[1..]].concat();
     let mut seeds = vec![
@@ -80,9 +81,11 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("devices_import", "pci", devices::encode(&devices::with_pci().export())),
         ("devices_import", "fresh", devices::encode(&devices::platform().export())),
         ("migrate_source", "copy", sealed(&copy_to_source)),
+        ("migrate_source", "origin", sealed(&origin_to_source)),
         ("migrate_source", "sealed", sealed(&to_source)),
         ("migrate_source", "whole", to_source),
         ("migrate_target", "copy", sealed(&copy_to_target)),
+        ("migrate_target", "origin", sealed(&origin_to_target)),
         ("migrate_target", "sealed", sealed(&to_target)),
         ("migrate_target", "whole", to_target),
     ];
@@ -92,7 +95,11 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     seeds.extend([("link_initiator", "whole", as_initiator), ("link_responder", "whole", to_responder)]);
     seeds.extend(policy::made_seeds());
     seeds.push(("vcpu_state", "long_mode", vcpu::seed()));
-    seeds.extend([("vm_file", "sealed", vm_file::seed(1)), ("vm_file", "whole", vm_file::seed(0))]);
+    seeds.extend([
+        ("vm_file", "origin", vm_file::seed(1, true)),
+        ("vm_file", "sealed", vm_file::seed(1, false)),
+        ("vm_file", "whole", vm_file::seed(0, false)),
+    ]);
     seeds.push(("pool_link", "joins", pool_link::record()));
     seeds.push(("log_ring", "two_rounds", firmware::ring_seed()));
     seeds

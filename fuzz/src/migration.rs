@@ -5,15 +5,19 @@ use std::task::Poll;
 
 use migrate::wire::{RECORD_HEADER, RecordHeader, STREAM_HEADER};
 use migrate::{
-    Hello, Link, Offer, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent, SourceOutcome,
-    SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm, Tuning,
+    Hello, Link, Offer, Origin, OriginFile, PAGE_BYTES, PageRange, Purpose, Shape, Source, SourceEvent,
+    SourceOutcome, SourceParams, SourceVm, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams,
+    TargetVm, Tuning,
 };
+use sha2::{Digest, Sha256};
 use vm_types::{Gpa, MemoryError, StateError, StateRecord};
 
 const HZ: u64 = 1_000_000;
 const PAGES: u64 = 24;
 /// Flag: the target stores, the source asks for a copy.
 const COPY: u8 = 4;
+/// Flag: the source says what the VM was made from.
+const ORIGIN: u8 = 8;
 
 /// What the source says, to a target: a byte of flags (bit 0: put number and seal of each record right first, as a
 /// mutation never does; bit 2: the target stores), then the stream.
@@ -55,7 +59,7 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
     let mut link = Script::new(data);
     let mut vm = Leaving::new();
     let copy = is_copy(data);
-    let mut source = Source::new(params(copy), 0);
+    let mut source = Source::new(params(copy, has_origin(data)), 0);
     for now in 0.. {
         let event = source.poll(now * 1000, &mut link, &mut vm);
         if event == SourceEvent::Waiting {
@@ -83,15 +87,19 @@ pub fn run_source(data: &[u8]) -> SourceOutcome {
     unreachable!("the loop has no end")
 }
 
+fn has_origin(data: &[u8]) -> bool {
+    data.first().is_some_and(|flags| flags & ORIGIN != 0)
+}
+
 fn is_copy(data: &[u8]) -> bool {
     data.first().is_some_and(|flags| flags & COPY != 0)
 }
 
 /// A whole migration between the two: what the source said and what the target said, framed as inputs.
-pub fn record(copy: bool) -> [Vec<u8>; 2] {
+pub fn record(copy: bool, origin: bool) -> [Vec<u8>; 2] {
     let (mut to_target, mut to_source) = (Pipe::default(), Pipe::default());
     let (mut leaving, mut coming) = (Leaving::new(), Coming { stores: copy, ..Coming::default() });
-    let mut source = Source::new(params(copy), 0);
+    let mut source = Source::new(params(copy, origin), 0);
     let mut target = Target::new(TargetParams { boot: [4; 16], tuning: Tuning::default(), hz: HZ }, 0);
     let (mut left, mut came) = (None, None);
     for now in 0..10_000 {
@@ -114,14 +122,27 @@ pub fn record(copy: bool) -> [Vec<u8>; 2] {
                 _ => false,
             };
             assert!(fits, "the migration to record ended otherwise: source {left:?}, target {came:?}");
-            let flags = if copy { COPY } else { 0 };
+            let flags = if copy { COPY } else { 0 } | if origin { ORIGIN } else { 0 };
             return [to_target, to_source].map(|pipe| [vec![flags], pipe.all].concat());
         }
     }
     panic!("the migration to record did not end: source {left:?}, target {came:?}")
 }
 
-fn params(copy: bool) -> SourceParams {
+/// A kernel of two pieces, and a module that is too large to go along.
+fn origin() -> Origin {
+    let file = |sha256, len| OriginFile { sha256, len, text: "x".into(), url: None, stays: None };
+    let kernel: [u8; 32] = Sha256::digest(KERNEL).into();
+    Origin {
+        options: "mem=1".into(),
+        args: "quiet".into(),
+        files: vec![file(Some(kernel), KERNEL.len() as u64), file(None, 1 << 30)],
+    }
+}
+
+const KERNEL: &[u8] = &[0x5a; 8200];
+
+fn params(copy: bool, with_origin: bool) -> SourceParams {
     let hello = Hello {
         migration: [1; 16],
         vm_uuid: [2; 16],
@@ -135,7 +156,15 @@ fn params(copy: bool) -> SourceParams {
     let ranges = vec![PageRange { first: 0, pages: PAGES }];
     let shape = Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/1".into()] };
     let tuning = Tuning { dirty_threshold: 2, ..Tuning::default() };
-    SourceParams { hello, policy: vec![0xA0], companion: vec![0xA0], shape, origin: None, tuning, hz: HZ }
+    SourceParams {
+        hello,
+        policy: vec![0xA0],
+        companion: vec![0xA0],
+        shape,
+        origin: with_origin.then(origin),
+        tuning,
+        hz: HZ,
+    }
 }
 
 /// A peer that says its piece whatever it hears, and hangs up.
@@ -280,6 +309,12 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
+    fn read_file(&mut self, _number: u32, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        let from = usize::try_from(offset).ok().and_then(|at| KERNEL.get(at..)?.get(..into.len()));
+        into.copy_from_slice(from.expect("within its length"));
+        Ok(())
+    }
+
     fn throttle(&mut self, _share: u8) {}
 
     fn pause(&mut self) -> Poll<()> {
@@ -324,6 +359,9 @@ struct Coming {
     shape: Option<Shape>,
     made: bool,
     runs: bool,
+    /// Bytes of the file that comes, and how long it is to be.
+    file: u64,
+    origin: Origin,
 }
 
 impl TargetMemory for Coming {
@@ -362,8 +400,28 @@ impl TargetVm for Coming {
         Poll::Ready(Ok(()))
     }
 
+    fn wants(&mut self, origin: &Origin) -> Vec<u32> {
+        assert!(self.made && origin.validate().is_ok());
+        self.origin = origin.clone();
+        // More than may be asked for.
+        (0..=origin.files.len() as u32).rev().collect()
+    }
+
+    fn take_file(&mut self, number: u32, bytes: &[u8]) -> Result<(), String> {
+        assert!(self.made && !self.runs && !bytes.is_empty());
+        self.file += bytes.len() as u64;
+        assert!(self.file <= self.origin.files[number as usize].len, "more than it has");
+        Ok(())
+    }
+
+    fn end_file(&mut self, number: u32) -> Result<(), String> {
+        assert_eq!(std::mem::take(&mut self.file), self.origin.files[number as usize].len);
+        Ok(())
+    }
+
     fn import_state(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
         assert!(self.made && !self.runs);
+        assert_eq!(self.file, 0, "state before the file is here");
         crate::devices::platform().import(records)
     }
 

@@ -1,6 +1,6 @@
 //! The file of a suspended VM.
 
-use migrate::{PAGE_BYTES, PageRange, Shape};
+use migrate::{Origin, OriginFile, PAGE_BYTES, PageRange, Shape};
 use vm_file::{Image, Meta, State, Storage, Writer};
 use vm_types::StateRecord;
 use xxhash_rust::xxh64::xxh64;
@@ -59,6 +59,13 @@ pub fn open(data: &[u8]) {
             writer.page(gfn, &page).unwrap();
         }
     }
+    let files = image.meta().origin.iter().flat_map(|origin| (0_u32..).zip(&origin.files));
+    for (number, file) in files.filter(|(_, file)| file.len <= 1 << 20) {
+        let mut bytes = vec![0; file.len as usize];
+        if image.file(number, 0, &mut bytes).is_ok() && writer.file(number, &bytes).is_ok() {
+            writer.end_file(number).unwrap();
+        }
+    }
     let copy = writer.finish(image.records().to_vec(), State::Owner, image.deal().cloned()).unwrap();
     let copy = Image::open(copy.into_storage()).unwrap();
     assert_eq!((copy.meta(), copy.records()), (image.meta(), image.records()));
@@ -105,7 +112,8 @@ fn seal_tail(tail: &mut [u8], seed: u64) -> Option<u64> {
 }
 
 /// A file with a page of each sort.
-pub(crate) fn seed(first: u8) -> Vec<u8> {
+pub(crate) fn seed(first: u8, origin: bool) -> Vec<u8> {
+    let kernel = OriginFile { sha256: Some([7; 32]), len: 4100, text: String::new(), url: None, stays: None };
     let ranges = vec![PageRange { first: 0, pages: 4 }, PageRange { first: 16, pages: 4 }];
     let meta = Meta {
         name: "demo".into(),
@@ -114,7 +122,7 @@ pub(crate) fn seed(first: u8) -> Vec<u8> {
         policy: vec![0xa0],
         companion: Vec::new(),
         migration: [1; 16],
-        origin: None,
+        origin: origin.then(|| Origin { options: "mem=1".into(), args: "quiet".into(), files: vec![kernel] }),
     };
     let mut writer = Writer::new(Memory::default(), &meta).unwrap();
     let mut page = [0; PAGE_BYTES];
@@ -122,6 +130,10 @@ pub(crate) fn seed(first: u8) -> Vec<u8> {
     writer.page(17, &page).unwrap();
     writer.fill(1, 0xcccc).unwrap();
     writer.fill(2, 0xcccd).unwrap();
+    if origin {
+        writer.file(0, &[9; 4100]).unwrap();
+        writer.end_file(0).unwrap();
+    }
     let record = |kind: &str| StateRecord { kind: kind.into(), instance: 0, version: 1, body: vec![0xa0] };
     let image = writer.finish(vec![record("vcpu"), record("uart")], State::Owner, None).unwrap();
     let file = [vec![first], image.into_storage().0].concat();
