@@ -47,7 +47,7 @@ impl File {
         if bytes <= self.most {
             return Ok(());
         }
-        Err(format!("{bytes} bytes, and there is memory for {}", self.most))
+        Err(format!("{bytes} bytes, and at most {} are taken", self.most))
     }
 }
 

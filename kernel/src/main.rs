@@ -26,6 +26,7 @@ mod net;
 mod panic;
 mod policy;
 mod pool;
+mod restart;
 mod selftest;
 mod sessions;
 mod stages;

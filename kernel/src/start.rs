@@ -25,10 +25,12 @@ use crate::mm::{Hpa, module_bytes};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{Scheduler, Turn};
-use crate::vm::source::Source;
-use crate::vm::{audit, create, ending, registry, remains, reset, restart, tracking};
+use crate::vm::source::{Source, SourceFile};
+use crate::vm::{audit, create, ending, files, registry, remains, reset, tracking};
 use crate::vmx::{flush, host, slots};
-use crate::{entropy, iommu, link, log as host_log, meter, net, policy, pool, selftest, stages, vcpu};
+use crate::{
+    entropy, iommu, link, log as host_log, meter, net, policy, pool, restart, selftest, stages, vcpu,
+};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -81,6 +83,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
         "migration off".into()
     };
     let mut migrations = Migrations::new(boot.options.accept_mib);
+    files::set_max_file(boot.options.max_file_mib);
     match &vmx {
         Ok(()) if network => pool::init(&boot.options),
         Err(_) if boot.options.pool.is_some() => {
@@ -233,7 +236,8 @@ fn manage(
         meter::did(Part::Pool);
         host_log::listen();
         pending.make(boot);
-        restart::poll(|vm| migrations.admit(Command::Reset, vm).is_ok());
+        busy |= restart::poll(|vm| migrations.admit(Command::Reset, vm).map_err(|refusal| refusal.text));
+        busy |= files::poll();
         meter::did(Part::Boot);
         let making = resets || registry::is_making();
         busy |= making;
@@ -408,16 +412,16 @@ fn begin_vm(
     roles: &[Option<ModuleRole>],
     held: &[Arc<Held>],
 ) -> Result<Making, String> {
-    let mut modules = Vec::new();
+    let kernel = held.get(at).map(Arc::clone).ok_or("its module is not there")?;
+    let mut files = alloc::vec![SourceFile::here(kernel, String::new(), None)];
     for (module, role) in held.iter().zip(roles) {
         if let Some(ModuleRole::For { name, rest }) = role
             && *name == options.name
         {
-            modules.push((Arc::clone(module), rest.clone()));
+            files.push(SourceFile::here(Arc::clone(module), rest.clone(), None));
         }
     }
-    let kernel = held.get(at).map(Arc::clone).ok_or("its module is not there")?;
-    Making::of(Reserved::of(options)?, Source { options: options.clone(), kernel, modules })
+    Making::of(Reserved::of(options)?, Source { options: options.clone(), files })
 }
 
 /// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.

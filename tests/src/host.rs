@@ -246,6 +246,10 @@ impl HostSpec {
         {
             words.push("slice-timer=preemption".to_string());
         }
+        // A Linux of 30 MiB takes an emulated host minutes to digest: only what is small goes along.
+        if !words.iter().any(|word| word.starts_with("max-file=")) {
+            words.push("max-file=4".to_string());
+        }
         words.join(" ")
     }
 
@@ -420,6 +424,6 @@ mod tests {
             ["vm=demo mem=64 level=haswell debug-exit on-reset=stop -- console=ttyS0", "for=demo"]
         );
         let host = HostSpec::new("a", "corei7_skylake_x").with_vm(vm).option("ip=10.0.0.1/24");
-        assert_eq!(host.boot_line(), "console=com1 ip=10.0.0.1/24 com2=vm:demo");
+        assert_eq!(host.boot_line(), "console=com1 ip=10.0.0.1/24 com2=vm:demo max-file=4");
     }
 }

@@ -130,6 +130,8 @@ pub struct HostOptions {
     pub peers: Vec<SocketAddrV4>,
     /// `pool-wait=`: how long VMs without a level wait for the pool, in seconds.
     pub pool_wait_s: u32,
+    /// `max-file=`: the longest file, in MiB, that goes along with a VM.
+    pub max_file_mib: u32,
     /// `com1=`
     pub com1: SerialUse,
     /// `com2=`
@@ -162,6 +164,7 @@ impl Default for HostOptions {
             name: None,
             peers: Vec::new(),
             pool_wait_s: 5,
+            max_file_mib: 512,
             com1: SerialUse::Host,
             com2: SerialUse::Host,
         }
@@ -377,6 +380,13 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         default: "5",
         help: "How long VMs without a level wait at the start for all `peers` to answer; then they start at what is known.",
         set: |o, v| put(&mut o.pool_wait_s, value::decimal(v, 0, 600)),
+    },
+    Spec {
+        name: "max-file",
+        form: "MIB (0 to 1048576)",
+        default: "512",
+        help: "The longest kernel or module that goes along with a VM to another host or comes with one: a host that has it can boot the VM anew. What is longer stays behind, `vm reset` then fetches it from its URL, if there was one.",
+        set: |o, v| put(&mut o.max_file_mib, value::decimal(v, 0, 1 << 20)),
     },
     Spec {
         name: "com1",

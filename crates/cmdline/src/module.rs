@@ -1,5 +1,6 @@
 //! The lines of boot modules: which VM a module describes or belongs to.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 
 use vm_types::OnReset;
@@ -154,6 +155,27 @@ impl VmOptions {
             return Err(OptionError::Missing { name: "vm" });
         }
         Ok(options)
+    }
+
+    /// The options as words of a line that makes the same VM under another name: without name, `paused` and command line,
+    /// and without what is said by saying nothing.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let plain = Self::default();
+        let mut line = format!("mem={}", self.mem_mib);
+        let mut say = |word: Option<String>| {
+            if let Some(word) = word {
+                line.push(' ');
+                line.push_str(&word);
+            }
+        };
+        say(self.level.as_ref().map(|level| format!("level={level}")));
+        say(self.phys_bits.map(|bits| format!("phys-bits={bits}")));
+        say((self.vcpus != plain.vcpus).then(|| format!("vcpus={}", self.vcpus)));
+        say(self.pci.then(|| "pci=on".into()));
+        say(self.debug_exit.then(|| "debug-exit".into()));
+        say((self.on_reset != plain.on_reset).then(|| format!("on-reset={}", self.on_reset.name())));
+        line
     }
 
     /// The rows of the VM line's table.

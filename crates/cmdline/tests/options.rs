@@ -46,7 +46,7 @@ fn table_defaults_are_the_defaults() {
 fn every_host_option() {
     let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 nic=82:00.1 idle=poll \
                 panic=debug-exit mitigations=off iommu=off aesni=off slice-timer=apic check=entry migrate=listen:4445 com1=vm:demo com2=host insecure selftest manage=on \
-                pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 accept=512 \
+                pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 max-file=64 accept=512 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 hostkey=0F0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 seed=ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -75,6 +75,7 @@ fn every_host_option() {
         name: Some("haswell-a".into()),
         peers: ["10.1.2.4:4444", "10.1.2.5:4445"].map(|peer| peer.parse().unwrap()).into(),
         pool_wait_s: 60,
+        max_file_mib: 64,
         accept_mib: Some(512),
         key: secret("00"),
         host_key: secret("0f"),
@@ -261,6 +262,29 @@ fn every_vm_option() {
     assert_eq!(ModuleRole::parse("/boot/x pool-key"), Ok(ModuleRole::PoolKey));
     assert_eq!(ModuleRole::parse("/boot/x -- pool-key"), Ok(ModuleRole::Other));
     assert_eq!(ModuleRole::parse("x=1 -- vm=demo"), Ok(ModuleRole::Other));
+}
+
+/// What goes along with a VM makes the same one on another host.
+#[test]
+fn a_vm_says_itself_in_words() {
+    let mut seen = Vec::new();
+    for words in [
+        "mem=256",
+        "mem=1048576 level=haswell-v2",
+        "mem=1 phys-bits=52 pci=on debug-exit on-reset=stop",
+        "mem=512 level=nehalem phys-bits=39 debug-exit",
+    ] {
+        let options = VmOptions::parse(&format!("vm=a {words} -- quiet")).unwrap();
+        assert_eq!(options.words(), words);
+        assert_eq!(VmOptions { paused: true, ..options }.words(), words);
+        seen.push(words);
+    }
+    // An option that is added has to go along: all but these do.
+    let all = seen.join(" ");
+    for row in VmOptions::table() {
+        let apart = ["vm", "vcpus", "paused"].contains(&row.name);
+        assert!(apart || all.contains(row.name), "{} does not go along", row.name);
+    }
 }
 
 #[test]

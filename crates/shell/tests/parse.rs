@@ -57,7 +57,11 @@ fn commands() {
         (" vm  resume  a-b_c.1 ", vm(VmCommand::Resume("a-b_c.1"))),
         ("vm stop demo", vm(VmCommand::Stop { vm: "demo", timeout_s: None })),
         ("vm stop timeout=5 demo", vm(VmCommand::Stop { vm: "demo", timeout_s: Some(5) })),
-        ("vm reset demo --force", vm(VmCommand::Reset { vm: "demo", force: true })),
+        ("vm reset demo --force", vm(VmCommand::Reset { vm: "demo", force: true, level: None })),
+        (
+            "vm reset demo --level pool",
+            vm(VmCommand::Reset { vm: "demo", force: false, level: Some("pool") }),
+        ),
         ("vm rename demo other", vm(VmCommand::Rename { vm: "demo", to: "other" })),
         ("vm destroy demo", vm(VmCommand::Destroy { vm: "demo", force: false })),
         ("vm destroy --force demo", vm(VmCommand::Destroy { vm: "demo", force: true })),

@@ -28,8 +28,8 @@ pub(super) fn execute(
         AuditAction::Report => {
             // Printed from a copy: a slow serial port must not keep the vCPU waiting.
             let (findings, running) = vm.audited(|findings, heading| (findings.clone(), heading.running));
-            let name = vm.name.get();
-            let heading = isa_audit::Heading { vm: &name, level: vm.policy.level_name(), running };
+            let (name, policy) = (vm.name.get(), vm.policy());
+            let heading = isa_audit::Heading { vm: &name, level: policy.level_name(), running };
             let _ = match output {
                 Output::Text => findings.text(&heading, out),
                 Output::Json => findings.json(&heading, out).and_then(|()| out.write_char('\n')),

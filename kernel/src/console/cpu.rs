@@ -95,7 +95,7 @@ fn subject(name: &str) -> Result<Subject, Failure> {
         return Ok(Subject::level(level));
     }
     if let Some(vm) = registry::find(name) {
-        return Ok(Subject::guest(name, &vm.policy));
+        return Ok(Subject::guest(name, &vm.policy()));
     }
     let host = host_named(name).ok_or_else(|| no_such("level, VM or host", name))?;
     Ok(Subject::host(name, &host, Sense::Host))
@@ -129,7 +129,7 @@ fn compare(one: &str, other: &str, output: Output, out: &mut Out<'_>) -> Result<
 
 fn check(vm: &Vm, name: &str, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let target = host_named(name).ok_or_else(|| no_such("host", name))?;
-    let verdict = vm.policy.round_trip(policy::host(), &target);
+    let verdict = vm.policy().round_trip(policy::host(), &target);
     let clocks = pool::tsc_means(name, vm.clock.hz());
     print(out, |out| match output {
         Output::Text => {

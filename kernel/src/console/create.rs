@@ -23,7 +23,7 @@ use crate::mm::held::Held;
 use crate::vm::create;
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
-use crate::vm::source::Source;
+use crate::vm::source::{Source, SourceFile, hex};
 use crate::{net, pool};
 
 /// How often the progress is printed, in microseconds: rewritten in place, or as a line of its own.
@@ -53,9 +53,9 @@ struct Creating {
     /// Files that are to come, the last first.
     wanted: Vec<Wanted>,
     /// Files that have come, the kernel first.
-    held: Vec<Arc<Held>>,
-    /// The one that comes, what it is, and when that began.
-    download: Option<(Download, &'static str, u64)>,
+    files: Vec<SourceFile>,
+    /// The one that comes, what it is, from where, and when that began.
+    download: Option<(Download, &'static str, String, u64)>,
     /// When the progress was printed last.
     shown_us: u64,
     interrupted: bool,
@@ -94,7 +94,7 @@ pub(super) fn begin(asked: &CreateOptions<'_>) -> Result<Done, Failure> {
         reserved: Some(reserved),
         making: None,
         wanted,
-        held: Vec::new(),
+        files: Vec::new(),
         download: None,
         shown_us: 0,
         interrupted: false,
@@ -132,12 +132,13 @@ impl Creating {
         let memory = u64::from(self.options.mem_mib) << 20;
         let most = frame::stats().free.saturating_sub(memory).min(memory.max(LARGEST));
         self.shown_us = tsc::micros();
-        self.download = Some((Download::start(url, most, digest)?, role, self.shown_us));
+        let from = url.to_string();
+        self.download = Some((Download::start(url, most, digest)?, role, from, self.shown_us));
         Ok(true)
     }
 
     fn show_download(&mut self, out: &mut Out<'_>) {
-        let Some((download, role, _)) = &self.download else { return };
+        let Some((download, role, ..)) = &self.download else { return };
         let (received, total) = download.progress();
         let mut line = format!("{role}: {}", Size(received));
         if let Some(total) = total {
@@ -158,23 +159,22 @@ impl Creating {
     }
 
     fn came(&mut self, held: Held, digest: &[u8; 32], out: &mut Out<'_>) {
-        let Some((_, role, began)) = self.download.take() else { return };
+        let Some((_, role, from, began)) = self.download.take() else { return };
         let ms = (tsc::micros() - began) / 1000;
-        let digest = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        held.set_sha256(*digest);
+        let digest = hex(digest);
         let line = format!("{role}: {} in {}.{:03} s", Size(held.len()), ms / 1000, ms % 1000);
         // What is left of the live line is written over.
         let width = if out.is_ansi() { LINE } else { 0 };
         let _ = writeln!(out, "{line:width$}\n{role}: sha256 {digest}");
-        self.held.push(Arc::new(held));
+        self.files.push(SourceFile::here(Arc::new(held), String::new(), Some(from)));
     }
 
     /// Begins to make it.
     fn make(&mut self) -> Result<Making, String> {
-        let mut held = core::mem::take(&mut self.held).into_iter();
-        let kernel = held.next().ok_or("no kernel")?;
-        let modules = held.map(|module| (module, String::new())).collect();
+        let files = core::mem::take(&mut self.files);
         let reserved = self.reserved.take().ok_or("no name")?;
-        Making::of(reserved, Source { options: self.options.clone(), kernel, modules })
+        Making::of(reserved, Source { options: self.options.clone(), files })
     }
 
     fn step(&mut self, out: &mut Out<'_>) -> Result<bool, String> {

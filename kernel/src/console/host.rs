@@ -15,7 +15,8 @@ use super::{lines, msr, net, selftest, vm, who};
 use crate::arch::{power, tsc};
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
-use crate::vm::{State, registry};
+use crate::vm::source::hex;
+use crate::vm::{State, files, registry};
 use crate::{boot, meter, pool, stages, start, wall_clock};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
@@ -238,8 +239,8 @@ fn memory(output: Output, out: &mut Out<'_>) {
     let (heap_used, heap) = heap_usage();
     let vms = registry::all();
     let guests: u64 = vms.iter().map(|vm| vm::bytes(vm)).sum();
-    let kernels: u64 =
-        vms.iter().filter_map(|vm| vm.source.as_ref()).map(crate::vm::source::Source::bytes).sum();
+    let files = files::usage();
+    let kernels: u64 = files.iter().map(|file| file.bytes).sum();
     let used = stats.total - stats.free;
     // Page tables of host and guests, vCPUs, rings of the card.
     let other = used.saturating_sub(guests + kernels + heap as u64);
@@ -249,18 +250,29 @@ fn memory(output: Output, out: &mut Out<'_>) {
             o.field("free", stats.free)?;
             o.field("guests", guests)?;
             o.field("kernels", kernels)?;
+            o.array("files", |a| {
+                files.iter().try_for_each(|file| {
+                    a.object(|o| {
+                        o.field("bytes", file.bytes)?;
+                        o.field("sha256", file.sha256.as_ref().map(hex).as_deref())?;
+                        o.field("users", file.users)
+                    })
+                })
+            })?;
             o.field("heap", heap as u64)?;
             o.field("heap_used", heap_used as u64)?;
             o.field("other", other)?;
             o.object("longest_turn", top::longest_turn)
         });
     }
+    let users: u64 = files.iter().map(|file| file.users).sum();
+    let kernels_row = format!("{} ({} files, used {users} times)", Size(kernels), files.len());
     let heap_row = format!("{} ({} used)", Size(heap as u64), Size(heap_used as u64));
     for (name, text) in [
         ("total", Size(stats.total).to_string()),
         ("free", Size(stats.free).to_string()),
         ("guests", Size(guests).to_string()),
-        ("kernels", Size(kernels).to_string()),
+        ("kernels", kernels_row),
         ("heap", heap_row),
         ("other", Size(other).to_string()),
     ] {

@@ -127,7 +127,7 @@ fn paging(vm: &Vm, state: &VcpuState) -> PagingState {
         cr4: state.cr4,
         efer: state.efer,
         pdptes: state.pdptes.unwrap_or_default(),
-        phys_bits: vm.policy.phys_bits(),
+        phys_bits: vm.policy().phys_bits(),
     }
 }
 

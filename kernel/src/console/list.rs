@@ -29,7 +29,7 @@ impl Row {
         Self {
             name: vm.name.owned(),
             state: vm.state().name(),
-            level: vm.policy.level_name().into(),
+            level: vm.policy().level_name().into(),
             vcpus: vm.vcpus.len() as u64,
             memory: bytes(vm),
             permille: vm.usage.permille(),

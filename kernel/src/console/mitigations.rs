@@ -12,7 +12,7 @@ use crate::vmx::slots;
 
 pub(super) fn show(vm: Option<&Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let host = policy::host();
-    let claims = vm.map(|vm| (vm, claims(&policy::told(&vm.policy), host, slots::plan())));
+    let claims = vm.map(|vm| (vm, claims(&policy::told(&vm.policy()), host, slots::plan())));
     let _ = match (&claims, output) {
         (None, Output::Text) => host_text(out, host, slots::plan()),
         (None, Output::Json) => host_json(out, host, slots::plan()).and_then(|()| out.write_char('\n')),

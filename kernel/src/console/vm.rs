@@ -16,7 +16,9 @@ use crate::arch::tsc;
 use crate::events;
 use crate::migration::Migrations;
 use crate::vm::registry::Nascent;
-use crate::vm::{Change, State, StopReason, Vm, ending, registry, reset};
+use crate::vm::reset::Anew;
+use crate::vm::{Change, State, StopReason, Vm, create as vm_create, ending, registry};
+use crate::{pool, restart};
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -27,7 +29,7 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
         VmCommand::Pause(vm) => return pause(find(vm)?),
         VmCommand::Resume(vm) => find(vm)?.apply(Change::Run).map_err(state_error)?,
         VmCommand::Stop { vm, timeout_s } => return stop(find(vm)?, timeout_s.unwrap_or(DEFAULT_STOP_S)),
-        VmCommand::Reset { vm, force } => return reset(&find(vm)?, force),
+        VmCommand::Reset { vm, force, level } => return reset(&find(vm)?, force, level),
         VmCommand::Rename { vm, to } => rename(&find(vm)?, to)?,
         VmCommand::Destroy { vm, force } => return destroy(&find(vm)?, force),
         VmCommand::Exits { vm, timed, output } => exits::execute(find(vm)?.as_ref(), timed, output, out),
@@ -49,7 +51,7 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
 
 fn start(vm: &Arc<Vm>) -> Result<Done, Failure> {
     if vm.state() == State::Stopped {
-        return boot_anew(vm);
+        return boot_anew(vm, None);
     }
     vm.apply(Change::Run).map_err(state_error)?;
     Ok(Done::Now)
@@ -60,14 +62,25 @@ fn pause(vm: Arc<Vm>) -> Result<Done, Failure> {
     Ok(waits::pause(vm))
 }
 
-fn reset(vm: &Arc<Vm>, force: bool) -> Result<Done, Failure> {
+fn reset(vm: &Arc<Vm>, force: bool, level: Option<&str>) -> Result<Done, Failure> {
     wants_force(vm, force)?;
-    boot_anew(vm)
+    boot_anew(vm, level)
 }
 
-fn boot_anew(vm: &Arc<Vm>) -> Result<Done, Failure> {
-    let source = vm.source.clone().ok_or_else(|| Failure::new(Code::Unsupported, vm.has_no_kernel()))?;
-    let outcome = reset::order(vm, source, "").map_err(state_error)?;
+/// The level is chosen before anything of the VM is touched.
+fn boot_anew(vm: &Arc<Vm>, level: Option<&str>) -> Result<Done, Failure> {
+    let unsupported = |why: String| Failure::new(Code::Unsupported, why);
+    let source = vm.source.lock().clone();
+    let mut source = source.ok_or_else(|| unsupported(vm.has_no_kernel()))?;
+    if let Some(lacks) = source.lacks_for_good() {
+        return Err(unsupported(format!("vm {} cannot boot anew here: {lacks}", vm.name)));
+    }
+    if level == Some(vm_create::POOL_LEVEL) && pool::is_forming() {
+        return Err(state_error("the pool is not formed yet: wait until `pool show` says so".into()));
+    }
+    let policy = level.map(|level| vm_create::at_level(vm, &mut source.options, level));
+    let policy = policy.transpose().map_err(unsupported)?;
+    let outcome = restart::order(vm, Anew { source, policy, why: "" }).map_err(state_error)?;
     Ok(waits::outcome(outcome, format!("the reset of vm {} goes on", vm.name)))
 }
 
@@ -190,7 +203,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.field("reason", reason.as_deref())?;
             o.field("on_reset", restarts.on_reset.name())?;
             o.field("resets", restarts.count())?;
-            o.field("level", vm.policy.level_name())?;
+            o.field("level", vm.policy().level_name())?;
             o.field("came", vm.came)?;
             o.array("vcpus", |a| {
                 vm.vcpus.iter().try_for_each(|slot| a.object(|o| o.field("cpu", slot.cpu as u64)))
@@ -214,7 +227,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let shown = reason.map_or_else(|| String::from(state.name()), |reason| format!("stopped: {reason}"));
     let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, uuid(vm));
     let _ = writeln!(out, "on-reset  {}, {} so far", restarts.on_reset.name(), restarts.count());
-    let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy.level_name(), vm.vcpus.len());
+    let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy().level_name(), vm.vcpus.len());
     for (index, slot) in vm.vcpus.iter().enumerate() {
         let _ = writeln!(out, "vcpu {index}    on CPU {}", slot.cpu);
     }

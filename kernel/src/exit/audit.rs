@@ -43,7 +43,7 @@ pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViola
     let (rip, mode) = linear_rip(vcpu, vmcs);
     let at = if violation.linear_translation() { vmcs.read(field::GUEST_LINEAR_ADDRESS) } else { rip };
     let linear = at & !(PAGE - 1);
-    let paging = memory::paging_state(vcpu, vm, vmcs);
+    let paging = memory::paging_state(vcpu, vmcs);
     let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
     let entry = entry(vm, &paging, user, rip, mode, linear).unwrap_or(at - linear) as usize;
     let fetch = Fetch { gpa, linear, entry, rip, mode };

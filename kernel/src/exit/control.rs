@@ -18,8 +18,8 @@ const LMSW: u64 = 0xf;
 /// MOV to and from CR, CLTS, LMSW.
 #[inline(never)]
 pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> Next {
-    let regs = vcpu.control_regs(vm, vmcs);
-    let limits = Vcpu::limits(vm);
+    let regs = vcpu.control_regs(vmcs);
+    let limits = vcpu.limits();
     let cs_long = vcpu.code_size(vmcs) == CodeSize::Bits64;
     let new = match access {
         CrAccess::Write { cr: 0, gpr } => regs.write_cr0(vcpu.gpr(vmcs, gpr), cs_long),
@@ -49,14 +49,17 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> N
 
 /// Makes new control registers the guest's, or faults.
 pub(super) fn apply(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, new: Result<ControlRegs, CrFault>) -> Next {
-    let old = vcpu.control_regs(vm, vmcs);
+    let old = vcpu.control_regs(vmcs);
     let loaded = new.and_then(|new| {
-        let pdptes = old.loads_pdptes(&new).then(|| Vcpu::read_pdptes(vm, new.cr3)).transpose()?;
+        let pdptes = old
+            .loads_pdptes(&new)
+            .then(|| Vcpu::read_pdptes(vm, new.cr3, vcpu.policy.phys_bits()))
+            .transpose()?;
         Ok((new, pdptes))
     });
     match loaded {
         Err(_) => GENERAL_PROTECTION,
-        Ok((new, pdptes)) => match vcpu.set_control_regs(vm, vmcs, new, pdptes) {
+        Ok((new, pdptes)) => match vcpu.set_control_regs(vmcs, new, pdptes) {
             Ok(()) => Next::Advance,
             Err(_) => fatal(
                 "the guest enters real mode, which this CPU cannot run: it lacks unrestricted guest (Westmere and later have it)"
@@ -77,10 +80,10 @@ fn write_cr8(vcpu: &mut Vcpu, vm: &Vm, value: u64) -> Next {
 
 /// XSETBV (SDM volume 1, 13.3): XCR0 within the level, and consistent.
 #[inline(never)]
-pub(super) fn xsetbv(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+pub(super) fn xsetbv(vcpu: &mut Vcpu, vmcs: Current) -> Next {
     let value = vcpu.edx_eax();
     let cpl = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;
-    if cpl != 0 || vcpu.ecx() != 0 || !vm.policy.xcr0_valid(value) {
+    if cpl != 0 || vcpu.ecx() != 0 || !vcpu.policy.xcr0_valid(value) {
         return GENERAL_PROTECTION;
     }
     vcpu.xcr0 = value;

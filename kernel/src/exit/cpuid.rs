@@ -4,7 +4,6 @@ use cpu_policy::Entry;
 
 use super::{GENERAL_PROTECTION, Next};
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 const RAX: usize = 0;
@@ -22,12 +21,12 @@ fn answer(gprs: &mut [u64; 16], &[eax, ebx, ecx, edx]: &[u32; 4]) {
 
 /// Answers CPUID.
 #[inline(always)]
-pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vmcs: Current) -> Next {
     let gprs = &vcpu.context.gprs;
     let (leaf, subleaf) = (gprs[RAX] as u32, gprs[RCX] as u32);
     let entry = vcpu.cpuid.lookup(leaf, subleaf);
     if entry.is_dynamic() {
-        return dynamic(vcpu, vm, vmcs, *entry, subleaf);
+        return dynamic(vcpu, vmcs, *entry, subleaf);
     }
     answer(&mut vcpu.context.gprs, entry.regs());
     vcpu.context.untouched();
@@ -36,11 +35,11 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 
 /// The rare answers: those that depend on the vCPU's state, and all of them under CPUID faulting.
 #[inline(never)]
-fn dynamic(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, entry: Entry, subleaf: u32) -> Next {
+fn dynamic(vcpu: &mut Vcpu, vmcs: Current, entry: Entry, subleaf: u32) -> Next {
     if entry.faults() && vcpu.cpl(vmcs) != 0 {
         return GENERAL_PROTECTION;
     }
-    let state = vcpu.cpuid_dynamic(vm, vmcs);
+    let state = vcpu.cpuid_dynamic(vmcs);
     answer(&mut vcpu.context.gprs, &entry.fixed(subleaf, &state));
     Next::Advance
 }

@@ -57,7 +57,7 @@ impl Machine for Board<'_> {
     }
 
     fn pkru(&mut self) -> u32 {
-        xstate::pkru(self.vm.policy.xcr0_allowed(), self.vcpu.xcr0)
+        xstate::pkru(self.vcpu.policy.xcr0_allowed(), self.vcpu.xcr0)
     }
 
     fn load(&mut self, gpa: Gpa, size: u8) -> u64 {
@@ -89,11 +89,11 @@ impl Machine for Board<'_> {
     }
 
     fn vector(&mut self, register: u8) -> Vector {
-        self.vcpu.vector(self.vm, register)
+        self.vcpu.vector(register)
     }
 
     fn set_vector(&mut self, register: u8, value: &Vector) {
-        self.vcpu.set_vector(self.vm, register, value);
+        self.vcpu.set_vector(register, value);
     }
 
     fn lmsw(&mut self, word: u16) {
@@ -133,7 +133,7 @@ pub(super) fn carry_out(
         rip,
         code: vcpu.code_size(vmcs),
         cpl: vcpu.cpl(vmcs),
-        paging: memory::paging_state(vcpu, vm, vmcs),
+        paging: memory::paging_state(vcpu, vmcs),
     };
     cpu.gprs[RSP] = vmcs.read(field::GUEST_RSP);
     let mut board = Board { vm, vcpu, vmcs, effect: None, lmsw: None };

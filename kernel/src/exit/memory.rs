@@ -38,7 +38,7 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolat
 /// An access to a device, or to nothing.
 fn not_memory(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa);
-    if violation.gpa >> vm.policy.phys_bits() != 0 || !violation.linear_translation() {
+    if violation.gpa >> vcpu.policy.phys_bits() != 0 || !violation.linear_translation() {
         return bad_tables(vcpu, vm, vmcs, violation);
     }
     if let Some(event) = vmcs.interrupted_event() {
@@ -76,7 +76,7 @@ fn bad_tables(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) 
             Err(_) => AccessKind::Read,
         }
     };
-    let state = paging_state(vcpu, vm, vmcs);
+    let state = paging_state(vcpu, vmcs);
     // The CPU has looked at SMAP and keys already.
     let access = Access { kind, user, ac: true, pkru: 0 };
     match x86_decode::walk(&vm.memory, &state, linear, access) {
@@ -112,14 +112,14 @@ pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 }
 
 /// What a walk of the guest's page tables depends on.
-pub(super) fn paging_state(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> PagingState {
-    let regs = vcpu.control_regs(vm, vmcs);
+pub(super) fn paging_state(vcpu: &mut Vcpu, vmcs: Current) -> PagingState {
+    let regs = vcpu.control_regs(vmcs);
     PagingState {
         cr0: regs.cr0,
         cr3: regs.cr3,
         cr4: regs.cr4,
         efer: regs.efer,
         pdptes: if regs.pae_paging() { field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte)) } else { [0; 4] },
-        phys_bits: vm.policy.phys_bits(),
+        phys_bits: vcpu.policy.phys_bits(),
     }
 }

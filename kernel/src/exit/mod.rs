@@ -70,7 +70,7 @@ fn fatal(text: alloc::string::String) -> Next {
 #[inline(always)]
 pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Next {
     match exit {
-        Exit::Cpuid => cpuid::handle(vcpu, vm, vmcs),
+        Exit::Cpuid => cpuid::handle(vcpu, vmcs),
         Exit::Rdmsr => msr::read(vcpu, vm, vmcs),
         Exit::Wrmsr => msr::write(vcpu, vm, vmcs),
         Exit::Io(access) => io::handle(vcpu, vm, vmcs, access),
@@ -83,7 +83,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         Exit::Hlt => Next::Halt,
         Exit::PmlFull => memory::log_full(vcpu, vm, vmcs),
         Exit::Cr(access) => control::cr(vcpu, vm, vmcs, access),
-        Exit::Xsetbv => control::xsetbv(vcpu, vm, vmcs),
+        Exit::Xsetbv => control::xsetbv(vcpu, vmcs),
         Exit::Exception(event) => exception(vcpu, vmcs, event),
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
         Exit::CacheFlush | Exit::Invlpg(_) | Exit::Pause => Next::Advance,

@@ -14,7 +14,7 @@ use crate::vmx::vmcs::Current;
 #[inline(always)]
 pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let index = vcpu.ecx();
-    let value = match vm.policy.read_msr(index) {
+    let value = match vcpu.policy.read_msr(index) {
         MsrRead::Value(value) => {
             vcpu.context.untouched();
             value
@@ -39,7 +39,7 @@ fn register(all: &[u64], number: u8) -> Option<&u64> {
 #[inline(never)]
 pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
     let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
-    match vm.policy.write_msr(index, value) {
+    match vcpu.policy.write_msr(index, value) {
         MsrWrite::Ignore => Next::Advance,
         MsrWrite::Gp => GENERAL_PROTECTION,
         MsrWrite::Emulate(kind) => emulated_write(vcpu, vm, vmcs, index, value, kind),
@@ -61,7 +61,7 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
         MsrKind::MtrrVariable(n) => *register(&vcpu.mtrr.variable, n)?,
         MsrKind::MtrrFixed(n) => *register(&vcpu.mtrr.fixed, n)?,
         MsrKind::MtrrDefType => vcpu.mtrr.def_type,
-        MsrKind::Efer => vcpu.control_regs(vm, vmcs).efer,
+        MsrKind::Efer => vcpu.control_regs(vmcs).efer,
         MsrKind::MiscFeatures => u64::from(vcpu.cpuid.is_faulting()),
         MsrKind::SysenterCs => u64::from(vmcs.read(field::GUEST_IA32_SYSENTER_CS)),
         MsrKind::SysenterEsp => vmcs.read(field::GUEST_IA32_SYSENTER_ESP),
@@ -112,7 +112,7 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
         }
         MsrKind::MtrrDefType => vcpu.mtrr.def_type = value,
         MsrKind::Efer => {
-            let new = vcpu.control_regs(vm, vmcs).write_efer(value, &Vcpu::limits(vm));
+            let new = vcpu.control_regs(vmcs).write_efer(value, &vcpu.limits());
             return control::apply(vcpu, vm, vmcs, new);
         }
         MsrKind::MiscFeatures => vcpu.cpuid.set_faulting(value & 1 != 0),

@@ -86,7 +86,7 @@ impl TaskMemory for Memory<'_> {
         self.paging.cr3 = cr3;
         let PagingState { cr0, cr4, efer, .. } = self.paging;
         if (ControlRegs { cr0, cr3, cr4, efer }).pae_paging() {
-            let pdptes = Vcpu::read_pdptes(self.vm, cr3);
+            let pdptes = Vcpu::read_pdptes(self.vm, cr3, self.paging.phys_bits);
             let pdptes = pdptes.map_err(|_| TaskError::Fault(Event::GENERAL_PROTECTION))?;
             self.paging.pdptes = pdptes;
             self.pdptes = Some(pdptes);
@@ -100,13 +100,13 @@ impl TaskMemory for Memory<'_> {
 pub(super) fn switch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, how: TaskSwitch) -> Next {
     let event = vmcs.interrupted_event();
     let instruction = if how.is_instruction(event) { vmcs.read(field::EXIT_INSTRUCTION_LENGTH) } else { 0 };
-    let old = current(vcpu, vm, vmcs, instruction);
+    let old = current(vcpu, vmcs, instruction);
     let mut task = old;
-    let mut memory = Memory { vm, paging: memory::paging_state(vcpu, vm, vmcs), pdptes: None };
+    let mut memory = Memory { vm, paging: memory::paging_state(vcpu, vmcs), pdptes: None };
     let result = task::switch(&mut task, how, event, &mut memory);
     if task != old {
         let nmi = event.is_some_and(|event| event.kind == EventKind::Nmi);
-        if let Err(next) = enter(vcpu, vm, vmcs, &task, memory.pdptes) {
+        if let Err(next) = enter(vcpu, vmcs, &task, memory.pdptes) {
             return next;
         }
         let mut blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI;
@@ -130,8 +130,8 @@ pub(super) fn switch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, how: TaskSwitch) -
 }
 
 /// The registers of the task that is left.
-fn current(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, instruction: u32) -> Task {
-    let regs = vcpu.control_regs(vm, vmcs);
+fn current(vcpu: &mut Vcpu, vmcs: Current, instruction: u32) -> Task {
+    let regs = vcpu.control_regs(vmcs);
     let rip = vmcs.read(field::GUEST_RIP).wrapping_add(instruction.into()) & 0xffff_ffff;
     Task {
         gprs: core::array::from_fn(|n| vcpu.gpr(vmcs, n as u8)),
@@ -154,9 +154,9 @@ fn current(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, instruction: u32) -> Task {
 }
 
 /// Loads the registers of the task that is entered; RFLAGS excepted.
-fn enter(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, task: &Task, pdptes: Option<[u64; 4]>) -> Result<(), Next> {
-    let regs = ControlRegs { cr0: task.cr0, cr3: task.cr3, ..vcpu.control_regs(vm, vmcs) };
-    vcpu.set_control_regs(vm, vmcs, regs, pdptes)
+fn enter(vcpu: &mut Vcpu, vmcs: Current, task: &Task, pdptes: Option<[u64; 4]>) -> Result<(), Next> {
+    let regs = ControlRegs { cr0: task.cr0, cr3: task.cr3, ..vcpu.control_regs(vmcs) };
+    vcpu.set_control_regs(vmcs, regs, pdptes)
         .map_err(|_| fatal("task switch in real mode, which has none".into()))?;
     for (number, value) in task.gprs.into_iter().enumerate() {
         vcpu.set_gpr(vmcs, number as u8, value);

@@ -147,8 +147,20 @@ pub(crate) fn port() -> Option<u16> {
 /// # Errors
 /// Why not, in words; nothing has begun.
 pub(crate) fn dial(service: Service, to: SocketAddrV4) -> Result<Dial, String> {
+    ready()?;
     match &LINKS.lock().security {
         Ok(security) => Dial::new(service, to, security),
+        Err(why) => Err(why.clone()),
+    }
+}
+
+/// Whether this host can connect to others at all.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn ready() -> Result<(), String> {
+    match &LINKS.lock().security {
+        Ok(_) => Ok(()),
         // Nothing was chosen where links are of no use.
         Err(why) if why.is_empty() => Err(network::missing()),
         Err(why) => Err(why.clone()),

@@ -35,11 +35,6 @@ impl Dial {
         Ok(Self { connection, to, initiator: Box::new(initiator), under_way: true })
     }
 
-    /// The other host.
-    pub(crate) fn to(&self) -> SocketAddrV4 {
-        self.to
-    }
-
     /// Goes on; the answer is given once.
     ///
     /// # Errors

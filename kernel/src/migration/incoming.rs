@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
@@ -12,7 +13,8 @@ use migrate::body::Fate;
 use migrate::handover::{TargetOwner, Word};
 use migrate::ownership::Phase;
 use migrate::{
-    Here, Offer, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome, TargetParams, TargetVm,
+    Here, Offer, Origin, OriginFile, PAGE_BYTES, Room, Target, TargetEvent, TargetMemory, TargetOutcome,
+    TargetParams, TargetVm,
 };
 use shell::EventKind;
 use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, StateRecord};
@@ -24,12 +26,14 @@ use crate::events;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
 use crate::mm::frame;
+use crate::mm::held::Filling;
 use crate::policy;
 use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
-use crate::vm::{Change, Vm, registry};
+use crate::vm::source::{Source, SourceFile, role};
+use crate::vm::{Change, Vm, files, registry};
 use crate::vmx::host;
 
 /// A migration to this host.
@@ -52,6 +56,8 @@ struct Arriving {
     offered: Option<(GuestPolicy, Companion)>,
     making: Option<Making>,
     vm: Option<Arc<Vm>>,
+    /// Files that are to come, with the memory for them.
+    files: Vec<(u32, Filling)>,
     tsc: u64,
     /// Host TSC at which the link was last read: what comes in that turn is not older.
     read_at: u64,
@@ -245,7 +251,7 @@ impl TargetVm for Arriving {
 
     fn warning(&mut self, offer: &Offer<'_>) -> Option<String> {
         let warning = match (&self.vm, &self.offered) {
-            (Some(vm), _) => policy::ledger::warning(&vm.policy, &vm.companion)?,
+            (Some(vm), _) => policy::ledger::warning(&vm.policy(), &vm.companion)?,
             (None, Some((policy, companion))) => policy::ledger::warning(policy, companion)?,
             (None, None) => return None,
         };
@@ -253,7 +259,83 @@ impl TargetVm for Arriving {
         Some(warning)
     }
 
+    fn wants(&mut self, origin: &Origin) -> Vec<u32> {
+        let Some(vm) = &self.vm else { return Vec::new() };
+        let name = vm.name.get();
+        let mut source = match Source::told(origin, &name) {
+            Ok(source) => source,
+            Err(why) => {
+                log::warn!(target: "migrate", "migrate {name}: what it was made from is left out: {why}");
+                return Vec::new();
+            }
+        };
+        for held in origin.files.iter().filter_map(|file| files::find(&file.sha256?)) {
+            source.put(&held);
+        }
+        let files = &mut self.files;
+        let wanted = origin.lacking(|sha256, len| {
+            len <= files::max_file() && files::find(sha256).is_none() && len <= frame::stats().free
+        });
+        // One for which there is no memory in one piece does not come.
+        for number in wanted {
+            let len = source.files.get(number as usize).map_or(0, SourceFile::len);
+            let mut filling = Filling::default();
+            if filling.reserve(len) {
+                files.push((number, filling));
+            }
+        }
+        let comes = |number: usize| files.iter().any(|(file, _)| origin.same_as(number as u32) == *file);
+        for (number, file) in source.files.iter().enumerate() {
+            if file.held().is_none() && file.len() > 0 && !comes(number) {
+                log::warn!(
+                    target: "migrate",
+                    "migrate {name}: its {} of {} bytes does not come along: max-file= of either host, or no memory for it",
+                    role(number),
+                    file.len()
+                );
+            }
+        }
+        *vm.source.lock() = Some(source);
+        files.iter().map(|(number, _)| *number).collect()
+    }
+
+    fn take_file(&mut self, number: u32, bytes: &[u8]) -> Result<(), String> {
+        let filling = self.files.iter_mut().find(|(file, _)| *file == number);
+        let (_, filling) = filling.ok_or_else(|| format!("file {number} was not wanted"))?;
+        if filling.push(bytes) { Ok(()) } else { Err(format!("no memory for file {number}")) }
+    }
+
+    fn end_file(&mut self, number: u32) -> Result<(), String> {
+        let at = self.files.iter().position(|(file, _)| *file == number);
+        let (Some(at), Some(vm)) = (at, &self.vm) else {
+            return Err(format!("file {number} was not wanted"));
+        };
+        let (_, filling) = self.files.swap_remove(at);
+        // It is in one piece: its memory was made room for at once.
+        let Poll::Ready(Some(held)) = filling.join().poll() else {
+            return Err(format!("file {number} is not in one piece"));
+        };
+        let mut source = vm.source.lock();
+        if let Some(source) = source.as_mut()
+            && let Some(file) = source.files.get_mut(number as usize)
+            && let Some(sha256) = file.sha256()
+        {
+            log::info!(target: "migrate", "migrate {}: its {} of {} bytes is here", vm.name, role(number as usize), held.len());
+            held.set_sha256(sha256);
+            source.put(&Arc::new(held));
+        }
+        drop(source);
+        files::came();
+        Ok(())
+    }
+
     fn create(&mut self, offer: &Offer<'_>) -> Poll<Result<(), String>> {
+        // Bytes that are here already are told by their digest.
+        let mut lens = offer.origin.iter().flat_map(|origin| &origin.files).filter(|file| file.can_come());
+        let known = |file: &OriginFile| file.len > files::max_file() || files::are_known(file.len);
+        if !lens.all(known) {
+            return Poll::Pending;
+        }
         let mut making = match self.making.take().map_or_else(|| self.make(offer), Ok) {
             Ok(making) => making,
             Err(why) => return Poll::Ready(Err(why)),
@@ -293,6 +375,7 @@ impl TargetVm for Arriving {
 
     fn destroy(&mut self) {
         self.making = None;
+        self.files.clear();
         if let Some(vm) = self.vm.take() {
             vm.destroy();
         }

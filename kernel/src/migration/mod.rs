@@ -100,8 +100,7 @@ impl Migrations {
             let text = format!("vm {name}'s written pages are counted: say `vm dirty stop {name}` first");
             return Err(Failure::new(Code::Busy, text));
         }
-        let dial = links::dial(Service::Migrate, to).map_err(failure)?;
-        self.outgoing = Some(Outgoing::new(vm, dial, tuning, aim));
+        self.outgoing = Some(Outgoing::new(vm, to, tuning, aim).map_err(failure)?);
         Ok(())
     }
 

@@ -22,11 +22,13 @@ use super::{Ended, Report, boot_id, shape, state};
 use crate::arch::tsc;
 use crate::entropy;
 use crate::events;
-use crate::link::{self as links, Dial, Link};
+use crate::link::{self as links, Dial, Link, Service};
 use crate::meter::{self, Stopped};
+use crate::mm::held::Held;
 use crate::net as network;
 use crate::policy;
-use crate::vm::{Change, State, Vm, registry, sched};
+use crate::vm::source::SourceFile;
+use crate::vm::{Change, State, Vm, files, registry, sched};
 
 /// How often the log says how far a round is, in microseconds.
 const TELL_US: u64 = 5_000_000;
@@ -62,6 +64,8 @@ pub(super) struct Outgoing {
 }
 
 enum Stage {
+    /// The files that the VM was made from are read for their digests.
+    Reading,
     /// The link is being made.
     Dialling(Dial),
     /// The migration is under way.
@@ -80,15 +84,23 @@ struct Leaving {
     stopped: bool,
     /// How much of what the guest has printed has gone along.
     told: u64,
+    /// What it was made from, as the target was told.
+    files: Vec<Option<Arc<Held>>>,
     marks: Stopped,
 }
 
 impl Outgoing {
-    pub(super) fn new(vm: Arc<Vm>, dial: Dial, tuning: Tuning, aim: Aim) -> Self {
-        let to = dial.to();
-        let vm = Leaving { vm, to, stopped: false, told: 0, marks: Stopped::default() };
-        let stage = Stage::Dialling(dial);
-        Self {
+    /// # Errors
+    /// It cannot be begun.
+    pub(super) fn new(vm: Arc<Vm>, to: SocketAddrV4, tuning: Tuning, aim: Aim) -> Result<Self, String> {
+        links::ready()?;
+        let stage = if aim != Aim::Check && !are_read(&vm) {
+            Stage::Reading
+        } else {
+            Stage::Dialling(links::dial(Service::Migrate, to)?)
+        };
+        let vm = Leaving { vm, to, stopped: false, told: 0, files: Vec::new(), marks: Stopped::default() };
+        Ok(Self {
             to,
             stage,
             vm,
@@ -99,12 +111,16 @@ impl Outgoing {
             work_ticks: 0,
             link_ticks: (0, 0),
             network_ticks: network::busy_ticks(),
-        }
+        })
     }
 
     /// The protocol begins once there is a link.
-    fn source(&self) -> Source {
-        let vm = &self.vm.vm;
+    fn source(&mut self) -> Source {
+        let vm = Arc::clone(&self.vm.vm);
+        let source = vm.source.lock().clone().filter(|_| self.aim != Aim::Check);
+        self.vm.files =
+            source.iter().flat_map(|source| &source.files).map(|file| file.held().cloned()).collect();
+        let vm = &vm;
         let hello = Hello {
             migration: entropy::uuid(),
             vm_uuid: vm.uuid,
@@ -117,10 +133,10 @@ impl Outgoing {
         };
         let params = SourceParams {
             hello,
-            policy: vm.policy.encode(),
+            policy: vm.policy().encode(),
             companion: policy::ledger::companion(vm).encode(),
             shape: shape(vm),
-            origin: None,
+            origin: source.map(|source| source.origin(files::max_file())),
             tuning: self.tuning.clone(),
             hz: tsc::hz(),
         };
@@ -143,7 +159,7 @@ impl Outgoing {
     pub(super) fn phase(&self) -> Phase {
         match &self.stage {
             _ if self.check_only() => Phase::None,
-            Stage::Dialling(_) => Phase::Setup,
+            Stage::Reading | Stage::Dialling(_) => Phase::Setup,
             Stage::Moving { source, .. } => source.stage(),
             Stage::Over => Phase::None,
         }
@@ -158,7 +174,7 @@ impl Outgoing {
     pub(super) fn report(&self) -> Report {
         let progress = match &self.stage {
             Stage::Moving { source, .. } => source.progress(tsc::read()),
-            Stage::Dialling(_) | Stage::Over => Progress::default(),
+            Stage::Reading | Stage::Dialling(_) | Stage::Over => Progress::default(),
         };
         let now = || Report { vm: self.vm().name.owned(), to: self.to, progress, error: None };
         self.last.clone().unwrap_or_else(now)
@@ -176,7 +192,7 @@ impl Outgoing {
                 let name = &self.vm.vm.name;
                 if cancelled { Ok(()) } else { Err(format!("vm {name} is handed over: it ends by itself")) }
             }
-            Stage::Dialling(_) | Stage::Over => {
+            Stage::Reading | Stage::Dialling(_) | Stage::Over => {
                 self.stage = Stage::Over;
                 Ok(())
             }
@@ -188,6 +204,14 @@ impl Outgoing {
         match &mut self.stage {
             Stage::Moving { .. } => {}
             Stage::Over => return Some(self.never(Status::Cancelled, "cancelled: by the operator")),
+            Stage::Reading if !are_read(&self.vm.vm) => return None,
+            Stage::Reading => match links::dial(Service::Migrate, self.to) {
+                Ok(dial) => {
+                    self.stage = Stage::Dialling(dial);
+                    return None;
+                }
+                Err(why) => return Some(self.never(Status::Failed, &why)),
+            },
             Stage::Dialling(dial) => match dial.poll() {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(link)) => {
@@ -360,6 +384,14 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
     }
 }
 
+/// Whether each file that may go along has a digest; asks for the first that is missing.
+fn are_read(vm: &Vm) -> bool {
+    let source = vm.source.lock().clone();
+    let held = source.iter().flat_map(|source| &source.files).filter_map(SourceFile::held);
+    let mut goes = held.filter(|held| held.len() <= files::max_file());
+    goes.all(|held| files::sha256(held).is_ready())
+}
+
 impl SourceVm for Leaving {
     fn start_tracking(&mut self) -> Poll<Result<(), String>> {
         let method = Vm::best_method();
@@ -384,6 +416,16 @@ impl SourceVm for Leaving {
     fn ended(&self) -> Option<String> {
         let over = self.vm.state() == State::Stopped;
         over.then(|| self.vm.stop_reason().map_or_else(String::new, |why| why.to_string()))
+    }
+
+    fn read_file(&mut self, number: u32, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        let held = self.files.get(number as usize).and_then(Option::as_ref);
+        let from = usize::try_from(offset).ok();
+        let bytes = held.zip(from).and_then(|(held, from)| held.bytes().get(from..)?.get(..into.len()));
+        into.copy_from_slice(
+            bytes.ok_or_else(|| format!("file {number} is not here from byte {offset} on"))?,
+        );
+        Ok(())
     }
 
     fn throttle(&mut self, share: u8) {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::task::Poll;
+use spin::Once;
 
 use super::{Hpa, PAGE, frame};
 
@@ -10,13 +11,25 @@ use super::{Hpa, PAGE, frame};
 pub(crate) struct Held {
     start: Hpa,
     len: u64,
+    /// SHA-256 of them, once somebody has computed it.
+    sha256: Once<[u8; 32]>,
 }
 
 impl Held {
     /// Takes over `len` bytes from `start` on, which nobody else writes or gives back: a boot module, or what
     /// [`frame`] handed out.
     pub(crate) const fn new(start: Hpa, len: u64) -> Self {
-        Self { start, len }
+        Self { start, len, sha256: Once::new() }
+    }
+
+    /// Their SHA-256, where it is known by now.
+    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
+        self.sha256.get().copied()
+    }
+
+    /// Notes their SHA-256.
+    pub(crate) fn set_sha256(&self, sha256: [u8; 32]) {
+        self.sha256.call_once(|| sha256);
     }
 
     /// How many.

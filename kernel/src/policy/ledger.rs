@@ -22,7 +22,7 @@ pub(crate) fn has_tsc_aux() -> bool {
 
 /// The ledger of a VM on this host.
 pub(crate) fn of(vm: &Vm) -> Ledger {
-    Ledger::new(&vm.policy, host())
+    Ledger::new(&vm.policy(), host())
 }
 
 /// What a VM takes along for the operator of the host that it goes to.

@@ -32,7 +32,7 @@ pub(crate) fn spec_ctrl_passes(policy: &GuestPolicy) -> bool {
 }
 
 /// Lets a guest at the registers that its policy offers and this CPU checks for itself.
-pub(crate) fn pass(policy: &GuestPolicy, bitmap: &mut MsrBitmap) {
+pub(crate) fn pass(policy: &GuestPolicy, bitmap: &MsrBitmap) {
     const IA32_SPEC_CTRL: u32 = 0x48;
     const IA32_PRED_CMD: u32 = 0x49;
     const IA32_FLUSH_CMD: u32 = 0x10b;

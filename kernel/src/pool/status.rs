@@ -55,7 +55,7 @@ impl Changes {
             address: seen.address,
             accepts: self.port.is_some(),
             free_mib: seen.free_mib,
-            vms: running().iter().map(|vm| (vm.name.owned(), vm.policy.encode())).collect(),
+            vms: running().iter().map(|vm| (vm.name.owned(), vm.policy().encode())).collect(),
             uuids: seen.uuids.clone(),
         };
         self.watch.told(seen, now);

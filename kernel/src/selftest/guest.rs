@@ -3,7 +3,6 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::task::Poll;
 
 use cmdline::ModuleRole;
@@ -19,7 +18,7 @@ use crate::mm::{self, PAGE, frame};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::Scheduler;
-use crate::vm::source::Source;
+use crate::vm::source::{Source, SourceFile};
 use crate::vm::{Change, State, StopReason, Vm, remains};
 use crate::vmx::{flush, host};
 
@@ -84,7 +83,10 @@ fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
     let line = format!("vm={NAME} mem=8 debug-exit paused on-reset=stop");
     let Ok(ModuleRole::Vm(options)) = ModuleRole::parse(&line) else { return Err(line) };
     let reserved = Reserved::new(NAME, None, u64::from(options.mem_mib) << 20, options.vcpus, "")?;
-    let mut making = Making::of(reserved, Source { options, kernel, modules: Vec::new() })?;
+    let mut making = Making::of(
+        reserved,
+        Source { options, files: alloc::vec![SourceFile::here(kernel, String::new(), None)] },
+    )?;
     finish(|| making.poll())
 }
 

@@ -74,8 +74,8 @@ impl Vcpu {
     }
 
     /// What CPUID answers depend on at this moment.
-    pub(crate) fn cpuid_dynamic(&mut self, vm: &Vm, vmcs: Current) -> cpu_policy::Dynamic {
-        let regs = self.control_regs(vm, vmcs);
+    pub(crate) fn cpuid_dynamic(&mut self, vmcs: Current) -> cpu_policy::Dynamic {
+        let regs = self.control_regs(vmcs);
         cpu_policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
     }
 

@@ -1,7 +1,8 @@
 //! A new vCPU: its VMCS with every control set.
 
 use alloc::boxed::Box;
-use cpu_policy::CpuidTable;
+use alloc::sync::Arc;
+use cpu_policy::GuestPolicy;
 use ept::OutOfMemory;
 use vmx_types::control::{PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
@@ -30,7 +31,12 @@ const EXIT_BITMAPS: [(ProcBased2, field::Field<u64, field::ReadWrite>); 2] = [
 
 impl Vcpu {
     /// A vCPU without state; [`Vcpu::import`] gives it one.
-    pub(crate) fn new(index: u32, vpid: Vpid, cpu: &HostCpu, cpuid: CpuidTable) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(
+        index: u32,
+        vpid: Vpid,
+        cpu: &HostCpu,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Self, OutOfMemory> {
         Ok(Self {
             index,
             vpid,
@@ -45,7 +51,8 @@ impl Vcpu {
             proc: cpu.controls.proc,
             entry: cpu.controls.entry,
             tsx_ctrl: None,
-            cpuid,
+            cpuid: policy.table().clone(),
+            policy,
             tsc_adjust: 0,
             mtrr: MtrrState::default(),
             activity: Activity::Running,
@@ -61,13 +68,19 @@ impl Vcpu {
         })
     }
 
+    /// Another policy is in force from the next [`Vcpu::import`] on, before which the vCPU must not run.
+    pub(crate) fn take_policy(&mut self, policy: Arc<GuestPolicy>) {
+        self.cpuid = policy.table().clone();
+        self.policy = policy;
+    }
+
     /// Writes the controls and everything of the guest state that never changes. The VMCS is current.
     pub(super) fn write_controls(&mut self, vm: &Vm) {
         let cpu = host::this().expect("VMX is on");
         let controls = &cpu.controls;
         let caps = &cpu.caps;
         // What the level hides gives #UD, as far as VMX can: the ledger says the same of the same choice.
-        let choice = ledger::enforcement(&vm.policy);
+        let choice = ledger::enforcement(&self.policy);
         let mut proc2 = controls.proc2 | ProcBased2::from_bits_retain(choice.secondary & caps.proc2.may);
         self.tsx_ctrl = choice.tsx_ctrl;
         if vm.clock.scaling().is_some() {

@@ -12,7 +12,8 @@ mod vectors;
 mod vpid;
 
 use alloc::boxed::Box;
-use cpu_policy::CpuidTable;
+use alloc::sync::Arc;
+use cpu_policy::{CpuidTable, GuestPolicy};
 use vmx_types::Event;
 use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
@@ -83,6 +84,8 @@ pub(crate) struct Vcpu {
     entry: EntryControls,
     /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.
     tsx_ctrl: Option<u64>,
+    /// What the guest sees of CPUs: the VM's, which a reset may change.
+    pub(crate) policy: Arc<GuestPolicy>,
     /// What CPUID answers: the policy's table, a copy for each vCPU because each may turn CPUID faulting on.
     pub(crate) cpuid: CpuidTable,
     /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.

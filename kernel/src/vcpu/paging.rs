@@ -17,18 +17,18 @@ const CR4_GUEST_OWNED: u64 = 1 << 2 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10;
 
 impl Vcpu {
     /// The limits that the VM's level sets to the control registers.
-    pub(crate) fn limits(vm: &Vm) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
             unrestricted: host::boot_cpu().is_some_and(|cpu| cpu.caps.unrestricted()),
-            cr4: vm.policy.cr4_allowed(),
-            efer: vm.policy.efer_allowed(),
-            phys_bits: vm.policy.phys_bits(),
+            cr4: self.policy.cr4_allowed(),
+            efer: self.policy.efer_allowed(),
+            phys_bits: self.policy.phys_bits(),
         }
     }
 
     /// The control registers as the guest sees them now.
-    pub(crate) fn control_regs(&mut self, vm: &Vm, vmcs: vmcs::Current) -> ControlRegs {
-        let owned = CR4_GUEST_OWNED & vm.policy.cr4_allowed();
+    pub(crate) fn control_regs(&mut self, vmcs: vmcs::Current) -> ControlRegs {
+        let owned = CR4_GUEST_OWNED & self.policy.cr4_allowed();
         self.regs.cr4 = self.regs.cr4 & !owned | vmcs.read(field::GUEST_CR4) & owned;
         if !self.cr3_exiting {
             self.regs.cr3 = vmcs.read(field::GUEST_CR3);
@@ -42,7 +42,6 @@ impl Vcpu {
     /// [`NeedsRealMode`] where this CPU cannot run the guest in real mode; nothing is changed then.
     pub(crate) fn set_control_regs(
         &mut self,
-        vm: &Vm,
         vmcs: vmcs::Current,
         new: ControlRegs,
         pdptes: Option<[u64; 4]>,
@@ -63,7 +62,7 @@ impl Vcpu {
         vmcs.write(field::GUEST_IA32_EFER, hw.efer);
         vmcs.write(field::CR0_READ_SHADOW, new.cr0);
         vmcs.write(field::CR4_READ_SHADOW, new.cr4);
-        vmcs.write(field::CR4_MASK, !(CR4_GUEST_OWNED & vm.policy.cr4_allowed()));
+        vmcs.write(field::CR4_MASK, !(CR4_GUEST_OWNED & self.policy.cr4_allowed()));
         self.entry.set(EntryControls::IA32E_MODE_GUEST, hw.ia32e);
         vmcs.write(field::ENTRY_CONTROLS, self.entry.bits());
         let must_exit = ProcBased::CR3_LOAD_EXITING | ProcBased::CR3_STORE_EXITING;
@@ -79,15 +78,15 @@ impl Vcpu {
         Ok(())
     }
 
-    /// The PDPTEs that CR3 points to.
+    /// The PDPTEs that CR3 points to; addresses have `phys_bits` bits.
     ///
     /// # Errors
     /// [`CrFault::Pdpte`]: #GP(0), and none is loaded.
-    pub(crate) fn read_pdptes(vm: &Vm, cr3: u64) -> Result<[u64; 4], CrFault> {
+    pub(crate) fn read_pdptes(vm: &Vm, cr3: u64, phys_bits: u8) -> Result<[u64; 4], CrFault> {
         let mut table = [0; 32];
         if vm.memory.read(Gpa(pdpte_table(cr3)), &mut table).is_err() {
             table = [0xff; 32]; // what is not memory reads as ones
         }
-        load_pdptes(&table, vm.policy.phys_bits())
+        load_pdptes(&table, phys_bits)
     }
 }

@@ -20,7 +20,7 @@ impl Vcpu {
     /// The architectural state. The vCPU is stopped; it is taken off this CPU afterwards.
     pub(crate) fn export(&mut self, vm: &Vm) -> VcpuState {
         let vmcs = self.make_current(vm);
-        let regs = self.control_regs(vm, vmcs);
+        let regs = self.control_regs(vmcs);
         let mut gprs = self.context.gprs;
         gprs[RSP] = vmcs.read(field::GUEST_RSP);
         let segments = Segment::ALL.map(|s| SegmentState {
@@ -64,7 +64,7 @@ impl Vcpu {
             nmi_pending: self.nmi_pending,
             tsc_adjust: self.tsc_adjust,
             mtrr: self.mtrr,
-            spec_ctrl: (spec_ctrl_bits(vm.policy.features()) != 0).then_some(self.context.spec_ctrl()),
+            spec_ctrl: (spec_ctrl_bits(self.policy.features()) != 0).then_some(self.context.spec_ctrl()),
             misc_features: self.cpuid.is_faulting().then_some(1),
             pdptes: regs.pae_paging().then(|| field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))),
             ..VcpuState::default()
@@ -76,7 +76,7 @@ impl Vcpu {
         state.cr2 = self.live.cr2;
         state.debug = self.live.debug;
         // The area was stored under the policy's XCR0, whatever the guest's is at the moment.
-        clean_xsave(self.xsave.bytes_mut(), vm.policy.xcr0_allowed());
+        clean_xsave(self.xsave.bytes_mut(), self.policy.xcr0_allowed());
         state.xsave = xsave_used(self.xsave.bytes());
         state
     }
@@ -87,8 +87,8 @@ impl Vcpu {
     /// The field and value at fault; the vCPU must not run then.
     pub(crate) fn import(&mut self, vm: &Vm, state: &VcpuState) -> Result<(), StateError> {
         let refuse = |why| StateError { kind: "vcpu".into(), why };
-        let spec_ctrl = spec_ctrl_bits(vm.policy.features());
-        state.check(&Self::limits(vm), vm.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;
+        let spec_ctrl = spec_ctrl_bits(self.policy.features());
+        state.check(&self.limits(), self.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;
         assert!(self.loaded_on().is_none(), "state is given to a vCPU that is off");
         self.live.msrs = state.msrs;
         self.live.tsc_aux = state.tsc_aux & 0xffff_ffff;
@@ -99,11 +99,11 @@ impl Vcpu {
         self.mtrr = state.mtrr;
         let plan = slots::plan();
         let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
-        let told = policy::mitigations::told(&vm.policy);
-        self.context.init_spec_ctrl(plan, guest, &told, policy::mitigations::spec_ctrl_passes(&vm.policy));
+        let told = policy::mitigations::told(&self.policy);
+        self.context.init_spec_ctrl(plan, guest, &told, policy::mitigations::spec_ctrl_passes(&self.policy));
         let features = state.misc_features.unwrap_or(0);
         if features != 0
-            && !matches!(vm.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))
+            && !matches!(self.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))
         {
             return Err(refuse(format!("MSR_MISC_FEATURES_ENABLES is {features:#x}")));
         }
@@ -145,10 +145,12 @@ impl Vcpu {
         self.attention = true;
         let regs = state.control_regs();
         // A host of before leaves them in memory. What no CPU would load is not present there.
-        let pdptes = regs
-            .pae_paging()
-            .then(|| state.pdptes.unwrap_or_else(|| Self::read_pdptes(vm, regs.cr3).unwrap_or_default()));
-        let done = self.set_control_regs(vm, vmcs, regs, pdptes);
+        let pdptes = regs.pae_paging().then(|| {
+            state.pdptes.unwrap_or_else(|| {
+                Self::read_pdptes(vm, regs.cr3, self.policy.phys_bits()).unwrap_or_default()
+            })
+        });
+        let done = self.set_control_regs(vmcs, regs, pdptes);
         self.release(vm);
         done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
     }

@@ -49,7 +49,7 @@ impl Vcpu {
         assert_eq!(on, cpu::this().index, "a vCPU is released on the CPU that holds it");
         let vmcs = self.make_current(vm);
         self.drain_pml(vm, vmcs);
-        self.save_live(vm);
+        self.save_live();
         // SAFETY: the region is ours and active on this CPU only.
         unsafe { insn::vmclear(self.vmcs.hpa()).expect("VMCLEAR") };
         current_vmcs().store(0, Ordering::Relaxed);
@@ -71,24 +71,24 @@ impl Vcpu {
         }
         // Nothing of a guest that ran here before is left in it, also where this one cannot read it.
         if ledger::has_tsc_aux() {
-            msr::write(IA32_TSC_AUX, if vm.policy.has_rdtscp() { self.live.tsc_aux } else { 0 });
+            msr::write(IA32_TSC_AUX, if self.policy.has_rdtscp() { self.live.tsc_aux } else { 0 });
         }
         if let Some(value) = self.tsx_ctrl {
             msr::write(IA32_TSX_CTRL, value);
         }
         debug::load(self.live.cr2, &self.live.debug);
-        xstate::load(&self.xsave, vm.policy.xcr0_allowed(), self.xcr0);
+        xstate::load(&self.xsave, self.policy.xcr0_allowed(), self.xcr0);
     }
 
-    fn save_live(&mut self, vm: &Vm) {
+    fn save_live(&mut self) {
         for (number, value) in LIVE_MSRS.into_iter().zip(&mut self.live.msrs) {
             *value = msr::read(number);
         }
-        if vm.policy.has_rdtscp() {
+        if self.policy.has_rdtscp() {
             self.live.tsc_aux = msr::read(IA32_TSC_AUX);
         }
         (self.live.cr2, self.live.debug) = debug::save();
-        xstate::save(&mut self.xsave, vm.policy.xcr0_allowed());
+        xstate::save(&mut self.xsave, self.policy.xcr0_allowed());
     }
 
     /// The same for a vCPU that this CPU holds but does not run. One that no CPU holds has no log left.

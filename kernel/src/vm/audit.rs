@@ -94,9 +94,10 @@ impl Vm {
         if audit.running.is_some() {
             return Err(alloc::format!("the audit of vm {} is running", self.name));
         }
-        let stopped = ledger::stopped(&self.policy);
+        let policy = self.policy();
+        let stopped = ledger::stopped(&policy);
         audit.running = Some(Box::new(Running {
-            bounds: Bounds { has: self.policy.features(), stopped },
+            bounds: Bounds { has: policy.features(), stopped },
             window: [0; WINDOW],
             rip: 0,
             fetched: [0; FETCHED],
@@ -127,9 +128,8 @@ impl Vm {
     /// Hands findings and heading to `f`.
     pub(crate) fn audited<T>(&self, f: impl FnOnce(&Findings, &Heading<'_>) -> T) -> T {
         let audit = self.audit.lock();
-        let name = self.name.get();
-        let heading =
-            Heading { vm: &name, level: self.policy.level_name(), running: audit.running.is_some() };
+        let (name, policy) = (self.name.get(), self.policy());
+        let heading = Heading { vm: &name, level: policy.level_name(), running: audit.running.is_some() };
         f(&audit.findings, &heading)
     }
 

@@ -25,7 +25,7 @@ use super::console::GuestConsole;
 use super::exits::Exits;
 use super::source::Source;
 use super::usage::Usage;
-use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, registry};
+use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, files, registry};
 use crate::arch::{cpu, tsc};
 use crate::events;
 use crate::mm::frame;
@@ -41,6 +41,9 @@ use crate::wall_clock;
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
 const VMCS_MSRS: [u32; 6] = [0xc000_0100, 0xc000_0101, 0x174, 0x175, 0x176, 0x277];
+
+/// What stands in place of a level for that of the pool, or of the host where it is in none.
+pub(crate) const POOL_LEVEL: &str = "pool";
 
 /// What a VM is made of, before its memory has content.
 pub(crate) struct Spec {
@@ -106,23 +109,15 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
     let memory_error = |error: OutOfMemory| error.to_string();
     debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));
     let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
-    let mut msr_bitmap = MsrBitmap::trap_all();
-    // Only what the level has: any other access exits, and raises #GP.
-    let offered = |msr: &u32| spec.policy.msrs().passthrough().any(|passed| passed == *msr);
-    for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS).filter(offered) {
-        msr_bitmap.pass_through(msr);
-    }
-    if spec.policy.has_rdtscp() {
-        // Not every CPU faults on its reserved bits.
-        msr_bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
-    }
-    policy::mitigations::pass(&spec.policy, &mut msr_bitmap);
+    let msr_bitmap = MsrBitmap::trap_all();
+    let policy = Arc::new(spec.policy);
+    pass_msrs(&policy, &msr_bitmap);
     let home = home_cpu()?;
     let mut vcpus = Vec::new();
     for index in 0..spec.vcpus {
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, spec.policy.table().clone()).map_err(memory_error)?),
+            vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, Arc::clone(&policy)).map_err(memory_error)?),
             requests: AtomicU32::new(0),
             gate: Gate::new(),
             cpu: home,
@@ -139,8 +134,8 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         rtc_base_unix_secs: wall_clock::unix_seconds(),
         low_ram: memory.ranges().first().map_or(0, |range| range.len),
         high_ram: memory.ranges().get(1).map_or(0, |range| range.len),
-        x2apic: spec.policy.has(cpu_policy::Feature::X2apic),
-        tsc_deadline: spec.policy.has(cpu_policy::Feature::TscDeadline),
+        x2apic: policy.has(cpu_policy::Feature::X2apic),
+        tsc_deadline: policy.has(cpu_policy::Feature::TscDeadline),
         pci: spec.pci,
     };
     clock.set(0);
@@ -150,7 +145,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         id: registry::next_id(),
         came: spec.came,
         board,
-        policy: spec.policy,
+        policy: Mutex::new(policy),
         companion: spec.companion,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
@@ -168,9 +163,23 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
         usage: Usage::default(),
-        source: spec.source,
+        source: Mutex::new(spec.source),
         identity,
     }))
+}
+
+/// Lets the guest at MSRs without an exit.
+pub(super) fn pass_msrs(policy: &GuestPolicy, bitmap: &MsrBitmap) {
+    // Only what the level has: any other access exits, and raises #GP.
+    let offered = |msr: &u32| policy.msrs().passthrough().any(|passed| passed == *msr);
+    for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS).filter(offered) {
+        bitmap.pass_through(msr);
+    }
+    if policy.has_rdtscp() {
+        // Not every CPU faults on its reserved bits.
+        bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
+    }
+    policy::mitigations::pass(policy, bitmap);
 }
 
 /// Whether this host has the memory, before anything is sized by it.
@@ -228,7 +237,8 @@ fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, 
 pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
     host::required()?;
     // One that cannot be loaded need not wait for its memory.
-    guest_load::detect(source.kernel.bytes()).map_err(|error| error.to_string())?;
+    let held = source.held()?;
+    guest_load::detect(held.first().ok_or("no kernel")?.bytes()).map_err(|error| error.to_string())?;
     let hz = tsc::hz();
     let options = &source.options;
     Ok(Spec {
@@ -253,9 +263,14 @@ pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
 /// The state that it is in.
 pub(crate) fn begin(vm: &Vm) -> Result<(), String> {
     let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
-    log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy.level_name());
-    events::tell(EventKind::VmMade, vm.name.owned(), format!("{mib} MiB, level {}", vm.policy.level_name()));
-    let paused = vm.source.as_ref().is_some_and(|source| source.options.paused);
+    log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy().level_name());
+    events::tell(
+        EventKind::VmMade,
+        vm.name.owned(),
+        format!("{mib} MiB, level {}", vm.policy().level_name()),
+    );
+    files::came();
+    let paused = vm.source.lock().as_ref().is_some_and(|source| source.options.paused);
     if paused { Ok(()) } else { vm.apply(Change::Run) }
 }
 
@@ -269,6 +284,17 @@ pub(crate) fn check(options: &VmOptions) -> Result<(), String> {
     let policy = policy::render(options, tsc::hz())?;
     addressable(&policy, &ranges)?;
     check_memory(&ranges)
+}
+
+/// The policy that a VM gets by being booted anew at a level, `pool` for that of a new VM; its options say so from then on.
+///
+/// # Errors
+/// A level that this host cannot give, by name.
+pub(crate) fn at_level(vm: &Vm, options: &mut VmOptions, level: &str) -> Result<GuestPolicy, String> {
+    options.level = (level != POOL_LEVEL).then(|| level.into());
+    let policy = policy::render(options, vm.clock.hz())?;
+    addressable(&policy, vm.memory.ranges())?;
+    Ok(policy)
 }
 
 /// The first vCPU at the guest's first instruction.

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use devices::acpi::{self, AcpiShape};
@@ -10,9 +11,18 @@ use vm_types::{Gpa, GuestMemory};
 
 use super::source::Source;
 use super::{Vm, create};
+use crate::mm::held::Held;
 
-/// What is to be copied yet.
-pub(super) struct Loading(Copies);
+/// What is to be copied yet, and of what.
+pub(super) struct Loading {
+    copies: Copies,
+    held: Vec<Arc<Held>>,
+}
+
+/// Kernel and modules.
+fn bytes(held: &[Arc<Held>]) -> Vec<&[u8]> {
+    held.iter().map(|held| held.bytes()).collect()
+}
 
 impl Loading {
     /// Lays kernel and modules out in a VM that does not run and whose memory holds zeros, and sets its first vCPU to the
@@ -21,9 +31,11 @@ impl Loading {
     /// # Errors
     /// Why the kernel cannot be loaded.
     pub(super) fn begin(vm: &Vm, source: &Source) -> Result<Self, String> {
-        let Source { options, kernel, modules } = source;
+        let Source { options, files } = source;
+        let held = source.held()?;
+        let modules = held.iter().zip(files).skip(1);
         let modules: Vec<Module<'_>> =
-            modules.iter().map(|(held, string)| Module { bytes: held.bytes(), string }).collect();
+            modules.map(|(held, file)| Module { bytes: held.bytes(), string: &file.text }).collect();
         let shape = AcpiShape {
             vcpus: options.vcpus as u16,
             base: acpi::DEFAULT_BASE,
@@ -33,21 +45,23 @@ impl Loading {
         for (gpa, bytes) in &tables.pieces {
             vm.memory.write(*gpa, bytes).map_err(|error| format!("ACPI tables: {error}"))?;
         }
-        let files = source.files();
+        let files = bytes(&held);
         let noted = Noted::new(&vm.memory, &files);
-        let entry = guest_load::load(&noted, kernel.bytes(), &options.args, &modules, Some(tables.rsdp))
+        let kernel = files.first().copied().unwrap_or_default();
+        let entry = guest_load::load(&noted, kernel, &options.args, &modules, Some(tables.rsdp))
             .map_err(|error| error.to_string())?;
         let copies = noted.copies();
         let mut vcpu = vm.vcpus[0].vcpu.lock();
         vcpu.import(vm, &create::initial_state(&entry)).map_err(|error| error.to_string())?;
-        Ok(Self(copies))
+        drop(vcpu);
+        Ok(Self { copies, held })
     }
 
     /// Copies up to `most` bytes. True while some are left.
     ///
     /// # Errors
     /// They do not fit.
-    pub(super) fn step(&mut self, vm: &Vm, source: &Source, most: usize) -> Result<bool, String> {
-        self.0.step(&vm.memory, &source.files(), most).map_err(|error| error.to_string())
+    pub(super) fn step(&mut self, vm: &Vm, most: usize) -> Result<bool, String> {
+        self.copies.step(&vm.memory, &bytes(&self.held), most).map_err(|error| error.to_string())
     }
 }

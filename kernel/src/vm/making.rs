@@ -169,14 +169,14 @@ impl Site for Parts {
         let mmu = self.mmu.take().ok_or(missing)?;
         let spec = self.spec.take().ok_or(missing)?;
         let vm = create::build(spec, Ground { memory, mmu, to_send: Backlog::of(pages, groups) })?;
-        let loads = vm.source.is_some();
+        let loads = vm.source.lock().is_some();
         self.vm = Some(vm);
         Ok(loads)
     }
 
     fn load(&mut self) -> Result<(), String> {
         if let Some(vm) = &self.vm
-            && let Some(source) = &vm.source
+            && let Some(source) = &*vm.source.lock()
         {
             self.loading = Some(Loading::begin(vm, source)?);
         }
@@ -185,6 +185,6 @@ impl Site for Parts {
 
     fn copy(&mut self, most: usize) -> Result<bool, String> {
         let (Some(vm), Some(loading)) = (&self.vm, &mut self.loading) else { return Ok(false) };
-        vm.source.as_ref().map_or(Ok(false), |source| loading.step(vm, source, most))
+        loading.step(vm, most)
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod ending;
 pub(crate) mod exits;
+pub(crate) mod files;
 mod lifecycle;
 mod loading;
 pub(crate) mod making;
@@ -176,8 +177,8 @@ pub(crate) struct Vm {
     pub(crate) came: bool,
     /// What its board was made of.
     pub(crate) board: PlatformConfig,
-    /// What the guest sees of CPUs.
-    pub(crate) policy: GuestPolicy,
+    /// What the guest sees of CPUs; its vCPUs hold it as well.
+    policy: Mutex<Arc<GuestPolicy>>,
     /// What came along with it for the operator's eyes; empty for a VM that started here.
     pub(crate) companion: Companion,
     /// RAM.
@@ -209,8 +210,8 @@ pub(crate) struct Vm {
     pub(crate) console: GuestConsole,
     /// What it takes of its CPUs.
     pub(crate) usage: usage::Usage,
-    /// What it was made from, where that is on this host.
-    pub(crate) source: Option<source::Source>,
+    /// What it was made from, where that is known.
+    pub(crate) source: Mutex<Option<source::Source>>,
     /// The page behind [`IDENTITY_PAGE`].
     identity: Option<Hpa>,
 }

@@ -11,7 +11,7 @@ pub(crate) struct Outcome(Arc<Mutex<Option<Result<(), String>>>>);
 
 impl Outcome {
     /// It is known, and was not before.
-    pub(super) fn set(&self, result: Result<(), String>) {
+    pub(crate) fn set(&self, result: Result<(), String>) {
         self.0.lock().get_or_insert(result);
     }
 

@@ -8,33 +8,70 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 
 use ::making::{End, Reset, Silent, Subject, Turn};
-use devices::Platform;
+use cpu_policy::{Feature, GuestPolicy};
+use devices::{Platform, PlatformConfig};
 use spin::Mutex;
 
 use super::loading::Loading;
 use super::outcome::Outcome;
 use super::source::Source;
 use super::tracking::Watched;
-use super::{Change, State, StopReason, Vm};
+use super::{Change, State, StopReason, Vm, create, files};
 use crate::arch::tsc;
 use crate::meter::{self, Part};
 use crate::mm::guest::Cleared;
 use crate::vmx::flush::Flushing;
+
+/// What a VM is to boot anew from.
+pub(crate) struct Anew {
+    /// Options, kernel and modules, all of them here.
+    pub(crate) source: Source,
+    /// What it sees of CPUs from then on, where that is to change.
+    pub(crate) policy: Option<GuestPolicy>,
+    /// What the log says after `booted anew`: who wanted it.
+    pub(crate) why: &'static str,
+}
+
+impl Vm {
+    /// What the guest sees of CPUs.
+    pub(crate) fn policy(&self) -> Arc<GuestPolicy> {
+        Arc::clone(&self.policy.lock())
+    }
+
+    /// What its board is made of, as its policy is now.
+    fn board(&self) -> PlatformConfig {
+        let policy = self.policy();
+        PlatformConfig {
+            x2apic: policy.has(Feature::X2apic),
+            tsc_deadline: policy.has(Feature::TscDeadline),
+            ..self.board
+        }
+    }
+
+    /// Another policy is in force from now on. No vCPU is on a CPU, and none has a state that is worth keeping.
+    fn take_policy(&self, policy: GuestPolicy) {
+        let policy = Arc::new(policy);
+        self.msr_bitmap.close();
+        create::pass_msrs(&policy, &self.msr_bitmap);
+        for slot in &self.vcpus {
+            slot.vcpu.lock().take_policy(Arc::clone(&policy));
+        }
+        log::info!(target: "vm", "vm {}: level {} from now on", self.name, policy.level_name());
+        *self.policy.lock() = policy;
+    }
+}
 
 /// A VM that is being reset.
 struct Resetting {
     reset: Reset,
     subject: Being,
     outcome: Outcome,
-    /// For the log: who wanted it.
-    why: &'static str,
 }
 
 /// What there is of it.
 struct Being {
     vm: Arc<Vm>,
-    /// What it boots from, with the options that are to be in force then.
-    source: Source,
+    anew: Anew,
     /// What watches it; none before that was looked at.
     watched: Option<Watched>,
     cleared: Cleared,
@@ -46,26 +83,24 @@ struct Being {
 static RESETS: Mutex<Vec<Resetting>> = Mutex::new(Vec::new());
 
 /// Boots a VM again, whatever its guest does now: as a reset button would. The time line goes on, what watches it ends.
-/// `source`: what it boots from, with the options that are to be in force from then on; `why`: what the log says behind
-/// `booted anew`. The answer tells how it ends.
+/// `outcome` will tell how it ends.
 ///
 /// # Errors
 /// The state of the VM, in words; nothing has begun.
-pub(crate) fn order(vm: &Arc<Vm>, source: Source, why: &'static str) -> Result<Outcome, String> {
+pub(crate) fn order(vm: &Arc<Vm>, anew: Anew, outcome: &Outcome) -> Result<(), String> {
     vm.apply(Change::Reset)?;
     log::info!(target: "vm", "vm {}: resetting", vm.name);
-    let outcome = Outcome::default();
     let subject = Being {
         vm: Arc::clone(vm),
-        source,
+        anew,
         watched: None,
         cleared: Cleared::default(),
         loading: None,
         flushing: None,
     };
     let reset = Reset::new(tsc::micros());
-    RESETS.lock().push(Resetting { reset, subject, outcome: outcome.clone(), why });
-    Ok(outcome)
+    RESETS.lock().push(Resetting { reset, subject, outcome: outcome.clone() });
+    Ok(())
 }
 
 /// Goes on with all of them for a bounded time. False where none has anything to do.
@@ -122,7 +157,7 @@ impl Resetting {
             End::Anew => {
                 vm.restarts.lock().began(tsc::micros());
                 vm.apply(Change::Anew).and_then(|()| vm.apply(Change::Run)).inspect(|()| {
-                    log::info!(target: "vm", "vm {}: booted anew{}", vm.name, self.why);
+                    log::info!(target: "vm", "vm {}: booted anew{}", vm.name, self.subject.anew.why);
                 })
             }
             End::Gone => Err(alloc::format!("vm {} is {}: it is not reset", vm.name, vm.state().name())),
@@ -160,7 +195,12 @@ impl Subject for Being {
         let vm = &self.vm;
         *vm.stop_reason.lock() = None;
         vm.empty_uart();
-        *vm.platform.lock() = Platform::new(&vm.board);
+        if let Some(policy) = self.anew.policy.take() {
+            vm.take_policy(policy);
+        }
+        *vm.source.lock() = Some(self.anew.source.clone());
+        files::came();
+        *vm.platform.lock() = Platform::new(&vm.board());
         for slot in &vm.vcpus {
             // A vCPU that stopped by itself may have been asked for something that it never did.
             slot.requests.store(0, Ordering::Release);
@@ -169,12 +209,12 @@ impl Subject for Being {
     }
 
     fn load(&mut self) -> Result<(), String> {
-        self.loading = Some(Loading::begin(&self.vm, &self.source)?);
+        self.loading = Some(Loading::begin(&self.vm, &self.anew.source)?);
         Ok(())
     }
 
     fn copy(&mut self, most: usize) -> Result<bool, String> {
-        self.loading.as_mut().map_or(Ok(false), |loading| loading.step(&self.vm, &self.source, most))
+        self.loading.as_mut().map_or(Ok(false), |loading| loading.step(&self.vm, most))
     }
 
     fn flush(&mut self) -> Poll<()> {

@@ -1,12 +1,14 @@
-//! Guests that reset their machine: CPU 0's loop orders that they boot anew.
+//! Guests that reset their machine: which of them are to boot again, and when.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{State, Vm, registry, reset};
+use super::source::Source;
+use super::{State, Vm, registry};
 use crate::arch::tsc;
 
-/// A guest waits to be booted anew.
+/// A guest waits to be booted again.
 static WAITING: AtomicBool = AtomicBool::new(false);
 
 impl Vm {
@@ -17,9 +19,12 @@ impl Vm {
         if !restarts.reset(tsc::micros()) {
             return;
         }
-        if self.source.is_none() {
+        let source = self.source.lock();
+        let lacks = source.as_ref().map_or_else(|| Some(self.has_no_kernel()), Source::lacks_for_good);
+        drop(source);
+        if let Some(lacks) = lacks {
             restarts.give_up();
-            log::warn!(target: "vm", "vm {name}: not booted anew: {}", self.has_no_kernel());
+            log::warn!(target: "vm", "vm {name}: not booted anew: {lacks}");
             return;
         }
         if restarts.wait_us() > 0 {
@@ -31,13 +36,13 @@ impl Vm {
     }
 }
 
-/// Orders it for those whose time has come, where `admits` a reset: a VM may be on its way to another host.
-pub(crate) fn poll(admits: impl Fn(&Arc<Vm>) -> bool) {
+/// Those whose time has come, where `admits` a reset: a VM may be on its way to another host.
+pub(crate) fn due(admits: impl Fn(&Arc<Vm>) -> bool) -> Vec<Arc<Vm>> {
     if !WAITING.swap(false, Ordering::AcqRel) {
-        return;
+        return Vec::new();
     }
     let now = tsc::micros();
-    let mut waits = false;
+    let (mut due, mut waits) = (Vec::new(), false);
     for vm in registry::all() {
         let restarts = *vm.restarts.lock();
         if !restarts.waits() {
@@ -50,18 +55,12 @@ pub(crate) fn poll(admits: impl Fn(&Arc<Vm>) -> bool) {
         }
         // Once, however it goes; an operator may have started or destroyed it meanwhile.
         vm.restarts.lock().give_up();
-        if vm.state() != State::Stopped {
-            continue;
-        }
-        let ordered = match vm.source.clone() {
-            Some(source) => reset::order(&vm, source, ", as its guest asked").map(|_| ()),
-            None => Err(vm.has_no_kernel()),
-        };
-        if let Err(why) = ordered {
-            log::error!(target: "vm", "vm {}: not booted anew: {why}", vm.name);
+        if vm.state() == State::Stopped {
+            due.push(vm);
         }
     }
     if waits {
         WAITING.store(true, Ordering::Release);
     }
+    due
 }

@@ -32,6 +32,8 @@ pub enum VmCommand<'a> {
         vm: &'a str,
         /// Wanted while its guest is not over.
         force: bool,
+        /// CPU level from then on, or `pool` for what a new VM would get; as it is where not given.
+        level: Option<&'a str>,
     },
     /// Give a VM another name.
     Rename {

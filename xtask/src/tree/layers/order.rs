@@ -19,6 +19,7 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["console"], "commands and sessions"),
     layer(&["pool"], "the pool of hosts"),
     layer(&["migration"], "moving VMs"),
+    layer(&["restart"], "booting VMs anew"),
     layer(&["fetch", "link"], "files by HTTP and TFTP; keyed links between hosts"),
     layer(&["net"], "card, switch and stack"),
     layer(&["iommu"], "remapping units"),

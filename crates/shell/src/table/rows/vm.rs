@@ -82,11 +82,11 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "reset"],
-        args: &[VM, FORCE],
+        args: &[VM, GUEST_LEVEL, FORCE],
         summary: "Boot a VM anew, as its reset button would.",
-        details: "Its memory is cleared, kernel and modules are loaded again, devices and vCPUs start anew; name, uuid and time line stay, dirty tracking and audit end. It goes on bit by bit, state `resetting`, and ends with the VM running; Ctrl-C ends the wait, not the reset. `--force` is wanted unless the guest is over. Not for a VM that came from another host: its kernel is not here.",
+        details: "Its memory is cleared, kernel and modules are loaded again, devices and vCPUs start anew; name, uuid and time line stay, dirty tracking and audit end. It goes on bit by bit, state `resetting`, and ends with the VM running; Ctrl-C ends the wait, not the reset. `--force` is wanted unless the guest is over. With `--level` it sees another CPU level from then on, `pool` for what a new VM would get; one that this host cannot give is refused. For a VM that came from another host as well: its kernel came along, or is fetched again from its URL.",
         dangerous: true,
-        build: |v| Command::Vm(VmCommand::Reset { vm: v.vm(), force: v.force }),
+        build: |v| Command::Vm(VmCommand::Reset { vm: v.vm(), force: v.force, level: v.create.level }),
     },
     Spec {
         words: &["vm", "rename"],
