@@ -1,5 +1,7 @@
-use super::MAX_SOCKETS;
 use core::net::Ipv4Addr;
+
+/// Connections that exist at once, those that still deliver their last bytes included.
+pub const MAX_SOCKETS: usize = 32;
 
 /// Why the stack refused a call, or how a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -12,10 +12,10 @@ mod tcp;
 mod udp;
 
 pub use address::{Address, AddressConfig, AddressEvent};
-pub use error::NetError;
+pub use error::{MAX_SOCKETS, NetError};
 pub use neighbour::Search;
 pub use ping::PingStatus;
-pub use tcp::{Connection, ConnectionState, Listener, MAX_SOCKETS, TcpTiming, WINDOW};
+pub use tcp::{Connection, ConnectionState, Listener, TcpTiming, WINDOW};
 pub use udp::MAX_DATAGRAM;
 
 use crate::{MAX_FRAME, MacAddr, Nic};

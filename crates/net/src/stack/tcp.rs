@@ -1,6 +1,6 @@
 //! TCP connections and listeners: bounded numbers, handles that go stale instead of naming another connection.
 
-use super::{NetError, Search, Stack};
+use super::{MAX_SOCKETS, NetError, Search, Stack};
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -8,8 +8,6 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, S
 use smoltcp::time::Duration;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
-/// Connections that exist at once, those that still deliver their last bytes included.
-pub const MAX_SOCKETS: usize = 32;
 /// Bytes of a connection's receive window and of its send buffer: at most so many are in flight. A whole number of
 /// full segments below 64 KiB, so that no short one is sent on the way.
 pub const WINDOW: usize = 44 * 1460;

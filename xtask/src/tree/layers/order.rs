@@ -149,7 +149,6 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
     ("migrate", &["body", "limits", "wire"]),
     ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
     ("mitigations", &["assess", "plan"]),
-    ("net::stack", &["error", "tcp"]),
     ("pool", &["body", "error", "member", "wire"]),
     ("secure-link", &["error", "preface"]),
     ("secure-link", &["key", "noise"]),
