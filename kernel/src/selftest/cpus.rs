@@ -107,8 +107,9 @@ fn millisecond() -> u64 {
 
 /// The name of the check below.
 pub(super) const TIMER: &str = "timer";
-/// The first shot is for caches and for an SMI; the least of them is the timer's.
-const SHOTS: u32 = 3;
+/// So many shots, of which the least is the timer's: the first is for caches, others for SMIs and for a hypervisor below that
+/// has something else to do. The first that is right ends it.
+const SHOTS: u32 = 30;
 
 /// The APIC timer of each CPU fires when it should: a shot at a time.
 pub(super) struct Timers {
@@ -142,14 +143,15 @@ impl Timers {
             self.least_of_cpu = self.least_of_cpu.min(took);
         }
         self.shots += 1;
-        if self.shots < SHOTS {
+        let (took, wanted) = (self.least_of_cpu, hz / 1000);
+        let right = (wanted - wanted / 10..wanted + wanted / 10).contains(&took);
+        if self.shots == 1 || (!right && self.shots < SHOTS) {
             return Poll::Pending;
         }
-        let (took, wanted) = (self.least_of_cpu, hz / 1000);
         if took == u64::MAX {
             return Poll::Ready(Err(format!("CPU {index}: not one tick")));
         }
-        if !(wanted - wanted / 10..wanted + wanted / 10).contains(&took) {
+        if !right {
             let why = format!("CPU {index}: 1 ms took {took} ticks of the TSC, which has {hz} Hz");
             return Poll::Ready(Err(why));
         }
