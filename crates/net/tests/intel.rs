@@ -5,7 +5,7 @@ mod common;
 
 use common::{BUS, Dice, Mock, TestCard, mac, nic, nic_of};
 use net::intel::regs::*;
-use net::intel::{DMA_BYTES, Dma, Family, InitError, MODELS, Model, Probed, VENDOR_INTEL};
+use net::intel::{DMA_BYTES, Dma, Family, InitError, LoopError, MODELS, Model, Probed, VENDOR_INTEL};
 use net::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 use proptest::prelude::*;
 
@@ -323,6 +323,63 @@ fn shut_down_stops_dma() {
     nic.shut_down().unwrap();
     mock.deliver(&frame(1, 60));
     assert_eq!(mock.look().missed, 1);
+}
+
+/// Issue 12, point 4. Frames come round inside the card, nothing gets to the wire, and afterwards all is as it was.
+#[test]
+fn a_card_sends_to_itself() {
+    for family in [Family::I8257x, Family::Igb, Family::I210] {
+        let (mock, mut nic) = nic_of(family, 1);
+        nic.set_promiscuous(true);
+        mock.deliver(&frame(1, 60)); // waits to be read
+        let before = mock.look().regs.clone();
+        assert_eq!(nic.try_loop(), Ok(8), "{family:?}");
+        for register in [CTRL, RCTL] {
+            assert_eq!(mock.look().regs[&register], before[&register], "{family:?} {register:#x}");
+        }
+        assert!(mock.look().sent.is_empty() && mock.look().missed == 0);
+        nic.tx(&frame(2, 100)).unwrap();
+        assert_eq!(mock.card().sent.pop_front(), Some(frame(2, 100)), "{family:?}");
+        mock.deliver(&frame(3, 100));
+        assert_eq!(receive_all(&mut nic), [frame(3, 100)], "{family:?}");
+    }
+}
+
+/// What is wrong with a loop has its name, and the card is on the wire again all the same.
+#[test]
+fn a_loop_that_fails() {
+    let looped = |change: fn(&mut common::Card)| {
+        let (mock, mut nic) = nic_of(Family::Igb, 1);
+        change(&mut mock.card());
+        let result = nic.try_loop();
+        let (rctl, ctrl) = (mock.look().regs[&RCTL], mock.look().regs[&CTRL]);
+        assert!(rctl & RCTL_LBM_MAC == 0 && ctrl & (CTRL_FRCSPD | CTRL_FRCDPX) == 0, "{result:?}");
+        result
+    };
+    assert_eq!(looped(|card| card.looped = |_| None), Err(LoopError::Lost(60)));
+    let long = looped(|card| card.looped = |frame| (frame.len() < 1000).then_some(frame));
+    assert_eq!(long.unwrap_err().to_string(), "a frame of 1500 bytes did not come back in 500 ms");
+    fn flipped(mut frame: Vec<u8>) -> Option<Vec<u8>> {
+        *frame.last_mut()? ^= 1;
+        Some(frame)
+    }
+    assert_eq!(looped(|card| card.looped = flipped), Err(LoopError::Changed(60)));
+    fn cut(mut frame: Vec<u8>) -> Option<Vec<u8>> {
+        frame.pop().map(|_| frame)
+    }
+    assert_eq!(looped(|card| card.looped = cut), Err(LoopError::Changed(60)));
+    // What was sent before must be on the wire first.
+    let (mock, mut nic) = nic_of(Family::I210, 1);
+    mock.card().hold_tx = true;
+    nic.tx(&frame(1, 60)).unwrap();
+    assert_eq!(nic.try_loop(), Err(LoopError::Stuck(1)));
+    // Cards without one are left alone.
+    for family in [Family::I8254x, Family::I217, Family::Ixgbe] {
+        let (mock, mut nic) = nic_of(family, 1);
+        let before = mock.look().regs.clone();
+        assert!(matches!(nic.try_loop(), Err(LoopError::NotOffered(_))), "{family:?}");
+        assert_eq!(mock.look().regs, before, "{family:?}");
+    }
 }
 
 proptest! {

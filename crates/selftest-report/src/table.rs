@@ -27,6 +27,7 @@ impl Check {
 /// Why a check is left to the boot.
 const MEMORY: &str = "memory changes hands meanwhile";
 const PORT: &str = "it would hold the port that the answer goes to";
+const CARD: &str = "it takes the card off the network, and its connections with it";
 const TYPES: &str = "a look at all memory holds CPU 0 too long, and nothing changes them later";
 const LEVELS: &str = "all at once hold CPU 0 too long, and `cpu levels` shows them";
 const GUEST: &str = "its guest would share a CPU with VMs, and hold CPU 0";
@@ -35,7 +36,7 @@ const REPORT: &str = "a fault of Flexvisor or of the machine: send this report";
 const FIRMWARE: &str = "update the firmware; if it stays, send this report to its vendor";
 
 /// Every check, in the order of the report.
-pub static CHECKS: [Check; 26] = [
+pub static CHECKS: [Check; 27] = [
     check("faults", "faulting RDMSR, WRMSR and memory reads are recovered from", REPORT),
     check(
         "cpus",
@@ -88,6 +89,11 @@ pub static CHECKS: [Check; 26] = [
         "what card there is, and its link",
         "see docs/hardware.md for the cards that are driven, and the log for why this one is not",
     ),
+    check(
+        "network-loop",
+        "frames that the card sends to itself, inside its MAC, come back unchanged; not every card offers that",
+        "look for `iommu:` in the log, try the card in another slot or another card, and send this report",
+    ).at_boot(CARD),
     check(
         "iommu",
         "the remapping units translate and have noted no fault",

@@ -85,7 +85,7 @@ fn keys_are_those_of_the_table() {
 #[test]
 fn what_is_left_to_the_boot_says_why() {
     let left: Vec<&str> = CHECKS.iter().filter(|c| c.at_boot.is_some()).map(|c| c.name).collect();
-    let wanted = "memory-types frames clearing heap serial levels slice-timer controls guest dirty-pml dirty-ad dirty-wp state";
+    let wanted = "memory-types frames clearing heap serial network-loop levels slice-timer controls guest dirty-pml dirty-ad dirty-wp state";
     assert_eq!(left.join(" "), wanted);
     let Verdict::NotTried(text) = Verdict::at_boot(find("serial").unwrap().at_boot.unwrap()) else {
         panic!()

@@ -1,8 +1,10 @@
 # A guest of the self-test: a Multiboot 1 image of its own, for 0x100000. It goes to long mode, and does one thing for each
 # control that the hypervisor uses; port 0xF4 takes the outcome: 0, or the number of the step that failed.
 #   in: 32-bit protected mode as Multiboot 1 says; memory from 2 MiB on is zero
-#   uses: tables at 0x200000 to 0x205fff, IDT at 0x206000, its TSC at 0x207000, stack below 0x7f0000
-#   registers: R15 where a fault goes on, R14B its vector, R13D interrupts that came
+#   uses: tables at 0x200000 to 0x205fff, IDT at 0x206000, its TSC at 0x207000, at 0x207008 that it waits for a word at
+#         0x207010, pages of 2 MiB at 0x400000 and 0x600000 by turns at 0x40000000, stack below 0x7f0000
+#   registers: R15 where a fault goes on, R14B its vector, R13D interrupts that came, R12D NMIs that came, R11D those that
+#         had come when the first one ended
         .pushsection .rodata.selftest_controls, "a"
         .balign 8
         .code32
@@ -57,6 +59,9 @@ controls_long:
         movw    %ax, %es
         movw    %ax, %ss
         movl    $0x7f0000, %esp
+        leaq    controls_nmi(%rip), %rax
+        movl    $0x206000 + 16 * 2, %edi
+        call    controls_gate
         leaq    controls_undefined(%rip), %rax
         movl    $0x206000 + 16 * 6, %edi
         call    controls_gate
@@ -68,6 +73,7 @@ controls_long:
         call    controls_gate
         lidt    controls_idt_pointer(%rip)
         xorl    %r13d, %r13d
+        xorl    %r12d, %r12d
 
         xorl    %ecx, %ecx
         FAULTS  13, 1, rdpmc                    # no level has counters
@@ -161,6 +167,66 @@ controls_long:
         movb    $13, %al
         cmpl    $2, %r13d
         jne     controls_end
+
+        movl    $0, 0x310(%rbp)                 # an NMI to itself; its handler sends another one
+        movl    $0x4400, 0x300(%rbp)
+        movl    $1000, %esi
+1:      cmpl    $2, %r12d
+        je      2f
+        decl    %esi
+        jnz     1b
+2:      movb    $14, %al
+        cmpl    $2, %r12d
+        jne     controls_end
+        cmpl    $1, %r11d                       # the second waited until IRET
+        jne     controls_end
+
+        movl    $0x11111111, 0x400000
+        movl    $0x22222222, 0x600000
+        movl    $0x40000000, %ebp
+        movb    $0x40, %dl                      # translations: where they lead, and by what an old one goes
+        call    controls_turn
+        movb    $15, %al
+        cmpl    $0x11111111, (%rbp)
+        jne     controls_end
+        movb    $0x60, %dl
+        call    controls_turn
+        xorl    %eax, %eax                      # an exit in between: the old one may outlive it
+        xorl    %ecx, %ecx
+        cpuid
+        invlpg  (%rbp)
+        movb    $15, %al
+        cmpl    $0x22222222, (%rbp)
+        jne     controls_end
+        movb    $0x40, %dl
+        call    controls_turn
+        movq    %cr3, %rcx
+        movq    %rcx, %cr3
+        cmpl    $0x11111111, (%rbp)
+        jne     controls_end
+        movb    $0x60, %dl
+        call    controls_turn
+        movq    %cr4, %rcx                      # PGE: no exit, but the CPU forgets all of this guest's
+        orl     $0x80, %ecx
+        movq    %rcx, %cr4
+        cmpl    $0x22222222, (%rbp)
+        jne     controls_end
+        movb    $0x40, %dl
+        call    controls_turn
+        movq    %cr0, %rcx                      # WP: an exit, and INVVPID by the host
+        xorl    $0x10000, %ecx
+        movq    %rcx, %cr0
+        movb    $16, %al
+        cmpl    $0x11111111, (%rbp)
+        jne     controls_end
+
+        movl    $1, 0x207008                    # the host sends an NMI of its own meanwhile
+1:      pause
+        cmpl    $0, 0x207010
+        je      1b
+        movb    $17, %al
+        cmpl    $2, %r12d                       # it is not the guest's
+        jne     controls_end
         xorl    %eax, %eax
 controls_end:
         outb    %al, $0xf4
@@ -176,6 +242,20 @@ controls_protection:
         movq    %r15, (%rsp)
         movb    $13, %r14b
         iretq
+controls_nmi:
+        incl    %r12d
+        cmpl    $1, %r12d
+        jne     1f
+        movl    $0x4400, 0x300(%rbp)
+        nop
+        nop
+        movl    0x300(%rbp), %r11d              # an exit, at whose end it could come
+        movl    %r12d, %r11d
+1:      iretq
+controls_turn:                                  # DL: the page's address by its third byte
+        movl    $0x83, 0x203000
+        movb    %dl, 0x203002
+        ret
 controls_interrupt:
         incl    %r13d
         movl    $0, 0xb0(%rbp)                  # EOI

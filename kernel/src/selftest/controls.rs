@@ -10,14 +10,15 @@ use vmx_types::reason::ExitReason;
 
 use super::guest::{run, with_image};
 use super::{Run, ensure};
-use crate::arch::{self, call, cpu, msr};
+use crate::arch::{self, apic, call, cpu, msr};
+use crate::machine;
 use crate::vm::{Change, StopReason, Vm};
 use crate::vmx::host;
 
 pub(super) const RUNS: [Run; 1] = [("controls", || with_image(arch::selftest_controls(), controls))];
 
 /// A control by the exits that it makes: at least so many.
-const EXITS: [(&str, ExitReason, u64); 9] = [
+const EXITS: [(&str, ExitReason, u64); 10] = [
     ("RDPMC exiting", ExitReason::Rdpmc, 1),
     (MONITOR, ExitReason::Monitor, 1),
     (MWAIT, ExitReason::Mwait, 1),
@@ -26,13 +27,14 @@ const EXITS: [(&str, ExitReason, u64); 9] = [
     ("I/O exiting", ExitReason::Io, 1),
     ("interrupt-window exiting", ExitReason::InterruptWindow, 1),
     ("HLT exiting", ExitReason::Hlt, 1),
+    ("virtual NMIs, NMI-window exiting", ExitReason::NmiWindow, 1),
     ("EPT", ExitReason::EptViolation, 1),
 ];
 const MONITOR: &str = "MONITOR exiting";
 const MWAIT: &str = "MWAIT exiting";
 
 /// What the guest's steps are about, by number.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 18] = [
     "",
     "RDPMC exiting",
     MONITOR,
@@ -47,12 +49,19 @@ const STEPS: [&str; 14] = [
     "EPT",
     "interrupt-window exiting",
     "HLT exiting",
+    "virtual NMIs",
+    "VPID: an old translation stayed",
+    "INVVPID: an old translation stayed",
+    "NMI exiting: the guest got the host's",
 ];
 
 /// The guest reads an MSR of its own so often.
 const OWN_MSR_READS: u64 = 100;
 /// Where it leaves its TSC, and what it writes to IA32_PAT, IA32_EFER and DR7.
 const TSC_AT: Gpa = Gpa(0x20_7000);
+/// Where it says that it waits, and for what.
+const WAITS_AT: Gpa = Gpa(0x20_7008);
+const GO_AT: Gpa = Gpa(0x20_7010);
 const GUEST_PAT: u64 = 0x0007_0106_0007_0106;
 const LME_LMA: u64 = 1 << 8 | 1 << 10;
 const GUEST_DR7: u64 = 0x401;
@@ -63,8 +72,9 @@ fn controls(vm: &Arc<Vm>) -> Result<String, String> {
     let slot = vm.vcpus.first().ok_or("no vCPU")?;
     let host_pat = || call::on(slot.cpu, PATIENCE_US, || msr::read(PAT));
     let (pat, began) = (host_pat(), vm.clock.now().tsc);
+    let mut nmi = HostNmi::new(vm)?;
     vm.apply(Change::Run)?;
-    run(vm).map_err(|why| match vm.stop_reason() {
+    run(vm, || nmi.poll()).map_err(|why| match vm.stop_reason() {
         Some(StopReason::DebugExit(step)) => {
             let about = STEPS.get(step as usize).filter(|about| !about.is_empty()).unwrap_or(&"the guest");
             format!("{about}: {why}")
@@ -105,6 +115,69 @@ fn controls(vm: &Arc<Vm>) -> Result<String, String> {
     ensure(host_pat() == pat, "loading of PAT: the host has another one")?;
     ensure(state.efer & LME_LMA == LME_LMA, &format!("saving of EFER: {:#x}", state.efer))?;
     ensure(state.dr7 == GUEST_DR7, &format!("saving of debug controls: DR7 is {:#x}", state.dr7))?;
-    let unrestricted = if host::required()?.caps.unrestricted() { ", unrestricted guest" } else { "" };
-    Ok(format!("{tried}MSR bitmap, TSC offsetting, PAT, EFER, debug controls{unrestricted}"))
+    let caps = &host::required()?.caps;
+    let unrestricted = if caps.unrestricted() { ", unrestricted guest" } else { "" };
+    let vpid = if caps.vpid() { ", VPID" } else { ", no VPID" };
+    let nmi = nmi.told()?;
+    Ok(format!("{tried}MSR bitmap, TSC offsetting, PAT, EFER, debug controls{unrestricted}{vpid}, {nmi}"))
+}
+
+/// An NMI of the host's own, for the CPU that runs the guest: it ends the guest's run, and is the host's.
+struct HostNmi<'a> {
+    vm: &'a Vm,
+    /// APIC id of that CPU; none where it is this one, which cannot send while it runs the guest.
+    to: Option<u32>,
+    /// How many had come when one was sent that has not come yet.
+    sent: Option<u64>,
+    sends: u64,
+}
+
+impl<'a> HostNmi<'a> {
+    fn new(vm: &'a Vm) -> Result<Self, String> {
+        let home = vm.vcpus.first().ok_or("no vCPU")?.cpu;
+        let to = cpu::get(home).filter(|_| home != cpu::this().index).map(|cpu| cpu.apic_id);
+        let nmi = Self { vm, to, sent: None, sends: 0 };
+        if to.is_none() {
+            nmi.go()?;
+        }
+        Ok(nmi)
+    }
+
+    /// Sends one once the guest waits, and another where that one came between two runs of it; in the end the guest may
+    /// go on.
+    fn poll(&mut self) -> Result<(), String> {
+        let Some(to) =
+            self.to.filter(|_| self.vm.memory.read_u64(WAITS_AT).is_some_and(|word| word as u32 == 1))
+        else {
+            return Ok(());
+        };
+        if self.exits() > 0 {
+            return self.go();
+        }
+        if self.sent.is_none_or(|before| machine::nmis(0) != before) {
+            self.sent = Some(machine::nmis(1));
+            self.sends += 1;
+            apic::send_nmi(to);
+        }
+        Ok(())
+    }
+
+    fn go(&self) -> Result<(), String> {
+        self.vm.memory.write(GO_AT, &1u32.to_le_bytes()).map_err(|error| format!("{error}"))
+    }
+
+    fn exits(&self) -> u64 {
+        let all = self.vm.vcpus.iter().flat_map(|slot| slot.exits.all());
+        all.filter(|counted| counted.number == ExitReason::ExceptionOrNmi as u16)
+            .map(|counted| counted.count)
+            .sum()
+    }
+
+    fn told(&self) -> Result<String, String> {
+        match (self.to, self.exits()) {
+            (None, _) => Ok("NMI exiting not tried (no other CPU sends one)".into()),
+            (Some(_), 0) => Err(format!("NMI exiting: {} NMIs of the host's, no exit", self.sends)),
+            (Some(_), _) => Ok("NMI exiting".into()),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use ::net::intel::LoopError;
 use selftest_report::Verdict;
 
 use super::{Run, ensure};
@@ -13,12 +14,13 @@ use crate::mm::{self, PAGE, frame};
 use crate::vmx::host as vmx;
 use crate::{entropy, net, policy};
 
-pub(super) const RUNS: [Run; 7] = [
+pub(super) const RUNS: [Run; 8] = [
     ("faults", || Verdict::of(faults())),
     ("frames", || Verdict::of(frames())),
     ("heap", || Verdict::of(heap())),
     ("entropy", || Verdict::of(random())),
     ("network", network),
+    ("network-loop", network_loop),
     ("vmx", || Verdict::of(vmx_on())),
     ("levels", || Verdict::of(levels())),
 ];
@@ -90,10 +92,18 @@ fn random() -> Result<String, String> {
 fn network() -> Verdict {
     match net::card() {
         None => Verdict::NotTried("off, or no card".into()),
-        Some(card) => Verdict::Passed(format!(
-            "{}, {}, {}; a loop is not tried: the driver sets up none",
-            card.place, card.mac, card.link
-        )),
+        Some(card) => Verdict::Passed(format!("{}, {}, {}", card.place, card.mac, card.link)),
+    }
+}
+
+/// The card's rings, DMA and filter, without anything at its other end.
+fn network_loop() -> Verdict {
+    match net::try_loop() {
+        None => Verdict::NotTried("off, or no card".into()),
+        Some(Err(connections)) => Verdict::NotTried(format!("{connections} connections use the card")),
+        Some(Ok(Err(LoopError::NotOffered(why)))) => Verdict::NotTried(why.into()),
+        Some(Ok(Err(error))) => Verdict::Failed(format!("{error}")),
+        Some(Ok(Ok(frames))) => Verdict::Passed(format!("{frames} frames came back unchanged")),
     }
 }
 

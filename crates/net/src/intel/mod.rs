@@ -3,6 +3,7 @@
 //! All of them still take the descriptors of the first, so one pair of rings serves them all; what differs is how a
 //! card is reset, where its registers are, and how its link and its address are read ([`Family`]).
 
+mod loopback;
 mod models;
 mod probe;
 pub mod regs;
@@ -10,6 +11,7 @@ mod reset;
 mod rings;
 
 use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
+pub use loopback::LoopError;
 pub use models::{Family, MODELS, Model, VENDOR_INTEL};
 pub use probe::Probed;
 use regs::*;
@@ -21,7 +23,7 @@ pub trait Registers {
     fn read32(&self, offset: u32) -> u32;
     /// Writes a register; earlier writes to DMA memory are visible to the card before it.
     fn write32(&mut self, offset: u32, value: u32);
-    /// Waits at least this many microseconds; used only while the card is reset.
+    /// Waits at least this many microseconds; used only while the card is reset or [tried](Card::try_loop).
     fn delay_us(&mut self, us: u32);
 }
 

@@ -55,8 +55,14 @@ pub const RAL0: u32 = 0x5400;
 pub const RAH0: u32 = 0x5404;
 pub const RA_PAIRS: u32 = 16;
 
+pub const CTRL_FD: u32 = 1 << 0;
 pub const CTRL_ASDE: u32 = 1 << 5;
 pub const CTRL_SLU: u32 = 1 << 6;
+/// The speed that is forced: 1 Gbit/s is 10b.
+pub const CTRL_SPEED: u32 = 3 << 8;
+pub const CTRL_SPEED_1000: u32 = 2 << 8;
+pub const CTRL_FRCSPD: u32 = 1 << 11;
+pub const CTRL_FRCDPX: u32 = 1 << 12;
 /// Bits that must be clear in normal operation: link reset, inverted loss of signal, forced speed and duplex,
 /// flow control, VLAN stripping, PHY reset.
 pub const CTRL_CLEAR: u32 = 1 << 3 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
@@ -76,6 +82,8 @@ pub const CTRL_EXT_DRV_LOAD: u32 = 1 << 28;
 pub const RCTL_EN: u32 = 1 << 1;
 pub const RCTL_UPE: u32 = 1 << 3;
 pub const RCTL_MPE: u32 = 1 << 4;
+/// What is sent comes back inside the MAC.
+pub const RCTL_LBM_MAC: u32 = 1 << 6;
 pub const RCTL_BAM: u32 = 1 << 15;
 /// The FCS is stripped. Buffers of 2048 bytes are the zero value of BSIZE/BSEX.
 pub const RCTL_SECRC: u32 = 1 << 26;

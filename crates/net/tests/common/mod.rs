@@ -23,6 +23,8 @@ pub struct Card {
     /// Transmit descriptors are left alone until [`Mock::transmit`].
     pub hold_tx: bool,
     pub dead: bool,
+    /// What its loop does to a frame; `None` swallows it.
+    pub looped: fn(Vec<u8>) -> Option<Vec<u8>>,
     pub reset_stuck: bool,
     /// Frames refused: no free descriptor, or filtered.
     pub missed: usize,
@@ -49,6 +51,7 @@ impl Mock {
             sent: VecDeque::new(),
             hold_tx: false,
             dead: false,
+            looped: Some,
             reset_stuck: false,
             missed: 0,
             rdt_writes: 0,
@@ -152,7 +155,16 @@ impl Card {
             let length = usize::from(u16::from_le_bytes([d[8], d[9]]));
             let buffer = self.at(u64::from_le_bytes(d[..8].try_into().unwrap()), length);
             assert_eq!(d[11], TXD_CMD_EOP | TXD_CMD_IFCS | TXD_CMD_RS);
-            self.sent.push_back(self.memory[buffer..buffer + length].to_vec());
+            let frame = self.memory[buffer..buffer + length].to_vec();
+            // As the datasheets say: only with speed and duplex forced.
+            let forced = CTRL_FRCSPD | CTRL_FRCDPX | CTRL_SPEED_1000 | CTRL_FD | CTRL_SLU;
+            if self.reg(RCTL) & RCTL_LBM_MAC == 0 {
+                self.sent.push_back(frame);
+            } else if self.reg(CTRL) & (forced | CTRL_SPEED) == forced
+                && let Some(frame) = (self.looped)(frame)
+            {
+                self.receive(&frame, RXD_STAT_DD | RXD_STAT_EOP, 0, None);
+            }
             self.memory[at + 12] |= TXD_STAT_DD;
             let next = (self.reg(head) + 1) % entries;
             self.regs.insert(head, next);
