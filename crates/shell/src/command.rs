@@ -49,7 +49,12 @@ pub enum Command<'a> {
         read_only: bool,
     },
     /// Run a command that only looks again and again.
-    Watch(&'a str),
+    Watch {
+        /// The command.
+        line: &'a str,
+        /// Seconds between two answers.
+        seconds: u32,
+    },
     /// Show or say what the terminal is.
     Term(TermSettings),
     /// Show the host CPU, what VMX offers, and the levels it can give.

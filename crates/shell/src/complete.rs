@@ -69,11 +69,25 @@ pub fn complete(line: &str, names: &dyn Names) -> Completion {
 
 /// A line that holds another command: what stands before that, and it.
 fn nested(line: &str) -> Option<(&str, &str)> {
-    let takes = |spec: &&Spec| spec.args.first().is_some_and(|arg| arg.kind == Kind::Line);
+    let takes = |spec: &&Spec| spec.args.iter().any(|arg| arg.kind == Kind::Line);
     COMMANDS.iter().filter(takes).find_map(|spec| {
-        let rest = line.trim_start().strip_prefix(spec.words.first()?)?;
-        let command = rest.trim_start();
-        (command.len() < rest.len()).then(|| line.split_at(line.len() - command.len()))
+        let mut rest = line.trim_start().strip_prefix(spec.words.first()?)?;
+        loop {
+            // A word has ended.
+            let command = rest.trim_start();
+            if command.len() == rest.len() {
+                return None;
+            }
+            let word = command.split(char::is_whitespace).next().unwrap_or_default();
+            rest = command.get(word.len()..).unwrap_or_default();
+            if !word.starts_with('-') {
+                return Some(line.split_at(line.len() - command.len()));
+            }
+            if spec.args.iter().any(|arg| key_of(arg) == word) {
+                let value = rest.trim_start();
+                rest = value.split_once(char::is_whitespace).map_or("", |(word, _)| &value[word.len()..]);
+            }
+        }
     })
 }
 

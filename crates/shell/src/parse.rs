@@ -296,6 +296,10 @@ fn set_setting<'a>(
             let found = ListSort::ALL.into_iter().find(|sort| sort.name() == value);
             values.list.sort = found.ok_or_else(|| bad("is none of arrival, name, cpu, mem, uptime"))?;
         }
+        Setting::Every => {
+            let seconds = number(value, 86_400).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+            values.seconds = seconds.ok_or_else(|| bad("is no number of seconds from 1 to a day"))?;
+        }
         Setting::InitrdSha256 => create.initrd_sha256 = Some(digest(value).map_err(bad)?),
     }
     Ok(())

@@ -106,6 +106,8 @@ pub enum Setting {
     State,
     /// The order of a list.
     Sort,
+    /// Seconds between two answers.
+    Every,
 }
 
 /// One argument of a command.
@@ -148,6 +150,8 @@ pub(crate) struct Values<'a> {
     pub(crate) method: Option<DirtyMethod>,
     pub(crate) topic: Option<&'a str>,
     pub(crate) line: &'a str,
+    /// Between two answers of it.
+    pub(crate) seconds: u32,
     pub(crate) utc: bool,
     pub(crate) migrate: MigrateOptions,
     pub(crate) verdict: Verdict,
@@ -203,6 +207,7 @@ impl Values<'_> {
         method: None,
         topic: None,
         line: "",
+        seconds: 2,
         utc: false,
         migrate: MigrateOptions::DEFAULT,
         verdict: Verdict::Discard,

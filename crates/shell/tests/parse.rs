@@ -189,8 +189,10 @@ fn commands() {
         ),
         ("sessions", host(HostCommand::Sessions(Output::Text))),
         ("who --json", host(HostCommand::Sessions(Output::Json))),
-        ("watch vm list --sort cpu", Command::Watch("vm list --sort cpu")),
-        ("  watch   net stats --json ", Command::Watch("net stats --json")),
+        ("watch vm list --sort cpu", Command::Watch { line: "vm list --sort cpu", seconds: 2 }),
+        ("  watch   net stats --json ", Command::Watch { line: "net stats --json", seconds: 2 }),
+        ("watch -n 10 vm list --json", Command::Watch { line: "vm list --json", seconds: 10 }),
+        ("watch -n=86400 mem", Command::Watch { line: "mem", seconds: 86_400 }),
         ("watch -h", Command::Help(Some("watch"))),
         ("log debug", host(HostCommand::Log(None, LogLevel::Debug))),
         ("log console warn", host(HostCommand::Log(Some(LogSink::Console), LogLevel::Warn))),
@@ -314,11 +316,20 @@ fn typos_are_explained() {
         ),
         (
             "watch vm pause demo",
-            "COMMAND 'vm' cannot be watched: only what looks and answers at once can: usage: watch COMMAND",
+            "COMMAND 'vm' cannot be watched: only what looks and answers at once can: usage: watch [-n SECONDS] COMMAND",
+        ),
+        ("watch -n 5", "COMMAND is missing: usage: watch [-n SECONDS] COMMAND"),
+        (
+            "watch -n 0 mem",
+            "-n SECONDS '0' is no number of seconds from 1 to a day: usage: watch [-n SECONDS] COMMAND",
+        ),
+        (
+            "watch -n mem",
+            "-n SECONDS 'mem' is no number of seconds from 1 to a day: usage: watch [-n SECONDS] COMMAND",
         ),
         (
             "watch dmesg",
-            "COMMAND 'dmesg' cannot be watched: only what looks and answers at once can: usage: watch COMMAND",
+            "COMMAND 'dmesg' cannot be watched: only what looks and answers at once can: usage: watch [-n SECONDS] COMMAND",
         ),
         (
             "migrate a 10.0.0.2 verify=fulll",
@@ -473,6 +484,7 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::OnReset => "--on-reset stop",
                 Setting::State => "--state stopped",
                 Setting::Sort => "--sort=uptime",
+                Setting::Every => "-n 10",
                 Setting::Sha256 => {
                     concat!("--sha256 ", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")
                 }
@@ -495,7 +507,10 @@ fn the_table_holds_together() {
         assert!(parse(&valid_line(spec)).is_ok(), "{spec}");
         assert!(spec.summary.ends_with('.') && spec.summary.len() <= 48, "{spec}");
         assert_eq!(COMMANDS.iter().filter(|s| s.words == spec.words).count(), 1, "{spec}");
-        let optional = spec.args.iter().skip_while(|a| a.required);
+        // A command in a command takes all that follows.
+        let line = spec.args.iter().position(|a| a.kind == Kind::Line);
+        assert!(line.is_none_or(|place| place + 1 == spec.args.len()), "{spec}");
+        let optional = spec.args.iter().filter(|a| a.kind != Kind::Line).skip_while(|a| a.required);
         assert!(
             optional.filter(|a| a.required).count() == 0,
             "{spec}: a required argument behind an optional one"
@@ -616,6 +631,12 @@ fn options_with_values_are_completed() {
         ("vm create x --mem 8 --me", &[]),
         ("vm create x --cmdline \"a --me", &[]),
         ("vm create x --cmdline \"a b\" --me", &["--mem"]),
+        ("watch -", &["-n"]),
+        ("watch -n ", &[]),
+        ("watch -n 5", &[]),
+        ("watch -n 5 vm sh", &["show"]),
+        ("watch -n=5 vm sh", &["show"]),
+        ("watch vm sh", &["show"]),
     ] {
         assert_eq!(shell::complete(line, &Levels).candidates, expected, "{line}");
     }

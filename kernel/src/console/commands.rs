@@ -91,7 +91,7 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
         | Command::Exit
         | Command::Term(_)
         // Each time by itself.
-        | Command::Watch(_)
+        | Command::Watch { .. }
         | Command::Cpu(_)
         | Command::CpuAbout(..)
         | Command::Pool(..)
@@ -135,7 +135,9 @@ fn run(command: Command<'_>, migrations: &mut Migrations, out: &mut Out<'_>) -> 
             return Ok(Done::Attach(Attachment { vm: find(vm)?, read_only }));
         }
         Command::Term(settings) => return Ok(Done::Term(settings)),
-        Command::Watch(line) => return Ok(Done::Later(Job::Task(Box::new(Watch::new(line))))),
+        Command::Watch { line, seconds } => {
+            return Ok(Done::Later(Job::Task(Box::new(Watch::new(line, seconds)))));
+        }
         Command::Cpu(output) => cpu::summary(output, out),
         Command::CpuAbout(about, output) => cpu::about(about, output, out)?,
         Command::Audit { vm, action, output } => return audit::execute(&find(vm)?, action, output, out),

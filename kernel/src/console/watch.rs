@@ -11,19 +11,18 @@ use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::wall_clock;
 
-/// Between two answers, in microseconds.
-const INTERVAL_US: u64 = 2_000_000;
-
 /// A command, and when it is due again.
 pub(super) struct Watch {
     line: String,
+    /// Between two answers, in microseconds.
+    interval_us: u64,
     due_us: u64,
     over: bool,
 }
 
 impl Watch {
-    pub(super) fn new(line: &str) -> Self {
-        Self { line: line.into(), due_us: 0, over: false }
+    pub(super) fn new(line: &str, seconds: u32) -> Self {
+        Self { line: line.into(), interval_us: u64::from(seconds) * 1_000_000, due_us: 0, over: false }
     }
 }
 
@@ -36,7 +35,7 @@ impl Task for Watch {
         if now < self.due_us {
             return Poll::Pending;
         }
-        self.due_us = now.saturating_add(INTERVAL_US);
+        self.due_us = now.saturating_add(self.interval_us);
         // The parser has let it pass as a part of the line.
         let command = match shell::parse(&self.line) {
             Ok(command) => command,

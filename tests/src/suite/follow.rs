@@ -88,7 +88,21 @@ fn follow(context: &Context) -> Result<()> {
     }
     host.console()?.send(b"x")?;
     ends(&mut host)?;
-    host.console()?.send_line("watch vm list --json")?;
+    // As often as is said, by the times that it prints.
+    host.console()?.send_line("watch -n 5 uptime")?;
+    let mut seconds = Vec::new();
+    for _ in 0..3 {
+        let time = "uptime: any key ends this; ";
+        seconds.push(host.console()?.expect_line(time, PATIENCE, |line| {
+            let clock = line.strip_prefix(time)?.split([' ', ':', '.']).skip(1).take(3);
+            clock.map(|part| part.parse::<u64>().ok()).try_fold(0, |sum, part| Some(sum * 60 + part?))
+        })?);
+    }
+    host.console()?.send(b"x")?;
+    ends(&mut host)?;
+    let apart = |pair: &[u64]| (pair[1] + 86_400 - pair[0]) % 86_400;
+    ensure!(seconds.windows(2).all(|pair| (5..=6).contains(&apart(pair))), "{seconds:?}");
+    host.console()?.send_line("watch -n 1 vm list --json")?;
     for _ in 0..2 {
         host.console()?.expect("[{\"name\":\"guest\"", PATIENCE)?;
     }

@@ -48,6 +48,8 @@ pub(super) const VIRTUAL: Arg = Arg { name: "--virtual", kind: Kind::Flag, requi
 pub(super) const PREVIOUS: Arg = Arg { name: "--previous", kind: Kind::Flag, required: false };
 pub(super) const FOLLOW: Arg = Arg { name: "-f", kind: Kind::Flag, required: false };
 pub(super) const UTC: Arg = Arg { name: "--utc", kind: Kind::Flag, required: false };
+pub(super) const EVERY: Arg =
+    Arg { name: "-n SECONDS", kind: Kind::Setting(Setting::Every), required: false };
 pub(super) const LINE: Arg = Arg { name: "COMMAND", kind: Kind::Line, required: true };
 pub(super) const ROWS_SET: Arg = Arg { name: "rows=N", kind: Kind::Setting(Setting::Rows), required: false };
 pub(super) const BOOT: Arg = Arg { name: "--boot", kind: Kind::Flag, required: false };

@@ -1,6 +1,6 @@
 //! Help, version, the terminal.
 
-use super::args::{COLUMNS, JSON, LINE, ROWS_SET, TERM, TOPIC};
+use super::args::{COLUMNS, EVERY, JSON, LINE, ROWS_SET, TERM, TOPIC};
 use crate::command::{Command, HostCommand};
 use crate::table::Spec;
 
@@ -24,13 +24,13 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["watch"],
-        args: &[LINE],
+        args: &[EVERY, LINE],
         summary: "Run a command again and again, until a key.",
-        details: "Every two seconds, in place on a terminal that `term` knows to take ESC sequences. COMMAND is one that only \
+        details: "Every two seconds, or as `-n` says before COMMAND, in place on a terminal that `term` knows to take ESC sequences. COMMAND is one that only \
                   looks and answers at once, such as `vm list` or `net stats`, with its options; with `--json` it is a stream \
                   of documents, one a line.",
         dangerous: false,
-        build: |v| Command::Watch(v.line),
+        build: |v| Command::Watch { line: v.line, seconds: v.seconds },
     },
     Spec {
         words: &["exit"],
