@@ -95,7 +95,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
     #[inline(always)]
     pub(crate) fn region(&self, region: u64) -> Option<&'m AtomicU64> {
         let directory = *self.directories.get((region >> 9) as usize)?;
-        (directory != 0).then(|| &self.table(directory)[region as usize & 511])
+        (directory != 0).then(|| &self.frames.table(Hpa(directory))[region as usize & 511])
     }
 
     /// The 4 KiB entries of a region, where it has them.

@@ -86,11 +86,14 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
                 words.take(|_, _| ()); // no memory is there
                 return 0;
             };
-            words.take(|word, bits| {
-                adding.add(word, bits);
-                if let Some(leaves) = leaves {
-                    rearm(&leaves.as_chunks::<64>().0[word & 7], bits, keep);
+            words.take(|word, bits| match leaves {
+                Some(leaves) => {
+                    let leaves = &leaves.as_chunks::<64>().0[word & 7];
+                    adding.add_each(word, bits, |page| {
+                        leaves[page & 63].fetch_and(keep, Ordering::AcqRel);
+                    });
                 }
+                None => adding.add(word, bits),
             });
             let pages = adding.end();
             *count += u64::from(pages);
@@ -118,16 +121,6 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             entry.fetch_and(!RECENT, Ordering::AcqRel);
         }
         (take_flags(region << 9, self.table(value), backlog), TABLE)
-    }
-}
-
-/// Keeps of 64 leaves' flags only those of `keep`, where a bit of `bits` is set.
-#[inline(always)]
-fn rearm(leaves: &[AtomicU64; 64], bits: u64, keep: u64) {
-    let mut left = bits;
-    while left != 0 {
-        leaves[left.trailing_zeros() as usize & 63].fetch_and(keep, Ordering::AcqRel);
-        left &= left - 1;
     }
 }
 

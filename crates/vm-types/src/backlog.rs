@@ -31,12 +31,31 @@ impl Adding<'_> {
     /// Adds pages: bit `n` of `bits` is page `n` of the 64 of `word`. A word beyond the eighth has none.
     #[inline(always)]
     pub fn add(&mut self, word: usize, bits: u64) {
-        let Some(word) = self.words.get(word) else { return };
-        self.pages += bits.count_ones();
+        if self.join(word, bits) {
+            self.pages += bits.count_ones();
+        }
+    }
+
+    /// The same for one who goes over them anyway: they are counted as each is handed to `added`.
+    #[inline(always)]
+    pub fn add_each(&mut self, word: usize, bits: u64, mut added: impl FnMut(usize)) {
+        let mut left = if self.join(word, bits) { bits } else { 0 };
+        while left != 0 {
+            added(left.trailing_zeros() as usize);
+            self.pages += 1;
+            left &= left - 1;
+        }
+    }
+
+    /// False where there is no such word.
+    #[inline(always)]
+    fn join(&mut self, word: usize, bits: u64) -> bool {
+        let Some(word) = self.words.get(word) else { return false };
         // Most are empty, and need no second count.
         if word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.known += join(word, bits);
         }
+        true
     }
 
     /// The number of pages that were added, those that were in included.
@@ -140,8 +159,17 @@ mod tests {
 
     fn add(set: &Backlog, page: u64, bits: u64) -> Option<u32> {
         let mut adding = set.adding(page / GROUP * GROUP)?;
-        adding.add((page % GROUP / 64) as usize, bits);
+        let word = (page % GROUP / 64) as usize;
+        // one way or the other
+        if page & 64 == 0 {
+            adding.add(word, bits);
+        } else {
+            let mut added = 0;
+            adding.add_each(word, bits, |page| added |= 1 << page);
+            assert_eq!(added, bits);
+        }
         adding.add(8, bits);
+        adding.add_each(8, bits, |_| panic!("no such word"));
         Some(adding.end())
     }
 

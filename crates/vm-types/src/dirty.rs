@@ -39,16 +39,18 @@ impl PageSet {
 
     /// Adds pages. Those of a word that follow each other are written at once: most writes are near the last one.
     #[inline]
-    pub fn insert_all(&self, pages: impl Iterator<Item = u64>) {
-        let (mut at, mut bits) = (0, 0);
-        for page in pages {
-            if page / 64 != at {
-                self.insert_word(at, bits);
-                (at, bits) = (page / 64, 0);
-            }
-            bits |= 1 << (page % 64);
+    pub fn insert_all(&self, mut pages: impl Iterator<Item = u64>) {
+        let mut next = pages.next();
+        while let Some(first) = next {
+            let mut bits = 1 << (first % 64);
+            next = loop {
+                match pages.next() {
+                    Some(page) if page / 64 == first / 64 => bits |= 1 << (page % 64),
+                    other => break other,
+                }
+            };
+            self.insert_word(first / 64, bits);
         }
-        self.insert_word(at, bits);
     }
 
     /// Adds `pages` pages from `first` on.
