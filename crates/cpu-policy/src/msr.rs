@@ -395,7 +395,7 @@ impl MsrPolicy {
 
     /// What WRMSR of `value` to `index` does.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, index: u32, value: u64) -> MsrWrite {
         if let Some(kind) = self.busy(index) {
             return MsrWrite::Emulate(kind);
@@ -406,8 +406,9 @@ impl MsrPolicy {
         }
     }
 
+    #[inline(always)]
     fn valid(&self, msr: &Active, value: u64) -> bool {
-        let address = !(u64::MAX << self.phys_bits.min(63)) & !0xfff;
+        let address = || !(u64::MAX << self.phys_bits.min(63)) & !0xfff;
         match msr.valid {
             Valid::Any => true,
             Valid::Mask(mask) => value & !mask == 0,
@@ -418,12 +419,12 @@ impl MsrPolicy {
             }
             Valid::Pat => value.to_le_bytes().iter().all(|kind| is_type(*kind) || *kind == 7),
             Valid::Types => value.to_le_bytes().iter().all(|kind| is_type(*kind)),
-            Valid::MtrrBase => value & !(address | 0xff) == 0 && is_type(value as u8),
-            Valid::MtrrMask => value & !(address | 1 << 11) == 0,
+            Valid::MtrrBase => value & !(address() | 0xff) == 0 && is_type(value as u8),
+            Valid::MtrrMask => value & !(address() | 1 << 11) == 0,
             Valid::MtrrDefType => value & !0xcff == 0 && is_type(value as u8),
             Valid::ApicBase => {
                 let extended = if self.x2apic { 1 << 10 } else { 0 };
-                let legal = value & !(address | 1 << 11 | extended | 1 << 8) == 0;
+                let legal = value & !(address() | 1 << 11 | extended | 1 << 8) == 0;
                 legal && (value & extended == 0 || value & 1 << 11 != 0)
             }
             Valid::Efer => value & !self.efer == 0,

@@ -177,6 +177,7 @@ impl GuestPolicy {
 
     /// What WRMSR does.
     #[must_use]
+    #[inline(always)]
     pub fn write_msr(&self, index: u32, value: u64) -> MsrWrite {
         self.msrs.write(index, value)
     }
