@@ -3,8 +3,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use vm_types::nospec;
-
 use crate::feature::{ARCH_CAPABILITIES, Feature, FeatureSet, PLATFORM_INFO, Place};
 
 /// First x2APIC register.
@@ -12,6 +10,7 @@ const X2APIC_FIRST: u32 = 0x800;
 /// Number of x2APIC registers (SDM 3A 11.12.1.2).
 const X2APIC_COUNT: u32 = 0x40;
 const TSC_DEADLINE: u32 = 0x6e0;
+const XSS: u32 = 0xda0;
 
 /// An MSR that is more than a constant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -295,29 +294,25 @@ impl MsrRule {
 /// One MSR that the guest has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Active {
+    index: u32,
     read: MsrRead,
     write: MsrWrite,
     valid: Valid,
 }
 
-/// MSRs below this one have a slot each, then come those from [`HIGH_FIRST`] on, then IA32_XSS.
-const LOW_COUNT: u32 = 0x300;
-const HIGH_FIRST: u32 = 0xc000_0080;
-const HIGH_COUNT: u32 = 0x100;
-const XSS: u32 = 0xda0;
-const SLOTS: usize = (LOW_COUNT + HIGH_COUNT + 1) as usize;
+/// A power of two.
+const SLOTS: usize = 2048;
 
-/// The slot of an MSR, the two busiest kinds apart.
+/// The slot of an MSR: no other one of [`RULES`] has it, those of [`is_busy`] apart. Whatever the guest asks for, its low
+/// bits lie within the table: there is no check that a CPU could guess wrongly (Spectre v1).
 #[inline(always)]
-const fn slot(index: u32) -> Option<usize> {
-    if index < LOW_COUNT {
-        return Some(index as usize);
-    }
-    let high = index.wrapping_sub(HIGH_FIRST);
-    if high < HIGH_COUNT {
-        return Some((LOW_COUNT + high) as usize);
-    }
-    if index == XSS { Some(SLOTS - 1) } else { None }
+const fn slot(index: u32) -> usize {
+    (index ^ index >> 21) as usize & (SLOTS - 1)
+}
+
+/// Whether it is of the two busiest kinds, which have no slot.
+const fn is_busy(index: u32) -> bool {
+    index.wrapping_sub(X2APIC_FIRST) < X2APIC_COUNT || index == TSC_DEADLINE
 }
 
 /// The MSRs of one guest.
@@ -347,6 +342,9 @@ impl MsrPolicy {
         for rule in RULES.iter().filter(|rule| rule.offered(features)) {
             for offset in 0..rule.count {
                 let index = rule.first + offset;
+                if is_busy(index) {
+                    continue;
+                }
                 let (read, write) = match rule.kind(offset) {
                     Some(kind) if kind.write_only() => (MsrRead::Gp, MsrWrite::Emulate(kind)),
                     Some(kind) => (MsrRead::Emulate(kind), MsrWrite::Emulate(kind)),
@@ -357,10 +355,8 @@ impl MsrPolicy {
                     Valid::SpecCtrl => Valid::Mask(spec_ctrl_bits(features)),
                     valid => valid,
                 };
-                if let Some(slot) = slot(index).and_then(|slot| slots.get_mut(slot)) {
-                    active.push(Active { read, write, valid });
-                    *slot = active.len() as u8;
-                }
+                active.push(Active { index, read, write, valid });
+                slots[slot(index)] = active.len() as u8;
             }
         }
         let [x2apic, tsc_deadline] = [Feature::X2apic, Feature::TscDeadline].map(|f| features.contains(f));
@@ -379,8 +375,8 @@ impl MsrPolicy {
 
     #[inline(always)]
     fn find(&self, index: u32) -> Option<&Active> {
-        let at = *self.slots.get(nospec::index(slot(index)?, SLOTS))?;
-        self.active.get(usize::from(at).wrapping_sub(1))
+        let at = self.slots[slot(index)];
+        self.active.get(usize::from(at).wrapping_sub(1)).filter(|msr| msr.index == index)
     }
 
     /// What RDMSR of `index` does.
@@ -449,4 +445,23 @@ impl MsrPolicy {
 /// A memory type: UC, WC, WT, WP, WB.
 const fn is_type(kind: u8) -> bool {
     matches!(kind, 0 | 1 | 4 | 5 | 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+
+    #[test]
+    fn each_has_a_slot_of_its_own() {
+        let mut taken = BTreeMap::new();
+        for rule in RULES {
+            for index in (rule.first..rule.first + rule.count).filter(|index| !is_busy(*index)) {
+                let other = taken.insert(slot(index), index);
+                assert!(other.is_none_or(|other| other == index), "{index:#x} has the slot of {other:#x?}");
+            }
+        }
+        // Their numbers fit a byte, with one for none.
+        assert!((50..256).contains(&taken.len()), "{}", taken.len());
+    }
 }

@@ -20,6 +20,9 @@ fn the_list_is_sorted_and_without_overlap() {
         for index in rule.first..rule.first + rule.count {
             let there = policy.read_msr(index) != MsrRead::Gp || policy.write_msr(index, 1) != MsrWrite::Gp;
             assert_eq!(there, offered, "{} {index:#x}", rule.name);
+            // one that shares its slot
+            let other = index ^ 1 << 12;
+            assert_eq!((policy.read_msr(other), policy.write_msr(other, 1)), (MsrRead::Gp, MsrWrite::Gp));
         }
     }
 }
