@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 pub(crate) use ::meter::Part;
-use ::meter::{Longest, Turns};
+use ::meter::{Longest, Turn};
 use spin::Mutex;
 
 use crate::arch::tsc;
@@ -17,24 +17,28 @@ static FOUND: AtomicBool = AtomicBool::new(false);
 /// Turns in which nothing was found, and their ticks.
 static IDLE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-static TURNS: Mutex<Turns> = Mutex::new(Turns::new());
+static LONGEST: Mutex<Longest> = Mutex::new(Longest::new());
 /// What is done within a part has a name of its own: [`Part`] and one, 0 for none.
 static DOING: AtomicU8 = AtomicU8::new(0);
 
 /// A turn of the loop begins, the guest's part of the one before left out.
-pub(crate) fn begin(now: u64) {
+pub(crate) fn begin(now: u64) -> Turn {
     BEGAN.store(now, Ordering::Relaxed);
     FOUND.store(false, Ordering::Relaxed);
-    TURNS.lock().begin(now);
+    Turn::new(now)
 }
 
 /// What was done since the last call, or since the turn began, was this, or what [`doing`] said.
-pub(crate) fn did(part: Part) {
-    let finer = match DOING.swap(0, Ordering::Relaxed) {
+pub(crate) fn did(turn: &mut Turn, part: Part) {
+    // Only CPU 0's loop, and what it calls, says so.
+    let finer = match DOING.load(Ordering::Relaxed) {
         0 => None,
-        number => Part::from_number(number - 1),
+        number => {
+            DOING.store(0, Ordering::Relaxed);
+            Part::from_number(number - 1)
+        }
     };
-    TURNS.lock().did(finer.unwrap_or(part), tsc::read());
+    turn.did(finer.unwrap_or(part), tsc::read());
 }
 
 /// What the part of the turn is about to do.
@@ -44,12 +48,12 @@ pub(crate) fn doing(part: Part) {
 
 /// The longest turn so far.
 pub(crate) fn longest() -> Longest {
-    TURNS.lock().longest()
+    *LONGEST.lock()
 }
 
 /// Looks for the longest turn from now on.
 pub(crate) fn forget_longest() {
-    TURNS.lock().forget();
+    *LONGEST.lock() = Longest::new();
 }
 
 /// There was something to do in this turn.
@@ -58,8 +62,8 @@ pub(crate) fn found() {
 }
 
 /// The turn is over but for the guests' part.
-pub(crate) fn end(now: u64) {
-    TURNS.lock().end(now);
+pub(crate) fn end(turn: &Turn, now: u64) {
+    LONGEST.lock().ended(turn, now);
     let ticks = now.saturating_sub(BEGAN.load(Ordering::Relaxed));
     if FOUND.load(Ordering::Relaxed) {
         WORKED.fetch_add(ticks, Ordering::Relaxed);

@@ -205,55 +205,55 @@ fn manage(
     let mut watch = Watch::default();
     loop {
         let began = tsc::read();
-        meter::begin(began);
+        let clock = &mut meter::begin(began);
         irq::drain();
         flush::serve();
         watch.poll();
-        meter::did(Part::Interrupts);
+        meter::did(clock, Part::Interrupts);
         let mut busy = net::poll(tsc::micros());
-        meter::did(Part::Net);
+        meter::did(clock, Part::Net);
         busy |= link::poll();
-        meter::did(Part::Link);
+        meter::did(clock, Part::Link);
         host_log::listen();
         audit::poll();
-        meter::did(Part::Audit);
+        meter::did(clock, Part::Audit);
         busy |= tracking::poll();
-        meter::did(Part::Tracking);
+        meter::did(clock, Part::Tracking);
         let resets = reset::poll();
-        meter::did(Part::Reset);
+        meter::did(clock, Part::Reset);
         ending::poll();
         busy |= remains::poll();
-        meter::did(Part::Scrub);
+        meter::did(clock, Part::Scrub);
         if let Some(ended) = migrations.poll() {
             console.ended(Work::Migration, &ended);
             remote.ended(Work::Migration, &ended);
         }
-        meter::did(Part::Migration);
+        meter::did(clock, Part::Migration);
         if let Some(ended) = pool::poll(migrations.hold()) {
             console.ended(Work::Pool, &ended);
             remote.ended(Work::Pool, &ended);
         }
-        meter::did(Part::Pool);
+        meter::did(clock, Part::Pool);
         host_log::listen();
         pending.make(boot);
         busy |= restart::poll(|vm| migrations.admit(Command::Reset, vm).map_err(|refusal| refusal.text));
         busy |= files::poll();
-        meter::did(Part::Boot);
+        meter::did(clock, Part::Boot);
         let making = resets || registry::is_making();
         busy |= making;
         busy |= migrations.busy();
         busy |= console.poll(migrations);
-        meter::did(Part::Console);
+        meter::did(clock, Part::Console);
         busy |= remote.poll(migrations);
-        meter::did(Part::Management);
+        meter::did(clock, Part::Management);
         busy |= pending.waits();
         if !busy {
             busy = frame::scrub();
-            meter::did(Part::Scrub);
+            meter::did(clock, Part::Scrub);
         }
         // A guest gets as much of this CPU as the migration took.
         let ended = tsc::read();
-        meter::end(ended);
+        meter::end(clock, ended);
         let worked = ended - began;
         let typing = ended.saturating_sub(host_log::heard()) < tsc::ticks(TYPING_US);
         let most = if typing { tsc::ticks(TYPING_SLICE_US) } else { u64::MAX };

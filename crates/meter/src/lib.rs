@@ -107,30 +107,42 @@ pub struct Longest {
     pub at: u64,
 }
 
-/// The clock of the turns.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Turns {
-    began: u64,
-    /// When the part before ended.
-    last: u64,
-    /// The part of this turn that took most so far.
-    part: Part,
-    of_it: u64,
-    longest: Longest,
-}
-
-impl Turns {
+impl Longest {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        let longest = Longest { ticks: 0, part: Part::Interrupts, of_it: 0, at: 0 };
-        Self { began: 0, last: 0, part: Part::Interrupts, of_it: 0, longest }
+        Self { ticks: 0, part: Part::Interrupts, of_it: 0, at: 0 }
     }
 
-    /// A turn begins.
+    /// A turn is over. True where none was longer.
     #[inline]
-    pub fn begin(&mut self, now: u64) {
-        (self.began, self.last, self.of_it) = (now, now, 0);
+    pub fn ended(&mut self, turn: &Turn, now: u64) -> bool {
+        let ticks = now.saturating_sub(turn.began);
+        let longest = ticks > self.ticks;
+        if longest {
+            *self = Self { ticks, part: turn.part, of_it: turn.of_it, at: now };
+        }
+        longest
+    }
+}
+
+/// The clock of one turn. It is its loop's own: each part costs a few instructions, in turns that find nothing, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    began: u64,
+    /// When the part before ended.
+    last: u64,
+    /// The part that took most so far.
+    part: Part,
+    of_it: u64,
+}
+
+impl Turn {
+    /// A turn begins.
+    #[must_use]
+    #[inline]
+    pub const fn new(now: u64) -> Self {
+        Self { began: now, last: now, part: Part::Interrupts, of_it: 0 }
     }
 
     /// What was done since the last call, or since the turn began, was this.
@@ -141,28 +153,6 @@ impl Turns {
         if ticks >= self.of_it {
             (self.part, self.of_it) = (part, ticks);
         }
-    }
-
-    /// The turn is over. True where none was longer.
-    #[inline]
-    pub fn end(&mut self, now: u64) -> bool {
-        let ticks = now.saturating_sub(self.began);
-        let longest = ticks > self.longest.ticks;
-        if longest {
-            self.longest = Longest { ticks, part: self.part, of_it: self.of_it, at: now };
-        }
-        longest
-    }
-
-    /// The longest one so far, or since it was forgotten.
-    #[must_use]
-    pub const fn longest(&self) -> Longest {
-        self.longest
-    }
-
-    /// Begins anew.
-    pub fn forget(&mut self) {
-        self.longest = Longest::default();
     }
 }
 
@@ -175,24 +165,19 @@ mod tests {
 
     #[test]
     fn the_longest_turn_and_its_longest_part() {
-        let mut turns = Turns::new();
-        turns.begin(100);
-        turns.did(Part::Net, 130);
-        turns.did(Part::Console, 140);
-        assert!(turns.end(145));
-        turns.begin(1000);
-        turns.did(Part::Net, 1010);
-        turns.did(Part::Reset, 1300);
-        assert!(turns.end(1310));
-        turns.begin(2000);
-        turns.did(Part::Net, 2200);
-        assert!(!turns.end(2200));
-        assert_eq!(turns.longest(), Longest { ticks: 310, part: Part::Reset, of_it: 290, at: 1310 });
-        turns.forget();
-        turns.begin(3000);
-        turns.did(Part::Pool, 3007);
-        assert!(turns.end(3007));
-        assert_eq!((turns.longest().ticks, turns.longest().part), (7, Part::Pool));
+        let mut longest = Longest::new();
+        let mut turn = Turn::new(100);
+        turn.did(Part::Net, 130);
+        turn.did(Part::Console, 140);
+        assert!(longest.ended(&turn, 145));
+        turn = Turn::new(1000);
+        turn.did(Part::Net, 1010);
+        turn.did(Part::Reset, 1300);
+        assert!(longest.ended(&turn, 1310));
+        turn = Turn::new(2000);
+        turn.did(Part::Net, 2200);
+        assert!(!longest.ended(&turn, 2200));
+        assert_eq!(longest, Longest { ticks: 310, part: Part::Reset, of_it: 290, at: 1310 });
     }
 
     #[test]
@@ -208,19 +193,19 @@ mod tests {
         /// Held against a plain list of what each turn did.
         #[test]
         fn agrees_with_a_list(turns in prop::collection::vec(prop::collection::vec((0_u8..14, 0_u64..1000), 1..8), 1..40)) {
-            let (mut meter, mut now, mut all) = (Turns::new(), 0, Vec::new());
+            let (mut found, mut now, mut all) = (Longest::new(), 0, Vec::new());
             for parts in &turns {
-                meter.begin(now);
+                let mut turn = Turn::new(now);
                 for (part, ticks) in parts {
                     now += ticks;
-                    meter.did(Part::from_number(*part).unwrap(), now);
+                    turn.did(Part::from_number(*part).unwrap(), now);
                 }
-                meter.end(now);
+                found.ended(&turn, now);
                 all.push((parts.iter().map(|(_, ticks)| ticks).sum::<u64>(), parts.iter().map(|p| p.1).max().unwrap()));
             }
             let longest = all.iter().map(|turn| turn.0).max().unwrap();
-            prop_assert_eq!(meter.longest().ticks, longest);
-            prop_assert!(longest == 0 || all.contains(&(longest, meter.longest().of_it)));
+            prop_assert_eq!(found.ticks, longest);
+            prop_assert!(longest == 0 || all.contains(&(longest, found.of_it)));
         }
     }
 }
