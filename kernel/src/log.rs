@@ -325,11 +325,9 @@ pub(crate) fn raw(port: usize, text: &str) {
     SINK.lock().say(port, text.as_bytes());
 }
 
-/// What has been typed on a port of the console and not been read; takes what has arrived before.
+/// What has been typed on a port of the console and not been read, as far as [`listen`] and [`pump`] have taken it.
 pub(crate) fn typed<R>(port: usize, look: impl FnOnce(&mut TypeAhead) -> R) -> R {
-    let mut sink = SINK.lock();
-    sink.listen();
-    look(&mut sink.ports[port].typed)
+    look(&mut SINK.lock().ports[port].typed)
 }
 
 /// Takes what has arrived on the console, for long work between two looks at it.

@@ -159,6 +159,11 @@ impl Uart {
         self.output.len()
     }
 
+    /// Whether bytes wait, or were lost since [`Self::take_dropped`].
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.dropped > 0
+    }
+
     /// How many bytes the guest wrote that the full queue could not take, since the last call.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         core::mem::take(&mut self.dropped)

@@ -37,7 +37,12 @@ pub(crate) fn order(vm: &Arc<Vm>) -> Result<Outcome, String> {
 
 /// Looks at those that wait for a CPU.
 pub(crate) fn poll() {
-    let mut endings = core::mem::take(&mut *ENDINGS.lock());
+    let mut ordered = ENDINGS.lock();
+    if ordered.is_empty() {
+        return;
+    }
+    let mut endings = core::mem::take(&mut *ordered);
+    drop(ordered);
     endings.retain_mut(Ending::waits);
     let mut ordered = ENDINGS.lock();
     endings.append(&mut ordered);

@@ -32,6 +32,9 @@ pub(super) fn of_tables(tables: Ept) {
 
 /// Goes on with it for a bounded time. False where there is nothing to do.
 pub(crate) fn poll() -> bool {
+    if REMAINS.lock().is_empty() {
+        return false;
+    }
     let until = super::steps_until();
     loop {
         let Some(mut remains) = REMAINS.lock().pop() else { return false };

@@ -105,10 +105,12 @@ pub(crate) fn order(vm: &Arc<Vm>, anew: Anew, outcome: &Outcome) -> Result<(), S
 
 /// Goes on with all of them for a bounded time. False where none has anything to do.
 pub(crate) fn poll() -> bool {
-    let mut resets = core::mem::take(&mut *RESETS.lock());
-    if resets.is_empty() {
+    let mut ordered = RESETS.lock();
+    if ordered.is_empty() {
         return false;
     }
+    let mut resets = core::mem::take(&mut *ordered);
+    drop(ordered);
     meter::doing(Part::Reset);
     let until = super::steps_until();
     let mut worked = false;

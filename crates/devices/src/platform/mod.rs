@@ -123,6 +123,12 @@ impl Platform {
         self.board.uart.output_len()
     }
 
+    /// Whether [`Platform::uart_output`] or [`Platform::uart_dropped`] has something to tell.
+    #[must_use]
+    pub fn uart_has_output(&self) -> bool {
+        self.board.uart.has_output()
+    }
+
     /// Whether the guest may write to COM1: THRE. Where that comes back with [`Platform::uart_output`], an interrupt may
     /// be due.
     #[must_use]

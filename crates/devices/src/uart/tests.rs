@@ -130,4 +130,12 @@ fn a_queue_that_is_not_drained_holds_thre_back() {
     let mut out = [0; FIFO];
     assert_eq!(uart.pop_output(&mut out), FIFO);
     assert!(uart.can_send() && uart.line() && uart.read(2, at(0)) & 0x0F == 2);
+    let mut rest = [0; OUT_CAPACITY + FIFO];
+    for _ in 0..OUT_CAPACITY + 2 {
+        uart.write(0, b'z', at(0));
+    }
+    assert_eq!((uart.pop_output(&mut rest), uart.has_output()), (OUT_CAPACITY, true));
+    assert!(uart.take_dropped() > 0 && !uart.has_output());
+    uart.write(0, b'z', at(0));
+    assert!(uart.has_output());
 }
