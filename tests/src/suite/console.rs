@@ -222,5 +222,5 @@ fn on_a_terminal_with_arrows(person: &mut Person) -> Result<()> {
     )?;
     person.shows(&["# vm  with arrows", "flexvisor> # vm  with arrows"])?;
     person.press(b"\x15term\r")?;
-    person.shows(&["terminal auto, gets ESC sequences, 80 columns", "ok", "flexvisor>"])
+    person.shows(&["terminal auto, gets ESC sequences, 80 columns, rows not known", "ok", "flexvisor>"])
 }
