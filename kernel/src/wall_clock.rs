@@ -19,8 +19,15 @@ impl Ports for Machine {
     }
 }
 
+/// What it said, and when that was. One that says nothing begins in 1970, as all can see.
 fn boot() -> (u64, u64) {
-    *BOOT.call_once(|| (cmos::unix_seconds(&mut Machine), tsc::micros()))
+    *BOOT.call_once(|| {
+        let seconds = cmos::unix_seconds(&mut Machine).unwrap_or_else(|| {
+            log::warn!(target: "clock", "the CMOS clock holds no date: times of day, guests' too, begin at 1970-01-01");
+            0
+        });
+        (seconds, tsc::micros())
+    })
 }
 
 /// Seconds since 1970, UTC.
@@ -29,7 +36,8 @@ pub(crate) fn unix_seconds() -> u64 {
     seconds + (tsc::micros() - micros) / 1_000_000
 }
 
-/// When the host started, from which the log counts, in microseconds since 1970, UTC. The clock counts whole seconds.
+/// When the host started, from which the log counts, in microseconds since 1970, UTC. The clock counts whole seconds: it was
+/// up to one later.
 pub(crate) fn start_us() -> u64 {
     let (seconds, micros) = boot();
     seconds.saturating_mul(1_000_000).saturating_sub(micros)

@@ -13,6 +13,10 @@ const DATA: u16 = 0x71;
 /// Register D is read-only: nothing that writes to the data port by mistake changes it.
 const REST: u8 = 0x0d;
 const UPDATE_IN_PROGRESS: u8 = 1 << 7;
+/// Register B: numbers are binary, not BCD; hours are 0 to 23, not 1 to 12 with [`AFTERNOON`].
+const BINARY: u8 = 1 << 2;
+const HOURS_24: u8 = 1 << 1;
+const AFTERNOON: u8 = 1 << 7;
 
 /// Bit 7 of the index port is no part of the index: it keeps external NMIs out, and stays as it was written last. So it is
 /// never set here: nothing that an NMI does touches the clock.
@@ -21,15 +25,16 @@ fn register(ports: &mut impl Ports, number: u8) -> u8 {
     ports.inb(DATA)
 }
 
-/// Seconds since 1970, UTC. NMIs are let in afterwards, whatever firmware had chosen.
-pub fn unix_seconds(ports: &mut impl Ports) -> u64 {
+/// Seconds since 1970, UTC; none where there is no clock, or one that holds no date. NMIs are let in afterwards, whatever
+/// firmware had chosen.
+pub fn unix_seconds(ports: &mut impl Ports) -> Option<u64> {
     let seconds = read(ports);
     register(ports, REST);
     seconds
 }
 
 /// Reads twice until both agree: an update in between shows.
-fn read(ports: &mut impl Ports) -> u64 {
+fn read(ports: &mut impl Ports) -> Option<u64> {
     let mut fields = || {
         for _ in 0..100_000 {
             if register(ports, 0x0a) & UPDATE_IN_PROGRESS == 0 {
@@ -46,15 +51,28 @@ fn read(ports: &mut impl Ports) -> u64 {
         }
         now = again;
     }
-    let binary = register(ports, 0x0b) & 4 != 0;
-    let value = |n: u8| u64::from(if binary { n } else { (n >> 4).wrapping_mul(10).wrapping_add(n & 15) });
+    let form = register(ports, 0x0b);
+    let value = |n: u8| -> Option<u64> {
+        let digits = n >> 4 <= 9 && n & 15 <= 9;
+        if form & BINARY != 0 { Some(n.into()) } else { digits.then(|| u64::from((n >> 4) * 10 + (n & 15))) }
+    };
     let [second, minute, hour, day, month, year] = now;
-    // 12-hour clocks are a setting that no server firmware makes; bit 7 would be its PM mark
-    let hour = value(hour & 0x7f);
-    days_since_1970(2000 + value(year), value(month), value(day)) * 86_400
-        + hour * 3600
-        + value(minute) * 60
-        + value(second)
+    let hour = if form & HOURS_24 != 0 {
+        value(hour)?
+    } else {
+        let hour_12 = value(hour & !AFTERNOON)?;
+        (1..=12).contains(&hour_12).then_some(())?;
+        hour_12 % 12 + if hour & AFTERNOON != 0 { 12 } else { 0 }
+    };
+    let (second, minute, day, month, year) =
+        (value(second)?, value(minute)?, value(day)?, value(month)?, value(year)?);
+    let is_date = second < 60
+        && minute < 60
+        && hour < 24
+        && (1..=31).contains(&day)
+        && (1..=12).contains(&month)
+        && year < 100;
+    is_date.then(|| days_since_1970(2000 + year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Days of the proleptic Gregorian calendar.

@@ -12,7 +12,9 @@ pub(super) const ROWS: &[Spec] = &[
         args: &[JSON],
         summary: "Show the wall clock, in UTC.",
         details: "As the machine's clock (CMOS) said at the start, which is taken to be in UTC, and what has passed since. \
-                  Log lines count from the start: `uptime` says when that was.",
+                  That clock counts whole seconds, so that every UTC time of this host, of whatever digits, may be up to a second \
+                  early; it is not set by the network or by other hosts. One that holds no date is warned of in the log, and times \
+                  begin at 1970. Log lines count from the start: `uptime` says when that was.",
         dangerous: false,
         build: |v| Command::Host(HostCommand::Date(v.output)),
     },
