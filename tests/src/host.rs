@@ -319,7 +319,7 @@ pub struct Host {
 pub struct Answer {
     /// The lines before the last.
     pub lines: Vec<String>,
-    /// What follows `error: ` in the last line; none after `ok`.
+    /// Code and text of the last line, with a blank between; none after `ok`.
     pub error: Option<String>,
 }
 
@@ -361,8 +361,8 @@ impl Host {
             if line == "ok" {
                 return Some(None);
             }
-            if let Some(text) = line.strip_prefix("error: ") {
-                return Some(Some(text.to_string()));
+            if let Some(failure) = failure(line) {
+                return Some(Some(failure));
             }
             if !line.contains(PROMPT) {
                 lines.push(line.to_string());
@@ -385,6 +385,12 @@ impl Host {
         let prefix = format!("vm {vm}: ");
         Ok(line.split_once(&prefix).map_or("", |(_, rest)| rest).to_string())
     }
+}
+
+/// Code and text, with a blank between, of a line `error: CODE: text` that ends an answer.
+pub(crate) fn failure(line: &str) -> Option<String> {
+    let (code, text) = line.strip_prefix("error: ")?.split_once(": ")?;
+    Some(format!("{code} {text}"))
 }
 
 /// No answer is wider than a terminal, but for what programs read, what is made to be copied, and lines of the log.

@@ -2,7 +2,7 @@
 
 use crate::emu::IPS;
 use crate::guest;
-use crate::host::{Host, HostSpec, VmSpec};
+use crate::host::{self, Host, HostSpec, VmSpec};
 use crate::hub::Hub;
 use crate::levels;
 use crate::migration::{Line, Round, Summary};
@@ -257,9 +257,7 @@ impl Pair {
         let mut outcome = None;
         loop {
             let line = console.expect_line("the next line of the migration", plan.patience, |line| {
-                let end = (line == "ok")
-                    .then(String::new)
-                    .or_else(|| line.strip_prefix("error: ").map(str::to_string));
+                let end = (line == "ok").then(String::new).or_else(|| host::failure(line));
                 end.map(Err).or_else(|| Line::parse(line, VM).map(Ok))
             })?;
             match line {

@@ -235,7 +235,8 @@ impl Talk {
                     Said::Output(text) => self.print(&text)?,
                     Said::End(Ok(())) => return Ok(0),
                     Said::End(Err(text)) => {
-                        eprintln!("error: {text}");
+                        let (code, why) = text.split_once(' ').unwrap_or((&text, ""));
+                        eprintln!("error: {code}: {why}");
                         return Ok(if text.starts_with("usage ") { 2 } else { 1 });
                     }
                 }

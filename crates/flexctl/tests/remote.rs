@@ -137,7 +137,7 @@ fn lines_come_when_they_come() {
 #[test]
 fn a_line_that_fails_or_is_too_long_ends_it() {
     for (text, status, told) in [
-        ("bogus\nsay no\n".to_string(), 2, "error: usage no such command\n"),
+        ("bogus\nsay no\n".to_string(), 2, "error: usage: no such command\n"),
         (
             format!("{}\nsay no\n", "x".repeat(5000)),
             2,
@@ -161,7 +161,7 @@ fn a_reader_that_has_seen_enough_ends_the_command() {
     drop(output);
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "error: failed interrupted\n");
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "error: failed: interrupted\n");
     assert_eq!(host.join().unwrap(), ["flood"]);
 }
 

@@ -63,7 +63,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A command that failed. Displayed as the line that ends it: `error: CODE text`.
+/// A command that failed. Displayed as the line that ends it: `error: CODE: text`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     /// What kind of failure.
@@ -81,7 +81,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {} {}", self.code, self.text)
+        write!(f, "error: {}: {}", self.code, self.text)
     }
 }
 

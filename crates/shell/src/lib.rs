@@ -8,7 +8,7 @@
 //! - [`GuestOutput`] keeps what a guest has printed and paces it by those who show it; [`GuestPort`] is a serial line
 //!   that does: each byte goes out once, on the line of one host, wherever the guest goes.
 //! - [`EventLog`] keeps what happened on the host, [`Pager`] shows what is longer than the screen.
-//! - [`Table`] and [`Size`] format the answers, [`Folded`] breaks their lines, [`Failure`] is the `error: CODE text` that ends one.
+//! - [`Table`] and [`Size`] format the answers, [`Folded`] breaks their lines, [`Failure`] is the `error: CODE: text` that ends one.
 //!
 //! Nothing here does I/O: bytes come in as arguments, text goes out through [`core::fmt::Write`].
 #![no_std]

@@ -17,7 +17,7 @@ unless told otherwise. Any terminal will do:
 nothing but BS, CR and LF is asked of it until it sends the ESC sequence of a key, and `term dumb` keeps it so. The
 prompt is `flexvisor> `.
 
-Each command ends with a line `ok` or `error: CODE text`, so that a script can wait for either. A line that is not a
+Each command ends with a line `ok` or `error: CODE: text`, so that a script can wait for either. A line that is not a
 command changes nothing: the word at fault is named, and the nearest right one offered. Blank lines and lines that
 begin with `#` are passed over.
 

@@ -345,7 +345,7 @@ fn typos_are_explained() {
         ("help vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         ("\u{1b}x", "unknown command '\\u{1b}x': 'help' lists the commands"),
     ] {
-        assert_eq!(error(line), format!("error: usage {text}"), "{line}");
+        assert_eq!(error(line), format!("error: usage: {text}"), "{line}");
     }
 }
 

@@ -111,20 +111,20 @@ fn typos(person: &mut Person) -> Result<()> {
     person.press(b"vm lsit\r")?;
     person.shows(&[
         "flexvisor> vm lsit",
-        "error: usage unknown 'vm' command 'lsit': did you mean 'list'?",
+        "error: usage: unknown 'vm' command 'lsit': did you mean 'list'?",
         "flexvisor>",
     ])?;
     person.press(b"vm shwo\x7f\x7fow dmeo\r")?;
     person.shows(&[
         "flexvisor> vm show dmeo",
-        "error: not-found no VM named dmeo: did you mean 'demo'?",
+        "error: not-found: no VM named dmeo: did you mean 'demo'?",
         "flexvisor>",
     ])?;
     person.press(b"cpu show haswel\x17hasswell\r")?;
     person.shows(&[
         "flexvisor> cpu show hasswell",
-        "error: not-found level, VM or host 'hasswell' is not known: did you mean 'haswel",
-        "l'?",
+        "error: not-found: level, VM or host 'hasswell' is not known: did you mean 'haswe",
+        "ll'?",
         "flexvisor>",
     ])
 }
@@ -201,7 +201,10 @@ fn pastes(person: &mut Person) -> Result<()> {
     person.paste(&("x".repeat(16 << 10) + "\r"))?;
     person.look("the 16 KiB line", |screen| {
         tail(screen, 2)
-            == ["error: usage the line is 15360 bytes too long: at most 1024, nothing was done", "flexvisor>"]
+            == [
+                "error: usage: the line is 15360 bytes too long: at most 1024, nothing was done",
+                "flexvisor>",
+            ]
     })?;
     let noise: Vec<u8> = (0..2000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     // Without Tab, which lists what there is.

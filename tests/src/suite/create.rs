@@ -220,7 +220,7 @@ fn failures(context: &Context) -> Result<()> {
         ensure!(line.contains("kernel: "), "{line}");
         ensure!(files.asked().len() == asked + 1, "{:?}", files.asked());
         host.console()?.send(CTRL_C)?;
-        host.console()?.expect("error: failed vm x: not made: interrupted", PATIENCE)?;
+        host.console()?.expect("error: failed: vm x: not made: interrupted", PATIENCE)?;
     }
     done(&mut host, "term dumb")?;
     all_told(&files)?;
@@ -245,7 +245,7 @@ fn in_steps(context: &Context) -> Result<()> {
     let line = host.console()?.expect("memory: * to clear", PATIENCE)?;
     ensure!(line.contains("MiB"), "{line}");
     host.console()?.send(CTRL_C)?;
-    host.console()?.expect(&format!("error: failed vm {SEEN}: not made: interrupted"), PATIENCE)?;
+    host.console()?.expect(&format!("error: failed: vm {SEEN}: not made: interrupted"), PATIENCE)?;
     done(&mut host, "term dumb")?;
     is_back(&mut host, &before)?;
 
@@ -254,7 +254,7 @@ fn in_steps(context: &Context) -> Result<()> {
     host.console()?.send_line(&reset)?;
     host.console()?.expect(&format!("vm {SEEN}: resetting"), PATIENCE)?;
     host.console()?.send(CTRL_C)?;
-    let goes_on = format!("error: failed not waited for: the reset of vm {SEEN} goes on");
+    let goes_on = format!("error: failed: not waited for: the reset of vm {SEEN} goes on");
     host.console()?.expect(&goes_on, PATIENCE)?;
     let list = done(&mut host, "vm list --state resetting")?;
     ensure!(list.iter().any(|line| line.starts_with(SEEN)), "{list:?}");

@@ -81,11 +81,11 @@ fn two_consoles(context: &Context) -> Result<()> {
     ensure!(names == ["demo", "other"], "{list}");
     bench.ends(&["vm", "pause", "other"], 0, "")?;
     bench.host.vm_event("other", &["paused"], PATIENCE)?;
-    bench.ends(&["vm", "pause", "other"], 1, "error: state vm other is paused")?;
+    bench.ends(&["vm", "pause", "other"], 1, "error: state: vm other is paused")?;
     bench.ends(&["vm", "lst"], 2, "did you mean 'list'?")?;
-    bench.ends(&["vm", "destroy", "other"], 1, "error: force ")?;
-    bench.ends(&["console", "demo"], 1, "error: unsupported console: only at the host's own console")?;
-    bench.ends(&["term", "dumb"], 1, "error: unsupported term")?;
+    bench.ends(&["vm", "destroy", "other"], 1, "error: force: ")?;
+    bench.ends(&["console", "demo"], 1, "error: unsupported: console: only at the host's own console")?;
+    bench.ends(&["term", "dumb"], 1, "error: unsupported: term")?;
     let dump = bench.ends(&["cpu", "dump"], 0, "flexvisor-cpu 1")?;
     ensure!(dump.lines().last().is_some_and(|line| line.starts_with("end ")), "{dump}");
 

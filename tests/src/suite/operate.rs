@@ -77,7 +77,7 @@ fn watch_cancel_and_retry(context: &Context) -> Result<()> {
     pair.hosts[SOURCE].console()?.send(b"version\r\x03")?;
     pair.hosts[SOURCE]
         .console()?
-        .expect("error: failed cancelled: by the operator (running here)", PATIENCE)?;
+        .expect("error: failed: cancelled: by the operator (running here)", PATIENCE)?;
     pair.hosts[TARGET].console()?.expect("failed: peer: cancelled: by the operator", PATIENCE)?;
     ensure!(list(&mut pair, SOURCE)?.contains("running"), "the guest is not running here");
     memory_is_free_again(&mut pair, TARGET, free)?;

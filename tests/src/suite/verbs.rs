@@ -198,7 +198,7 @@ fn deaf_guest(context: &Context) -> Result<()> {
     host.console()?.expect("power button pressed", PATIENCE)?;
     host.console()?.send(b"\x03")?;
     host.console()?.expect_line("the end of the wait", PATIENCE, |line| {
-        line.starts_with("error: failed not waited for: ").then_some(())
+        line.starts_with("error: failed: not waited for: ").then_some(())
     })?;
     ensure!(json(&mut host, "vm list")?[0]["state"] == "running", "it does not run");
     Ok(())
