@@ -80,7 +80,7 @@ fn features(table: &CpuidTable, values: &MsrValues) -> Result<FeatureSet, Decode
         if place != Some(row.place) {
             place = Some(row.place);
             let beside = if row.place == LEAF1_EDX { HTT } else { 0 };
-            let known = FEATURES.iter().filter(|r| r.place == row.place && r.kind != Kind::Derived);
+            let known = row.place.rows().iter().filter(|r| r.kind != Kind::Derived);
             let known = known.fold(beside, |known, r| known | 1 << r.bit);
             if bits & !known != 0 {
                 return Err(DecodeError::UnknownBits { place: row.place, bits: bits & !known });

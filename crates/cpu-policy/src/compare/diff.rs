@@ -107,7 +107,7 @@ fn msrs(left: &[(u32, u64)], right: &[(u32, u64)], out: &mut Vec<Difference>) {
 
 /// The bits of a place that are features: they are compared as such.
 fn feature_bits(place: Place) -> u64 {
-    FEATURES.iter().filter(|row| row.place == place).fold(0, |bits, row| bits | 1 << row.bit)
+    place.rows().iter().fold(0, |bits, row| bits | 1 << row.bit)
 }
 
 /// The bits that differ between the CPUs of one host, or follow from what runs on them.

@@ -41,6 +41,21 @@ pub enum Place {
     Msr(u32),
 }
 
+impl Place {
+    /// The rows of its features. They are found by place, not each row by itself: some ask it of every place.
+    #[must_use]
+    pub fn rows(self) -> &'static [FeatureInfo] {
+        let mut first = 0;
+        for (place, count) in table::PLACES {
+            if *place == self {
+                return FEATURES.get(first..first + count).unwrap_or_default();
+            }
+            first += count;
+        }
+        &[]
+    }
+}
+
 /// Whether a bit is a gain or a loss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polarity {
@@ -168,5 +183,23 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = self.info();
         write!(f, "{}[{}] {}", row.place, row.bit, row.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_comes_once_and_has_its_rows() {
+        let mut rows = FEATURES.iter();
+        for (at, (place, count)) in table::PLACES.iter().enumerate() {
+            assert!(table::PLACES[..at].iter().all(|(other, _)| other != place), "{place:?}");
+            assert_eq!(place.rows().len(), *count);
+            for row in place.rows() {
+                assert!(core::ptr::eq(row, rows.next().unwrap()) && row.place == *place);
+            }
+        }
+        assert!(rows.next().is_none() && Place::Msr(1).rows().is_empty());
     }
 }

@@ -175,7 +175,7 @@ impl FeatureSet {
     /// The bits that this set puts into a place.
     #[must_use]
     pub fn bits(self, place: Place) -> u64 {
-        let rows = FEATURES.iter().filter(|row| row.place == place && self.contains(row.feature));
+        let rows = place.rows().iter().filter(|row| self.contains(row.feature));
         rows.fold(0, |bits, row| bits | 1 << row.bit)
     }
 }

@@ -263,7 +263,6 @@ fn sets_of(all: &[Bits]) -> Result<[FeatureSet; 3], HostError> {
     let mut sets = [FeatureSet::EMPTY; 3];
     for (at, bits) in all.iter().enumerate() {
         let Bits { leaf, subleaf, reg, .. } = *bits;
-        let rows = || FEATURES.iter().filter(|row| key(row.place) == (leaf, subleaf, reg));
         let double = all.iter().take(at).any(|b| (b.leaf, b.subleaf, b.reg) == (leaf, subleaf, reg));
         let place = match reg {
             0..=3 => Place::Cpuid {
@@ -273,7 +272,8 @@ fn sets_of(all: &[Bits]) -> Result<[FeatureSet; 3], HostError> {
             },
             _ => Place::Msr(leaf),
         };
-        if double || rows().next().is_none() {
+        let rows = || place.rows().iter();
+        if double || key(place) != (leaf, subleaf, reg) || rows().next().is_none() {
             return Err(HostError::Place { leaf, subleaf, reg });
         }
         let known = rows().filter(|row| row.kind != Kind::Derived).fold(0, |known, row| known | 1 << row.bit);

@@ -32,6 +32,9 @@ macro_rules! features {
         /// Every feature bit: bit, SDM name, Linux name, how it is treated, what it needs.
         pub static FEATURES: &[FeatureInfo] = ROWS;
 
+        /// The places in the order of the rows, each with the number of its rows.
+        pub(super) static PLACES: &[(Place, usize)] = &[$(($place, [$($bit),*].len()),)*];
+
         const ROWS: &[FeatureInfo] = &[$($(FeatureInfo {
             feature: Feature::$id,
             place: $place,
