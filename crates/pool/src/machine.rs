@@ -59,6 +59,8 @@ struct Contact {
 /// This host's view of its pool, and its links to the others. Times are microseconds of any clock that only grows.
 pub struct Pool {
     own: Own,
+    /// [`Own::encoded`]: it takes time to make.
+    policy: Vec<u8>,
     status: Status,
     timing: Timing,
     /// Of this host's record.
@@ -92,12 +94,14 @@ impl Pool {
     /// # Errors
     /// What the others would say of it, such as another vendor's CPU or a name that is none.
     pub fn new(own: Own, status: Status, timing: Timing) -> Result<Self, Refusal> {
-        let entry = own.record(1, Some(&status))?;
+        let policy = own.encoded()?;
+        let entry = own.record(&policy, 1, Some(&status))?;
         let level = Baseline::of(&own.policy);
         let mut set = Set::default();
         set.put(own.id, entry);
         Ok(Self {
             own,
+            policy,
             status,
             timing,
             version: 1,
@@ -134,7 +138,7 @@ impl Pool {
     /// What the others would say of it; they go on with what they have.
     pub fn update(&mut self, status: Status) -> Result<(), Refusal> {
         if status != self.status {
-            let entry = self.own.record(self.version + 1, Some(&status))?;
+            let entry = self.own.record(&self.policy, self.version + 1, Some(&status))?;
             self.status = status;
             self.version += 1;
             self.set.put(self.own.id, entry);
@@ -147,7 +151,7 @@ impl Pool {
     /// Leaves the pool, and tells every member that there is a link to. False where it is in none.
     pub fn leave(&mut self, now: u64) -> bool {
         let Some(pool) = self.name.take() else { return false };
-        if let Ok(last) = self.own.record(self.version + 1, None) {
+        if let Ok(last) = self.own.record(&self.policy, self.version + 1, None) {
             self.version += 1;
             let end = Stage::Ending(now.saturating_add(self.timing.farewell_us));
             for peer in self.peers.iter_mut().filter(|peer| peer.is_member()) {
@@ -169,7 +173,7 @@ impl Pool {
         self.contacts.clear();
         self.set.retain_only(self.own.id);
         self.version += 1;
-        if let Ok(entry) = self.own.record(self.version, Some(&self.status)) {
+        if let Ok(entry) = self.own.record(&self.policy, self.version, Some(&self.status)) {
             self.set.put(self.own.id, entry);
         }
         self.set_level(Baseline::of(&self.own.policy));

@@ -69,17 +69,16 @@ pub(crate) const LEFT: u8 = 1;
 pub(crate) const FORGOTTEN: u8 = 2;
 
 impl Member {
-    /// Checks the record of a member.
+    /// Checks the record of a member; `policy` is what its field was read as.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn from_record(record: &Record) -> Result<Self, RecordError> {
+    pub fn from_record(record: &Record, policy: HostPolicy) -> Result<Self, RecordError> {
         check_name("host", &record.name)?;
         check_software(&record.software)?;
         if !TSC_HZ.contains(&record.tsc_hz) {
             return Err(RecordError::Range { what: "TSC rate", value: record.tsc_hz });
         }
-        let policy = HostPolicy::decode(&record.policy)?;
         if let Some(hz) = policy.tsc_hz.filter(|hz| *hz != record.tsc_hz) {
             let text = format!("TSC of {}, and of {} in the policy", Megahertz(record.tsc_hz), Megahertz(hz));
             return Err(RecordError::Contradiction(text));

@@ -7,7 +7,7 @@ use core::net::SocketAddrV4;
 use cpu_policy::HostPolicy;
 use minicbor::bytes::ByteVec;
 
-use crate::body::{self, Record, VmEntry};
+use crate::body::{Record, VmEntry, printable};
 use crate::error::Refusal;
 use crate::limits::{MAX_BODY, MAX_GUEST_POLICIES, MAX_UUIDS, MAX_VMS};
 use crate::member::{HostId, LEFT, PRESENT};
@@ -49,11 +49,28 @@ pub struct Status {
 }
 
 impl Own {
-    /// The record of this host; one that left says no more than who it is.
+    /// Its CPU's policy as records have it.
     ///
     /// # Errors
     /// What the others would say of it.
-    pub(crate) fn record(&self, version: u64, status: Option<&Status>) -> Result<Entry, Refusal> {
+    pub(crate) fn encoded(&self) -> Result<Vec<u8>, Refusal> {
+        let encoded = self.policy.encode();
+        match HostPolicy::decode(&encoded) {
+            Ok(_) => Ok(encoded),
+            Err(error) => Err(Refusal::Record { name: printable(&self.name), why: error.into() }),
+        }
+    }
+
+    /// The record of this host; one that left says no more than who it is. `policy`: [`Own::encoded`].
+    ///
+    /// # Errors
+    /// What the others would say of it.
+    pub(crate) fn record(
+        &self,
+        policy: &[u8],
+        version: u64,
+        status: Option<&Status>,
+    ) -> Result<Entry, Refusal> {
         let empty = || ByteVec::from(Vec::new());
         let mut record = Record {
             id: self.id.0,
@@ -76,19 +93,19 @@ impl Own {
             uuids: None,
         };
         if let Some(status) = status {
-            self.fill(&mut record, status);
+            self.fill(&mut record, policy, status);
         }
-        Entry::read(&body::encode(&record)).map(|(_, entry)| entry)
+        Entry::own(&record, &self.policy)
     }
 
-    fn fill(&self, record: &mut Record, status: &Status) {
+    fn fill(&self, record: &mut Record, policy: &[u8], status: &Status) {
         record.state = PRESENT;
         if let Some(address) = status.address {
             record.ip = address.ip().octets();
             record.port = address.port();
         }
         record.software.clone_from(&self.software);
-        record.policy = ByteVec::from(self.policy.encode());
+        record.policy = ByteVec::from(policy.to_vec());
         (record.tsc_hz, record.scaling) = (self.tsc.hz, self.tsc.scaling);
         record.memory_mib = self.memory_mib;
         record.free_mib = status.free_mib.min(self.memory_mib);

@@ -3,10 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use cpu_policy::HostPolicy;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use crate::body::{self, Record, check_name, printable};
-use crate::error::Refusal;
+use crate::error::{RecordError, Refusal};
 use crate::limits::{MAX_MEMBERS, MAX_RECORDS, MAX_VERSION};
 use crate::member::{FORGOTTEN, HostId, LEFT, Member, PRESENT};
 
@@ -52,22 +53,37 @@ impl Entry {
     /// Reads and checks a record.
     pub(crate) fn read(bytes: &[u8]) -> Result<(HostId, Self), Refusal> {
         let record: Record = body::decode(bytes).map_err(Refusal::RecordMalformed)?;
+        let entry = Self::checked(&record, bytes.to_vec(), || Ok(HostPolicy::decode(&record.policy)?))?;
+        Ok((HostId(record.id), entry))
+    }
+
+    /// Checks a record of this host, whose policy is known: reading it each time would hold up whoever waits.
+    pub(crate) fn own(record: &Record, policy: &HostPolicy) -> Result<Self, Refusal> {
+        let entry = Self::checked(record, body::encode(record), || Ok(policy.clone()))?;
+        debug_assert!(
+            Self::read(&entry.bytes).is_ok_and(|(_, read)| read.member == entry.member),
+            "others read what it says"
+        );
+        Ok(entry)
+    }
+
+    fn checked(
+        record: &Record,
+        bytes: Vec<u8>,
+        policy: impl FnOnce() -> Result<HostPolicy, RecordError>,
+    ) -> Result<Self, Refusal> {
         let bad = |why| Refusal::Record { name: printable(&record.name), why };
         check_name("host", &record.name).map_err(bad)?;
         if record.version > MAX_VERSION {
-            return Err(Refusal::RecordVersion { name: record.name, version: record.version });
+            return Err(Refusal::RecordVersion { name: record.name.clone(), version: record.version });
         }
         let member = match record.state {
-            PRESENT => Some(Member::from_record(&record).map_err(bad)?),
+            PRESENT => Some(policy().and_then(|policy| Member::from_record(record, policy)).map_err(bad)?),
             LEFT | FORGOTTEN => None,
-            state => {
-                let why = crate::RecordError::Range { what: "state", value: state.into() };
-                return Err(bad(why));
-            }
+            state => return Err(bad(RecordError::Range { what: "state", value: state.into() })),
         };
-        let stamp = Stamp { version: record.version, hash: xxh64(bytes, 0) };
-        let entry = Self { stamp, bytes: bytes.to_vec(), state: record.state, member };
-        Ok((HostId(record.id), entry))
+        let stamp = Stamp { version: record.version, hash: xxh64(&bytes, 0) };
+        Ok(Self { stamp, bytes, state: record.state, member })
     }
 }
 

@@ -99,7 +99,7 @@ impl Pool {
             return;
         }
         self.version = self.version.max(version) + 1;
-        if let Ok(entry) = self.own.record(self.version, Some(&self.status)) {
+        if let Ok(entry) = self.own.record(&self.policy, self.version, Some(&self.status)) {
             self.set.put(self.own.id, entry);
         }
         self.agreed = false;
