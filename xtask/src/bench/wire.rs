@@ -93,11 +93,8 @@ impl Observer for Lines {
 impl Lines {
     fn cost(&self, summary: &Summary) -> Result<Cost> {
         let line = self.0.iter().find_map(|line| line.strip_prefix("work: ")).context("no line `work: `")?;
-        let numbers: Vec<u64> =
-            line.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
-        let &[migration, seal, socket, network, data, idle] = numbers.as_slice() else {
-            anyhow::bail!("not six numbers: `{line}`");
-        };
+        let [migration, seal, socket, network, data, idle] =
+            work(line).with_context(|| format!("no six numbers: `{line}`"))?;
         step(&format!("{data} data and {} zero pages, {} bytes: {line}", summary.zero, summary.bytes));
         let overhead =
             summary.bytes.checked_sub(data * PAGE).context("fewer bytes than its data pages have")?;
@@ -113,6 +110,14 @@ impl Lines {
     }
 }
 
+/// The ticks and pages of a line `work: `; the same in milliseconds follows them.
+fn work(line: &str) -> Option<[u64; 6]> {
+    let (line, _) = line.rsplit_once(';')?;
+    let numbers: Vec<u64> =
+        line.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
+    numbers.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn the_cost_is_read_from_the_source() {
         let line = "work: 5000 ticks in the migration (3000 to seal, 400 in the socket), 700 in the network, 3 data \
-                    pages; a turn that finds nothing: 900 ticks";
+                    pages; a turn that finds nothing: 900 ticks; 0.250 ms and 0.035 ms in the network";
         let lines = Lines(vec!["to 10.77.0.2".to_string(), line.to_string()]);
         let summary = Summary { pages: 13, zero: 10, bytes: 3 * PAGE + 25, ..Summary::default() };
         let cost = lines.cost(&summary).unwrap();
