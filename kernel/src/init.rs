@@ -9,11 +9,12 @@ use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
 use shell::Megahertz;
 
-use crate::arch::{self, apic, cpu, io_apic, memory_types, pci, power, smp, tsc};
+use crate::arch::{self, cpu, memory_types, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
-use crate::{log as host_log, machine, panic, policy, stages as stage, start};
+use crate::platform::{apic, io_apic, pci, smp};
+use crate::{log as host_log, machine, panic, policy, power, stages as stage, start};
 
 const MIB: u64 = 1 << 20;
 

@@ -17,9 +17,9 @@ use log_ring::LogRing;
 use shell::TypeAhead;
 use spin::{Mutex, MutexGuard, Once};
 
-use crate::arch::serial::Serial;
 use crate::arch::tsc;
 use crate::mm;
+use crate::platform::serial::Serial;
 use port::{Port, Prompt, Queue, SIZE};
 
 /// Words of the ring until memory is known.
@@ -405,7 +405,7 @@ pub(crate) fn emergency(args: fmt::Arguments<'_>) {
 
 /// Runs `f` with the log locked.
 #[cfg(feature = "faults")]
-pub(crate) fn with_lock(f: impl FnOnce()) {
+pub(crate) fn with_lock(f: fn()) {
     let _lock = SINK.lock();
     f();
 }

@@ -1,7 +1,7 @@
 //! Flexvisor: the table of contents of the kernel.
 //!
-//! Way in: `loader/src/start.s` -> [`arch`] (`kernel_main`) -> [`main`] -> [`init::stages`] -> [`start::bsp`]; the
-//! other CPUs come in by `arch/trampoline.s` and end in [`start::ap`].
+//! Way in: `loader/src/start.s` -> [`entry`] (`kernel_main`) -> [`main`] -> [`init::stages`] -> [`start::bsp`]; the
+//! other CPUs come in by `platform/trampoline.s` and [`entry`] (`ap_main`), and end in [`start::ap`].
 #![no_std]
 #![no_main]
 
@@ -11,6 +11,7 @@ mod arch;
 mod boot;
 mod console;
 mod entropy;
+mod entry;
 mod events;
 mod exit;
 mod fetch;
@@ -24,8 +25,10 @@ mod migration;
 mod mm;
 mod net;
 mod panic;
+mod platform;
 mod policy;
 mod pool;
+mod power;
 mod restart;
 mod selftest;
 mod sessions;
@@ -40,6 +43,6 @@ mod wall_clock;
 fn main(magic: u32, info: u32) -> ! {
     let boot = init::stages(magic, info);
     #[cfg(feature = "faults")]
-    arch::faults::run(boot);
+    arch::faults::run(&boot.info.command_line, log::with_lock);
     start::bsp(boot)
 }

@@ -7,10 +7,11 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use cmdline::PanicAction;
 
-use crate::arch::idt::TrapFrame;
-use crate::arch::{self, apic, backtrace, cpu, power, tsc};
+use crate::arch::trap::TrapFrame;
+use crate::arch::{self, backtrace, cpu, tsc};
 use crate::log::emergency;
-use crate::machine;
+use crate::platform::apic;
+use crate::{machine, power};
 
 /// The index of the CPU that panics, plus one.
 static PANICKING: AtomicUsize = AtomicUsize::new(0);

@@ -12,7 +12,7 @@ use migrate::ownership::Command;
 use mitigations::Plan;
 use vmx_types::slice::SliceTimer;
 
-use crate::arch::{self, apic, call, cpu, irq, tsc};
+use crate::arch::{self, cpu, tsc};
 use crate::boot::{self, Boot};
 use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
@@ -22,6 +22,7 @@ use crate::migration::Migrations;
 use crate::mm::frame;
 use crate::mm::held::Held;
 use crate::mm::{Hpa, module_bytes};
+use crate::platform::{apic, call, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{Scheduler, Turn};

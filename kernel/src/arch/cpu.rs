@@ -32,7 +32,7 @@ pub(crate) struct PerCpu {
     /// Interrupts taken.
     pub(crate) interrupts: AtomicU64,
     /// What an idle CPU writes to IA32_SPEC_CTRL when it wakes; 0 for nothing.
-    pub(super) spec_ctrl_on_wake: AtomicU64,
+    pub(crate) spec_ctrl_on_wake: AtomicU64,
     /// By how much its TSC was ahead of CPU 0's when it came up.
     ahead: Once<Ahead>,
     pub(super) stacks: Stacks,
@@ -55,7 +55,7 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl PerCpu {
     /// Adds a CPU to the host's list; it lives for ever.
-    pub(super) fn create(apic_id: u32, stacks: Stacks) -> &'static Self {
+    pub(crate) fn create(apic_id: u32, stacks: Stacks) -> &'static Self {
         let mut cpus = CPUS.write();
         let cpu: &'static Self = Box::leak(Box::new(Self {
             myself: AtomicU64::new(0),
@@ -78,7 +78,7 @@ impl PerCpu {
     }
 
     /// Takes the CPU that was added last off the list, unless it is online by now. False where it is.
-    pub(super) fn give_up(&'static self) -> bool {
+    pub(crate) fn give_up(&'static self) -> bool {
         let mut cpus = CPUS.write();
         if self.state.compare_exchange(STARTING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return false;
@@ -91,12 +91,12 @@ impl PerCpu {
     }
 
     /// Whether it has come up.
-    pub(super) fn is_online(&self) -> bool {
+    pub(crate) fn is_online(&self) -> bool {
         self.state.load(Ordering::Acquire) == ONLINE
     }
 
     /// It has come up. False where nobody waits for it any more.
-    pub(super) fn set_online(&self) -> bool {
+    pub(crate) fn set_online(&self) -> bool {
         self.state.compare_exchange(STARTING, ONLINE, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -109,7 +109,7 @@ impl PerCpu {
     }
 
     /// Loads everything that makes the calling CPU this one. Each CPU does it once.
-    pub(super) fn take_over(&'static self) {
+    pub(crate) fn take_over(&'static self) {
         control_registers();
         gdt::load(&self.gdt, &self.tss);
         msr::write(msr::IA32_GS_BASE, self.myself.load(Ordering::Relaxed));

@@ -4,18 +4,16 @@
 use alloc::vec::Vec;
 use core::hint::black_box;
 
-use crate::boot::Boot;
-
-/// Does what the boot line names.
-pub(crate) fn run(boot: &Boot) {
-    let mut words = boot.info.command_line.split_whitespace();
+/// Does what the command line names; `with_log_locked` calls what it is given while the log is locked.
+pub(crate) fn run(command_line: &str, with_log_locked: fn(fn())) {
+    let mut words = command_line.split_whitespace();
     match words.find_map(|word| word.strip_prefix("fault=")) {
         None => {}
         Some("null") => _ = black_box(read(8)),
         Some("text") => write(run as *const () as u64),
         Some("exec") => execute(Vec::from([0xc3_u8; 16]).leak().as_ptr() as u64),
         Some("stack") => _ = black_box(recurse(1)),
-        Some("locked") => crate::log::with_lock(|| panic!("with the log locked")),
+        Some("locked") => with_log_locked(|| panic!("with the log locked")),
         Some("panic") => panic!("asked for"),
         Some(name) => panic!("no fault `{name}`"),
     }

@@ -11,7 +11,7 @@ unsafe extern "C" {
 }
 
 /// Where to go on after a fault at `rip`, if the code there expects one.
-pub(super) fn find(rip: u64) -> Option<u64> {
+pub(crate) fn find(rip: u64) -> Option<u64> {
     let start = (&raw const __fixup_start).addr();
     let count = ((&raw const __fixup_end).addr() - start) / 16;
     // SAFETY: the linker script puts the two symbols around the pairs, which nothing writes.

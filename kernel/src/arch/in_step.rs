@@ -36,7 +36,7 @@ pub(crate) fn adjust() -> u64 {
 }
 
 /// On CPU 0: measures the CPU that has just come up, and sets it right if it can be.
-pub(super) fn lead(other: &PerCpu) {
+pub(crate) fn lead(other: &PerCpu) {
     ANSWERED.store(0, Ordering::SeqCst);
     let mut ahead = measure();
     if let Some(ticks) = ahead.ticks().filter(|&ticks| ticks != 0)
@@ -95,7 +95,7 @@ fn ask(question: u32) -> Option<(u64, u64, u64)> {
 }
 
 /// On a CPU that has just come up: answers until it is over.
-pub(super) fn follow() {
+pub(crate) fn follow() {
     let began = tsc::read();
     let mut last = 0;
     // CPU 0 may have given this CPU up just now: then it never asks.
@@ -120,7 +120,7 @@ pub(super) fn follow() {
 }
 
 /// Before a CPU is started: it must not see the end of the talk with the one before.
-pub(super) fn expect() {
+pub(crate) fn expect() {
     ASKED.store(0, Ordering::SeqCst);
 }
 

@@ -1,7 +1,7 @@
 //! Device registers in memory. Safe to call for addresses that [`crate::mm::map::map_mmio`] mapped: no Rust object
 //! lives there. An address that is not mapped faults and panics.
 
-use crate::mm::Hpa;
+use vm_types::Hpa;
 
 /// Reads a 32-bit register.
 pub(crate) fn read32(at: Hpa) -> u32 {

@@ -1,14 +1,11 @@
-//! The CPU and the platform below the hypervisor.
+//! The CPU: its instructions, registers and tables.
 
 use alloc::vec::Vec;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 
-pub(crate) mod apic;
 pub(crate) mod backtrace;
-pub(crate) mod call;
 pub(crate) mod cpu;
 pub(crate) mod debug;
-mod entry;
 #[cfg(feature = "faults")]
 pub(crate) mod faults;
 pub(crate) mod fixup;
@@ -16,19 +13,14 @@ pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod in_step;
 pub(crate) mod io;
-pub(crate) mod io_apic;
-pub(crate) mod irq;
 pub(crate) mod machine_check;
 pub(crate) mod memory_types;
 pub(crate) mod mmio;
 pub(crate) mod msr;
-pub(crate) mod pci;
-pub(crate) mod power;
 pub(crate) mod random;
-pub(crate) mod serial;
-pub(crate) mod smp;
 pub(crate) mod stack;
 pub(crate) mod text;
+pub(crate) mod trap;
 pub(crate) mod tsc;
 pub(crate) mod vector;
 pub(crate) mod xstate;
@@ -78,6 +70,12 @@ pub(crate) fn halt() -> ! {
         x86_64::instructions::interrupts::disable();
         x86_64::instructions::hlt();
     }
+}
+
+/// Writes the caches back.
+pub(crate) fn write_back() {
+    // SAFETY: WBINVD changes no memory that a program sees.
+    unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
 }
 
 /// Makes the calling CPU the bootstrap CPU, on the stacks the loader entered with.

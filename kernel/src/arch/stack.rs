@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use crate::arch::cpu;
-use crate::mm::PAGE;
+use vm_types::PAGE_SIZE as PAGE;
 
 /// Bytes of the stack a CPU runs on.
 const MAIN: u64 = 64 << 10;
@@ -69,14 +68,13 @@ impl Stacks {
         }
     }
 
+    /// Which of them has its guard page at `address`.
+    pub(super) fn guard_at(self, address: u64) -> Option<Stack> {
+        ALL.into_iter().find(|&stack| self.guard(stack) == address & !(PAGE - 1))
+    }
+
     /// The address just above a stack.
     pub(crate) fn top(self, stack: Stack) -> u64 {
         self.guard(stack) + PAGE + if stack == Stack::Main { MAIN } else { FAULT }
     }
-}
-
-/// Which stack of this CPU has its guard page at `address`.
-pub(super) fn guard_at(address: u64) -> Option<Stack> {
-    let stacks = cpu::try_this()?.stacks;
-    ALL.into_iter().find(|&stack| stacks.guard(stack) == address & !(PAGE - 1))
 }

@@ -5,44 +5,15 @@
 use core::arch::asm;
 use spin::Once;
 
-use crate::mm::{Hpa, frame};
-
 /// Bytes kept for a vCPU: standard-format XSAVE of every component up to PKRU fits in 2696.
-const AREA: u64 = 4096;
+pub(crate) const AREA: usize = 4096;
 
-/// The XSAVE area of one vCPU in standard format (SDM volume 1, 13.4).
-pub(crate) struct XsaveArea(Hpa);
+/// An XSAVE area in standard format (SDM volume 1, 13.4).
+#[repr(C, align(4096))]
+pub(crate) struct Area(pub(crate) [u8; AREA]);
 
 /// XCR0: x87 and SSE.
 const X87_SSE: u64 = 3;
-
-impl XsaveArea {
-    /// Bytes of an area.
-    pub(crate) const BYTES: usize = AREA as usize;
-
-    /// A zeroed area, for the state that its vCPU is given before it runs; `None` when the host is out of memory.
-    pub(crate) fn new() -> Option<Self> {
-        frame::alloc_page().map(Self)
-    }
-
-    /// The saved state.
-    pub(crate) fn bytes(&self) -> &[u8; Self::BYTES] {
-        // SAFETY: the page is ours, and lives as long as self.
-        unsafe { &*(self.0.0 as *const [u8; Self::BYTES]) }
-    }
-
-    /// The saved state, to be changed.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; Self::BYTES] {
-        // SAFETY: the page is ours, and lives as long as self.
-        unsafe { &mut *(self.0.0 as *mut [u8; Self::BYTES]) }
-    }
-}
-
-impl Drop for XsaveArea {
-    fn drop(&mut self) {
-        frame::free(self.0, AREA);
-    }
-}
 
 /// True where this host has XSAVE on.
 fn has_xsave() -> bool {
@@ -72,8 +43,8 @@ pub(super) fn xcr0() -> u64 {
 }
 
 /// Stores the registers of the components `allowed` (an XCR0 value; 0 for a level without XSAVE).
-pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
-    let to = area.0.0;
+pub(crate) fn save(area: &mut Area, allowed: u64) {
+    let to = area.0.as_mut_ptr();
     // SAFETY: CR0.TS and EM are clear in the host; the area is a 4 KiB page, aligned, and large enough for
     // all components that a policy may allow.
     unsafe {
@@ -91,7 +62,7 @@ pub(crate) fn save(area: &mut XsaveArea, allowed: u64) {
 pub(crate) fn pkru(allowed: u64, xcr0: u64) -> u32 {
     /// Legacy region, header, and the one component behind them in compacted form.
     #[repr(C, align(64))]
-    struct Area {
+    struct Compacted {
         legacy: [u64; 64],
         in_use: u64,
         header: [u64; 7],
@@ -101,7 +72,7 @@ pub(crate) fn pkru(allowed: u64, xcr0: u64) -> u32 {
     if allowed & PKRU == 0 {
         return 0;
     }
-    let mut area = Area { legacy: [0; 64], in_use: 0, header: [0; 7], pkru: 0 };
+    let mut area = Compacted { legacy: [0; 64], in_use: 0, header: [0; 7], pkru: 0 };
     set_xcr0(allowed);
     // SAFETY: PKRU alone is stored, 8 bytes after the header; every CPU with protection keys has XSAVEC.
     unsafe {
@@ -145,9 +116,9 @@ fn init_others(allowed: u64) {
 }
 
 /// Loads what [`save`] stored, then the guest's own XCR0. What is not allowed is put into its initial state.
-pub(crate) fn load(area: &XsaveArea, allowed: u64, xcr0: u64) {
+pub(crate) fn load(area: &Area, allowed: u64, xcr0: u64) {
     init_others(allowed);
-    let from = area.0.0;
+    let from = area.0.as_ptr();
     // SAFETY: as for `save`; the area holds what `save` or a checked import wrote, so nothing of it is reserved.
     unsafe {
         if allowed != 0 && has_xsave() {

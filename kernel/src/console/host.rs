@@ -12,12 +12,12 @@ use super::events::Events;
 use super::session::{Job, Out};
 use super::top::{self, Top};
 use super::{lines, msr, net, selftest, vm, who};
-use crate::arch::{power, tsc};
+use crate::arch::tsc;
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
 use crate::vm::source::hex;
 use crate::vm::{State, files, registry};
-use crate::{boot, meter, pool, stages, start, wall_clock};
+use crate::{boot, meter, pool, power, stages, start, wall_clock};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {

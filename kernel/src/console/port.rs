@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 
-use crate::arch::serial::{Registers, Serial};
 use crate::arch::tsc;
+use crate::platform::serial::{Registers, Serial};
 use crate::vm::console::GuestConsole;
 use crate::vm::registry;
 use cmdline::MAX_BAUD;

@@ -123,7 +123,7 @@ fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
     match (event.kind, event.vector) {
         (EventKind::Nmi, _) => {
             // A host NMI: the stop signal of a panic on another CPU.
-            crate::arch::irq::nmi();
+            crate::platform::irq::nmi();
             Next::Resume
         }
         (_, vector::MACHINE_CHECK) => match machine::check(Context::Guest) {

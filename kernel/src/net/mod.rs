@@ -14,8 +14,8 @@ use net::intel::{LoopError, Model};
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
 use spin::{Mutex, Once};
 
-use crate::arch::pci::Function;
 use crate::arch::tsc;
+use crate::platform::pci::Function;
 use crate::{entropy, iommu, meter};
 use nic::{Card, Found};
 

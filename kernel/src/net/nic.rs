@@ -8,11 +8,11 @@ use cmdline::NicChoice;
 use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
 use net::{Link, MacAddr};
 
-use crate::arch::pci::{self, Address, Bar, Function};
 use crate::arch::{mmio, tsc};
 use crate::iommu;
 use crate::mm::dma::DmaBuffer;
 use crate::mm::{Hpa, map};
+use crate::platform::pci::{self, Address, Bar, Function};
 
 /// A running card.
 pub(crate) type Card = intel::Card<Bar0, Arena>;

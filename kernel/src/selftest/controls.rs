@@ -10,8 +10,9 @@ use vmx_types::reason::ExitReason;
 
 use super::guest::{run, with_image};
 use super::{Run, ensure};
-use crate::arch::{self, apic, call, cpu, msr};
+use crate::arch::{self, cpu, msr};
 use crate::machine;
+use crate::platform::{apic, call};
 use crate::vm::{Change, StopReason, Vm};
 use crate::vmx::host;
 

@@ -9,7 +9,8 @@ use core::task::Poll;
 use selftest_report::Verdict;
 
 use super::{Run, askable, ensure};
-use crate::arch::{apic, call, cpu, in_step, irq, tsc};
+use crate::arch::{cpu, in_step, tsc};
+use crate::platform::{apic, call, irq};
 use crate::{boot, machine};
 
 pub(super) const RUNS: [Run; 7] = [
@@ -130,7 +131,7 @@ impl Default for Timers {
 
 impl Timers {
     pub(super) fn step(&mut self) -> Poll<Result<String, String>> {
-        irq::register(irq::TIMER, tick);
+        irq::register(apic::TIMER, tick);
         let hz = tsc::hz();
         let Some(index) = askable().find(|&index| index >= self.index) else {
             let Self { least, most, cpus, .. } = self;

@@ -12,9 +12,10 @@ use vmx_types::reason::ExitReason;
 use selftest_report::Verdict;
 
 use super::Run;
-use crate::arch::{self, apic, irq, tsc};
+use crate::arch::{self, tsc};
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
+use crate::platform::{apic, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::Scheduler;

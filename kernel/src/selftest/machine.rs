@@ -10,9 +10,10 @@ use bring_up::mtrr::{PAT, PAT_RESET};
 use selftest_report::Verdict;
 
 use super::{Run, askable, under};
-use crate::arch::{call, machine_check, memory_types, msr, tsc};
+use crate::arch::{machine_check, memory_types, msr, tsc};
 use crate::console::open::Opened;
 use crate::mm::frame;
+use crate::platform::call;
 use crate::{boot, iommu, log as host_log};
 
 pub(super) const RUNS: [Run; 5] = [

@@ -11,12 +11,12 @@ use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
 use super::{Activity, LiveRegs, Vcpu, Vpid, check};
-use crate::arch::xstate::XsaveArea;
 use crate::policy::ledger;
 use crate::vm::Vm;
 use crate::vmx::host::HostCpu;
 use crate::vmx::pml::{self, PmlBuffer};
 use crate::vmx::vmcs::VmcsRegion;
+use crate::vmx::xsave::XsaveArea;
 use crate::vmx::{host, insn};
 
 /// #DB and #AC are intercepted because their delivery can loop for ever in the CPU (CVE-2015-8104,

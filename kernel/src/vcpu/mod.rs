@@ -20,10 +20,10 @@ use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
 
-use crate::arch::xstate::XsaveArea;
 use crate::vmx::entry::Context;
 use crate::vmx::pml::PmlBuffer;
 use crate::vmx::vmcs::VmcsRegion;
+use crate::vmx::xsave::XsaveArea;
 
 pub(crate) use run::Outcome;
 pub(crate) use vpid::Vpid;

@@ -3,7 +3,8 @@
 use vmx_types::field;
 use vmx_types::slice::SliceTimer;
 
-use crate::arch::{apic, tsc};
+use crate::arch::tsc;
+use crate::platform::apic;
 use crate::vmx::host;
 use crate::vmx::vmcs::Current;
 

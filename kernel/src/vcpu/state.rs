@@ -9,10 +9,10 @@ use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState, XSAVE_MIN, clean_xsave};
 
 use super::{Activity, Vcpu};
-use crate::arch::xstate::XsaveArea;
 use crate::policy;
 use crate::vm::Vm;
 use crate::vmx::slots;
+use crate::vmx::xsave::XsaveArea;
 
 const RSP: usize = 4;
 

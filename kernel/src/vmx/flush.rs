@@ -8,7 +8,8 @@ use ept::{CpuSet, Wanted};
 
 use super::host;
 use super::insn::{self, Scope};
-use crate::arch::{self, apic, cpu, irq, tsc};
+use crate::arch::{self, cpu, tsc};
+use crate::platform::{apic, irq};
 
 /// Makes a CPU leave its guest, or wake. Nothing for the calling CPU.
 pub(crate) fn kick(index: usize) {

@@ -11,5 +11,6 @@ pub(crate) mod insn;
 pub(crate) mod pml;
 pub(crate) mod slots;
 pub(crate) mod vmcs;
+pub(crate) mod xsave;
 
 pub(crate) use dump::dump;

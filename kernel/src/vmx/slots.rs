@@ -5,7 +5,8 @@ use core::arch::asm;
 use mitigations::Plan;
 use spin::Once;
 
-use crate::arch::{irq, msr, text};
+use crate::arch::{msr, text};
+use crate::platform::irq;
 
 const IA32_SPEC_CTRL: u32 = 0x48;
 /// A slot begins with a jump over itself of this many bytes.

@@ -13,6 +13,7 @@ const fn layer(names: &'static [&'static str], are: &'static str) -> Layer {
 
 /// The rooms of `kernel/src`, from the top: a module's room is the longest path here that it is, or is in.
 pub(super) const KERNEL: &[Layer] = &[
+    layer(&["entry"], "what assembly calls: of the loader, of another CPU, of a trap"),
     layer(&["main"], "the table of contents"),
     layer(&["start"], "what each CPU does: CPU 0's loop, the others'"),
     layer(&["init", "selftest"], "the stages of a boot; the checks of `selftest`"),
@@ -29,25 +30,19 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["policy"], "what a guest sees of CPUs"),
     layer(&["vmx"], "VMX: entry, VMCS, EPT, flushes"),
     layer(&["panic"], "what the host's own failure prints"),
-    layer(&["machine", "entropy"], "machine checks; the pool of randomness"),
+    layer(&["machine", "power", "entropy"], "machine checks; reset and power-off; the pool of randomness"),
     layer(&["log"], "log and console ports"),
     layer(
         &["boot", "events", "meter", "sessions", "stages", "wall_clock"],
         "figures of the loop and of the boot; the date; what happened; who is there",
     ),
+    layer(&["platform"], "interrupt controllers, the other CPUs, PCI, serial ports"),
     layer(&["mm"], "physical memory, heap, page tables"),
-    layer(&["arch"], "instructions, tables, platform"),
+    layer(&["arch"], "instructions, registers and tables of the CPU"),
 ];
 
 /// Imports of the kernel that climb all the same, (from, to). The list only gets shorter.
 pub(super) const KERNEL_CLIMBS: &[(&str, &str)] = &[
-    ("arch", "boot"),
-    ("arch", "log"),
-    ("arch", "machine"),
-    ("arch", "main"),
-    ("arch", "mm"),
-    ("arch", "panic"),
-    ("arch", "start"),
     ("console", "selftest"),
     ("console", "start"),
     ("exit", "vm"),
@@ -113,7 +108,6 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
     ("ept", &["change", "mmu", "table"]),
     ("fetch", &["error", "url"]),
     ("isa-audit", &["data", "table"]),
-    ("kernel::arch", &["apic", "cpu", "gdt", "idt", "irq", "stack", "tsc"]),
     (
         "kernel::console",
         &[

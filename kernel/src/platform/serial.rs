@@ -3,11 +3,11 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{io, mmio};
-use crate::mm::Hpa;
+use crate::arch::{io, mmio};
 use cmdline::{COM1_PORT, MAX_BAUD, MAX_CONSOLES};
 use uart_16550::backend::Backend;
 use uart_16550::{BaudRate, Config, Uart16550};
+use vm_types::Hpa;
 
 /// Bytes in the transmitter's FIFO.
 const FIFO: usize = 16;

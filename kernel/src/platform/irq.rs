@@ -7,18 +7,11 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{apic, cpu, io, msr};
+use super::{apic, pic};
+use crate::arch::{cpu, msr};
 
-/// The local APIC's timer.
-pub(crate) const TIMER: u8 = 0xf0;
 /// Another CPU wants this one to look at its `requests`. The VM exit or the end of `hlt` is all it takes.
 pub(crate) const KICK: u8 = 0xf1;
-/// The local APIC reports an error of its own.
-pub(super) const APIC_ERROR: u8 = 0xfe;
-/// The local APIC withdrew an interrupt; takes no EOI.
-pub(super) const SPURIOUS: u8 = 0xff;
-/// Where the masked 8259s deliver their spurious interrupts; the local APIC knows nothing of them.
-const PIC_BASE: u8 = 0x20;
 
 const IA32_SPEC_CTRL: u32 = 0x48;
 
@@ -65,7 +58,7 @@ pub(crate) fn nmi() {
 }
 
 /// Runs the handler of an interrupt and acknowledges it.
-pub(super) fn dispatch(vector: u8) {
+pub(crate) fn dispatch(vector: u8) {
     wake();
     cpu::this().interrupts.fetch_add(1, Ordering::Relaxed);
     let handler = HANDLERS[usize::from(vector)].load(Ordering::Acquire);
@@ -74,25 +67,7 @@ pub(super) fn dispatch(vector: u8) {
         let handler: fn() = unsafe { core::mem::transmute(handler) };
         handler();
     }
-    if vector != SPURIOUS && !(PIC_BASE..PIC_BASE + 16).contains(&vector) {
+    if vector != apic::SPURIOUS && !pic::VECTORS.contains(&vector) {
         apic::eoi();
-    }
-}
-
-/// Masks both 8259s, and moves what they may still say spuriously out of the exceptions' way.
-pub(super) fn silence_pic() {
-    for (port, value) in [
-        (0x20, 0x11),
-        (0xa0, 0x11), // ICW1: initialise, ICW4 follows
-        (0x21, PIC_BASE),
-        (0xa1, PIC_BASE + 8),
-        (0x21, 4),
-        (0xa1, 2), // cascade on IRQ 2
-        (0x21, 1),
-        (0xa1, 1), // 8086 mode
-        (0x21, 0xff),
-        (0xa1, 0xff),
-    ] {
-        io::outb(port, value);
     }
 }

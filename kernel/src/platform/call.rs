@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::Mutex;
 
-use super::{apic, cpu, irq, tsc};
+use super::{apic, irq};
+use crate::arch::{cpu, tsc};
 
 /// The index of the CPU that is to do [`JOB`], plus one; 0 once it has.
 static WHO: AtomicUsize = AtomicUsize::new(0);

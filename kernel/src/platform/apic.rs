@@ -5,8 +5,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use bring_up::apic::reg::{EOI, ID, LVT_TIMER, TIMER_COUNT, TIMER_NOW};
 use bring_up::apic::{self as set_up, BASE_X2APIC, Ipi, MASKED, Mode, Registers, Vectors};
 
-use super::{irq, mmio, msr, tsc};
+use super::pic;
+use crate::arch::{mmio, msr, tsc};
 use crate::mm::{Hpa, PAGE, map};
+
+/// The timer's vector.
+pub(crate) const TIMER: u8 = 0xf0;
+/// It reports an error of its own.
+const ERROR: u8 = 0xfe;
+/// It withdrew an interrupt; takes no EOI.
+pub(super) const SPURIOUS: u8 = 0xff;
 
 /// Address of the xAPIC's page, 0 before [`init`], [`X2APIC`] where registers are MSRs.
 static BASE: AtomicU64 = AtomicU64::new(0);
@@ -17,7 +25,7 @@ static TIMER_RATIO: AtomicU64 = AtomicU64::new(0);
 /// Sets up the bootstrap CPU's APIC and measures its timer. Says how it is reached. `opt_out`: not as an x2APIC, where
 /// it is none yet.
 pub(crate) fn init(opt_out: bool) -> &'static str {
-    irq::silence_pic();
+    pic::silence();
     let features = raw_cpuid::CpuId::new().get_feature_info();
     let mut x2apic = features.is_some_and(|f| f.has_x2apic());
     if x2apic && opt_out && msr::read(msr::IA32_APIC_BASE) & BASE_X2APIC == 0 {
@@ -41,7 +49,7 @@ pub(super) fn init_cpu() {
     for value in set_up::base_values(msr::read(msr::IA32_APIC_BASE), Local.mode()) {
         msr::write(msr::IA32_APIC_BASE, value);
     }
-    set_up::set_up(&mut Local, Vectors { error: irq::APIC_ERROR, spurious: irq::SPURIOUS });
+    set_up::set_up(&mut Local, Vectors { error: ERROR, spurious: SPURIOUS });
 }
 
 /// Whether an APIC is there to be asked.
@@ -84,9 +92,9 @@ pub(super) fn send_startup(apic_id: u32, page: u8) {
     set_up::send(&mut Local, apic_id, Ipi::Startup(page));
 }
 
-/// Interrupts this CPU once, with [`irq::TIMER`], `ticks` of the TSC from now.
+/// Interrupts this CPU once, `ticks` of the TSC from now.
 pub(crate) fn timer_once(ticks: u64) {
-    write(LVT_TIMER, irq::TIMER.into());
+    write(LVT_TIMER, TIMER.into());
     write(TIMER_COUNT, counts(ticks));
 }
 

@@ -9,7 +9,7 @@ use core::fmt;
 use bring_up::pci as setup;
 use spin::{Mutex, Once};
 
-use super::{io, tsc};
+use crate::arch::{io, tsc};
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;

@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use acpi_tables::Madt;
 use bring_up::trampoline::misc_enable_high_clear;
 
-use super::cpu::{self, PerCpu};
-use super::stack::{self, Stacks};
-use super::{apic, in_step, memory_types, msr, tsc};
+use super::apic;
+use crate::arch::cpu::{self, PerCpu};
+use crate::arch::stack::{self, Stacks};
+use crate::arch::{in_step, memory_types, msr, tsc};
 use crate::mm::{Hpa, PAGE, frame, map};
 
 global_asm!(include_str!("trampoline.s"), options(att_syntax));
@@ -124,15 +125,15 @@ fn comes_up(cpu: &PerCpu, micros: u64) -> bool {
     true
 }
 
-// SAFETY: the only definition of this symbol; `trampoline.s` calls it with the C calling convention, on the stack of
-// `cpu`. Where it returns, the CPU halts for good.
-#[unsafe(no_mangle)]
-extern "C" fn ap_main(cpu: &'static PerCpu) {
+/// On a CPU that has come up, on the stacks of `cpu`: makes it that. False where nobody waits for it any more: then it has to
+/// halt.
+pub(crate) fn arrive(cpu: &'static PerCpu) -> bool {
     cpu.take_over();
     apic::init_cpu();
     memory_types::init_cpu();
-    if cpu.set_online() {
+    let awaited = cpu.set_online();
+    if awaited {
         in_step::follow();
-        crate::start::ap(cpu.index)
     }
+    awaited
 }

@@ -2,11 +2,9 @@
 
 use acpi_tables::{AddressSpace, Fadt, GenericAddress};
 use spin::Once;
-use x86_64::VirtAddr;
-use x86_64::instructions::tables::lidt;
-use x86_64::structures::DescriptorTablePointer;
 
-use super::{io, tsc};
+use crate::arch::{self, idt, io, tsc};
+use crate::log;
 
 /// Where QEMU's isa-debug-exit device and its like listen.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -22,8 +20,9 @@ pub(crate) fn set_reset(register: GenericAddress, value: u8) {
 
 /// Resets the machine by the first of: the FADT's reset register, port 0xCF9, the keyboard controller, a triple fault.
 pub(crate) fn reboot() -> ! {
-    crate::log::flush();
-    write_back();
+    log::flush();
+    // A reset may drop what only the caches hold, and the log's ring is to outlive it.
+    arch::write_back();
     if let Some(&(port, value)) = RESET.get() {
         io::outb(port, value);
         tsc::delay(20_000);
@@ -38,11 +37,7 @@ pub(crate) fn reboot() -> ! {
     }
     io::outb(0x64, 0xfe);
     tsc::delay(20_000);
-    // SAFETY: an empty table: the exception that follows has no gate, nor has the double fault.
-    unsafe {
-        lidt(&DescriptorTablePointer { limit: 0, base: VirtAddr::zero() });
-        core::arch::asm!("ud2", options(noreturn));
-    }
+    idt::triple_fault()
 }
 
 /// How the machine is switched off, found by [`soft_off`].
@@ -84,8 +79,8 @@ pub(crate) fn soft_off() -> Result<SoftOff, &'static str> {
 impl SoftOff {
     /// Enters S5 (ACPI 6.5, 7.4.2). Halts where the machine stays on.
     pub(crate) fn go(self) -> ! {
-        crate::log::flush();
-        write_back();
+        log::flush();
+        arch::write_back();
         let ports = || self.controls.into_iter().flatten();
         let acpi_mode = |(port, _): (u16, u8)| io::inw(port) & SCI_EN != 0;
         if let (Some((port, value)), false) = (self.enable, ports().all(acpi_mode)) {
@@ -102,20 +97,14 @@ impl SoftOff {
             io::outw(port, keep | u16::from(kind) << 10 | SLP_EN);
         }
         tsc::delay(1_000_000);
-        crate::log::plain(format_args!("halted: the machine did not switch itself off\n"));
-        crate::log::flush();
-        super::halt()
+        log::plain(format_args!("halted: the machine did not switch itself off\n"));
+        log::flush();
+        arch::halt()
     }
-}
-
-/// Writes the caches back: a reset may drop what only they hold, and the log's ring is to outlive it.
-fn write_back() {
-    // SAFETY: WBINVD changes no memory that a program sees.
-    unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
 }
 
 /// Tells an emulator to end with `code`; where none listens, nothing happens.
 pub(crate) fn debug_exit(code: u8) {
-    crate::log::flush();
+    log::flush();
     io::outb(DEBUG_EXIT, code);
 }

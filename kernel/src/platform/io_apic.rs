@@ -3,7 +3,7 @@
 use acpi_tables::Madt;
 use bring_up::ioapic::{self, Registers};
 
-use super::mmio;
+use crate::arch::mmio;
 use crate::mm::{Hpa, PAGE, map};
 
 struct Window(Hpa);
