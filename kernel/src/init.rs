@@ -14,7 +14,8 @@ use crate::boot::{self, Boot};
 use crate::console::open::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
 use crate::platform::{apic, io_apic, pci, smp};
-use crate::{log as host_log, machine, panic, policy, power, stages as stage, start};
+use crate::version::version;
+use crate::{log as host_log, machine, panic, policy, power, stages as stage};
 
 const MIB: u64 = 1 << 20;
 
@@ -93,7 +94,7 @@ fn report_console(console: &Opened, options: &HostOptions) {
 }
 
 fn banner(info: &Result<BootInfo, bootinfo::BootError>) {
-    let version = start::version();
+    let version = version();
     match info {
         Ok(info) => host_log::plain(format_args!("{version} via {}\n", info.via)),
         Err(_) => host_log::plain(format_args!("{version}\n")),

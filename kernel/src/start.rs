@@ -25,7 +25,7 @@ use crate::mm::{Hpa, module_bytes};
 use crate::platform::{apic, call, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
-use crate::vm::sched::{Scheduler, Turn};
+use crate::vm::sched::{self, Scheduler, Turn};
 use crate::vm::source::{Source, SourceFile};
 use crate::vm::{audit, create, ending, files, registry, remains, reset, tracking};
 use crate::vmx::{flush, host, slots};
@@ -41,23 +41,9 @@ const MIGRATION_SLICE_US: u64 = 250;
 const TYPING_SLICE_US: u64 = 500;
 /// How long after the last byte that goes on.
 const TYPING_US: u64 = 50_000;
-/// Where the host has nothing to do for the management loop on a CPU.
-pub(crate) const GUEST_CPU_SLICE_US: u64 = 10_000;
 
 /// How long VMs are made before the console answers, in microseconds; larger ones are made while it does.
 const FIRST_US: u64 = 2_000_000;
-
-/// The version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that it was built from, with `+` where it was changed.
-pub(crate) const COMMIT: &str = env!("FLEXVISOR_COMMIT");
-/// How it was built.
-pub(crate) const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
-
-/// The version as the banner has it.
-pub(crate) fn version() -> String {
-    alloc::format!("Flexvisor {VERSION} ({COMMIT}, {PROFILE})")
-}
 
 /// The bootstrap CPU.
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
@@ -162,7 +148,7 @@ pub(crate) fn ap(index: usize) -> ! {
     log::debug!(target: "vmx", "CPU {index}: on");
     let mut scheduler = Scheduler::default();
     let mut watch = Watch::default();
-    let slice = tsc::ticks(GUEST_CPU_SLICE_US);
+    let slice = tsc::ticks(sched::SLICE_US);
     loop {
         irq::drain();
         flush::serve();
@@ -423,16 +409,4 @@ fn begin_vm(
         }
     }
     Making::of(Reserved::of(options)?, Source { options: options.clone(), files })
-}
-
-/// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.
-pub(crate) fn leave_vmx() {
-    let vms = registry::all();
-    for vm in vms.iter().filter(|vm| !vm.take_off()) {
-        log::warn!(target: "vmx", "vm {}: a CPU has not left its guest", vm.name);
-    }
-    net::shut_down();
-    if !flush::leave_vmx() {
-        log::warn!(target: "vmx", "a CPU did not leave VMX operation: the reset will stop it");
-    }
 }

@@ -17,7 +17,7 @@ use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
 use crate::vm::source::hex;
 use crate::vm::{State, files, registry};
-use crate::{boot, meter, pool, power, stages, start, wall_clock};
+use crate::{boot, meter, pool, power, shutdown, stages, version, wall_clock};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -69,19 +69,19 @@ fn leave(what: &str, force: bool) -> Result<(), Failure> {
         return Err(Failure::new(Code::Force, format!("{running} {vms} would be lost: say --force")));
     }
     log::info!("{what}");
-    start::leave_vmx();
+    shutdown::leave_vmx();
     Ok(())
 }
 
 fn version(output: Output, out: &mut Out<'_>) {
     if output == Output::Json {
         return json_line(out, |o| {
-            o.field("version", start::VERSION)?;
-            o.field("commit", start::COMMIT)?;
-            o.field("profile", start::PROFILE)
+            o.field("version", version::VERSION)?;
+            o.field("commit", version::COMMIT)?;
+            o.field("profile", version::PROFILE)
         });
     }
-    let _ = writeln!(out, "{}", start::version());
+    let _ = writeln!(out, "{}", version::version());
 }
 
 fn date(output: Output, out: &mut Out<'_>) {

@@ -40,8 +40,9 @@ use shell::{
 };
 
 use crate::boot::Boot;
+use crate::ended::Ended;
 use crate::log as host_log;
-use crate::migration::{Ended, Migrations};
+use crate::migration::Migrations;
 use crate::sessions::Entry;
 use crate::vm::usage;
 use names::Known;

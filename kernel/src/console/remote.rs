@@ -11,9 +11,10 @@ use shell::{Code, Failure};
 
 use super::session::{Out, Session, Step, Work};
 use crate::arch::tsc;
+use crate::ended::Ended;
 use crate::link::{self, Link, Service};
-use crate::migration::{Ended, Migrations};
-use crate::start;
+use crate::migration::Migrations;
+use crate::version::version;
 
 /// Conversations at a time.
 const MAX_SESSIONS: usize = 4;
@@ -51,7 +52,7 @@ impl Remote {
     /// Nobody yet; nobody ever unless the boot line says `manage=on`.
     pub(crate) fn new(options: &HostOptions) -> Self {
         let host = options.name.as_deref().unwrap_or("a host without name=");
-        Self { on: options.manage, name: format!("{}, {host}", start::version()), sessions: Vec::new() }
+        Self { on: options.manage, name: format!("{}, {host}", version()), sessions: Vec::new() }
     }
 
     /// Takes links, runs what they ask for. True while there are any.

@@ -10,8 +10,9 @@ use shell::{Code, Command, Failure, Folded, TermSettings};
 
 use super::{commands, migrate};
 use crate::arch::tsc;
+use crate::ended::Ended;
 use crate::meter::{self, Part};
-use crate::migration::{Ended, Migrations};
+use crate::migration::Migrations;
 use crate::pool;
 use crate::vm::Vm;
 

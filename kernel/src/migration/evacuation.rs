@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 use migrate::Tuning;
 
-use super::Ended;
+use crate::ended::Ended;
 use crate::vm::{State, Vm};
 
 /// What is left of it, and what came of the rest.

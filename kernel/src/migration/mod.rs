@@ -16,6 +16,7 @@ use migrate::{Progress, Tuning};
 use shell::{Code, Failure, Verdict};
 use spin::Once;
 
+use crate::ended::Ended;
 use crate::link::{self as links, Service};
 use crate::vm::registry;
 use crate::{entropy, vm::Vm};
@@ -44,17 +45,6 @@ pub(crate) struct Migrations {
     last: Option<Report>,
     incoming: alloc::vec::Vec<Incoming>,
     handovers: Handovers,
-}
-
-/// How a migration that the console asked for ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Ended {
-    /// As asked.
-    Done,
-    /// The other host said no.
-    Refused(String),
-    /// It failed; the text says where the VM is.
-    Failed(String),
 }
 
 /// A migration from this host, for `migrate status`.

@@ -18,8 +18,9 @@ use shell::{EventKind, Millis};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
 use super::handover::{Doubt, Handovers};
-use super::{Ended, Report, boot_id, shape, state};
+use super::{Report, boot_id, shape, state};
 use crate::arch::tsc;
+use crate::ended::Ended;
 use crate::entropy;
 use crate::events;
 use crate::link::{self as links, Dial, Link, Service};

@@ -16,8 +16,8 @@ use shell::{EventKind, Output};
 use spin::Mutex;
 
 use crate::arch::tsc;
+use crate::ended::Ended;
 use crate::link::{self as links, Service};
-use crate::migration::Ended;
 use crate::vmx::host;
 use crate::{events, net, policy};
 use status::Changes;

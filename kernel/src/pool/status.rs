@@ -11,9 +11,10 @@ use pool::{HostId, Own, Seen, Status, Tsc, Watch};
 
 use crate::arch::tsc;
 use crate::mm::frame;
+use crate::version::version;
 use crate::vm::{State, Vm, registry};
 use crate::vmx::host;
-use crate::{entropy, net, policy, start};
+use crate::{entropy, net, policy};
 
 /// What does not change while the host runs. Its machine is known by the address of its network card.
 ///
@@ -29,7 +30,7 @@ pub(super) fn own(options: &HostOptions) -> Result<Own, String> {
         id: HostId(id),
         name: options.name.clone().unwrap_or_else(|| format!("host-{digits}")),
         boot: entropy::uuid(),
-        software: start::version(),
+        software: version(),
         policy: policy::host().clone(),
         tsc: Tsc { hz: tsc::hz(), scaling },
         memory_mib: frame::stats().total >> 20,

@@ -18,7 +18,7 @@ use crate::mm::{self, PAGE, frame};
 use crate::platform::{apic, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
-use crate::vm::sched::Scheduler;
+use crate::vm::sched::{self, Scheduler};
 use crate::vm::source::{Source, SourceFile};
 use crate::vm::{Change, State, StopReason, Vm, remains};
 use crate::vmx::{flush, host};
@@ -130,7 +130,7 @@ fn take_off(vm: &Vm) -> bool {
 
 /// A turn of a CPU that does nothing but run guests, in ticks.
 fn turn() -> u64 {
-    tsc::ticks(crate::start::GUEST_CPU_SLICE_US)
+    tsc::ticks(sched::SLICE_US)
 }
 
 /// How many turns the spinner spins with interrupts off at a time.

@@ -21,7 +21,7 @@ use selftest_report::{Check, Line, Machine, Report, Verdict};
 use crate::arch::{cpu, msr, tsc};
 use crate::log as host_log;
 use crate::policy;
-use crate::start;
+use crate::version::version;
 use crate::vmx::host as vmx;
 
 /// A check by its name in the table.
@@ -31,7 +31,7 @@ const RUNS: [&[Run]; 5] = [&cpus::RUNS, &machine::RUNS, &host::RUNS, &controls::
 
 /// Runs every check. Nothing else runs on this host yet.
 pub(crate) fn run() {
-    say(format_args!("selftest: {} ---- begin: send all lines up to the end", start::version()));
+    say(format_args!("selftest: {} ---- begin: send all lines up to the end", version()));
     dump();
     let mut lines = Vec::new();
     for check in &selftest_report::CHECKS {
@@ -59,7 +59,7 @@ fn timed(check: &'static Check, run: impl FnOnce() -> Verdict) -> Line {
 }
 
 fn report(lines: Vec<Line>, running: bool) -> Report {
-    Report { version: start::version(), machine: this_machine(), running, lines }
+    Report { version: version(), machine: this_machine(), running, lines }
 }
 
 /// The checks that can run while the host does its work: one at a time, and of the one that takes a millisecond and more on

@@ -10,6 +10,9 @@ use super::{VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
 use crate::vcpu::Outcome;
 
+/// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
+pub(crate) const SLICE_US: u64 = 10_000;
+
 /// The scheduler of one CPU.
 #[derive(Default)]
 pub(crate) struct Scheduler {

@@ -18,8 +18,8 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["start"], "what each CPU does: CPU 0's loop, the others'"),
     layer(&["init", "selftest"], "the stages of a boot; the checks of `selftest`"),
     layer(&["console"], "commands and sessions"),
+    layer(&["migration", "shutdown"], "moving VMs; leaving the machine"),
     layer(&["pool"], "the pool of hosts"),
-    layer(&["migration"], "moving VMs"),
     layer(&["restart"], "booting VMs anew"),
     layer(&["fetch", "link"], "files by HTTP and TFTP; keyed links between hosts"),
     layer(&["net"], "card, switch and stack"),
@@ -44,13 +44,8 @@ pub(super) const KERNEL: &[Layer] = &[
 /// Imports of the kernel that climb all the same, (from, to). The list only gets shorter.
 pub(super) const KERNEL_CLIMBS: &[(&str, &str)] = &[
     ("console", "selftest"),
-    ("console", "start"),
     ("exit", "vm"),
-    ("init", "start"),
-    ("migration", "pool"),
     ("policy", "vm"),
-    ("pool", "start"),
-    ("selftest", "start"),
     ("vcpu", "exit"),
     ("vcpu", "vm"),
     ("vmx", "vm"),
