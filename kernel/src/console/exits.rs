@@ -9,8 +9,8 @@ use shell::{Align, Millis, Output, Table};
 use super::commands::json_line;
 use super::session::Out;
 use crate::arch::tsc;
+use crate::guest::exits::Counted;
 use crate::vm::Vm;
-use crate::vm::exits::Counted;
 
 pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Out<'_>) {
     if let Some(on) = timed {

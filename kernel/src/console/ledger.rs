@@ -9,7 +9,7 @@ use crate::vm::Vm;
 
 /// The ledger of a VM on this host, and what changed for it when it came here.
 pub(super) fn show(vm: &Vm, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
-    let here = ledger::of(vm);
+    let here = ledger::of(&vm.policy());
     let there = vm.companion.ledger.as_ref();
     let _ = match output {
         Output::Text => {

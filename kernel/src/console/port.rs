@@ -3,8 +3,8 @@
 use alloc::string::String;
 
 use crate::arch::tsc;
+use crate::guest::console::GuestConsole;
 use crate::platform::serial::{Registers, Serial};
-use crate::vm::console::GuestConsole;
 use crate::vm::registry;
 use cmdline::MAX_BAUD;
 

@@ -8,8 +8,8 @@ use shell::{Attach, AttachEvent, ESCAPE, GuestPort, Pace};
 use super::Port;
 use super::session::Attachment;
 use crate::arch::tsc;
+use crate::guest::console::GuestConsole;
 use crate::log as host_log;
-use crate::vm::console::GuestConsole;
 use crate::vm::{State, Vm, registry};
 
 /// Bytes that may wait for the port: more would still come long after the operator has left.

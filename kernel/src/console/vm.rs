@@ -14,10 +14,11 @@ use super::session::{Job, Out, Task};
 use super::{create, exits, inspect, lines, list, waits};
 use crate::arch::tsc;
 use crate::events;
+use crate::guest::StopReason;
 use crate::migration::Migrations;
 use crate::vm::registry::Nascent;
 use crate::vm::reset::Anew;
-use crate::vm::{Change, State, StopReason, Vm, create as vm_create, ending, registry};
+use crate::vm::{Change, State, Vm, create as vm_create, ending, registry};
 use crate::{pool, restart};
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {

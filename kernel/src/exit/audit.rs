@@ -7,16 +7,16 @@ use vmx_types::qualification::EptViolation;
 use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
 
 use super::{Next, fatal, memory};
+use crate::guest::Guest;
+use crate::guest::audit::{Fetch, WINDOW};
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
-use crate::vm::audit::{Fetch, WINDOW};
 use crate::vmx::insn::{self, Scope};
 use crate::vmx::vmcs::Current;
 
 const PAGE: u64 = 4096;
 
 /// Drops what this CPU has cached of the VM's memory: a permission was taken. The VM's one vCPU runs here alone.
-fn flush(vm: &Vm) {
+fn flush(vm: &Guest) {
     let root = vm.mmu.lock().root();
     insn::invept(Scope::Single, root);
 }
@@ -32,7 +32,7 @@ fn linear_rip(vcpu: &Vcpu, vmcs: Current) -> (u64, CodeSize) {
 
 /// A page is executed for the first time, or after a write.
 #[cold]
-pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa & !(PAGE - 1));
     let again = match vm.mmu.lock().admit_code(gpa) {
         Ok(again) => again,
@@ -53,7 +53,7 @@ pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViola
 
 /// Offset in the page at `linear` of the first instruction that begins there: that at `rip`, or the one behind it
 /// where it crosses over from the page before.
-fn entry(vm: &Vm, paging: &PagingState, user: bool, rip: u64, mode: CodeSize, linear: u64) -> Option<u64> {
+fn entry(vm: &Guest, paging: &PagingState, user: bool, rip: u64, mode: CodeSize, linear: u64) -> Option<u64> {
     if rip & !(PAGE - 1) == linear {
         return Some(rip - linear);
     }
@@ -64,7 +64,7 @@ fn entry(vm: &Vm, paging: &PagingState, user: bool, rip: u64, mode: CodeSize, li
 }
 
 /// Reads a page, and the start of the one that follows it in linear memory where the guest could fetch from it.
-fn fill(vm: &Vm, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, window: &mut [u8]) -> usize {
+fn fill(vm: &Guest, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, window: &mut [u8]) -> usize {
     let Some((page, rest)) = window.split_at_mut_checked(PAGE as usize) else { return 0 };
     if vm.memory.read(gpa, page).is_err() {
         return 0;
@@ -76,7 +76,7 @@ fn fill(vm: &Vm, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, window
 
 /// A page that was decoded is about to be written.
 #[cold]
-pub(super) fn write(vcpu: &Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa & !(PAGE - 1));
     let (rip, _) = linear_rip(vcpu, vmcs);
     let executable = vm.audit_write(rip, gpa);

@@ -8,8 +8,8 @@ use x86_decode::CodeSize;
 
 use super::{GENERAL_PROTECTION, Next, fatal};
 use crate::arch::xstate;
+use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 /// CR0.PE, MP, EM and TS: what LMSW loads; it cannot clear PE.
@@ -17,7 +17,7 @@ const LMSW: u64 = 0xf;
 
 /// MOV to and from CR, CLTS, LMSW.
 #[inline(never)]
-pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> Next {
+pub(super) fn cr(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, access: CrAccess) -> Next {
     let regs = vcpu.control_regs(vmcs);
     let limits = vcpu.limits();
     let cs_long = vcpu.code_size(vmcs) == CodeSize::Bits64;
@@ -48,7 +48,7 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, access: CrAccess) -> N
 }
 
 /// Makes new control registers the guest's, or faults.
-pub(super) fn apply(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, new: Result<ControlRegs, CrFault>) -> Next {
+pub(super) fn apply(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, new: Result<ControlRegs, CrFault>) -> Next {
     let old = vcpu.control_regs(vmcs);
     let loaded = new.and_then(|new| {
         let pdptes = old
@@ -69,7 +69,7 @@ pub(super) fn apply(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, new: Result<Control
     }
 }
 
-fn write_cr8(vcpu: &mut Vcpu, vm: &Vm, value: u64) -> Next {
+fn write_cr8(vcpu: &mut Vcpu, vm: &Guest, value: u64) -> Next {
     if value > 0xf {
         return GENERAL_PROTECTION;
     }

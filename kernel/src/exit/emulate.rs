@@ -8,20 +8,20 @@ use x86_decode::{Cpu, DecodeError, Fault, MAX_LEN, Machine, Refused, Segment, Se
 
 use super::{Next, UNDEFINED, control, inject, memory};
 use crate::arch::{debug, xstate};
+use crate::guest::Guest;
 use crate::mm::guest::GuestRam;
 use crate::vcpu::Vcpu;
-use crate::vm::{Effect, Vm};
 use crate::vmx::vmcs::Current;
 
 const RSP: usize = 4;
 
 /// The vCPU's VM as the instruction meets it.
 struct Board<'a> {
-    vm: &'a Vm,
+    vm: &'a Guest,
     vcpu: &'a mut Vcpu,
     vmcs: Current,
     /// What a device asks for besides its registers.
-    effect: Option<Effect>,
+    effect: Option<devices::Effect>,
     lmsw: Option<u16>,
 }
 
@@ -103,7 +103,7 @@ impl Machine for Board<'_> {
 
 /// Carries out the instruction at RIP, or one iteration of it. `faulted` is where the CPU met what is not memory.
 #[inline(never)]
-pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, faulted: Option<Gpa>) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, faulted: Option<Gpa>) -> Next {
     carry_out(vcpu, vm, vmcs, faulted).unwrap_or_else(|NotEmulated { error, bytes }| {
         // No way to tell what it would have done: the program is told, as it is of an instruction that is none, and
         // its VM goes on.
@@ -122,7 +122,7 @@ pub(super) struct NotEmulated {
 /// The same, and the answer where it cannot be done.
 pub(super) fn carry_out(
     vcpu: &mut Vcpu,
-    vm: &Vm,
+    vm: &Guest,
     vmcs: Current,
     faulted: Option<Gpa>,
 ) -> Result<Next, NotEmulated> {
@@ -147,7 +147,7 @@ pub(super) fn carry_out(
     vmcs.write(field::GUEST_RFLAGS, cpu.rflags);
     vmcs.write(field::GUEST_RSP, cpu.gprs[RSP]);
     let next = match (effect, lmsw) {
-        (Some(effect), _) => vcpu.effect(vm, effect),
+        (Some(effect), _) => super::effect(vcpu, vm, effect),
         (_, Some(word)) => control::cr(vcpu, vm, vmcs, CrAccess::Lmsw(word)),
         _ => Next::Advance,
     };

@@ -3,8 +3,8 @@
 use vmx_types::qualification::IoAccess;
 
 use super::{Next, emulate};
+use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 const RAX: usize = 0;
@@ -15,7 +15,7 @@ const fn mask(size: u8) -> u64 {
 
 /// IN, OUT, INS, OUTS.
 #[inline(never)]
-pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, io: IoAccess) -> Next {
     if io.string {
         // One element an exit. The memory operand is still unchecked: the exit comes before its faults (SDM 25.1.1).
         return emulate::handle(vcpu, vm, vmcs, None);
@@ -36,6 +36,6 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, io: IoAccess) -> N
     drop(platform);
     match effect {
         None => Next::Advance,
-        Some(effect) => vcpu.effect(vm, effect),
+        Some(effect) => super::effect(vcpu, vm, effect),
     }
 }

@@ -8,13 +8,13 @@ use vmx_types::qualification::EptViolation;
 use x86_decode::{Access, AccessKind, Fault as GuestFault, PagingState, WalkError};
 
 use super::{Next, UNDEFINED, audit, emulate, fatal};
+use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 /// An access that the tables do not allow. Inlined: a first write takes 30 instructions less, other exits two more.
 #[inline(always)]
-pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     // What write protection brings by the thousand comes first.
     if violation.is_protected_write() && vm.mmu.lock().first_write(violation.gpa, &vm.memory.logged) {
         return Next::Resume;
@@ -23,7 +23,7 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptV
 }
 
 #[inline(never)]
-fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+fn other_violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     vcpu.block_nmis_again(vmcs, violation.qualification(), None);
     let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
     match resolved {
@@ -36,7 +36,7 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolat
 }
 
 /// An access to a device, or to nothing.
-fn not_memory(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa);
     if violation.gpa >> vcpu.policy.phys_bits() != 0 || !violation.linear_translation() {
         return bad_tables(vcpu, vm, vmcs, violation);
@@ -55,7 +55,7 @@ fn not_memory(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) 
 /// The guest's tables point where there is no memory. The CPU has gone on by its own width, which may be greater than
 /// the guest's: the bits between are reserved for the guest, and only its own walk says so.
 #[cold]
-fn bad_tables(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, violation: EptViolation) -> Next {
+fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
     let linear = vmcs.read(field::GUEST_LINEAR_ADDRESS);
     let mut user = vcpu.cpl(vmcs) == 3;
     // What is told of an access to a table is the walk's own: with A/D flags it writes whatever the program does (SDM 28.2.3.2).
@@ -105,7 +105,7 @@ fn is_below_stack(vmcs: Current, linear: u64) -> bool {
 
 /// The page-modification log is full.
 #[cold]
-pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
     vcpu.block_nmis_again(vmcs, vmcs.read(field::EXIT_QUALIFICATION), None);
     vcpu.drain_pml(vm, vmcs);
     Next::Resume

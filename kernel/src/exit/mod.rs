@@ -13,14 +13,15 @@ mod task;
 use alloc::boxed::Box;
 use alloc::format;
 use bring_up::mce::{Context, Verdict};
+use devices::Effect;
 use vmx_types::event::{Event, EventKind, PackedEvent, vector};
 use vmx_types::exit::Exit;
 use vmx_types::field;
 use vmx_types::reason::ExitReason;
 
+use crate::guest::{Guest, StopReason};
 use crate::machine;
 use crate::vcpu::Vcpu;
-use crate::vm::{StopReason, Vm};
 use crate::vmx;
 use crate::vmx::vmcs::Current;
 
@@ -68,7 +69,7 @@ fn fatal(text: alloc::string::String) -> Next {
 
 /// Handles one exit.
 #[inline(always)]
-pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Next {
+pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, exit: Exit) -> Next {
     match exit {
         Exit::Cpuid => cpuid::handle(vcpu, vmcs),
         Exit::Rdmsr => msr::read(vcpu, vm, vmcs),
@@ -113,6 +114,27 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, exit: Exit) -> Nex
         }
         Exit::Unexpected(reason) => fatal(format!("exit for {}, which is never turned on", reason.text())),
         Exit::Unknown(number) => fatal(format!("exit reason {number}, which the SDM does not define")),
+    }
+}
+
+/// Carries out what a device asks for besides its registers.
+fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
+    match effect {
+        Effect::PowerOff => stop(StopReason::PowerOff),
+        Effect::Reset => stop(StopReason::Reset),
+        Effect::DebugExit(code) => stop(StopReason::DebugExit(u32::from(code))),
+        Effect::UartFull => {
+            vm.drain_uart();
+            Next::Advance
+        }
+        Effect::Service => {
+            let mut platform = vm.platform.lock();
+            platform.service(&vm.memory, vm.clock.now());
+            vcpu.watch(&platform);
+            Next::Advance
+        }
+        // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.
+        Effect::Init(_) | Effect::StartUp { .. } => Next::Advance,
     }
 }
 

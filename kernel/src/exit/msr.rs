@@ -6,13 +6,13 @@ use vmx_types::field;
 
 use super::{GENERAL_PROTECTION, Next, control};
 use crate::arch::msr as hardware;
+use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]
-pub(super) fn read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+pub(super) fn read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
     let index = vcpu.ecx();
     let value = match vcpu.policy.read_msr(index) {
         MsrRead::Value(value) => {
@@ -37,7 +37,7 @@ fn register(all: &[u64], number: u8) -> Option<&u64> {
 
 /// WRMSR. The policy has checked the value already.
 #[inline(never)]
-pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
+pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
     let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
     match vcpu.policy.write_msr(index, value) {
         MsrWrite::Ignore => Next::Advance,
@@ -47,7 +47,7 @@ pub(super) fn write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current) -> Next {
 }
 
 #[inline(always)]
-fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
+fn emulated_read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
     Some(match kind {
         MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()),
         MsrKind::TscAdjust => vcpu.tsc_adjust(),
@@ -82,7 +82,7 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, kind: MsrK
 }
 
 #[inline(never)]
-fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
+fn emulated_write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
     match kind {
         MsrKind::Tsc => {
             let shown = vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust());
@@ -96,7 +96,7 @@ fn emulated_write(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, index: u32, value: u6
             drop(platform);
             return match wrote {
                 Ok(None) => Next::Advance,
-                Ok(Some(effect)) => vcpu.effect(vm, effect),
+                Ok(Some(effect)) => super::effect(vcpu, vm, effect),
                 Err(_) => GENERAL_PROTECTION,
             };
         }

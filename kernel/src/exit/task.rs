@@ -14,8 +14,8 @@ use x86_decode::{Access, AccessKind, PagingState, Translation, WalkError};
 
 use super::{Next, fatal, inject, memory};
 use crate::arch::debug;
+use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vmx::vmcs::Current;
 
 const PAGE: u32 = 4096;
@@ -24,7 +24,7 @@ const DR6_TASK: u64 = 1 << 15;
 
 /// The guest's memory as its page tables show it to the CPU itself.
 struct Memory<'a> {
-    vm: &'a Vm,
+    vm: &'a Guest,
     paging: PagingState,
     pdptes: Option<[u64; 4]>,
 }
@@ -97,7 +97,7 @@ impl TaskMemory for Memory<'_> {
 
 /// A task switch by an instruction, or by an event that `how` says came through a task gate.
 #[cold]
-pub(super) fn switch(vcpu: &mut Vcpu, vm: &Vm, vmcs: Current, how: TaskSwitch) -> Next {
+pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, how: TaskSwitch) -> Next {
     let event = vmcs.interrupted_event();
     let instruction = if how.is_instruction(event) { vmcs.read(field::EXIT_INSTRUCTION_LENGTH) } else { 0 };
     let old = current(vcpu, vmcs, instruction);

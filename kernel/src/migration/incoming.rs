@@ -23,12 +23,12 @@ use super::handover::{Doubt, Handovers};
 use super::{boot_id, state, tuning};
 use crate::arch::tsc;
 use crate::events;
+use crate::guest::clock::Clock;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
 use crate::mm::frame;
 use crate::mm::held::Filling;
 use crate::policy;
-use crate::vm::clock::Clock;
 use crate::vm::create::{self, Spec};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
@@ -346,7 +346,7 @@ impl TargetVm for Arriving {
                 Poll::Pending
             }
             Poll::Ready(made) => Poll::Ready(made.map(|vm| {
-                policy::ledger::tell_changes(&vm);
+                vm.tell_changes();
                 self.vm = Some(vm);
             })),
         }

@@ -27,7 +27,6 @@ use crate::link::{self as links, Dial, Link, Service};
 use crate::meter::{self, Stopped};
 use crate::mm::held::Held;
 use crate::net as network;
-use crate::policy;
 use crate::vm::source::SourceFile;
 use crate::vm::{Change, State, Vm, files, registry, sched};
 
@@ -135,7 +134,7 @@ impl Outgoing {
         let params = SourceParams {
             hello,
             policy: vm.policy().encode(),
-            companion: policy::ledger::companion(vm).encode(),
+            companion: vm.parting().encode(),
             shape: shape(vm),
             origin: source.map(|source| source.origin(files::max_file())),
             tuning: self.tuning.clone(),

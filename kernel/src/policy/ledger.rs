@@ -8,7 +8,6 @@ use isa_audit::Findings;
 
 use super::host;
 use crate::arch::{cpu, msr};
-use crate::vm::Vm;
 
 /// What is written into the VMCS of a guest, and told by its ledger.
 pub(crate) fn enforcement(guest: &GuestPolicy) -> Enforcement {
@@ -20,21 +19,15 @@ pub(crate) fn has_tsc_aux() -> bool {
     host().raw.contains(Feature::Rdtscp)
 }
 
-/// The ledger of a VM on this host.
-pub(crate) fn of(vm: &Vm) -> Ledger {
-    Ledger::new(&vm.policy(), host())
-}
-
-/// What a VM takes along for the operator of the host that it goes to.
-pub(crate) fn companion(vm: &Vm) -> Companion {
-    let seen = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode()));
-    Companion { ledger: Some(of(vm)), seen }
+/// The ledger of a guest on this host.
+pub(crate) fn of(guest: &GuestPolicy) -> Ledger {
+    Ledger::new(guest, host())
 }
 
 /// The features that a guest was not told of and that do not work for it here.
 pub(crate) fn stopped(guest: &GuestPolicy) -> FeatureSet {
     let mut set = FeatureSet::EMPTY;
-    for row in Ledger::new(guest, host()).rows.iter().filter(|row| !row.is_hole()) {
+    for row in of(guest).rows.iter().filter(|row| !row.is_hole()) {
         set = row.feature().map_or(set, |feature| set.with(feature));
     }
     set
@@ -46,15 +39,6 @@ pub(crate) fn warning(guest: &GuestPolicy, companion: &Companion) -> Option<Stri
     match Findings::decode(seen) {
         Ok(findings) => findings.warning(stopped(guest)),
         Err(error) => Some(format!("what an audit has seen cannot be read here: {error}")),
-    }
-}
-
-/// Logs where a VM that arrives becomes freer or tighter than it was on the host that it left.
-pub(crate) fn tell_changes(vm: &Vm) {
-    let Some(there) = &vm.companion.ledger else { return };
-    let here = of(vm);
-    for change in here.changes(there) {
-        log::info!(target: "cpu", "vm {}: {change}", vm.name);
     }
 }
 

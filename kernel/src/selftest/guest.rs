@@ -13,6 +13,7 @@ use selftest_report::Verdict;
 
 use super::Run;
 use crate::arch::{self, tsc};
+use crate::guest::StopReason;
 use crate::mm::held::Held;
 use crate::mm::{self, PAGE, frame};
 use crate::platform::{apic, irq};
@@ -20,7 +21,7 @@ use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{self, Scheduler};
 use crate::vm::source::{Source, SourceFile};
-use crate::vm::{Change, State, StopReason, Vm, remains};
+use crate::vm::{Change, State, Vm, remains};
 use crate::vmx::{flush, host};
 
 pub(super) const RUNS: [Run; 6] = [

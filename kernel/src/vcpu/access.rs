@@ -8,8 +8,7 @@ use x86_decode::CodeSize;
 
 use super::Vcpu;
 use crate::arch::debug;
-use crate::exit::{self, Next};
-use crate::vm::{Effect, StopReason, Vm};
+use crate::guest::Guest;
 use crate::vmx::vmcs::Current;
 
 const RAX: usize = 0;
@@ -92,7 +91,7 @@ impl Vcpu {
     }
 
     /// Sets IA32_TSC_ADJUST, by itself or with the TSC, and looks at the timers that go by the TSC again.
-    pub(crate) fn set_tsc_adjust(&mut self, vm: &Vm, value: u64) {
+    pub(crate) fn set_tsc_adjust(&mut self, vm: &Guest, value: u64) {
         self.tsc_adjust = value;
         self.write_tsc_offset(vm);
         let mut platform = vm.platform.lock();
@@ -113,27 +112,6 @@ impl Vcpu {
         if iret_unblocked_nmi(word, vmcs.read(field::IDT_VECTORING_INFO), vector) {
             let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
             vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked | BLOCKED_BY_NMI);
-        }
-    }
-
-    /// Carries out what a device asks for besides its registers.
-    pub(crate) fn effect(&mut self, vm: &Vm, effect: Effect) -> Next {
-        match effect {
-            Effect::PowerOff => exit::stop(StopReason::PowerOff),
-            Effect::Reset => exit::stop(StopReason::Reset),
-            Effect::DebugExit(code) => exit::stop(StopReason::DebugExit(u32::from(code))),
-            Effect::UartFull => {
-                vm.drain_uart();
-                Next::Advance
-            }
-            Effect::Service => {
-                let mut platform = vm.platform.lock();
-                platform.service(&vm.memory, vm.clock.now());
-                self.watch(&platform);
-                Next::Advance
-            }
-            // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.
-            Effect::Init(_) | Effect::StartUp { .. } => Next::Advance,
         }
     }
 }

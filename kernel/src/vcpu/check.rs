@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use vmx_types::rules::Checker;
 
 use super::Vcpu;
-use crate::vm::StopReason;
+use crate::guest::StopReason;
 use crate::vmx::host;
 use crate::vmx::vmcs::Current;
 
@@ -29,12 +29,17 @@ pub(super) fn checker() -> Option<Box<Checker>> {
 }
 
 impl Vcpu {
+    /// Whether its entries are judged.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checker.is_some()
+    }
+
     /// Judges the entry that is about to be made.
     ///
     /// # Errors
     /// The VM's end, with the rule that its state breaks.
     #[cold]
-    pub(super) fn check_entry(&mut self, vmcs: Current) -> Result<(), StopReason> {
+    pub(crate) fn check_entry(&mut self, vmcs: Current) -> Result<(), StopReason> {
         let Some(checker) = &mut self.checker else { return Ok(()) };
         let caps = &host::this().expect("VMX is on").caps;
         checker
@@ -44,7 +49,7 @@ impl Vcpu {
 
     /// Notes what an exit leaves to be done.
     #[cold]
-    pub(super) fn note_exit(&mut self, vmcs: Current) {
+    pub(crate) fn note_exit(&mut self, vmcs: Current) {
         if let Some(checker) = &mut self.checker {
             checker.after_exit(&vmcs);
         }

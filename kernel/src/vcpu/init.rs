@@ -11,8 +11,8 @@ use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
 use super::{Activity, LiveRegs, Vcpu, Vpid, check};
+use crate::guest::Guest;
 use crate::policy::ledger;
-use crate::vm::Vm;
 use crate::vmx::host::HostCpu;
 use crate::vmx::pml::{self, PmlBuffer};
 use crate::vmx::vmcs::VmcsRegion;
@@ -75,7 +75,7 @@ impl Vcpu {
     }
 
     /// Writes the controls and everything of the guest state that never changes. The VMCS is current.
-    pub(super) fn write_controls(&mut self, vm: &Vm) {
+    pub(super) fn write_controls(&mut self, vm: &Guest) {
         let cpu = host::this().expect("VMX is on");
         let controls = &cpu.controls;
         let caps = &cpu.caps;
@@ -138,7 +138,7 @@ impl Vcpu {
     }
 
     /// Brings the VMCS up to date with the VM's clock.
-    pub(crate) fn write_tsc_offset(&self, vm: &Vm) {
+    pub(crate) fn write_tsc_offset(&self, vm: &Guest) {
         // SAFETY: the offset changes what the guest reads, nothing else.
         unsafe { insn::write(field::TSC_OFFSET, vm.clock.offset().wrapping_add(self.tsc_adjust)) };
     }

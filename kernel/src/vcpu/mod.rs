@@ -4,8 +4,6 @@ mod access;
 pub(crate) mod check;
 mod init;
 mod paging;
-mod run;
-mod slice;
 mod state;
 mod switch;
 mod vectors;
@@ -25,7 +23,6 @@ use crate::vmx::pml::PmlBuffer;
 use crate::vmx::vmcs::VmcsRegion;
 use crate::vmx::xsave::XsaveArea;
 
-pub(crate) use run::Outcome;
 pub(crate) use vpid::Vpid;
 
 /// What the vCPU does at the moment, as the guest sees it.
@@ -78,9 +75,9 @@ pub(crate) struct Vcpu {
     pub(crate) xcr0: u64,
     live: LiveRegs,
     /// Control registers as the guest sees them; [`Vcpu::control_regs`] brings the guest-owned bits up to date.
-    regs: ControlRegs,
+    pub(crate) regs: ControlRegs,
     cr3_exiting: bool,
-    proc: ProcBased,
+    pub(crate) proc: ProcBased,
     entry: EntryControls,
     /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.
     tsx_ctrl: Option<u64>,
@@ -97,15 +94,15 @@ pub(crate) struct Vcpu {
     /// To be injected at the next entry.
     pub(crate) event: Option<Event>,
     /// An NMI waits for its window.
-    nmi_pending: bool,
+    pub(crate) nmi_pending: bool,
     /// Devices, interrupts or an event must be looked at before the next entry.
     pub(crate) attention: bool,
     /// Guest TSC at which a device next wants attention, and the host's TSC at that instant.
-    next_event: u64,
-    deadline: u64,
+    pub(crate) next_event: u64,
+    pub(crate) deadline: u64,
     /// Judges entries, where the command line asks for it.
     checker: Option<Box<Checker>>,
-    launched: bool,
+    pub(crate) launched: bool,
     /// The host CPU on which the VMCS is active and the live registers are loaded.
     loaded_on: Option<usize>,
     /// The host CPU on which it was so last.

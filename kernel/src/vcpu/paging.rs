@@ -8,7 +8,7 @@ use vmx_types::paging::{
 };
 
 use super::Vcpu;
-use crate::vm::{IDENTITY_PAGE, Vm};
+use crate::guest::{Guest, IDENTITY_PAGE};
 use crate::vmx::insn::{self, Scope};
 use crate::vmx::{host, vmcs};
 
@@ -82,7 +82,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// [`CrFault::Pdpte`]: #GP(0), and none is loaded.
-    pub(crate) fn read_pdptes(vm: &Vm, cr3: u64, phys_bits: u8) -> Result<[u64; 4], CrFault> {
+    pub(crate) fn read_pdptes(vm: &Guest, cr3: u64, phys_bits: u8) -> Result<[u64; 4], CrFault> {
         let mut table = [0; 32];
         if vm.memory.read(Gpa(pdpte_table(cr3)), &mut table).is_err() {
             table = [0xff; 32]; // what is not memory reads as ones

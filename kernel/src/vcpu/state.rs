@@ -9,8 +9,8 @@ use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState, XSAVE_MIN, clean_xsave};
 
 use super::{Activity, Vcpu};
+use crate::guest::Guest;
 use crate::policy;
-use crate::vm::Vm;
 use crate::vmx::slots;
 use crate::vmx::xsave::XsaveArea;
 
@@ -18,7 +18,7 @@ const RSP: usize = 4;
 
 impl Vcpu {
     /// The architectural state. The vCPU is stopped; it is taken off this CPU afterwards.
-    pub(crate) fn export(&mut self, vm: &Vm) -> VcpuState {
+    pub(crate) fn export(&mut self, vm: &Guest) -> VcpuState {
         let vmcs = self.make_current(vm);
         let regs = self.control_regs(vmcs);
         let mut gprs = self.context.gprs;
@@ -85,7 +85,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// The field and value at fault; the vCPU must not run then.
-    pub(crate) fn import(&mut self, vm: &Vm, state: &VcpuState) -> Result<(), StateError> {
+    pub(crate) fn import(&mut self, vm: &Guest, state: &VcpuState) -> Result<(), StateError> {
         let refuse = |why| StateError { kind: "vcpu".into(), why };
         let spec_ctrl = spec_ctrl_bits(self.policy.features());
         state.check(&self.limits(), self.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;

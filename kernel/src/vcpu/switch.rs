@@ -5,8 +5,8 @@ use vmx_types::field;
 
 use super::{IA32_TSC_AUX, LIVE_MSRS, Vcpu};
 use crate::arch::{cpu, debug, msr, xstate};
+use crate::guest::Guest;
 use crate::policy::ledger;
-use crate::vm::Vm;
 use crate::vmx::{ept, host, insn, slots, vmcs};
 
 const IA32_PRED_CMD: u32 = 0x49;
@@ -14,7 +14,7 @@ const IA32_TSX_CTRL: u32 = 0x122;
 
 impl Vcpu {
     /// Makes this vCPU current on this CPU: VMCS, host fields, live registers, FPU. Cheap when it is already.
-    pub(super) fn make_current(&mut self, vm: &Vm) -> vmcs::Current {
+    pub(crate) fn make_current(&mut self, vm: &Guest) -> vmcs::Current {
         let this = cpu::this();
         let region = self.vmcs.hpa();
         if self.loaded_on != Some(this.index) {
@@ -33,7 +33,8 @@ impl Vcpu {
             host::write_host_state();
             self.load_live(vm);
             let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| self.vpid.get());
-            ept::load(vm, self.last_on, vpid);
+            let eptp = vm.mmu.lock().root();
+            ept::load(eptp, &vm.ran_on, self.last_on, vpid);
             (self.loaded_on, self.last_on) = (Some(this.index), Some(this.index));
         } else if current_vmcs().load(Ordering::Relaxed) != region.0 {
             // SAFETY: active on this CPU, see `loaded_on`.
@@ -44,7 +45,7 @@ impl Vcpu {
     }
 
     /// Takes the vCPU off this CPU: everything of it is in memory then, and any CPU may run or export it.
-    pub(crate) fn release(&mut self, vm: &Vm) {
+    pub(crate) fn release(&mut self, vm: &Guest) {
         let Some(on) = self.loaded_on else { return };
         assert_eq!(on, cpu::this().index, "a vCPU is released on the CPU that holds it");
         let vmcs = self.make_current(vm);
@@ -61,7 +62,7 @@ impl Vcpu {
         self.loaded_on
     }
 
-    fn load_live(&mut self, vm: &Vm) {
+    fn load_live(&mut self, vm: &Guest) {
         let host = host::this().expect("VMX is on");
         if slots::plan().ibpb && host.last_vm.swap(vm.id, Ordering::Relaxed) != vm.id {
             msr::write(IA32_PRED_CMD, 1);
@@ -92,7 +93,7 @@ impl Vcpu {
     }
 
     /// The same for a vCPU that this CPU holds but does not run. One that no CPU holds has no log left.
-    pub(crate) fn drain_log_of_stopped(&mut self, vm: &Vm) {
+    pub(crate) fn drain_log_of_stopped(&mut self, vm: &Guest) {
         if self.loaded_on.is_some() {
             let vmcs = self.make_current(vm);
             self.drain_pml(vm, vmcs);
@@ -100,7 +101,7 @@ impl Vcpu {
     }
 
     /// Moves the page-modification log into the VM's set of written pages.
-    pub(crate) fn drain_pml(&mut self, vm: &Vm, vmcs: vmcs::Current) {
+    pub(crate) fn drain_pml(&mut self, vm: &Guest, vmcs: vmcs::Current) {
         if let Some(pml) = &self.pml {
             vm.memory.logged.insert_all(pml.logged(vmcs.read(field::PML_INDEX)));
             vmcs.write(field::PML_INDEX, crate::vmx::pml::ENTRIES - 1);

@@ -20,14 +20,16 @@ use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 
-use super::clock::Clock;
-use super::console::GuestConsole;
-use super::exits::Exits;
 use super::source::Source;
 use super::usage::Usage;
-use super::{Change, IDENTITY_PAGE, Name, VcpuSlot, Vm, files, registry};
+use super::{Change, VcpuSlot, Vm, files, registry};
 use crate::arch::{cpu, tsc};
 use crate::events;
+use crate::guest::clock::Clock;
+use crate::guest::console::GuestConsole;
+use crate::guest::mailbox::Mailbox;
+use crate::guest::name::Name;
+use crate::guest::{Guest, IDENTITY_PAGE};
 use crate::mm::frame;
 use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
@@ -113,16 +115,15 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
     let policy = Arc::new(spec.policy);
     pass_msrs(&policy, &msr_bitmap);
     let home = home_cpu()?;
-    let mut vcpus = Vec::new();
+    let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
     for index in 0..spec.vcpus {
+        let mailbox = Arc::new(Mailbox::new(home));
+        mailboxes.push(Arc::clone(&mailbox));
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         vcpus.push(VcpuSlot {
             vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, Arc::clone(&policy)).map_err(memory_error)?),
-            requests: AtomicU32::new(0),
+            mailbox,
             gate: Gate::new(),
-            cpu: home,
-            wake: AtomicU64::new(0),
-            exits: Exits::new(),
             ran: AtomicU64::new(0),
             share: AtomicU32::new(100),
             held_until: AtomicU64::new(0),
@@ -139,32 +140,36 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         pci: spec.pci,
     };
     clock.set(0);
-    Ok(Arc::new(Vm {
+    let guest = Guest {
         name: Name::new(&spec.name),
-        uuid: spec.uuid,
         id: registry::next_id(),
-        came: spec.came,
-        board,
         policy: Mutex::new(policy),
-        companion: spec.companion,
         memory,
         mmu: Mutex::new(Box::new(mmu)),
-        to_send,
         ran_on: CpuSet::new(cpu::count()),
-        tracking: Mutex::default(),
         audit: Mutex::default(),
         msr_bitmap,
         platform: Mutex::new(Platform::new(&board)),
         clock,
+        mailboxes,
+        // One that comes is the other host's until it runs here.
+        console: GuestConsole::new(!spec.came),
+        identity,
+    };
+    Ok(Arc::new(Vm {
+        guest,
+        uuid: spec.uuid,
+        came: spec.came,
+        board,
+        companion: spec.companion,
+        to_send,
+        tracking: Mutex::default(),
         vcpus,
         state: StateCell::new(),
         stop_reason: Mutex::new(None),
         restarts: Mutex::new(Restarts::new(spec.on_reset)),
-        // One that comes is the other host's until it runs here.
-        console: GuestConsole::new(!spec.came),
         usage: Usage::default(),
         source: Mutex::new(spec.source),
-        identity,
     }))
 }
 

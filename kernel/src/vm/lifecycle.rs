@@ -6,9 +6,11 @@ use core::hint;
 use core::sync::atomic::Ordering;
 use shell::EventKind;
 
-use super::{Change, Request, State, StopReason, VcpuSlot, Vm, registry, sched};
+use super::{Change, State, Vm, registry, sched};
 use crate::arch::tsc;
 use crate::events;
+use crate::guest::StopReason;
+use crate::guest::mailbox::Request;
 use crate::vmx::flush;
 
 /// How long CPU 0 waits for another CPU to leave a guest at most, in microseconds, where it cannot do anything else
@@ -71,14 +73,14 @@ impl Vm {
         for slot in &self.vcpus {
             slot.share.store(100, Ordering::Relaxed);
             slot.held_until.store(0, Ordering::Relaxed);
-            self.request(slot, Request::Clock);
+            slot.post(Request::Clock);
         }
     }
 
     /// The state does not let the vCPUs run any more: those that are on a CPU get off it.
     fn call_off(&self) {
         for slot in self.vcpus.iter().filter(|slot| !slot.gate.is_off()) {
-            self.request(slot, Request::Pause);
+            slot.post(Request::Pause);
         }
     }
 
@@ -164,23 +166,9 @@ impl Vm {
         registry::remove(self);
     }
 
-    /// Sets a request bit and makes the vCPU's CPU look.
-    pub(crate) fn request(&self, slot: &VcpuSlot, request: Request) {
-        slot.requests.fetch_or(request as u32, Ordering::Release);
-        slot.wake.store(0, Ordering::Relaxed);
-        flush::kick(slot.cpu);
-    }
-
     /// Presses the guest's power button: the fixed-feature event of ACPI (4.8.3.1), by an interrupt to the guest.
     pub(crate) fn press_power_button(&self) {
         self.platform.lock().press_power_button();
         self.interrupt();
-    }
-
-    /// A device line changed from outside: console input, say.
-    pub(crate) fn interrupt(&self) {
-        for slot in &self.vcpus {
-            self.request(slot, Request::Interrupt);
-        }
     }
 }

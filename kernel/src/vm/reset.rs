@@ -33,11 +33,6 @@ pub(crate) struct Anew {
 }
 
 impl Vm {
-    /// What the guest sees of CPUs.
-    pub(crate) fn policy(&self) -> Arc<GuestPolicy> {
-        Arc::clone(&self.policy.lock())
-    }
-
     /// What its board is made of, as its policy is now.
     fn board(&self) -> PlatformConfig {
         let policy = self.policy();

@@ -8,7 +8,7 @@ use migrate::ownership::Entry;
 
 use super::{VcpuSlot, Vm, registry};
 use crate::arch::{cpu, tsc};
-use crate::vcpu::Outcome;
+use crate::run::Outcome;
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;
@@ -115,7 +115,7 @@ impl Scheduler {
 fn run(vm: &Vm, index: usize, until: u64) -> bool {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
-    match vcpu.run(vm, until) {
+    match vcpu.run(vm, &vm.state, until) {
         Outcome::Yield => return true,
         Outcome::Halted(deadline) => {
             slot.wake.store(deadline, Ordering::Relaxed);

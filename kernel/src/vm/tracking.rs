@@ -10,8 +10,9 @@ use ept::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
 use spin::Mutex;
 use vm_types::{Backlog, PageSet};
 
-use super::{Request, Vm};
+use super::Vm;
 use crate::arch::{cpu, tsc};
+use crate::guest::mailbox::Request;
 use crate::meter::{self, Part};
 use crate::vmx::flush::{self, Flushing};
 use crate::vmx::host;
@@ -117,7 +118,7 @@ impl Vm {
         let pending = self.forget_changes(|_| true);
         let under_way = self.mmu.lock().under_way().is_some();
         let tracked = self.tracking().is_some() || pending || under_way;
-        Watched { tracked, audited: self.take_audit() || pending || under_way }
+        Watched { tracked, audited: self.end_audit() || pending || under_way }
     }
 
     /// Ends it; to be called until it is `Ready`.
@@ -194,7 +195,7 @@ impl Tracked for Vm {
                     if slot.cpu == cpu::this().index {
                         slot.vcpu.lock().drain_log_of_stopped(self);
                     } else {
-                        self.request(slot, Request::DrainPml);
+                        slot.post(Request::DrainPml);
                     }
                 }
             }

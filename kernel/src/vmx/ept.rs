@@ -1,12 +1,11 @@
 //! Binds `crates/ept` to this machine: memory for tables, and the instructions that flush.
 
-use ::ept::{Caches, Features, Frames, Table, Tags};
+use ::ept::{Caches, CpuSet, Features, Frames, Table, Tags};
 use vmx_types::capability::Caps;
 
 use super::insn::{self, Scope};
 use crate::arch::cpu;
 use crate::mm::{Hpa, PAGE, frame};
-use crate::vm::Vm;
 
 /// The tables of one VM.
 pub(crate) type Ept = ::ept::Ept<'static, HostFrames>;
@@ -59,8 +58,8 @@ impl Caches for Here {
     }
 }
 
-/// This CPU is about to run a vCPU, which was on CPU `last` before.
-pub(crate) fn load(vm: &Vm, last: Option<usize>, vpid: Option<u16>) {
-    let tags = Tags { eptp: vm.mmu.lock().root(), vpid };
-    ::ept::load(&vm.ran_on, cpu::this().index, last, tags, &Here);
+/// This CPU is about to run a vCPU, which was on CPU `last` before, of a VM with these tables that ran on those CPUs.
+pub(crate) fn load(eptp: u64, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
+    let tags = Tags { eptp, vpid };
+    ::ept::load(ran_on, cpu::this().index, last, tags, &Here);
 }

@@ -1,6 +1,9 @@
 //! The run loop: the one place that enters the guest, advances RIP and injects.
 
+mod slice;
+
 use core::sync::atomic::Ordering;
+use migrate::ownership::StateCell;
 use vmx_types::control::ProcBased;
 use vmx_types::event::Event;
 use vmx_types::exit::Exit;
@@ -8,12 +11,13 @@ use vmx_types::field;
 use vmx_types::flow::{Flow, Take};
 use vmx_types::paging::CR0_PE;
 
-use super::slice::Slice;
-use super::{Activity, Vcpu};
 use crate::arch::tsc;
 use crate::exit::{self, Next};
-use crate::vm::{Request, StopReason, Vm};
+use crate::guest::mailbox::Request;
+use crate::guest::{Guest, StopReason};
+use crate::vcpu::{Activity, Vcpu};
 use crate::vmx::{self, entry, vmcs};
+use slice::Slice;
 
 /// Why the run loop gave the CPU back.
 #[derive(Debug)]
@@ -33,13 +37,13 @@ pub(crate) enum Outcome {
 const UNMETERED: u32 = 16;
 
 impl Vcpu {
-    /// Runs the guest until host TSC `until` at the latest.
-    pub(crate) fn run(&mut self, vm: &Vm, until: u64) -> Outcome {
-        let timed = vm.vcpus[self.index as usize].exits.is_timed();
-        if timed || self.checker.is_some() {
-            self.turn::<true>(vm, until, timed)
+    /// Runs the guest until host TSC `until` at the latest, or until `state` does not let it.
+    pub(crate) fn run(&mut self, vm: &Guest, state: &StateCell, until: u64) -> Outcome {
+        let timed = vm.mailboxes[self.index as usize].exits.is_timed();
+        if timed || self.is_checked() {
+            self.turn::<true>(vm, state, until, timed)
         } else {
-            self.turn::<false>(vm, until, false)
+            self.turn::<false>(vm, state, until, false)
         }
     }
 
@@ -47,16 +51,22 @@ impl Vcpu {
     /// asked for: a loop of its own, so that the other one pays nothing for it. Each is a function of its own as well:
     /// what the scheduler keeps in registers has none here.
     #[inline(never)]
-    fn turn<const WATCHED: bool>(&mut self, vm: &Vm, until: u64, timed: bool) -> Outcome {
+    fn turn<const WATCHED: bool>(
+        &mut self,
+        vm: &Guest,
+        state: &StateCell,
+        until: u64,
+        timed: bool,
+    ) -> Outcome {
         let vmcs = self.make_current(vm);
         self.context.touched();
-        let slot = &vm.vcpus[self.index as usize];
+        let mailbox = &*vm.mailboxes[self.index as usize];
         let timed = WATCHED && timed;
         let mut slice = Slice::new();
         let mut unmetered = 0;
         loop {
-            if slot.requests.load(Ordering::Acquire) != 0
-                && let Some(outcome) = self.serve_requests(vm, vmcs)
+            if mailbox.requests.load(Ordering::Acquire) != 0
+                && let Some(outcome) = self.serve_requests(vm, state, vmcs)
             {
                 return outcome;
             }
@@ -86,10 +96,10 @@ impl Vcpu {
             }
             let began = if timed { tsc::read() } else { 0 };
             let reason = vmcs.read(field::EXIT_REASON);
-            slot.exits.count(reason);
+            mailbox.exits.count(reason);
             let next = exit::handle(self, vm, vmcs, Exit::decode(reason, &vmcs));
             if timed {
-                slot.exits.took(reason, tsc::read() - began);
+                mailbox.exits.took(reason, tsc::read() - began);
             }
             match next {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
@@ -133,7 +143,7 @@ impl Vcpu {
 
     /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way. False
     /// where the vCPU is halted and nothing wakes it.
-    fn attend(&mut self, vm: &Vm, vmcs: vmcs::Current) -> bool {
+    fn attend(&mut self, vm: &Guest, vmcs: vmcs::Current) -> bool {
         self.attention = false;
         self.context.touched();
         self.service_devices(vm, vmcs);
@@ -169,10 +179,10 @@ impl Vcpu {
     }
 
     #[cold]
-    fn serve_requests(&mut self, vm: &Vm, vmcs: vmcs::Current) -> Option<Outcome> {
+    fn serve_requests(&mut self, vm: &Guest, state: &StateCell, vmcs: vmcs::Current) -> Option<Outcome> {
         self.context.touched();
-        let slot = &vm.vcpus[self.index as usize];
-        let requests = slot.requests.fetch_and(Request::WAITED_FOR, Ordering::AcqRel);
+        let mailbox = &*vm.mailboxes[self.index as usize];
+        let requests = mailbox.requests.fetch_and(Request::WAITED_FOR, Ordering::AcqRel);
         if requests & Request::Interrupt as u32 != 0 {
             self.attention = true;
         }
@@ -185,17 +195,17 @@ impl Vcpu {
             self.drain_pml(vm, vmcs);
         }
         // An old request means nothing to a VM that runs again.
-        if requests & Request::Pause as u32 != 0 && !vm.state().may_run() {
+        if requests & Request::Pause as u32 != 0 && !state.get().may_run() {
             self.release(vm);
             self.attention = true;
             return Some(Outcome::Paused);
         }
-        slot.requests.fetch_and(!(requests & Request::WAITED_FOR), Ordering::Release);
+        mailbox.requests.fetch_and(!(requests & Request::WAITED_FOR), Ordering::Release);
         None
     }
 
     /// Lets the devices catch up with the time line and takes the next event from them.
-    fn service_devices(&mut self, vm: &Vm, vmcs: vmcs::Current) {
+    fn service_devices(&mut self, vm: &Guest, vmcs: vmcs::Current) {
         let mut platform = vm.platform.lock();
         let now = vm.clock.now();
         platform.advance(now);
@@ -238,7 +248,7 @@ impl Vcpu {
     }
 
     #[cold]
-    fn entry_failed(&mut self, vm: &Vm, vmcs: vmcs::Current) -> Outcome {
+    fn entry_failed(&mut self, vm: &Guest, vmcs: vmcs::Current) -> Outcome {
         let error = vmcs.read(field::INSTRUCTION_ERROR);
         vmx::dump(&vm.name.get());
         Outcome::Stopped(StopReason::Error(alloc::format!("VM entry failed, VM-instruction error {error}")))

@@ -1,0 +1,51 @@
+//! How other CPUs reach a vCPU while it runs.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::exits::Exits;
+use crate::vmx::flush;
+
+/// What another CPU asks of a running vCPU: bits of [`Mailbox::requests`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Request {
+    /// Look at interrupts and timers again.
+    Interrupt = 1 << 0,
+    /// Move the page-modification log into the VM's set.
+    DrainPml = 1 << 1,
+    /// Look at the VM's state: it may not let the vCPU run any more.
+    Pause = 1 << 2,
+    /// The clock's offset changed.
+    Clock = 1 << 3,
+}
+
+impl Request {
+    /// What the one who asks waits for; Pause is acknowledged by the gate of its slot.
+    pub(crate) const WAITED_FOR: u32 = Self::DrainPml as u32;
+}
+
+/// What other CPUs may touch of a vCPU while it runs.
+pub(crate) struct Mailbox {
+    /// [`Request`] bits. Those of [`Request::WAITED_FOR`] are cleared once they are served, the others before.
+    pub(crate) requests: AtomicU32,
+    /// The host CPU that schedules it.
+    pub(crate) cpu: usize,
+    /// Host TSC before which it need not be scheduled: it is halted.
+    pub(crate) wake: AtomicU64,
+    /// Its VM exits.
+    pub(crate) exits: Exits,
+}
+
+impl Mailbox {
+    /// That of a new vCPU, which `cpu` is to schedule.
+    pub(crate) const fn new(cpu: usize) -> Self {
+        Self { requests: AtomicU32::new(0), cpu, wake: AtomicU64::new(0), exits: Exits::new() }
+    }
+
+    /// Sets a request bit and makes the vCPU's CPU look.
+    pub(crate) fn post(&self, request: Request) {
+        self.requests.fetch_or(request as u32, Ordering::Release);
+        self.wake.store(0, Ordering::Relaxed);
+        flush::kick(self.cpu);
+    }
+}

@@ -1,0 +1,88 @@
+//! A guest as its CPUs, its exits and its devices know it: memory, translation, board, clock, policy, and the mailboxes of
+//! its vCPUs. What an operator knows of it is `vm/`.
+
+pub(crate) mod audit;
+pub(crate) mod clock;
+pub(crate) mod console;
+pub(crate) mod exits;
+pub(crate) mod mailbox;
+pub(crate) mod name;
+mod stop;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use cpu_policy::GuestPolicy;
+use devices::Platform;
+use ept::{CpuSet, Mmu};
+use spin::Mutex;
+use vm_types::Gpa;
+
+use crate::mm::Hpa;
+use crate::mm::frame;
+use crate::mm::guest::GuestRam;
+use crate::vmx::bitmap::MsrBitmap;
+use audit::Audit;
+use clock::Clock;
+use console::GuestConsole;
+use mailbox::{Mailbox, Request};
+use name::Name;
+
+pub(crate) use stop::StopReason;
+
+/// Guest-physical page with the page directory that unpaged protected mode runs on where the CPU lacks
+/// unrestricted guest. It is in the hole below 4 GiB and no memory of the guest's.
+pub(crate) const IDENTITY_PAGE: Gpa = Gpa(0xfeff_c000);
+
+/// A guest and what it runs on.
+pub(crate) struct Guest {
+    /// Unique on this host.
+    pub(crate) name: Name,
+    /// Number on this host since its boot, from 1; never used again.
+    pub(crate) id: u64,
+    /// What the guest sees of CPUs; its vCPUs hold it as well.
+    pub(crate) policy: Mutex<Arc<GuestPolicy>>,
+    /// RAM.
+    pub(crate) memory: GuestRam,
+    /// Second-level translation.
+    pub(crate) mmu: Mutex<Box<dyn Mmu>>,
+    /// CPUs that ran it.
+    pub(crate) ran_on: CpuSet,
+    /// Which instructions outside its policy it executes.
+    pub(crate) audit: Mutex<Audit>,
+    /// Which MSRs do not exit.
+    pub(crate) msr_bitmap: Box<MsrBitmap>,
+    /// Devices.
+    pub(crate) platform: Mutex<Platform>,
+    /// The time line.
+    pub(crate) clock: Clock,
+    /// Those of the vCPUs, by their number.
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    /// What the guest printed on COM1.
+    pub(crate) console: GuestConsole,
+    /// The page behind [`IDENTITY_PAGE`].
+    pub(crate) identity: Option<Hpa>,
+}
+
+impl Guest {
+    /// What the guest sees of CPUs.
+    pub(crate) fn policy(&self) -> Arc<GuestPolicy> {
+        Arc::clone(&self.policy.lock())
+    }
+
+    /// A device line changed from outside: console input, say.
+    pub(crate) fn interrupt(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(Request::Interrupt);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(page) = self.identity {
+            frame::free(page, vm_types::PAGE_SIZE);
+        }
+    }
+}
