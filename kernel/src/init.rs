@@ -11,7 +11,7 @@ use shell::Megahertz;
 
 use crate::arch::{self, cpu, memory_types, tsc};
 use crate::boot::{self, Boot};
-use crate::console::open::{self, Opened};
+use crate::log::uarts::{self, Opened};
 use crate::mm::{self, Hpa, PAGE, frame, map};
 use crate::platform::{apic, io_apic, pci, smp};
 use crate::version::version;
@@ -33,7 +33,7 @@ pub(crate) fn stages(magic: u32, info: u32) -> &'static Boot {
     // The firmware's tables may name the console: they are read first, and what is wrong with them told behind.
     let acpi = parsed.as_ref().map_or_else(|_| Ok(Acpi::default()), acpi_tables);
     let spcr = acpi.as_ref().ok().and_then(|acpi| acpi.spcr);
-    let console = open::open(&options, spcr, parsed.as_ref().ok());
+    let console = uarts::open(&options, spcr, parsed.as_ref().ok());
     for target in [host_log::Target::Console, host_log::Target::Ring] {
         host_log::set_level(target, options.log_level);
     }

@@ -3,6 +3,7 @@
 //! lets it.
 
 mod port;
+pub(crate) mod uarts;
 
 use alloc::string::String;
 use core::fmt::{self, Write};

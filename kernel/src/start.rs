@@ -14,8 +14,8 @@ use vmx_types::slice::SliceTimer;
 
 use crate::arch::{self, cpu, tsc};
 use crate::boot::{self, Boot};
-use crate::console::open::Opened;
 use crate::console::{Console, Remote, Work};
+use crate::log::uarts::Opened;
 use crate::machine::{self, Watch};
 use crate::meter::Part;
 use crate::migration::Migrations;

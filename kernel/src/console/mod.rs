@@ -18,7 +18,6 @@ mod mitigations;
 mod msr;
 mod names;
 mod net;
-pub(crate) mod open;
 mod pool;
 mod port;
 mod remote;

@@ -6,7 +6,7 @@ use vmx_types::field;
 use vmx_types::qualification::EptViolation;
 use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
 
-use super::{Next, fatal, memory};
+use super::{Next, fatal};
 use crate::guest::Guest;
 use crate::guest::audit::{Fetch, WINDOW};
 use crate::vcpu::Vcpu;
@@ -43,7 +43,7 @@ pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptVi
     let (rip, mode) = linear_rip(vcpu, vmcs);
     let at = if violation.linear_translation() { vmcs.read(field::GUEST_LINEAR_ADDRESS) } else { rip };
     let linear = at & !(PAGE - 1);
-    let paging = memory::paging_state(vcpu, vmcs);
+    let paging = vcpu.paging_state(vmcs);
     let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
     let entry = entry(vm, &paging, user, rip, mode, linear).unwrap_or(at - linear) as usize;
     let fetch = Fetch { gpa, linear, entry, rip, mode };

@@ -6,7 +6,7 @@ use vmx_types::field::{self, Segment as VmcsSegment};
 use vmx_types::qualification::CrAccess;
 use x86_decode::{Cpu, DecodeError, Fault, MAX_LEN, Machine, Refused, Segment, SegmentRegister, Vector};
 
-use super::{Next, UNDEFINED, control, inject, memory};
+use super::{Next, UNDEFINED, control, inject};
 use crate::arch::{debug, xstate};
 use crate::guest::Guest;
 use crate::mm::guest::GuestRam;
@@ -133,7 +133,7 @@ pub(super) fn carry_out(
         rip,
         code: vcpu.code_size(vmcs),
         cpl: vcpu.cpl(vmcs),
-        paging: memory::paging_state(vcpu, vmcs),
+        paging: vcpu.paging_state(vmcs),
     };
     cpu.gprs[RSP] = vmcs.read(field::GUEST_RSP);
     let mut board = Board { vm, vcpu, vmcs, effect: None, lmsw: None };

@@ -5,7 +5,7 @@ use ept::Fault;
 use vm_types::Gpa;
 use vmx_types::field::{self, Segment};
 use vmx_types::qualification::EptViolation;
-use x86_decode::{Access, AccessKind, Fault as GuestFault, PagingState, WalkError};
+use x86_decode::{Access, AccessKind, Fault as GuestFault, WalkError};
 
 use super::{Next, UNDEFINED, audit, emulate, fatal};
 use crate::guest::Guest;
@@ -76,7 +76,7 @@ fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolatio
             Err(_) => AccessKind::Read,
         }
     };
-    let state = paging_state(vcpu, vmcs);
+    let state = vcpu.paging_state(vmcs);
     // The CPU has looked at SMAP and keys already.
     let access = Access { kind, user, ac: true, pkru: 0 };
     match x86_decode::walk(&vm.memory, &state, linear, access) {
@@ -109,17 +109,4 @@ pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
     vcpu.block_nmis_again(vmcs, vmcs.read(field::EXIT_QUALIFICATION), None);
     vcpu.drain_pml(vm, vmcs);
     Next::Resume
-}
-
-/// What a walk of the guest's page tables depends on.
-pub(super) fn paging_state(vcpu: &mut Vcpu, vmcs: Current) -> PagingState {
-    let regs = vcpu.control_regs(vmcs);
-    PagingState {
-        cr0: regs.cr0,
-        cr3: regs.cr3,
-        cr4: regs.cr4,
-        efer: regs.efer,
-        pdptes: if regs.pae_paging() { field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte)) } else { [0; 4] },
-        phys_bits: vcpu.policy.phys_bits(),
-    }
 }

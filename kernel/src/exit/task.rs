@@ -12,7 +12,7 @@ use vmx_types::state::{SegmentState, TableState};
 use vmx_types::task::{self, Source, Task, TaskError, TaskMemory, TaskSwitch};
 use x86_decode::{Access, AccessKind, PagingState, Translation, WalkError};
 
-use super::{Next, fatal, inject, memory};
+use super::{Next, fatal, inject};
 use crate::arch::debug;
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
@@ -102,7 +102,7 @@ pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, how: TaskSwitch
     let instruction = if how.is_instruction(event) { vmcs.read(field::EXIT_INSTRUCTION_LENGTH) } else { 0 };
     let old = current(vcpu, vmcs, instruction);
     let mut task = old;
-    let mut memory = Memory { vm, paging: memory::paging_state(vcpu, vmcs), pdptes: None };
+    let mut memory = Memory { vm, paging: vcpu.paging_state(vmcs), pdptes: None };
     let result = task::switch(&mut task, how, event, &mut memory);
     if task != old {
         let nmi = event.is_some_and(|event| event.kind == EventKind::Nmi);

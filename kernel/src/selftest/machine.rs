@@ -11,7 +11,7 @@ use selftest_report::Verdict;
 
 use super::{Run, askable, under};
 use crate::arch::{machine_check, memory_types, msr, tsc};
-use crate::console::open::Opened;
+use crate::log::uarts::Opened;
 use crate::mm::frame;
 use crate::platform::call;
 use crate::{boot, iommu, log as host_log};

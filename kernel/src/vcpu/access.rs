@@ -4,7 +4,7 @@ use devices::Platform;
 use vmx_types::Event;
 use vmx_types::field;
 use vmx_types::flow::{BLOCKED_BY_NMI, debug_registers, iret_unblocked_nmi};
-use x86_decode::CodeSize;
+use x86_decode::{CodeSize, PagingState};
 
 use super::Vcpu;
 use crate::arch::debug;
@@ -70,6 +70,23 @@ impl Vcpu {
     /// The current privilege level, which is that of SS; 3 in virtual-8086 mode (SDM 24.4.1).
     pub(crate) fn cpl(&self, vmcs: Current) -> u8 {
         (vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3) as u8
+    }
+
+    /// What a walk of the guest's page tables depends on.
+    pub(crate) fn paging_state(&mut self, vmcs: Current) -> PagingState {
+        let regs = self.control_regs(vmcs);
+        PagingState {
+            cr0: regs.cr0,
+            cr3: regs.cr3,
+            cr4: regs.cr4,
+            efer: regs.efer,
+            pdptes: if regs.pae_paging() {
+                field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))
+            } else {
+                [0; 4]
+            },
+            phys_bits: self.policy.phys_bits(),
+        }
     }
 
     /// What CPUID answers depend on at this moment.

@@ -16,9 +16,12 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["entry"], "what assembly calls: of the loader, of another CPU, of a trap"),
     layer(&["main"], "the table of contents"),
     layer(&["start"], "what each CPU does: CPU 0's loop, the others'"),
-    layer(&["init", "selftest"], "the stages of a boot; the checks of `selftest`"),
+    layer(&["init"], "the stages of a boot"),
     layer(&["console"], "commands and sessions"),
-    layer(&["migration", "shutdown"], "moving VMs; leaving the machine"),
+    layer(
+        &["migration", "selftest", "shutdown"],
+        "moving VMs; the checks of `selftest`; leaving the machine",
+    ),
     layer(&["pool"], "the pool of hosts"),
     layer(&["restart"], "booting VMs anew"),
     layer(&["fetch", "link"], "files by HTTP and TFTP; keyed links between hosts"),
@@ -42,9 +45,6 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["mm"], "physical memory, heap, page tables"),
     layer(&["arch"], "instructions, registers and tables of the CPU"),
 ];
-
-/// Imports of the kernel that climb all the same, (from, to). The list only gets shorter.
-pub(super) const KERNEL_CLIMBS: &[(&str, &str)] = &[("console", "selftest")];
 
 /// The crates, from the top.
 pub(super) const CRATES: &[Layer] = &[
@@ -129,7 +129,6 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
             "who",
         ],
     ),
-    ("kernel::exit", &["audit", "emulate", "memory"]),
     ("migrate", &["body", "limits", "wire"]),
     ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
     ("mitigations", &["assess", "plan"]),

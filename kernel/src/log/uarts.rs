@@ -8,7 +8,6 @@ use acpi_tables::Spcr;
 use bootinfo::BootInfo;
 use cmdline::{COM1_PORT, COM2_PORT, Console, HostOptions, SerialUse, Uart};
 
-use crate::log as host_log;
 use crate::platform::pci::{self, Bar};
 use crate::platform::serial::{Registers, Serial};
 
@@ -53,7 +52,7 @@ impl Opened {
             }
         }
         let serial = Serial::open(registers, console.baud).ok_or("no 16550 answers there")?;
-        host_log::open(serial).ok_or("there are enough consoles")?;
+        super::open(serial).ok_or("there are enough consoles")?;
         self.ports.push(console.uart);
         if registers.memory().is_some() {
             self.in_memory.push(registers);
@@ -83,7 +82,7 @@ pub(crate) fn open(options: &HostOptions, spcr: Option<Spcr>, info: Option<&Boot
         opened.ports.push(Uart::Io(COM1_PORT));
         // With as few questions as can be: there is no other way to tell anybody anything.
         if let Some(serial) = Serial::open_com1() {
-            host_log::open(serial);
+            super::open(serial);
         }
     }
     opened
