@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// A further boot option of the host.
     #[arg(long, value_name = "OPTION")]
     host_option: Vec<String>,
+    /// Build the host by the profile that takes seconds, for work on the kernel: a larger and slower image.
+    #[arg(long)]
+    fast: bool,
     /// Where the logs go.
     #[arg(long, value_name = "DIR", default_value_os_t = paths::build().join("logs/run"))]
     keep_logs: PathBuf,
@@ -102,7 +105,7 @@ pub(crate) fn file(name: &str) -> Result<PathBuf, String> {
 pub(crate) fn main(args: &Args) -> Result<u8> {
     let model = args.host.as_deref().unwrap_or(args.backend.models()[0]);
     let platform = Platform::parse(model).map_err(anyhow::Error::msg)?;
-    tools::build()?;
+    tools::build_as(args.fast)?;
     let dir = paths::log_dir(&args.keep_logs)?;
     let mut vm = VmSpec::new(VM, &args.kernel);
     vm.mem_mib = args.mem;

@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Leave out the crates' own tests and the fuzz targets.
     #[arg(long)]
     cases: bool,
+    /// Build the host by the profile that takes seconds, for work on the kernel: a larger and slower image.
+    #[arg(long, requires = "only")]
+    fast: bool,
     /// How many processors to keep busy.
     #[arg(long)]
     jobs: Option<usize>,
@@ -89,7 +92,7 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         _ => Totals::default(),
     };
     if !cases.is_empty() {
-        tools::build()?;
+        tools::build_as(args.fast)?;
         guest::debian()?;
         let logs = logs_of_this_run()?;
         let jobs =
