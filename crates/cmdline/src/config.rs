@@ -6,7 +6,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::secret::wipe;
+use crate::wipe::wipe;
 use crate::words::Words;
 
 /// Largest file that is read, in bytes.

@@ -18,6 +18,7 @@ mod secret;
 mod table;
 mod uart;
 mod value;
+mod wipe;
 mod words;
 
 pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow, modules_of_line};

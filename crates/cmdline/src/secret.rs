@@ -5,6 +5,7 @@ use core::fmt;
 
 use zeroize::Zeroize;
 
+use crate::wipe::wipe;
 use crate::words::Words;
 
 /// Options whose values are secret.
@@ -98,11 +99,6 @@ fn blank(c: char) -> char {
 
 fn erased_run(run: &str, out: &mut String) {
     out.extend(run.chars().map(|c| if run.len() >= SUSPICIOUS { '0' } else { c }));
-}
-
-/// Erases text that may hold a secret before its memory is free again.
-pub(crate) fn wipe(text: String) {
-    text.into_bytes().as_mut_slice().zeroize();
 }
 
 /// A value as a warning may show it. The name may be mistyped: `near` is the option it resembles.

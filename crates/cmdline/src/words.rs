@@ -3,7 +3,7 @@
 
 use alloc::string::String;
 
-use crate::secret::wipe;
+use crate::wipe::wipe;
 
 /// One word with quotes and escapes resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]

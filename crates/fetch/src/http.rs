@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
 
-use crate::error::{FetchError, RedirectError, Why, shown};
+use crate::error::{FetchError, RedirectError, Why};
+use crate::shown::shown;
 use crate::url::Url;
 use crate::{PATIENCE_US, Sink, Status, is_slow};
 

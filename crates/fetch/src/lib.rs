@@ -10,6 +10,7 @@ extern crate alloc;
 mod digest;
 mod error;
 mod http;
+mod shown;
 mod tftp;
 mod url;
 

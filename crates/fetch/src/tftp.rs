@@ -4,7 +4,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::{FetchError, Why, shown};
+use crate::error::{FetchError, Why};
+use crate::shown::shown;
 use crate::url::Url;
 use crate::{PATIENCE_US, Sink, Status, is_slow};
 

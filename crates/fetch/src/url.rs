@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::error::shown;
+use crate::shown::shown;
 
 /// Longest URL in bytes.
 pub const MAX_URL: usize = 1024;

@@ -2,8 +2,8 @@
 
 use cpu_policy::Feature::{self, *};
 
+use crate::block::Block;
 use crate::findings::Without::{self, *};
-use crate::table::Block;
 
 pub(crate) const RTM: u8 = 9;
 pub(crate) const SSE3: u8 = 36;

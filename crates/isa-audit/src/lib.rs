@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod block;
 mod data;
 mod decode;
 mod findings;

@@ -37,24 +37,6 @@ impl Class {
     }
 }
 
-/// 256 opcodes: a bit for each that has a row, and the number of the first one's.
-pub(crate) struct Block {
-    pub(crate) used: [u64; 4],
-    pub(crate) first: u16,
-}
-
-impl Block {
-    fn row(&self, opcode: u8) -> Option<usize> {
-        let (word, bit) = (usize::from(opcode / 64), opcode % 64);
-        if self.used[word] >> bit & 1 == 0 {
-            return None;
-        }
-        let before: u32 = self.used[..word].iter().map(|w| w.count_ones()).sum();
-        let within = (self.used[word] & ((1 << bit) - 1)).count_ones();
-        Some(usize::from(self.first) + (before + within) as usize)
-    }
-}
-
 /// The class of an opcode; `None` for what no Intel CPU has. `pp` is 0 to 3 as in VEX, `length` the vector length.
 pub(crate) fn class(
     space: Space,

@@ -156,8 +156,8 @@ fn list<T: std::fmt::Display>(out: &mut String, name: &str, kind: &str, items: &
 fn source(t: &Tables) -> String {
     let mut out = String::from(
         "//! Made by `tests/tables.rs` of what iced-x86 knows; not to be edited.\n\n\
-         use cpu_policy::Feature::{self, *};\n\nuse crate::findings::Without::{self, *};\n\
-         use crate::table::Block;\n\n",
+         use cpu_policy::Feature::{self, *};\n\nuse crate::block::Block;\n\
+         use crate::findings::Without::{self, *};\n\n",
     );
     let class = |wanted: Feature| {
         t.classes.0.iter().position(|c| c.as_ref().is_some_and(|c| c.0 == [wanted])).unwrap()

@@ -6,8 +6,8 @@ use alloc::{format, vec};
 
 use crate::cpu::{Cpu, Smt, cap, ebx, ecx, edx};
 use crate::flaw::Flaw;
+use crate::measure::Measure;
 use crate::model::model;
-use crate::plan::Measure;
 
 /// How the host stands to a flaw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
+use snow::params::DHChoice;
+use snow::resolvers::{CryptoResolver, DefaultResolver};
 use zeroize::Zeroize;
-
-use crate::noise;
 
 /// A key that cannot be a random one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl HostKey {
     /// An evident mistake, such as all zeros.
     pub fn new(private: [u8; 32]) -> Result<Self, WeakKey> {
         random(&private)?;
-        Ok(Self { private, public: PublicKey(noise::public_of(&private)) })
+        Ok(Self { private, public: PublicKey(public_of(&private)) })
     }
 
     /// What others know this host by.
@@ -83,6 +83,16 @@ impl fmt::Debug for HostKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HostKey({})", self.public)
     }
+}
+
+/// The public half of a private key.
+fn public_of(private: &[u8; 32]) -> [u8; 32] {
+    let mut public = [0; 32];
+    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+        dh.set(private);
+        public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
+    }
+    public
 }
 
 /// The public half of a host key; shown as 64 hex digits.

@@ -34,7 +34,10 @@ pub use cipher::{Blocks, Vectors, use_vectors};
 pub use error::{Alert, LinkError};
 pub use handshake::{Initiator, Limit};
 pub use key::{HostKey, PoolKey, PublicKey, Security, WeakKey};
-pub use preface::{MAGIC, PREFACE_BYTES, Service, VERSION};
+pub use preface::{MAGIC, PREFACE_BYTES, Service};
 pub use responder::{Gate, Responder};
 pub use session::{MAX_PLAIN, Session};
 pub use stream::ByteStream;
+
+/// Version of the link that this crate speaks.
+pub const VERSION: u16 = 1;

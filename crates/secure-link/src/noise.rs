@@ -21,16 +21,6 @@ pub(crate) const TAG: usize = 16;
 /// Bytes of the three messages, whose payloads are empty: keys of 32 bytes and tags.
 pub(crate) const MESSAGES: [usize; 3] = [32 + TAG, 32 + 32 + TAG + TAG, 32 + TAG + TAG];
 
-/// The public half of a private key.
-pub(crate) fn public_of(private: &[u8; 32]) -> [u8; 32] {
-    let mut public = [0; 32];
-    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-        dh.set(private);
-        public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
-    }
-    public
-}
-
 /// A handshake that has not begun.
 pub(crate) fn start(
     initiator: bool,

@@ -1,12 +1,11 @@
 //! The first bytes of either side, in clear. The initiator's are the Noise prologue: who changes one of them on the
 //! way breaks the handshake. The answerer's only say why it refuses; no step of the handshake rests on them.
 
+use crate::VERSION;
 use crate::error::{Alert, LinkError};
 
 /// The first eight bytes of a preface.
 pub const MAGIC: [u8; 8] = *b"FLEXLNK\x1a";
-/// Version of the link that this crate speaks.
-pub const VERSION: u16 = 1;
 /// Bytes of a preface.
 pub const PREFACE_BYTES: usize = 16;
 

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::State;
+use crate::state::State;
 
 /// What is wrong with a file, and where.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -2,23 +2,18 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
 use migrate::handover::{Deal, Role};
 use migrate::{Id, Origin, PAGE_BYTES, Shape, limits};
 use minicbor::{Decode, Encode};
 use xxhash_rust::xxh64::xxh64;
 
-use crate::Storage;
 use crate::error::{FileError, at};
+use crate::state::State;
+use crate::{OLDEST, Storage, VERSION};
 
 /// The first eight bytes of a file of a VM.
 pub const MAGIC: [u8; 8] = *b"FLEXVMF\x1a";
-/// The newest version of the format that this crate writes and reads: one with what the VM was made from. A file without is
-/// of version 1.
-pub const VERSION: u16 = 2;
-/// The oldest that it reads.
-const OLDEST: u16 = 1;
 
 /// Bytes of the header before its CBOR, and of the state slot: a sector each, which a disk writes wholly or not at all.
 pub(crate) const SECTOR: usize = 512;
@@ -93,51 +88,6 @@ impl Meta {
 /// The page frame that holds this byte of a file.
 pub(crate) fn frame_of(number: u32, offset: u64) -> u64 {
     FILES_FROM + u64::from(number) * FRAMES_EACH + offset / PAGE_BYTES as u64
-}
-
-/// Who owns the VM that the file holds.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u32)]
-pub enum State {
-    /// Nobody can run it from here: memory or state are missing.
-    Incomplete = 1,
-    /// All is here, and the source was told so; whether it gave the VM up is not known here.
-    Held = 2,
-    /// This file owns the VM.
-    Owner = 3,
-    /// The VM was given to a host; whether that runs it is not known here.
-    Given = 4,
-    /// A host runs the VM: the file starts it never again.
-    Used = 5,
-    /// A copy of a VM that ran on elsewhere: the file starts clones of it, never that VM.
-    Checkpoint = 6,
-}
-
-impl State {
-    /// The word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Incomplete => "incomplete",
-            Self::Held => "held",
-            Self::Owner => "owner",
-            Self::Given => "given",
-            Self::Used => "used",
-            Self::Checkpoint => "checkpoint",
-        }
-    }
-
-    fn from_number(number: u32) -> Option<Self> {
-        [Self::Incomplete, Self::Held, Self::Owner, Self::Given, Self::Used, Self::Checkpoint]
-            .into_iter()
-            .find(|state| *state as u32 == number)
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// The state slot.

@@ -17,15 +17,23 @@ extern crate alloc;
 mod error;
 mod layout;
 mod read;
+mod state;
 mod tail;
 mod write;
 
 use alloc::string::String;
 
 pub use error::FileError;
-pub use layout::{MAGIC, Meta, State, VERSION};
+pub use layout::{MAGIC, Meta};
 pub use read::{Counts, Image};
+pub use state::State;
 pub use write::Writer;
+
+/// The newest version of the format that this crate writes and reads: one with what the VM was made from. A file without is
+/// of version 1.
+pub const VERSION: u16 = 2;
+/// The oldest that it reads.
+pub(crate) const OLDEST: u16 = 1;
 
 /// Where the bytes are.
 pub trait Storage {

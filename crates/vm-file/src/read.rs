@@ -7,7 +7,8 @@ use migrate::handover::Deal;
 use vm_types::StateRecord;
 
 use crate::error::{FileError, at};
-use crate::layout::{FILES_FROM, Header, Meta, Slot, State, frame_of};
+use crate::layout::{FILES_FROM, Header, Meta, Slot, frame_of};
+use crate::state::State;
 use crate::tail::{self, Tail};
 use crate::{Held, Storage, page_seal};
 

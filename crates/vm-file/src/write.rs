@@ -10,7 +10,8 @@ use migrate::{PAGE_BYTES, PageKind, scan};
 use vm_types::StateRecord;
 
 use crate::error::{FileError, at};
-use crate::layout::{Header, Meta, Slot, State, frame_of};
+use crate::layout::{Header, Meta, Slot, frame_of};
+use crate::state::State;
 use crate::{Held, Image, Storage, page_seal, tail};
 
 /// A file in the making. Its state is [`State::Incomplete`] until [`Writer::finish`].

@@ -5,7 +5,7 @@
 
 use vm_types::{Gpa, GuestMemory};
 
-use crate::decode::CodeSize;
+use crate::code::CodeSize;
 use crate::insn::{Segment, mask};
 use crate::machine::{Cpu, Fault, Machine};
 use crate::paging::{Access, AccessKind, CR4_LA57, CR4_PKE, WalkError, translate};

@@ -3,7 +3,8 @@
 use vm_types::Gpa;
 
 use crate::access::unchecked_linear;
-use crate::decode::{DecodeError, MAX_LEN, decode};
+use crate::code::{DecodeError, MAX_LEN};
+use crate::decode::decode;
 use crate::execute::execute;
 use crate::insn::Segment;
 use crate::machine::{Cpu, Fault, Machine};

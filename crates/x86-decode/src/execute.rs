@@ -4,7 +4,7 @@ use vm_types::Gpa;
 
 use crate::access::{self, Located, is_canonical, locate};
 use crate::alu::{self, DF, ZF};
-use crate::decode::CodeSize;
+use crate::code::CodeSize;
 use crate::insn::{Insn, Lanes, Op, Operand, Reg, Rest, Segment, mask, sign_extend};
 use crate::machine::{Cpu, Fault, Machine};
 use crate::{multiply, shift};

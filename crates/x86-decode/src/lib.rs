@@ -9,6 +9,7 @@
 
 mod access;
 mod alu;
+mod code;
 mod decode;
 mod emulate;
 mod execute;
@@ -20,7 +21,8 @@ mod paging;
 mod shift;
 mod vector;
 
-pub use decode::{CodeSize, DecodeError, MAX_LEN, decode};
+pub use code::{CodeSize, DecodeError, MAX_LEN};
+pub use decode::decode;
 pub use emulate::{Refused, emulate};
 pub use execute::execute;
 pub use insn::{Insn, Lanes, Mem, Op, Operand, Reg, Rest, Segment};

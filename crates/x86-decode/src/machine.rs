@@ -2,7 +2,7 @@
 
 use vm_types::{Gpa, GuestMemory};
 
-use crate::decode::CodeSize;
+use crate::code::CodeSize;
 use crate::insn::Segment;
 use crate::paging::PagingState;
 

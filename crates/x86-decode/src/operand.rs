@@ -1,6 +1,6 @@
 //! Bytes of the instruction in order, and ModRM with what follows it (SDM 2A 2.1).
 
-use crate::decode::{CodeSize, DecodeError, MAX_LEN};
+use crate::code::{CodeSize, DecodeError, MAX_LEN};
 use crate::insn::{Mem, Reg, Segment, sign_extend};
 
 /// Prefixes in effect at the opcode.

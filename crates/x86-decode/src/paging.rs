@@ -4,7 +4,7 @@ use core::fmt;
 
 use vm_types::{Gpa, GuestMemory};
 
-use crate::decode::MAX_LEN;
+use crate::code::MAX_LEN;
 
 /// The registers that choose the paging mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,8 @@
 //! Moves between memory and vector registers: SSE and AVX (SDM 2A 2.3, opcode maps in 2D appendix A). What else works on
 //! vectors is not decoded.
 
-use crate::decode::{CodeSize, DecodeError, Decoder, insn};
+use crate::code::{CodeSize, DecodeError};
+use crate::decode::{Decoder, insn};
 use crate::insn::{Insn, Lanes, Op, Operand, Rest};
 
 /// The mandatory prefix, by VEX.pp.

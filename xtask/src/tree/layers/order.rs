@@ -89,15 +89,12 @@ pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("p
 
 /// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
 pub(super) const CIRCLES: &[(&str, &[&str])] = &[
-    ("cmdline", &["secret", "words"]),
     ("cpu-policy", &["baseline", "fits", "host", "level", "policy", "render"]),
     ("cpu-policy", &["decode", "wire"]),
     ("cpu-policy", &["feature", "table", "xsave"]),
     ("cpu-policy::feature", &["msrs", "table"]),
     ("devices::pci", &["function", "msix"]),
     ("ept", &["change", "mmu", "table"]),
-    ("fetch", &["error", "url"]),
-    ("isa-audit", &["data", "table"]),
     (
         "kernel::console",
         &[
@@ -131,15 +128,10 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
     ),
     ("migrate", &["body", "limits", "wire"]),
     ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
-    ("mitigations", &["assess", "plan"]),
     ("pool", &["body", "error", "member", "wire"]),
-    ("secure-link", &["error", "preface"]),
-    ("secure-link", &["key", "noise"]),
     ("shell", &["command", "complete", "edit", "table"]),
     ("testbench::emu", &["bochs", "qemu"]),
-    ("vm-file", &["error", "layout"]),
     ("vmx-types", &["flow", "rules", "state"]),
-    ("x86-decode", &["decode", "operand"]),
     ("xtask::demo", &["live", "record"]),
 ];
 
