@@ -9,8 +9,7 @@ use xxhash_rust::xxh64::Xxh64;
 
 use crate::feature::{FEATURES, FeatureSet, Place, Polarity};
 use crate::host::HostPolicy;
-use crate::level::{LEVELS, Level, UserSpace};
-use crate::render::LINEAR_BITS;
+use crate::level::{LEVELS, LINEAR_BITS, Level, UserSpace};
 
 /// What a guest that may run on every one of some hosts can be given. The same hosts give the same baseline in
 /// any order.

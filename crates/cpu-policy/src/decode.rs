@@ -1,11 +1,13 @@
-//! The checks of a policy that came from outside.
+//! A policy that came from outside, and its checks.
 
 use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, PLATFORM_INFO, Place, Reg};
+use crate::host::VENDOR;
+use crate::leaves::xsave_rows;
 use crate::msr::{MsrClass, MsrValues, RULES};
-use crate::policy::{GuestPolicy, Shape, check_shape};
-use crate::render::{VENDOR, xsave_rows};
+use crate::policy::{GuestPolicy, Shape};
+use crate::render::check_shape;
 use crate::table::{CpuidTable, Row, is_topology};
-use crate::wire::{DecodeError, Wire};
+use crate::wire::{DecodeError, MAX_ENCODED, VERSION, Wire};
 
 const REGS: [Reg; 4] = [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx];
 const MAX_NAME: usize = 32;
@@ -15,7 +17,43 @@ const HTT: u64 = 1 << 28;
 const FAULTING: u64 = 1 << 31;
 const LEAF1_EDX: Place = Place::Cpuid { leaf: 1, subleaf: 0, reg: Reg::Edx };
 
-pub(crate) fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
+impl GuestPolicy {
+    /// Reads and checks a policy: it is one that a host of this version could have rendered from some level.
+    ///
+    /// # Errors
+    /// What is wrong, by field and value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_ENCODED {
+            return Err(DecodeError::Length(bytes.len()));
+        }
+        let mut decoder = minicbor::Decoder::new(bytes);
+        // The version first: of another one nothing else need be readable.
+        let version = peek_version(bytes).ok_or(DecodeError::Malformed(0))?;
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let wire: Wire = decoder.decode().map_err(|_| DecodeError::Malformed(decoder.position()))?;
+        if decoder.position() != bytes.len() {
+            return Err(DecodeError::Trailing(bytes.len() - decoder.position()));
+        }
+        let shape = Shape { vcpus: wire.vcpus, tsc_hz: wire.tsc_hz, apic_hz: wire.apic_hz, phys_bits: None };
+        checked(wire, shape)
+    }
+}
+
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct Head {
+    #[n(0)]
+    version: u16,
+}
+
+fn peek_version(bytes: &[u8]) -> Option<u16> {
+    let head: Head = minicbor::decode(bytes).ok()?;
+    Some(head.version)
+}
+
+fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
     let name = wire.level.as_bytes();
     let legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     if name.is_empty() || name.len() > MAX_NAME || !name.iter().all(legal) {

@@ -7,10 +7,9 @@ use core::fmt;
 
 use crate::baseline::Baseline;
 use crate::feature::{Feature, FeatureSet, Polarity};
-use crate::host::HostPolicy;
-use crate::level::Level;
+use crate::host::{HostPolicy, VENDOR};
+use crate::level::{LEVELS, LINEAR_BITS, Level};
 use crate::policy::GuestPolicy;
-use crate::render::{LINEAR_BITS, VENDOR};
 use crate::xsave::{component_name, xcr0_of};
 
 /// One thing that stands between a guest and a host.
@@ -172,7 +171,7 @@ impl Needs {
 }
 
 /// All obstacles to a guest that asks for just this, in the order of the feature table.
-pub(crate) fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
+fn obstacles(needs: &Needs, host: &HostPolicy) -> Vec<Obstacle> {
     obstacles_within(needs, host, host.max())
 }
 
@@ -215,6 +214,23 @@ pub(crate) fn verdict(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> 
 }
 
 impl HostPolicy {
+    /// The levels that this host can give, oldest first: those within its max set, as a level is asked for by name.
+    pub fn levels(&self) -> impl Iterator<Item = &'static Level> {
+        LEVELS.iter().copied().filter(|level| obstacles(&Needs::of_level(level), self).is_empty())
+    }
+
+    /// The highest level that this host can give; of levels with the same features the oldest.
+    #[must_use]
+    pub fn best_level(&self) -> Option<&'static Level> {
+        Level::highest(|level| obstacles(&Needs::of_level(level), self).is_empty())
+    }
+
+    /// Names of the levels that this host can give, oldest first.
+    #[must_use]
+    pub fn level_names(&self) -> Vec<&'static str> {
+        self.levels().map(|level| level.name).collect()
+    }
+
     /// A verdict on a VM that is to run here, and not only to be told of this CPU: VMX must have what runs it.
     ///
     /// # Errors

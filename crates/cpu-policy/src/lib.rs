@@ -16,6 +16,7 @@ mod dump;
 mod feature;
 mod fits;
 mod host;
+mod leaves;
 mod ledger;
 mod level;
 mod msr;
@@ -46,7 +47,8 @@ pub use ledger::{
 };
 pub use level::{Cache, CacheKind, LEVELS, Level, UserSpace};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES, spec_ctrl_bits};
-pub use policy::{GuestPolicy, MAX_VCPUS, RenderError, Shape};
+pub use policy::{GuestPolicy, MAX_VCPUS, Shape};
+pub use render::RenderError;
 pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};
 pub use wire::{DecodeError, MAX_ENCODED};
 pub use xsave::{

@@ -2,22 +2,14 @@
 
 use alloc::string::String;
 
-use crate::baseline::Baseline;
 use crate::control::{CR4_BITS, EFER_BITS, allowed};
 use crate::feature::{Feature, FeatureSet, Reg};
-use crate::fits::Misfit;
-use crate::host::HostPolicy;
-use crate::level::Level;
 use crate::msr::{MsrPolicy, MsrRead, MsrValues, MsrWrite};
-use crate::render;
 use crate::table::{CpuidTable, Dynamic};
 use crate::xsave::{xcr0_legal, xcr0_of};
 
 /// Most vCPUs that the cache and APIC-id fields can describe.
 pub const MAX_VCPUS: u32 = 64;
-/// TSC and timer rates within these limits can be told to a guest, in Hz.
-pub(crate) const TSC_HZ: core::ops::RangeInclusive<u64> = 1_000_000..=20_000_000_000;
-pub(crate) const APIC_HZ: core::ops::RangeInclusive<u32> = 1_000_000..=1_000_000_000;
 
 /// What of a VM its policy depends on besides the level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,47 +22,6 @@ pub struct Shape {
     pub apic_hz: u32,
     /// Physical address width in bits that was asked for; without it the least of level, pool and host.
     pub phys_bits: Option<u8>,
-}
-
-/// Why no policy was rendered.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum RenderError {
-    /// A number of vCPUs that cannot be described.
-    #[error("{0} vCPUs: 1 to {MAX_VCPUS} are possible")]
-    Vcpus(u32),
-    /// A TSC rate outside all sense.
-    #[error("TSC rate {} is out of range", vm_types::Megahertz(*.0))]
-    TscHz(u64),
-    /// A timer rate outside all sense.
-    #[error("APIC timer rate {} is out of range", vm_types::Megahertz((*.0).into()))]
-    ApicHz(u32),
-    /// A physical address width outside the architecture's.
-    #[error("physical address width {0}: 32 to 52 are possible")]
-    PhysBits(u8),
-    /// Memory that the guest could not address.
-    #[error("memory up to {end:#x}: a VM with {bits} physical address bits reaches {:#x}", 1_u64 << bits)]
-    Memory {
-        /// First byte after it.
-        end: u64,
-        /// Physical address width.
-        bits: u8,
-    },
-    /// The host cannot give the level of the pool.
-    #[error("level {name}: {misfit}")]
-    RefusedBaseline {
-        /// What the level is called.
-        name: String,
-        /// What stands in the way.
-        misfit: Misfit,
-    },
-    /// The host cannot give the level.
-    #[error("level {}: {misfit}", level.name)]
-    Refused {
-        /// The level asked for.
-        level: &'static Level,
-        /// What stands in the way.
-        misfit: Misfit,
-    },
 }
 
 /// Everything that a guest is told by CPUID and MSRs, and what it may set in XCR0, CR4 and EFER.
@@ -90,50 +41,6 @@ pub struct GuestPolicy {
 }
 
 impl GuestPolicy {
-    /// Renders `level` for a VM of this shape, where `host` can give it.
-    ///
-    /// # Errors
-    /// What in the shape is wrong, or all that the host lacks.
-    pub fn render(level: &'static Level, shape: Shape, host: &HostPolicy) -> Result<Self, RenderError> {
-        check_shape(&shape)?;
-        let features = level.features();
-        let width = shape.phys_bits.unwrap_or_else(|| Baseline::of(host).phys_bits_of(level));
-        let shape = Shape { phys_bits: Some(width), ..shape };
-        let table = CpuidTable::new(render::rows(level, features, &shape));
-        let table = table.unwrap_or_else(|error| unreachable!("level {}: {error}", level.name));
-        let values = MsrValues::new(features, shape.tsc_hz);
-        let policy = Self::assemble(level.name.into(), level.version, shape, table, features, values);
-        policy.fits(host).map_err(|misfit| RenderError::Refused { level, misfit })?;
-        Ok(policy)
-    }
-
-    /// Renders the level of a pool for a VM of this shape, where `host` can give it: signature, brand and caches
-    /// are those of [`Baseline::level`].
-    ///
-    /// # Errors
-    /// What in the shape is wrong, or all that the host lacks.
-    pub fn render_baseline(
-        baseline: &Baseline,
-        shape: Shape,
-        host: &HostPolicy,
-    ) -> Result<Self, RenderError> {
-        check_shape(&shape)?;
-        let (named, features) = (baseline.level(), baseline.guest_features());
-        let rows = |max_leaf| {
-            let lent = Level { max_leaf, phys_bits: baseline.phys_bits(), ..*named };
-            render::rows(&lent, features, &shape)
-        };
-        let basic = rows(baseline.max_leaf()).iter().map(|row| row.leaf).filter(|leaf| leaf >> 30 == 0).max();
-        let table = CpuidTable::new(rows(baseline.max_leaf().max(basic.unwrap_or(0))));
-        let table = table.unwrap_or_else(|error| unreachable!("pool level: {error}"));
-        let values = MsrValues::new(features, shape.tsc_hz);
-        let version = baseline.as_level().map_or(1, |level| level.version);
-        let policy = Self::assemble(baseline.name(), version, shape, table, features, values);
-        let refused = |misfit| RenderError::RefusedBaseline { name: baseline.name(), misfit };
-        policy.starts_on(host).map_err(refused)?;
-        Ok(policy)
-    }
-
     /// Derives what follows from table and features.
     pub(crate) fn assemble(
         level: String,
@@ -270,15 +177,6 @@ impl GuestPolicy {
         self.phys_bits
     }
 
-    /// Whether the guest can address all of its memory, which ends before `end`.
-    ///
-    /// # Errors
-    /// Both limits.
-    pub fn check_memory(&self, end: u64) -> Result<(), RenderError> {
-        let bits = self.phys_bits;
-        if end > 1 << bits { Err(RenderError::Memory { end, bits }) } else { Ok(()) }
-    }
-
     /// Linear address width in bits.
     #[must_use]
     pub fn linear_bits(&self) -> u8 {
@@ -313,22 +211,5 @@ impl GuestPolicy {
     #[must_use]
     pub fn has_rdseed(&self) -> bool {
         self.has(Feature::Rdseed)
-    }
-}
-
-/// Checks the numbers of a shape.
-pub(crate) fn check_shape(shape: &Shape) -> Result<(), RenderError> {
-    if !(1..=MAX_VCPUS).contains(&shape.vcpus) {
-        return Err(RenderError::Vcpus(shape.vcpus));
-    }
-    if !TSC_HZ.contains(&shape.tsc_hz) {
-        return Err(RenderError::TscHz(shape.tsc_hz));
-    }
-    if !APIC_HZ.contains(&shape.apic_hz) {
-        return Err(RenderError::ApicHz(shape.apic_hz));
-    }
-    match shape.phys_bits {
-        Some(bits) if !(32..=52).contains(&bits) => Err(RenderError::PhysBits(bits)),
-        _ => Ok(()),
     }
 }

@@ -1,193 +1,130 @@
-//! The leaves of a level for one VM.
+//! Making a guest's policy of a level, or of a pool's.
 
-use alloc::vec::Vec;
+use alloc::string::String;
+use core::ops::RangeInclusive;
 
-use crate::feature::{Feature, FeatureSet, Reg};
+use crate::baseline::Baseline;
+use crate::fits::Misfit;
+use crate::host::HostPolicy;
+use crate::leaves;
 use crate::level::Level;
-use crate::policy::Shape;
-use crate::table::Row;
-use crate::xsave::{COMPONENTS, standard_size, xcr0_of};
+use crate::msr::MsrValues;
+use crate::policy::{GuestPolicy, MAX_VCPUS, Shape};
+use crate::table::CpuidTable;
 
-/// First hypervisor leaf.
-const HYPERVISOR: u32 = 0x4000_0000;
-/// The leaf with the clock rates, as VMware and KVM have it.
-const TIMING: u32 = 0x4000_0010;
-/// What EBX, ECX, EDX of the first hypervisor leaf spell.
-const SIGNATURE: &[u8; 12] = b"FlexvisorFVX";
-/// What EBX, EDX, ECX of leaf 0 spell.
-pub(crate) const VENDOR: &[u8; 12] = b"GenuineIntel";
-/// CLFLUSH line in units of 8 bytes, for leaf 1.
-const CLFLUSH: u32 = 8;
-/// TLB descriptors of leaf 2; FF refers to leaf 4 for caches.
-const LEAF2: [u32; 4] = [0x7603_6301, 0x00f0_b5ff, 0, 0x00c3_0000];
-const MAX_EXTENDED: u32 = 0x8000_0008;
-/// Linear address width of every guest: LA57 is not virtualised.
-pub(crate) const LINEAR_BITS: u8 = 48;
+/// TSC and timer rates within these limits can be told to a guest, in Hz.
+const TSC_HZ: RangeInclusive<u64> = 1_000_000..=20_000_000_000;
+const APIC_HZ: RangeInclusive<u32> = 1_000_000..=1_000_000_000;
 
-struct Leaves(Vec<Row>);
+/// Why no policy was rendered.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A number of vCPUs that cannot be described.
+    #[error("{0} vCPUs: 1 to {MAX_VCPUS} are possible")]
+    Vcpus(u32),
+    /// A TSC rate outside all sense.
+    #[error("TSC rate {} is out of range", vm_types::Megahertz(*.0))]
+    TscHz(u64),
+    /// A timer rate outside all sense.
+    #[error("APIC timer rate {} is out of range", vm_types::Megahertz((*.0).into()))]
+    ApicHz(u32),
+    /// A physical address width outside the architecture's.
+    #[error("physical address width {0}: 32 to 52 are possible")]
+    PhysBits(u8),
+    /// Memory that the guest could not address.
+    #[error("memory up to {end:#x}: a VM with {bits} physical address bits reaches {:#x}", 1_u64 << bits)]
+    Memory {
+        /// First byte after it.
+        end: u64,
+        /// Physical address width.
+        bits: u8,
+    },
+    /// The host cannot give the level of the pool.
+    #[error("level {name}: {misfit}")]
+    RefusedBaseline {
+        /// What the level is called.
+        name: String,
+        /// What stands in the way.
+        misfit: Misfit,
+    },
+    /// The host cannot give the level.
+    #[error("level {}: {misfit}", level.name)]
+    Refused {
+        /// The level asked for.
+        level: &'static Level,
+        /// What stands in the way.
+        misfit: Misfit,
+    },
+}
 
-impl Leaves {
-    fn put(&mut self, leaf: u32, subleaf: u32, regs: [u32; 4]) {
-        self.0.push(Row { leaf, subleaf, regs });
+impl GuestPolicy {
+    /// Renders `level` for a VM of this shape, where `host` can give it.
+    ///
+    /// # Errors
+    /// What in the shape is wrong, or all that the host lacks.
+    pub fn render(level: &'static Level, shape: Shape, host: &HostPolicy) -> Result<Self, RenderError> {
+        check_shape(&shape)?;
+        let features = level.features();
+        let width = shape.phys_bits.unwrap_or_else(|| Baseline::of(host).phys_bits_of(level));
+        let shape = Shape { phys_bits: Some(width), ..shape };
+        let table = CpuidTable::new(leaves::rows(level, features, &shape));
+        let table = table.unwrap_or_else(|error| unreachable!("level {}: {error}", level.name));
+        let values = MsrValues::new(features, shape.tsc_hz);
+        let policy = Self::assemble(level.name.into(), level.version, shape, table, features, values);
+        policy.fits(host).map_err(|misfit| RenderError::Refused { level, misfit })?;
+        Ok(policy)
+    }
+
+    /// Renders the level of a pool for a VM of this shape, where `host` can give it: signature, brand and caches
+    /// are those of [`Baseline::level`].
+    ///
+    /// # Errors
+    /// What in the shape is wrong, or all that the host lacks.
+    pub fn render_baseline(
+        baseline: &Baseline,
+        shape: Shape,
+        host: &HostPolicy,
+    ) -> Result<Self, RenderError> {
+        check_shape(&shape)?;
+        let (named, features) = (baseline.level(), baseline.guest_features());
+        let rows = |max_leaf| {
+            let lent = Level { max_leaf, phys_bits: baseline.phys_bits(), ..*named };
+            leaves::rows(&lent, features, &shape)
+        };
+        let basic = rows(baseline.max_leaf()).iter().map(|row| row.leaf).filter(|leaf| leaf >> 30 == 0).max();
+        let table = CpuidTable::new(rows(baseline.max_leaf().max(basic.unwrap_or(0))));
+        let table = table.unwrap_or_else(|error| unreachable!("pool level: {error}"));
+        let values = MsrValues::new(features, shape.tsc_hz);
+        let version = baseline.as_level().map_or(1, |level| level.version);
+        let policy = Self::assemble(baseline.name(), version, shape, table, features, values);
+        let refused = |misfit| RenderError::RefusedBaseline { name: baseline.name(), misfit };
+        policy.starts_on(host).map_err(refused)?;
+        Ok(policy)
+    }
+
+    /// Whether the guest can address all of its memory, which ends before `end`.
+    ///
+    /// # Errors
+    /// Both limits.
+    pub fn check_memory(&self, end: u64) -> Result<(), RenderError> {
+        let bits = self.phys_bits;
+        if end > 1 << bits { Err(RenderError::Memory { end, bits }) } else { Ok(()) }
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    (0..4).fold(0, |word, i| word | u32::from(bytes.get(at + i).copied().unwrap_or(0)) << (8 * i))
-}
-
-/// All rows, sorted.
-pub(crate) fn rows(level: &Level, features: FeatureSet, shape: &Shape) -> Vec<Row> {
-    let mut out = Leaves(Vec::new());
-    basic(&mut out, level, features, shape);
-    hypervisor(&mut out, shape);
-    extended(&mut out, level, features, shape);
-    out.0
-}
-
-fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
-    out.put(0, 0, [level.max_leaf, word(VENDOR, 0), word(VENDOR, 8), word(VENDOR, 4)]);
-    let htt = u32::from(shape.vcpus > 1) << 28;
-    out.put(
-        1,
-        0,
-        [
-            level.signature,
-            CLFLUSH << 8 | shape.vcpus << 16,
-            features.cpuid(1, 0, Reg::Ecx),
-            features.cpuid(1, 0, Reg::Edx) | htt,
-        ],
-    );
-    out.put(2, 0, LEAF2);
-    let cores = shape.vcpus.next_power_of_two() - 1;
-    let last = level.caches.iter().map(|cache| cache.level).max();
-    for (index, cache) in level.caches.iter().enumerate() {
-        let sharing = if Some(cache.level) == last { cores } else { 0 };
-        let eax = cache.kind as u32 | u32::from(cache.level) << 5 | 1 << 8 | sharing << 14 | cores << 26;
-        out.put(4, index as u32, [eax, (cache.ways - 1) << 22 | 63, cache.sets - 1, cache.edx]);
+/// Checks the numbers of a shape.
+pub(crate) fn check_shape(shape: &Shape) -> Result<(), RenderError> {
+    if !(1..=MAX_VCPUS).contains(&shape.vcpus) {
+        return Err(RenderError::Vcpus(shape.vcpus));
     }
-    let [eax, ecx] = [Reg::Eax, Reg::Ecx].map(|reg| features.cpuid(6, 0, reg));
-    out.put(6, 0, [eax, 0, ecx, 0]);
-    let last = if (1..3).any(|sub| all(features, 7, sub) != [0; 4]) { 2 } else { 0 };
-    for subleaf in 0..=last {
-        let mut regs = all(features, 7, subleaf);
-        if subleaf == 0 {
-            regs[0] = last;
-        }
-        out.put(7, subleaf, regs);
+    if !TSC_HZ.contains(&shape.tsc_hz) {
+        return Err(RenderError::TscHz(shape.tsc_hz));
     }
-    if level.max_leaf >= 0xb {
-        topology(out, 0xb, shape);
+    if !APIC_HZ.contains(&shape.apic_hz) {
+        return Err(RenderError::ApicHz(shape.apic_hz));
     }
-    if features.contains(Feature::Xsave) {
-        xsave(out, features);
+    match shape.phys_bits {
+        Some(bits) if !(32..=52).contains(&bits) => Err(RenderError::PhysBits(bits)),
+        _ => Ok(()),
     }
-    if level.max_leaf >= 0x15 {
-        let (num, den) = tsc_ratio(shape.tsc_hz, shape.apic_hz);
-        out.put(0x15, 0, [den, num, shape.apic_hz, 0]);
-    }
-    if level.max_leaf >= 0x16 {
-        let mhz = (shape.tsc_hz / 1_000_000).min(0xffff) as u32;
-        out.put(0x16, 0, [mhz, mhz, (shape.apic_hz / 1_000_000).min(0xffff), 0]);
-    }
-    if level.max_leaf >= 0x1f {
-        topology(out, 0x1f, shape);
-    }
-}
-
-fn all(features: FeatureSet, leaf: u32, subleaf: u32) -> [u32; 4] {
-    [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx].map(|reg| features.cpuid(leaf, subleaf, reg))
-}
-
-/// One package of cores without SMT (SDM 3A 9.9.1).
-fn topology(out: &mut Leaves, leaf: u32, shape: &Shape) {
-    const SMT: u32 = 1 << 8;
-    const CORE: u32 = 2 << 8;
-    let bits = shape.vcpus.next_power_of_two().trailing_zeros();
-    out.put(leaf, 0, [0, 1, SMT, 0]);
-    out.put(leaf, 1, [bits, shape.vcpus, CORE, 0]);
-}
-
-/// Leaf D for exactly the components allowed (SDM volume 1, 13.2).
-pub(crate) fn xsave_rows(features: FeatureSet) -> Vec<Row> {
-    let mut out = Leaves(Vec::new());
-    if features.contains(Feature::Xsave) {
-        xsave(&mut out, features);
-    }
-    out.0
-}
-
-fn xsave(out: &mut Leaves, features: FeatureSet) {
-    let xcr0 = xcr0_of(features);
-    let max = standard_size(xcr0);
-    out.put(0xd, 0, [xcr0 as u32, max, max, (xcr0 >> 32) as u32]);
-    out.put(0xd, 1, [features.cpuid(0xd, 1, Reg::Eax), 0, 0, 0]);
-    let top = 64 - xcr0.leading_zeros();
-    for bit in 2..top {
-        let component = COMPONENTS.iter().find(|c| u32::from(c.bit) == bit && xcr0 & 1 << bit != 0);
-        let regs = component.map_or([0; 4], |c| [c.size, c.offset, u32::from(c.align64) << 1, 0]);
-        out.put(0xd, bit, regs);
-    }
-}
-
-fn hypervisor(out: &mut Leaves, shape: &Shape) {
-    out.put(HYPERVISOR, 0, [TIMING, word(SIGNATURE, 0), word(SIGNATURE, 4), word(SIGNATURE, 8)]);
-    let khz = u32::try_from(shape.tsc_hz / 1000).unwrap_or(u32::MAX);
-    out.put(TIMING, 0, [khz, shape.apic_hz / 1000, 0, 0]);
-}
-
-fn extended(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
-    out.put(0x8000_0000, 0, [MAX_EXTENDED, 0, 0, 0]);
-    out.put(0x8000_0001, 0, all(features, 0x8000_0001, 0));
-    let brand = level.brand.as_bytes();
-    for part in 0..3u32 {
-        let at = 16 * part as usize;
-        out.put(0x8000_0002 + part, 0, [0, 4, 8, 12].map(|offset| word(brand, at + offset)));
-    }
-    let l2 = level.caches.iter().find(|cache| cache.level == 2);
-    let ecx = l2.map_or(0, |l2| (l2.ways * l2.sets / 16) << 16 | associativity(l2.ways) << 12 | 64);
-    out.put(0x8000_0006, 0, [0, 0, ecx, 0]);
-    out.put(0x8000_0007, 0, all(features, 0x8000_0007, 0));
-    let [_, ebx, ..] = all(features, 0x8000_0008, 0);
-    let phys = u32::from(shape.phys_bits.unwrap_or(level.phys_bits));
-    out.put(0x8000_0008, 0, [phys | u32::from(LINEAR_BITS) << 8, ebx, 0, 0]);
-}
-
-/// The code of CPUID.80000006:ECX\[15:12\]; 20 and 24 ways have none, and go by that of 16 as on silicon.
-const fn associativity(ways: u32) -> u32 {
-    match ways {
-        1 => 1,
-        2 => 2,
-        4 => 4,
-        8 => 6,
-        16..32 => 8,
-        _ => 0,
-    }
-}
-
-/// Numerator and denominator of TSC rate over crystal rate (leaf 15), as near as fits: Linux multiplies the
-/// crystal's kHz by the numerator in 32 bits.
-pub(crate) fn tsc_ratio(tsc_hz: u64, crystal_hz: u32) -> (u32, u32) {
-    let limit = u64::from(u32::MAX) / (u64::from(crystal_hz) / 1000).max(1);
-    let (mut older, mut last) = ((0u64, 1u64), (1u64, 0u64));
-    let (mut n, mut d) = (tsc_hz, u64::from(crystal_hz));
-    while d != 0 {
-        let mut times = n / d;
-        // Beyond the limit the largest intermediate fraction is taken; from half of the quotient on it is nearer.
-        let room = (limit.saturating_sub(older.0) / last.0.max(1))
-            .min(u64::from(u32::MAX).saturating_sub(older.1) / last.1.max(1));
-        let cut = times > room;
-        if cut {
-            if last.1 != 0 && 2 * room < times {
-                break;
-            }
-            times = room;
-        }
-        (older, last) = (last, (times * last.0 + older.0, times * last.1 + older.1));
-        if cut {
-            break;
-        }
-        (n, d) = (d, n % d);
-    }
-    (last.0 as u32, last.1 as u32)
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use vm_types::nospec;
 
-use crate::feature::Reg;
+use crate::feature::{Reg, is_indexed};
 use crate::xsave::{compacted_size, standard_size};
 
 /// Most rows that a table may have.
@@ -103,14 +103,6 @@ pub struct CpuidTable {
     spans: Box<[Span; 4 * SLOTS as usize]>,
     entries: Vec<Entry>,
     rows: Vec<Row>,
-}
-
-/// True for a leaf whose answer depends on ECX (SDM 2A "CPUID").
-pub(crate) const fn is_indexed(leaf: u32) -> bool {
-    matches!(
-        leaf,
-        4 | 7 | 0xb | 0xd | 0xf | 0x10 | 0x12 | 0x14 | 0x17 | 0x18 | 0x1a | 0x1b | 0x1d | 0x1e | 0x1f
-    )
 }
 
 /// True for a leaf that lists the levels of the topology.

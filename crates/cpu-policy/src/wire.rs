@@ -3,7 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::policy::{GuestPolicy, RenderError, Shape};
+use crate::policy::GuestPolicy;
+use crate::render::RenderError;
 use crate::table::{Row, TableError};
 
 /// Version of the format.
@@ -121,38 +122,4 @@ impl GuestPolicy {
         debug_assert!(written.is_ok(), "a Vec takes everything");
         bytes
     }
-
-    /// Reads and checks a policy: it is one that a host of this version could have rendered from some level.
-    ///
-    /// # Errors
-    /// What is wrong, by field and value.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() > MAX_ENCODED {
-            return Err(DecodeError::Length(bytes.len()));
-        }
-        let mut decoder = minicbor::Decoder::new(bytes);
-        // The version first: of another one nothing else need be readable.
-        let version = peek_version(bytes).ok_or(DecodeError::Malformed(0))?;
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        let wire: Wire = decoder.decode().map_err(|_| DecodeError::Malformed(decoder.position()))?;
-        if decoder.position() != bytes.len() {
-            return Err(DecodeError::Trailing(bytes.len() - decoder.position()));
-        }
-        let shape = Shape { vcpus: wire.vcpus, tsc_hz: wire.tsc_hz, apic_hz: wire.apic_hz, phys_bits: None };
-        crate::decode::checked(wire, shape)
-    }
-}
-
-#[derive(minicbor::Decode)]
-#[cbor(map)]
-struct Head {
-    #[n(0)]
-    version: u16,
-}
-
-fn peek_version(bytes: &[u8]) -> Option<u16> {
-    let head: Head = minicbor::decode(bytes).ok()?;
-    Some(head.version)
 }

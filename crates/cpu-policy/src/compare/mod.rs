@@ -11,10 +11,9 @@ use core::fmt;
 
 use crate::baseline::Baseline;
 use crate::feature::FeatureSet;
-use crate::host::HostPolicy;
+use crate::host::{HostPolicy, VENDOR};
 use crate::level::Level;
 use crate::policy::GuestPolicy;
-use crate::render::VENDOR;
 use crate::table::Row;
 use crate::xsave::{MXCSR_MASK, compacted_size, standard_size, xcr0_of};
 use vm_types::Megahertz;

@@ -1,11 +1,12 @@
 //! Whether a guest can go to a host and come back, and whether a level or a pool's level fits.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::baseline::Baseline;
 use crate::fits::{Misfit, Needs, Obstacle, verdict};
 use crate::host::HostPolicy;
-use crate::level::Level;
+use crate::level::{LEVELS, Level};
 use crate::policy::GuestPolicy;
 
 /// Whether a guest can go to a host, and from there to where it came from.
@@ -22,6 +23,15 @@ impl GuestPolicy {
     #[must_use]
     pub fn round_trip(&self, home: &HostPolicy, target: &HostPolicy) -> RoundTrip {
         RoundTrip { there: self.fits(target), back: self.fits(home) }
+    }
+}
+
+impl HostPolicy {
+    /// Names of the levels of which what is known of this host does not tell, oldest first.
+    #[must_use]
+    pub fn unknown_levels(&self) -> Vec<&'static str> {
+        let unknown = |level: &&&'static Level| level.fits(self).is_err_and(|misfit| misfit.is_unknown());
+        LEVELS.iter().filter(unknown).map(|level| level.name).collect()
     }
 }
 

@@ -1,14 +1,16 @@
 //! The vocabulary: every feature bit, where it is enumerated, what it needs and whether it is a gain or a loss.
 
+mod leaf;
 mod msrs;
+mod numbers;
 mod set;
 mod table;
 
 use core::fmt;
 
-pub use msrs::{
-    ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURE_MSRS, FeatureMsr, MISC_ENABLE, PLATFORM_INFO, TSX_CTRL,
-};
+pub(crate) use leaf::is_indexed;
+pub use msrs::{FEATURE_MSRS, FeatureMsr};
+pub use numbers::{ARCH_CAPABILITIES, CORE_CAPABILITIES, MISC_ENABLE, PLATFORM_INFO, TSX_CTRL};
 pub use set::FeatureSet;
 pub use table::{FEATURES, Feature};
 
@@ -166,7 +168,7 @@ impl fmt::Display for Reg {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Place::Cpuid { leaf, subleaf, reg } if crate::table::is_indexed(leaf) => {
+            Place::Cpuid { leaf, subleaf, reg } if is_indexed(leaf) => {
                 write!(f, "CPUID.{leaf:X}.{subleaf}:{reg}")
             }
             Place::Cpuid { leaf, reg, .. } => write!(f, "CPUID.{leaf:X}:{reg}"),

@@ -6,17 +6,16 @@ mod sets;
 mod silicon;
 mod wire;
 
-use alloc::vec::Vec;
-
 use crate::feature::{FeatureSet, Polarity};
-use crate::fits::{Needs, obstacles};
-use crate::level::{LEVELS, Level};
 
 pub use controls::Controls;
 pub(crate) use raw::next_subleaf;
 pub use raw::{MAX_RAW_MSRS, MAX_RAW_ROWS, RawCpu, RawError};
 pub(crate) use sets::with_wider;
 pub use wire::{HostError, MAX_HOST_ENCODED};
+
+/// What EBX, EDX, ECX of leaf 0 spell.
+pub(crate) const VENDOR: &[u8; 12] = b"GenuineIntel";
 
 /// What a host has and can give.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,29 +114,5 @@ impl HostPolicy {
     #[must_use]
     pub fn restrictions(&self) -> FeatureSet {
         self.features.of_polarity(Polarity::Restriction)
-    }
-
-    /// The levels that this host can give, oldest first: those within its max set, as a level is asked for by name.
-    pub fn levels(&self) -> impl Iterator<Item = &'static Level> {
-        LEVELS.iter().copied().filter(|level| obstacles(&Needs::of_level(level), self).is_empty())
-    }
-
-    /// Names of the levels of which what is known of this host does not tell, oldest first.
-    #[must_use]
-    pub fn unknown_levels(&self) -> Vec<&'static str> {
-        let unknown = |level: &&&'static Level| level.fits(self).is_err_and(|misfit| misfit.is_unknown());
-        LEVELS.iter().filter(unknown).map(|level| level.name).collect()
-    }
-
-    /// The highest level that this host can give; of levels with the same features the oldest.
-    #[must_use]
-    pub fn best_level(&self) -> Option<&'static Level> {
-        Level::highest(|level| obstacles(&Needs::of_level(level), self).is_empty())
-    }
-
-    /// Names of the levels that this host can give, oldest first.
-    #[must_use]
-    pub fn level_names(&self) -> Vec<&'static str> {
-        self.levels().map(|level| level.name).collect()
     }
 }

@@ -2,9 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{HostPolicy, RawCpu, RawError, sets};
+use super::{HostPolicy, RawCpu, RawError, VENDOR, sets};
 use crate::feature::{FEATURES, Feature, FeatureSet, Kind, Place, Polarity, Reg};
-use crate::render::VENDOR;
 use crate::table::Row;
 use crate::xsave::{COMPONENTS, legal_part};
 

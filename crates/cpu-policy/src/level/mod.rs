@@ -17,6 +17,9 @@ use tsx::*;
 pub use cache::{Cache, CacheKind};
 pub use user_space::UserSpace;
 
+/// Linear address width of every guest: LA57 is not virtualised.
+pub(crate) const LINEAR_BITS: u8 = 48;
+
 /// A CPU level. It never changes once released: a change is a new version.
 #[derive(PartialEq, Eq)]
 pub struct Level {

@@ -89,10 +89,6 @@ pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("p
 
 /// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
 pub(super) const CIRCLES: &[(&str, &[&str])] = &[
-    ("cpu-policy", &["baseline", "fits", "host", "level", "policy", "render"]),
-    ("cpu-policy", &["decode", "wire"]),
-    ("cpu-policy", &["feature", "table", "xsave"]),
-    ("cpu-policy::feature", &["msrs", "table"]),
     ("devices::pci", &["function", "msix"]),
     ("ept", &["change", "mmu", "table"]),
     (

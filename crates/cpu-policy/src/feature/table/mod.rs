@@ -2,7 +2,7 @@
 //!
 //! It is written in parts. Each is a macro that hands the rows so far, and its own, to the next one.
 
-use super::msrs::*;
+use super::numbers::*;
 use super::{FeatureInfo, Kind, Place, Reg};
 
 #[macro_use]
