@@ -8,9 +8,6 @@ use crate::msr::{MsrPolicy, MsrRead, MsrValues, MsrWrite};
 use crate::table::{CpuidTable, Dynamic};
 use crate::xsave::{xcr0_legal, xcr0_of};
 
-/// Most vCPUs that the cache and APIC-id fields can describe.
-pub const MAX_VCPUS: u32 = 64;
-
 /// What of a VM its policy depends on besides the level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {

@@ -9,8 +9,9 @@ use crate::host::HostPolicy;
 use crate::leaves;
 use crate::level::Level;
 use crate::msr::MsrValues;
-use crate::policy::{GuestPolicy, MAX_VCPUS, Shape};
+use crate::policy::{GuestPolicy, Shape};
 use crate::table::CpuidTable;
+use vm_types::MAX_VCPUS;
 
 /// TSC and timer rates within these limits can be told to a guest, in Hz.
 const TSC_HZ: RangeInclusive<u64> = 1_000_000..=20_000_000_000;

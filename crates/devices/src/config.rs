@@ -1,7 +1,7 @@
 //! What a machine is made of.
 
 /// The most vCPUs of a machine: one bit each in a [`crate::VcpuSet`].
-pub const MAX_VCPUS: u16 = 64;
+pub const MAX_VCPUS: u16 = vm_types::MAX_VCPUS as u16;
 
 /// What a machine is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

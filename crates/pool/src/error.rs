@@ -5,9 +5,8 @@ use core::fmt;
 
 use cpu_policy::{DecodeError, HostError};
 
-use crate::limits::{MAX_MEMBERS, MAX_VERSION};
-use crate::member::HostId;
-use crate::wire::{OLDEST_VERSION, VERSION};
+use crate::host_id::HostId;
+use crate::limits::{MAX_MEMBERS, MAX_VERSION, OLDEST_VERSION, VERSION};
 
 /// Why a stream is not, or is no longer, one of ours.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -1,5 +1,10 @@
 //! Every constant that a number from the wire is checked against, and the times.
 
+/// The version this crate writes and the newest it reads.
+pub const VERSION: u16 = 1;
+/// The oldest version it reads.
+pub const OLDEST_VERSION: u16 = 1;
+
 /// Hosts of a pool, lost ones included.
 pub const MAX_MEMBERS: usize = 16;
 /// Links at once: each other member twice while both ends dial, and some that ask.

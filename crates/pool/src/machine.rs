@@ -14,8 +14,9 @@ use cpu_policy::{Baseline, Fingerprint};
 
 use crate::error::Refusal;
 use crate::event::Event;
+use crate::host_id::HostId;
 use crate::limits::{MAX_LINKS, MAX_SEEDS, Timing};
-use crate::member::{HostId, Member};
+use crate::member::Member;
 use crate::own::{Own, Status};
 use crate::peer::{LinkId, Peer, Purpose, Stage};
 use crate::preview::Preview;

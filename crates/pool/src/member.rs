@@ -3,7 +3,6 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use cpu_policy::{GuestPolicy, HostPolicy};
@@ -11,18 +10,9 @@ use shell::Megahertz;
 
 use crate::body::{Record, check_name, check_software};
 use crate::error::RecordError;
+use crate::host_id::HostId;
 use crate::limits::{MAX_GUEST_POLICIES, MAX_UUIDS, MAX_VM_NAME, MAX_VMS, TSC_HZ};
 use crate::tsc::Tsc;
-
-/// A machine: the same from boot to boot.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct HostId(pub [u8; 16]);
-
-impl fmt::Display for HostId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// A member of the pool, from a record that was checked.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,8 +9,9 @@ use minicbor::bytes::ByteVec;
 
 use crate::body::{Record, VmEntry, printable};
 use crate::error::Refusal;
+use crate::host_id::HostId;
 use crate::limits::{MAX_BODY, MAX_GUEST_POLICIES, MAX_UUIDS, MAX_VMS};
-use crate::member::{HostId, LEFT, PRESENT};
+use crate::member::{LEFT, PRESENT};
 use crate::set::Entry;
 use crate::tsc::Tsc;
 

@@ -7,8 +7,8 @@ use core::net::SocketAddrV4;
 
 use crate::body::{Beat, Hello};
 use crate::error::WireError;
+use crate::host_id::HostId;
 use crate::link::Link;
-use crate::member::HostId;
 use crate::set::Stamp;
 use crate::wire::{self, Header, Kind, MESSAGE_HEADER, STREAM_HEADER};
 

@@ -8,8 +8,9 @@ use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use crate::body::{self, Record, check_name, printable};
 use crate::error::{RecordError, Refusal};
+use crate::host_id::HostId;
 use crate::limits::{MAX_MEMBERS, MAX_RECORDS, MAX_VERSION};
-use crate::member::{FORGOTTEN, HostId, LEFT, Member, PRESENT};
+use crate::member::{FORGOTTEN, LEFT, Member, PRESENT};
 
 /// Orders the records of one host: by version; two of one version, which no host writes, by content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

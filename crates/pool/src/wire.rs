@@ -4,13 +4,10 @@ use alloc::vec::Vec;
 
 use crate::error::WireError;
 use crate::limits::{MAX_BODY, MAX_SMALL_BODY};
+pub use crate::limits::{OLDEST_VERSION, VERSION};
 
 /// First bytes of a stream, in both directions.
 pub const MAGIC: [u8; 8] = *b"FLEXPOOL";
-/// The version this crate writes and the newest it reads.
-pub const VERSION: u16 = 1;
-/// The oldest version it reads.
-pub const OLDEST_VERSION: u16 = 1;
 /// Bytes in the stream header.
 pub const STREAM_HEADER: usize = 16;
 /// Bytes in a message header.

@@ -26,3 +26,6 @@ pub use record::{StateError, StateRecord};
 pub use restarts::Restarts;
 pub use strict::decode_strict;
 pub use time::{Megahertz, Now};
+
+/// The most vCPUs that the board and the CPU policy of a VM can describe. How many this version runs is `cmdline`'s to say.
+pub const MAX_VCPUS: u32 = 64;

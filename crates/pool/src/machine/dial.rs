@@ -4,8 +4,9 @@ use core::net::SocketAddrV4;
 
 use super::{Contact, Dial, Pool};
 use crate::event::Event;
+use crate::host_id::HostId;
 use crate::limits::Timing;
-use crate::member::{HostId, Member};
+use crate::member::Member;
 use crate::peer::{Peer, Purpose};
 
 /// An address to be reached until the host there is a member.

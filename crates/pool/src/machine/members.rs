@@ -7,8 +7,9 @@ use super::{Pool, Presence};
 use crate::body::{self, Record};
 use crate::error::Refusal;
 use crate::event::{Change, Event};
+use crate::host_id::HostId;
 use crate::limits::MAX_CLAIMS;
-use crate::member::{FORGOTTEN, HostId};
+use crate::member::FORGOTTEN;
 use crate::set::{Entry, Merged};
 use crate::view;
 

@@ -124,7 +124,6 @@ pub(super) const CIRCLES: &[(&str, &[&str])] = &[
     ),
     ("migrate", &["body", "limits", "wire"]),
     ("migrate", &["convergence", "memory", "reason", "stats", "tuning"]),
-    ("pool", &["body", "error", "member", "wire"]),
     ("shell", &["command", "complete", "edit", "table"]),
     ("testbench::emu", &["bochs", "qemu"]),
     ("vmx-types", &["flow", "rules", "state"]),
