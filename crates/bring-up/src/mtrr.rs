@@ -8,8 +8,7 @@ pub trait Msrs {
     fn write(&mut self, msr: u32, value: u64);
 }
 
-/// IA32_PAT.
-pub const PAT: u32 = 0x277;
+pub use x86::msr::PAT;
 /// Its value after a reset, by which the kernel's page tables are written (SDM 11.12.4).
 pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const CAP: u32 = 0xfe;

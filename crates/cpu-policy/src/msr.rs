@@ -3,13 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use x86::msr::{self, TSC_DEADLINE};
+
 use crate::feature::{ARCH_CAPABILITIES, Feature, FeatureSet, PLATFORM_INFO, Place};
 
 /// First x2APIC register.
 const X2APIC_FIRST: u32 = 0x800;
 /// Number of x2APIC registers (SDM 3A 11.12.1.2).
 const X2APIC_COUNT: u32 = 0x40;
-const TSC_DEADLINE: u32 = 0x6e0;
 const XSS: u32 = 0xda0;
 
 /// An MSR that is more than a constant.
@@ -176,8 +177,8 @@ pub static RULES: &[MsrRule] = &[
     fixed(0x17, "IA32_PLATFORM_ID", None, Valid::ReadOnly),
     kept(0x1b, "IA32_APIC_BASE", MsrKind::ApicBase, Feature::Apic, Valid::ApicBase),
     kept(0x3b, "IA32_TSC_ADJUST", MsrKind::TscAdjust, Feature::TscAdjust, Valid::Any),
-    kept(0x48, "IA32_SPEC_CTRL", MsrKind::SpecCtrl, Feature::IbrsIbpb, Valid::SpecCtrl),
-    kept(0x49, "IA32_PRED_CMD", MsrKind::PredCmd, Feature::IbrsIbpb, Valid::Mask(1)),
+    kept(msr::SPEC_CTRL, "IA32_SPEC_CTRL", MsrKind::SpecCtrl, Feature::IbrsIbpb, Valid::SpecCtrl),
+    kept(msr::PRED_CMD, "IA32_PRED_CMD", MsrKind::PredCmd, Feature::IbrsIbpb, Valid::Mask(1)),
     fixed(0x8b, "IA32_BIOS_SIGN_ID", None, Valid::SameBut(!0)),
     fixed(PLATFORM_INFO, "MSR_PLATFORM_INFO", None, Valid::ReadOnly),
     fixed(0xfe, "IA32_MTRRCAP", Some(Feature::Mtrr), Valid::ReadOnly),
@@ -195,20 +196,20 @@ pub static RULES: &[MsrRule] = &[
     many(0x250, 1, "IA32_MTRR_FIX64K_00000", MsrKind::MtrrFixed(0), Feature::Mtrr, Valid::Types),
     many(0x258, 2, "IA32_MTRR_FIX16K_80000", MsrKind::MtrrFixed(1), Feature::Mtrr, Valid::Types),
     many(0x268, 8, "IA32_MTRR_FIX4K_C0000", MsrKind::MtrrFixed(3), Feature::Mtrr, Valid::Types),
-    pass(0x277, "IA32_PAT", MsrKind::Pat, Feature::Pat, Valid::Pat),
+    pass(msr::PAT, "IA32_PAT", MsrKind::Pat, Feature::Pat, Valid::Pat),
     kept(0x2ff, "IA32_MTRR_DEF_TYPE", MsrKind::MtrrDefType, Feature::Mtrr, Valid::MtrrDefType),
     kept(TSC_DEADLINE, "IA32_TSC_DEADLINE", MsrKind::TscDeadline, Feature::TscDeadline, Valid::Any),
     many(X2APIC_FIRST, X2APIC_COUNT, "x2APIC", MsrKind::X2apic(0), Feature::X2apic, Valid::Any),
     fixed(XSS, "IA32_XSS", Some(Feature::Xsaves), Valid::SameBut(0)),
-    kept(0xc000_0080, "IA32_EFER", MsrKind::Efer, Feature::Lm, Valid::Efer),
-    pass(0xc000_0081, "IA32_STAR", MsrKind::Star, Feature::Syscall, Valid::Any),
-    pass(0xc000_0082, "IA32_LSTAR", MsrKind::Lstar, Feature::Syscall, Valid::Canonical),
-    pass(0xc000_0083, "IA32_CSTAR", MsrKind::Cstar, Feature::Syscall, Valid::Canonical),
-    pass(0xc000_0084, "IA32_FMASK", MsrKind::Fmask, Feature::Syscall, Valid::Mask(0xffff_ffff)),
-    pass(0xc000_0100, "IA32_FS_BASE", MsrKind::FsBase, Feature::Lm, Valid::Canonical),
-    pass(0xc000_0101, "IA32_GS_BASE", MsrKind::GsBase, Feature::Lm, Valid::Canonical),
-    pass(0xc000_0102, "IA32_KERNEL_GS_BASE", MsrKind::KernelGsBase, Feature::Lm, Valid::Canonical),
-    pass(0xc000_0103, "IA32_TSC_AUX", MsrKind::TscAux, Feature::Rdtscp, Valid::Mask(0xffff_ffff)),
+    kept(msr::EFER, "IA32_EFER", MsrKind::Efer, Feature::Lm, Valid::Efer),
+    pass(msr::STAR, "IA32_STAR", MsrKind::Star, Feature::Syscall, Valid::Any),
+    pass(msr::LSTAR, "IA32_LSTAR", MsrKind::Lstar, Feature::Syscall, Valid::Canonical),
+    pass(msr::CSTAR, "IA32_CSTAR", MsrKind::Cstar, Feature::Syscall, Valid::Canonical),
+    pass(msr::FMASK, "IA32_FMASK", MsrKind::Fmask, Feature::Syscall, Valid::Mask(0xffff_ffff)),
+    pass(msr::FS_BASE, "IA32_FS_BASE", MsrKind::FsBase, Feature::Lm, Valid::Canonical),
+    pass(msr::GS_BASE, "IA32_GS_BASE", MsrKind::GsBase, Feature::Lm, Valid::Canonical),
+    pass(msr::KERNEL_GS_BASE, "IA32_KERNEL_GS_BASE", MsrKind::KernelGsBase, Feature::Lm, Valid::Canonical),
+    pass(msr::TSC_AUX, "IA32_TSC_AUX", MsrKind::TscAux, Feature::Rdtscp, Valid::Mask(0xffff_ffff)),
 ];
 
 const FAST_STRINGS: u64 = 1;

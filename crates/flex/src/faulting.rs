@@ -1,9 +1,9 @@
 //! CPUID faulting: CPUID above CPL 0 raises #GP(0) (SDM 4, MSR_PLATFORM_INFO and MSR_MISC_FEATURES_ENABLES).
 
+pub use x86::msr::PLATFORM_INFO;
+
 use crate::Cpu;
 
-/// MSR_PLATFORM_INFO; bit 31 enumerates CPUID faulting.
-pub const PLATFORM_INFO: u32 = 0xce;
 /// MSR_MISC_FEATURES_ENABLES; bit 0 switches it on.
 pub const MISC_FEATURES_ENABLES: u32 = 0x140;
 

@@ -1,9 +1,9 @@
 //! The firmware's switch that hides high CPUID leaves from old systems (SDM 3A, IA32_MISC_ENABLE bit 22).
 
+pub use x86::msr::MISC_ENABLE;
+
 use crate::Cpu;
 
-/// IA32_MISC_ENABLE.
-pub const MISC_ENABLE: u32 = 0x1a0;
 const LIMIT_CPUID_MAXVAL: u64 = 1 << 22;
 
 /// What became of the limit.

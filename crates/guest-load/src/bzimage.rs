@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use vm_types::{Gpa, GuestMemory};
+use x86::PAGE_SIZE as PAGE;
 
 use crate::Module;
 use crate::bytes::{low32, part, put, u8_at, u16_at, u32_at, u64_at};
@@ -22,7 +23,6 @@ const HEADER: usize = 0x1F1;
 /// The zero page has room for the setup header up to here.
 const HEADER_END: usize = 0x290;
 const ENTRY_64: u64 = 0x200;
-const PAGE: u64 = 4096;
 const LOADER_UNDEFINED: u8 = 0xFF;
 const VIDEO_NORMAL: u16 = 0xFFFF;
 const E820_MAX: u64 = 128;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use vm_types::{Gpa, GuestMemory};
+use x86::{EFER_LMA, EFER_LME, PAGE_SIZE as PAGE};
 
 use crate::bytes::put;
 use crate::error::LoadError;
@@ -13,7 +14,7 @@ pub const RAX: usize = 0;
 /// Index of RBX in [`Entry::gprs`].
 pub const RBX: usize = 3;
 /// Index of RSP in [`Entry::gprs`].
-pub const RSP: usize = 4;
+pub const RSP: usize = x86::RSP as usize;
 /// Index of RSI in [`Entry::gprs`].
 pub const RSI: usize = 6;
 
@@ -85,11 +86,8 @@ const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
 const RFLAGS_FIXED: u64 = 2;
 
-const PAGE: u64 = 4096;
 const PRESENT_WRITABLE: u64 = 3;
 const PAGE_2M: u64 = 1 << 7;
 /// PML4, one PDPT, and page directories for 4 GiB.

@@ -3,6 +3,8 @@
 
 use alloc::vec::Vec;
 
+use x86::PAGE_SIZE as PAGE;
+
 use crate::bytes::{part, put, u32_at};
 use crate::bzimage::{Setup, is_bzimage};
 use crate::elf::{Elf, PT_LOAD, PT_NOTE, Segment, is_elf64};
@@ -77,7 +79,6 @@ const HEADER_LEN: u64 = 64;
 const PROGRAM_HEADER_LEN: u64 = 56;
 /// Runs of zeros this long are left to the loader, which clears what the file does not have.
 const ZERO_RUN: usize = 64 * 1024;
-const PAGE: u64 = 4096;
 
 /// Rewrites an ELF64 to its PT_LOAD and PT_NOTE segments: no sections, no symbols, and no long runs of zeros.
 /// It loads to the same memory as before.

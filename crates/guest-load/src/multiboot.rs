@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use vm_types::{Gpa, GuestMemory};
+use x86::PAGE_SIZE as PAGE;
 
 use crate::Module;
 use crate::bytes::{low32, part, put, u32_at};
@@ -20,7 +21,6 @@ const SEARCH: usize = 8192;
 /// "no video information".
 const REQUIRED_UNKNOWN: u32 = 0xFFF8;
 const FLAG_ADDRESSES: u32 = 1 << 16;
-const PAGE: u64 = 4096;
 const LOADER_NAME: &str = "Flexvisor";
 
 const INFO_LEN: usize = 116;

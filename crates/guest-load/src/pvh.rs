@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use vm_types::{Gpa, GuestMemory};
+use x86::PAGE_SIZE as PAGE;
 
 use crate::Module;
 use crate::bytes::{low32, part, put, u32_at};
@@ -18,7 +19,6 @@ const NOTE_OWNER: &[u8] = b"Xen\0";
 const START_MAGIC: u32 = 0x336E_C578;
 const START_VERSION: u32 = 1;
 const START_LEN: usize = 56;
-const PAGE: u64 = 4096;
 /// Linux' COMMAND_LINE_SIZE without the NUL (`arch/x86/include/asm/setup.h`). Nothing in the file says so, and a longer
 /// one ends in silence, before the first line is printed.
 const CMDLINE_MAX: u64 = 2047;

@@ -1,8 +1,7 @@
 use crate::{Depth, IommuError};
 use core::fmt;
 
-/// Bytes of a page, and of a table.
-pub const PAGE: u64 = 4096;
+pub use x86::PAGE_SIZE as PAGE;
 
 const PRESENT: u64 = 1 << 0;
 const READ_WRITE: u64 = 0b11;

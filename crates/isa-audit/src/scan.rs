@@ -5,7 +5,7 @@ use x86_decode::CodeSize;
 use crate::decode::{Flow, Undecodable, decode};
 use crate::findings::{Bounds, Findings, Site};
 
-const PAGE: usize = 4096;
+const PAGE: usize = x86::PAGE_SIZE as usize;
 
 /// A page of guest code.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,7 @@
 //! What a CPU says of itself.
 
+use x86::msr::{ARCH_CAPABILITIES as IA32_ARCH_CAPABILITIES, TSX_CTRL as IA32_TSX_CTRL};
+
 /// Whether two threads share a core's buffers and predictors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Smt {
@@ -58,8 +60,6 @@ pub struct Cpu {
     pub smt: Smt,
 }
 
-const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
-const IA32_TSX_CTRL: u32 = 0x122;
 const IA32_MCU_OPT_CTRL: u32 = 0x123;
 
 /// CPUID.1:ECX.

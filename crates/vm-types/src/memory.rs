@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-/// Bytes in the smallest page, the unit of dirty tracking and of the migration stream.
-pub const PAGE_SIZE: u64 = 4096;
+pub use x86::PAGE_SIZE;
 
 /// A guest-physical address in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -2,21 +2,20 @@
 
 use core::fmt;
 
+use x86::msr::{
+    VMX_BASIC as IA32_VMX_BASIC, VMX_EPT_VPID_CAP as IA32_VMX_EPT_VPID_CAP, VMX_MISC as IA32_VMX_MISC,
+    VMX_PROCBASED_CTLS2 as IA32_VMX_PROCBASED_CTLS2, VMX_PROCBASED_CTLS3 as IA32_VMX_PROCBASED_CTLS3,
+};
+
 use crate::control::{Allowed, MissingControls, PinBased, ProcBased, ProcBased2};
 
 /// Capability MSRs, for those who read or record them.
 pub const MSRS: core::ops::RangeInclusive<u32> = IA32_VMX_BASIC..=IA32_VMX_PROCBASED_CTLS3;
 
-const IA32_VMX_BASIC: u32 = 0x480;
-const IA32_VMX_MISC: u32 = 0x485;
 const IA32_VMX_CR0_FIXED0: u32 = 0x486;
 const IA32_VMX_CR0_FIXED1: u32 = 0x487;
 const IA32_VMX_CR4_FIXED0: u32 = 0x488;
 const IA32_VMX_CR4_FIXED1: u32 = 0x489;
-const IA32_VMX_PROCBASED_CTLS2: u32 = 0x48b;
-const IA32_VMX_EPT_VPID_CAP: u32 = 0x48c;
-
-const IA32_VMX_PROCBASED_CTLS3: u32 = 0x492;
 
 /// Why this CPU cannot host guests; the text names the cure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -43,12 +43,7 @@ pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
 /// IA32_EFER.SCE
 pub const EFER_SCE: u64 = 1 << 0;
-/// IA32_EFER.LME
-pub const EFER_LME: u64 = 1 << 8;
-/// IA32_EFER.LMA
-pub const EFER_LMA: u64 = 1 << 10;
-/// IA32_EFER.NXE
-pub const EFER_NXE: u64 = 1 << 11;
+pub use x86::{EFER_LMA, EFER_LME, EFER_NXE};
 
 const CR0_DEFINED: u64 =
     CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;

@@ -4,13 +4,13 @@
 //! be there at all; looking the first byte up and going on from there reaches a page that is none of the program's.
 
 use vm_types::{Gpa, GuestMemory};
+use x86::PAGE_SIZE as PAGE;
 
 use crate::code::CodeSize;
 use crate::insn::{Segment, mask};
 use crate::machine::{Cpu, Fault, Machine};
 use crate::paging::{Access, AccessKind, CR4_LA57, CR4_PKE, WalkError, translate};
 
-const PAGE: u64 = 4096;
 const CR0_PE: u64 = 1;
 const CR0_AM: u64 = 1 << 18;
 const RFLAGS_VM: u64 = 1 << 17;

@@ -1,6 +1,7 @@
 //! Performs a decoded instruction.
 
 use vm_types::Gpa;
+use x86::PAGE_SIZE as PAGE;
 
 use crate::access::{self, Located, is_canonical, locate};
 use crate::alu::{self, DF, ZF};
@@ -9,7 +10,6 @@ use crate::insn::{Insn, Lanes, Op, Operand, Reg, Rest, Segment, mask, sign_exten
 use crate::machine::{Cpu, Fault, Machine};
 use crate::{multiply, shift};
 
-const PAGE: u64 = 4096;
 /// Access rights of SS: the stack pointer has 32 bits.
 const BIG: u32 = 1 << 14;
 
@@ -17,7 +17,7 @@ const RAX: Reg = Reg { index: 0, high: false };
 const AH: Reg = Reg { index: 0, high: true };
 const RCX: Reg = Reg { index: 1, high: false };
 const RDX: Reg = Reg { index: 2, high: false };
-const RSP: Reg = Reg { index: 4, high: false };
+const RSP: Reg = Reg { index: x86::RSP, high: false };
 const RSI: Reg = Reg { index: 6, high: false };
 const RDI: Reg = Reg { index: 7, high: false };
 

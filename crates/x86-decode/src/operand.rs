@@ -1,5 +1,7 @@
 //! Bytes of the instruction in order, and ModRM with what follows it (SDM 2A 2.1).
 
+use x86::RSP;
+
 use crate::code::{CodeSize, DecodeError, MAX_LEN};
 use crate::insn::{Mem, Reg, Segment, sign_extend};
 
@@ -145,7 +147,6 @@ impl Prefixes {
 }
 
 const RBX: u8 = 3;
-const RSP: u8 = 4;
 const RBP: u8 = 5;
 const RSI: u8 = 6;
 const RDI: u8 = 7;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use vm_types::{Gpa, GuestMemory};
+use x86::{EFER_LMA, EFER_NXE};
 
 use crate::code::MAX_LEN;
 
@@ -77,8 +78,6 @@ pub(crate) const CR4_LA57: u64 = 1 << 12;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
 pub(crate) const CR4_PKE: u64 = 1 << 22;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_NXE: u64 = 1 << 11;
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;

@@ -27,12 +27,11 @@ pub(crate) fn caps() -> Option<Caps> {
 /// Sets up the calling CPU's banks and lets machine checks come: without CR4.MCE one shuts the machine down. `left` gets
 /// what the boot before or firmware left in them. None where there are no banks.
 pub(crate) fn init_cpu(left: impl FnMut(Bank)) -> Option<mce::Ready> {
-    const IA32_FEATURE_CONTROL: u32 = 0x3a;
     caps()?;
     let family_model = raw_cpuid::CpuId::new()
         .get_feature_info()
         .map_or(0, |f| u32::from(f.family_id()) << 8 | u32::from(f.model_id()));
-    let feature_control = msr::read_safe(IA32_FEATURE_CONTROL).filter(|_| cpu::is_intel()).unwrap_or(0);
+    let feature_control = msr::read_safe(msr::IA32_FEATURE_CONTROL).filter(|_| cpu::is_intel()).unwrap_or(0);
     let ready = mce::set_up(&mut Registers, family_model, feature_control, left);
     // SAFETY: the exception has a gate and a stack of its own on this CPU; nothing else changes.
     unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION)) };

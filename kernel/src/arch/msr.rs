@@ -2,10 +2,11 @@
 
 use core::arch::asm;
 
-pub(crate) const IA32_APIC_BASE: u32 = 0x1b;
-pub(crate) const IA32_MISC_ENABLE: u32 = 0x1a0;
-pub(crate) const IA32_EFER: u32 = 0xc000_0080;
-pub(crate) const IA32_GS_BASE: u32 = 0xc000_0101;
+pub(crate) use x86::msr::{
+    APIC_BASE as IA32_APIC_BASE, EFER as IA32_EFER, FEATURE_CONTROL as IA32_FEATURE_CONTROL,
+    GS_BASE as IA32_GS_BASE, MISC_ENABLE as IA32_MISC_ENABLE, PRED_CMD as IA32_PRED_CMD,
+    SPEC_CTRL as IA32_SPEC_CTRL, TSX_CTRL as IA32_TSX_CTRL,
+};
 
 /// Reads a register that is known to be there; #GP (a panic) where it is not.
 pub(crate) fn read(msr: u32) -> u64 {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use vm_types::PAGE_SIZE as PAGE;
+use x86::PAGE_SIZE as PAGE;
 
 /// Bytes of the stack a CPU runs on.
 const MAIN: u64 = 64 << 10;

@@ -8,6 +8,7 @@ use core::fmt::Write;
 use shell::{Code, Failure, MemoryAt, Output};
 use vm_types::{Gpa, GuestMemory, PAGE_SIZE};
 use vmx_types::state::{SegmentState, VcpuState};
+use x86::EFER_LMA;
 use x86_decode::{Access, AccessKind, PagingState};
 
 use super::commands::json_line;
@@ -24,7 +25,6 @@ const RBP: usize = 5;
 const CS: usize = 1;
 /// Access rights: the L bit of a code segment.
 const LONG: u32 = 1 << 13;
-const EFER_LMA: u64 = 1 << 10;
 /// Most return addresses of one vCPU.
 const MAX_FRAMES: usize = 64;
 

@@ -4,6 +4,7 @@ use alloc::format;
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use vmx_types::qualification::EptViolation;
+use x86::PAGE_SIZE as PAGE;
 use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
 
 use super::{Next, fatal};
@@ -12,8 +13,6 @@ use crate::guest::audit::{Fetch, WINDOW};
 use crate::vcpu::Vcpu;
 use crate::vmx::insn::{self, Scope};
 use crate::vmx::vmcs::Current;
-
-const PAGE: u64 = 4096;
 
 /// Drops what this CPU has cached of the VM's memory: a permission was taken. The VM's one vCPU runs here alone.
 fn flush(vm: &Guest) {

@@ -13,7 +13,7 @@ use crate::mm::guest::GuestRam;
 use crate::vcpu::Vcpu;
 use crate::vmx::vmcs::Current;
 
-const RSP: usize = 4;
+const RSP: usize = x86::RSP as usize;
 
 /// The vCPU's VM as the instruction meets it.
 struct Board<'a> {

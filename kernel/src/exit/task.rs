@@ -18,7 +18,7 @@ use crate::guest::Guest;
 use crate::vcpu::Vcpu;
 use crate::vmx::vmcs::Current;
 
-const PAGE: u32 = 4096;
+const PAGE: u32 = x86::PAGE_SIZE as u32;
 /// DR6.BT: a task with its T flag set is entered.
 const DR6_TASK: u64 = 1 << 15;
 

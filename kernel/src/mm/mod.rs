@@ -12,9 +12,7 @@ pub(crate) mod map;
 
 pub(crate) use heap::{init as init_heap, usage as heap_usage};
 pub(crate) use vm_types::Hpa;
-
-/// Bytes in the smallest page.
-pub(crate) const PAGE: u64 = 4096;
+pub(crate) use x86::PAGE_SIZE as PAGE;
 
 unsafe extern "C" {
     static __image_start: u8;

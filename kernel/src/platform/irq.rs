@@ -13,8 +13,6 @@ use crate::arch::{cpu, msr};
 /// Another CPU wants this one to look at its `requests`. The VM exit or the end of `hlt` is all it takes.
 pub(crate) const KICK: u8 = 0xf1;
 
-const IA32_SPEC_CTRL: u32 = 0x48;
-
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 
 /// Has `handler` called on each interrupt with this vector (32 to 255), on the CPU that takes it.
@@ -47,7 +45,7 @@ pub(crate) fn wake() {
     let value = pending.load(Ordering::Relaxed);
     if value != 0 {
         pending.store(0, Ordering::Relaxed);
-        msr::write(IA32_SPEC_CTRL, value);
+        msr::write(msr::IA32_SPEC_CTRL, value);
     }
 }
 

@@ -33,13 +33,11 @@ pub(crate) fn spec_ctrl_passes(policy: &GuestPolicy) -> bool {
 
 /// Lets a guest at the registers that its policy offers and this CPU checks for itself.
 pub(crate) fn pass(policy: &GuestPolicy, bitmap: &MsrBitmap) {
-    const IA32_SPEC_CTRL: u32 = 0x48;
-    const IA32_PRED_CMD: u32 = 0x49;
     const IA32_FLUSH_CMD: u32 = 0x10b;
     if spec_ctrl_passes(policy) {
-        bitmap.pass_through(IA32_SPEC_CTRL);
+        bitmap.pass_through(msr::IA32_SPEC_CTRL);
     }
-    for (command, feature) in [(IA32_PRED_CMD, Feature::IbrsIbpb), (IA32_FLUSH_CMD, Feature::L1dFlush)] {
+    for (command, feature) in [(msr::IA32_PRED_CMD, Feature::IbrsIbpb), (IA32_FLUSH_CMD, Feature::L1dFlush)] {
         if policy.has(feature) {
             bitmap.pass_writes(command);
         }

@@ -4,6 +4,7 @@ use devices::Platform;
 use vmx_types::Event;
 use vmx_types::field;
 use vmx_types::flow::{BLOCKED_BY_NMI, debug_registers, iret_unblocked_nmi};
+use x86::RSP;
 use x86_decode::{CodeSize, PagingState};
 
 use super::Vcpu;
@@ -14,7 +15,6 @@ use crate::vmx::vmcs::Current;
 const RAX: usize = 0;
 const RCX: usize = 1;
 const RDX: usize = 2;
-const RSP: u8 = 4;
 /// Access rights: L and D/B of the code segment.
 const CS_LONG: u32 = 1 << 13;
 const CS_DEFAULT_32: u32 = 1 << 14;

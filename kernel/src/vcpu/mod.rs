@@ -17,6 +17,7 @@ use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
+use x86::msr;
 
 use crate::vmx::entry::Context;
 use crate::vmx::pml::PmlBuffer;
@@ -38,15 +39,9 @@ pub(crate) enum Activity {
 
 /// Model-specific registers that the guest accesses without an exit and the VMCS does not hold. They stay
 /// in the hardware while the vCPU is live on a CPU.
-pub(crate) const LIVE_MSRS: [u32; 5] = [
-    0xc000_0081, // IA32_STAR
-    0xc000_0082, // IA32_LSTAR
-    0xc000_0083, // IA32_CSTAR
-    0xc000_0084, // IA32_FMASK
-    0xc000_0102, // IA32_KERNEL_GS_BASE
-];
-/// IA32_TSC_AUX, live as well where the level has RDTSCP.
-pub(crate) const IA32_TSC_AUX: u32 = 0xc000_0103;
+pub(crate) const LIVE_MSRS: [u32; 5] = [msr::STAR, msr::LSTAR, msr::CSTAR, msr::FMASK, msr::KERNEL_GS_BASE];
+/// Live as well where the level has RDTSCP.
+pub(crate) use x86::msr::TSC_AUX as IA32_TSC_AUX;
 
 /// The registers that are in the hardware while the vCPU is live, as last saved.
 #[derive(Clone, Copy, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::policy;
 use crate::vmx::slots;
 use crate::vmx::xsave::XsaveArea;
 
-const RSP: usize = 4;
+const RSP: usize = x86::RSP as usize;
 
 impl Vcpu {
     /// The architectural state. The vCPU is stopped; it is taken off this CPU afterwards.

@@ -9,9 +9,6 @@ use crate::guest::Guest;
 use crate::policy::ledger;
 use crate::vmx::{ept, host, insn, slots, vmcs};
 
-const IA32_PRED_CMD: u32 = 0x49;
-const IA32_TSX_CTRL: u32 = 0x122;
-
 impl Vcpu {
     /// Makes this vCPU current on this CPU: VMCS, host fields, live registers, FPU. Cheap when it is already.
     pub(crate) fn make_current(&mut self, vm: &Guest) -> vmcs::Current {
@@ -65,7 +62,7 @@ impl Vcpu {
     fn load_live(&mut self, vm: &Guest) {
         let host = host::this().expect("VMX is on");
         if slots::plan().ibpb && host.last_vm.swap(vm.id, Ordering::Relaxed) != vm.id {
-            msr::write(IA32_PRED_CMD, 1);
+            msr::write(msr::IA32_PRED_CMD, 1);
         }
         for (number, value) in LIVE_MSRS.into_iter().zip(self.live.msrs) {
             msr::write(number, value);
@@ -75,7 +72,7 @@ impl Vcpu {
             msr::write(IA32_TSC_AUX, if self.policy.has_rdtscp() { self.live.tsc_aux } else { 0 });
         }
         if let Some(value) = self.tsx_ctrl {
-            msr::write(IA32_TSX_CTRL, value);
+            msr::write(msr::IA32_TSX_CTRL, value);
         }
         debug::load(self.live.cr2, &self.live.debug);
         xstate::load(&self.xsave, self.policy.xcr0_allowed(), self.xcr0);

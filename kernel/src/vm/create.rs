@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bring_up::home;
+use bring_up::mtrr::PAT_RESET;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
@@ -19,6 +20,7 @@ use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
+use x86::msr;
 
 use super::source::Source;
 use super::usage::Usage;
@@ -39,10 +41,8 @@ use crate::vmx::ept::Ept;
 use crate::vmx::host::{self, HostCpu};
 use crate::wall_clock;
 
-/// PAT after reset (SDM 11.12.4).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
-const VMCS_MSRS: [u32; 6] = [0xc000_0100, 0xc000_0101, 0x174, 0x175, 0x176, 0x277];
+const VMCS_MSRS: [u32; 6] = [msr::FS_BASE, msr::GS_BASE, 0x174, 0x175, 0x176, msr::PAT];
 
 /// What stands in place of a level for that of the pool, or of the host where it is in none.
 pub(crate) const POOL_LEVEL: &str = "pool";

@@ -4,7 +4,6 @@ use vmx_types::capability::{Caps, NoVmx};
 
 use crate::arch::{cpu, msr};
 
-const IA32_FEATURE_CONTROL: u32 = 0x3a;
 const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
 const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 
@@ -26,11 +25,11 @@ pub(super) fn read() -> Result<Caps, NoVmx> {
 
 fn unlock_feature_control() -> Result<(), NoVmx> {
     // A CPU with VMX has the MSR; an emulator that lacks it needs no unlocking either.
-    let Some(value) = msr::read_safe(IA32_FEATURE_CONTROL) else { return Ok(()) };
+    let Some(value) = msr::read_safe(msr::IA32_FEATURE_CONTROL) else { return Ok(()) };
     if value & FEATURE_CONTROL_LOCKED == 0 {
-        msr::write_safe(IA32_FEATURE_CONTROL, value | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
+        msr::write_safe(msr::IA32_FEATURE_CONTROL, value | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCKED);
     }
-    match msr::read_safe(IA32_FEATURE_CONTROL) {
+    match msr::read_safe(msr::IA32_FEATURE_CONTROL) {
         Some(value) if value & FEATURE_CONTROL_VMX == 0 => Err(NoVmx::LockedOff(value)),
         _ => Ok(()),
     }

@@ -187,16 +187,16 @@ pub(crate) fn write_host_state() {
         insn::write(field::HOST_FS_SELECTOR, 0);
         insn::write(field::HOST_GS_SELECTOR, 0);
         insn::write(field::HOST_TR_SELECTOR, selector(tr));
-        insn::write(field::HOST_FS_BASE, msr::read(0xc000_0100));
-        insn::write(field::HOST_GS_BASE, msr::read(0xc000_0101));
+        insn::write(field::HOST_FS_BASE, msr::read(x86::msr::FS_BASE));
+        insn::write(field::HOST_GS_BASE, msr::read(x86::msr::GS_BASE));
         insn::write(field::HOST_TR_BASE, tr_base);
         insn::write(field::HOST_GDTR_BASE, gdt_base);
         insn::write(field::HOST_IDTR_BASE, idt_base);
         insn::write(field::HOST_IA32_SYSENTER_CS, 0);
         insn::write(field::HOST_IA32_SYSENTER_ESP, 0);
         insn::write(field::HOST_IA32_SYSENTER_EIP, 0);
-        insn::write(field::HOST_IA32_PAT, msr::read(0x277));
-        insn::write(field::HOST_IA32_EFER, msr::read(0xc000_0080));
+        insn::write(field::HOST_IA32_PAT, msr::read(x86::msr::PAT));
+        insn::write(field::HOST_IA32_EFER, msr::read(x86::msr::EFER));
         insn::write(field::HOST_RIP, vmx_exit as *const () as u64);
     }
 }

@@ -8,7 +8,6 @@ use spin::Once;
 use crate::arch::{msr, text};
 use crate::platform::irq;
 
-const IA32_SPEC_CTRL: u32 = 0x48;
 /// A slot begins with a jump over itself of this many bytes.
 const JUMP: usize = 5;
 
@@ -75,7 +74,7 @@ pub(crate) fn fill(plan: Plan) {
 /// Loads the host's IA32_SPEC_CTRL on this CPU; the exit code keeps it so.
 pub(crate) fn load() {
     if let Some(plan) = PLAN.get().filter(|plan| plan.spec_ctrl) {
-        msr::write(IA32_SPEC_CTRL, plan.host_spec_ctrl);
+        msr::write(msr::IA32_SPEC_CTRL, plan.host_spec_ctrl);
     }
 }
 
@@ -84,7 +83,7 @@ pub(crate) fn idle(wait: impl FnOnce()) {
     let Some(plan) = PLAN.get() else { return wait() };
     if let Some((asleep, awake)) = plan.idle_spec_ctrl() {
         irq::set_spec_ctrl_on_wake(awake);
-        msr::write(IA32_SPEC_CTRL, asleep);
+        msr::write(msr::IA32_SPEC_CTRL, asleep);
     }
     if plan.verw {
         // What this thread leaves in the buffers, its sibling gets while it halts.

@@ -1,14 +1,14 @@
 //! What VMX of a host can enforce: the controls that may be 1 (SDM 3D A.3, A.4).
 
+use x86::msr::{
+    VMX_BASIC, VMX_PINBASED_CTLS as VMX_PINBASED, VMX_PROCBASED_CTLS as VMX_PROCBASED,
+    VMX_PROCBASED_CTLS2 as VMX_PROCBASED2, VMX_PROCBASED_CTLS3 as VMX_PROCBASED3,
+};
+
 use super::RawCpu;
 
-const VMX_BASIC: u32 = 0x480;
-const VMX_PINBASED: u32 = 0x481;
-const VMX_PROCBASED: u32 = 0x482;
-const VMX_PROCBASED2: u32 = 0x48b;
 /// From IA32_VMX_PINBASED_CTLS to IA32_VMX_TRUE_PINBASED_CTLS, and likewise for the next three.
 const TRUE_OFFSET: u32 = 0x48d - VMX_PINBASED;
-const VMX_PROCBASED3: u32 = 0x492;
 
 const SECONDARY: u32 = 1 << 31;
 const TERTIARY: u32 = 1 << 17;

@@ -3,6 +3,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use x86::msr::{
+    FEATURE_CONTROL, MISC_ENABLE, TSX_CTRL, VMX_BASIC, VMX_EPT_VPID_CAP as VMX_EPT_VPID,
+    VMX_EXIT_CTLS as VMX_EXIT, VMX_PROCBASED_CTLS as VMX_PROCBASED, VMX_PROCBASED_CTLS2 as VMX_PROCBASED2,
+    VMX_PROCBASED_CTLS3 as VMX_PROCBASED3, VMX_VMFUNC,
+};
+
 use crate::feature::{ARCH_CAPABILITIES, CORE_CAPABILITIES, FEATURES, FeatureSet, PLATFORM_INFO, Place};
 use crate::table::Row;
 
@@ -16,20 +22,10 @@ const MAX_BASIC: u32 = 0x3f;
 const MAX_HYPERVISOR: u32 = 0x4000_0010;
 const MAX_EXTENDED: u32 = 0x8000_001f;
 
-const FEATURE_CONTROL: u32 = 0x3a;
 const BIOS_SIGN_ID: u32 = 0x8b;
-const TSX_CTRL: u32 = 0x122;
-const MISC_ENABLE: u32 = 0x1a0;
-const VMX_BASIC: u32 = 0x480;
-const VMX_PROCBASED: u32 = 0x482;
-const VMX_EXIT: u32 = 0x483;
 const VMX_VMCS_ENUM: u32 = 0x48a;
-const VMX_PROCBASED2: u32 = 0x48b;
-const VMX_EPT_VPID: u32 = 0x48c;
 const VMX_TRUE_PINBASED: u32 = 0x48d;
 const VMX_TRUE_ENTRY: u32 = 0x490;
-const VMX_VMFUNC: u32 = 0x491;
-const VMX_PROCBASED3: u32 = 0x492;
 const VMX_EXIT2: u32 = 0x493;
 
 /// Everything a CPU enumerates: CPUID rows by leaf and sub-leaf, MSRs by index.

@@ -1,5 +1,7 @@
 //! What can take a feature away from a guest: one row for each that there is anything to say of.
 
+use x86::msr;
+
 use super::control::{Control, Enforcement};
 use super::means::Means;
 use crate::feature::{Feature, Place};
@@ -82,7 +84,7 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Sep => &[Lever::Msr(0x174)],
         F::Mtrr => &[Lever::Msr(0xfe)],
         F::Mca => &[Lever::Msr(0x179)],
-        F::Pat => &[Lever::Msr(0x277)],
+        F::Pat => &[Lever::Msr(msr::PAT)],
         F::Ds | F::Dtes64 | F::DsCpl => DS,
         F::Acpi | F::Ecmd => &[Lever::Msr(0x19a)],
         F::Tm | F::Dtherm => &[Lever::Msr(0x19c)],
@@ -155,14 +157,14 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Ppin => &[Lever::Msr(0x4f)],
         F::Xfd => &[Lever::Msr(0x1c4)],
         F::SrbdsCtrl | F::FbClearCtrl | F::GdsCtrl => &[Lever::Msr(0x123)],
-        F::IbrsIbpb => &[Lever::Msr(0x48)],
-        F::Stibp => &[Lever::MsrBits(0x48, 1 << 1)],
-        F::Ssbd => &[Lever::MsrBits(0x48, 1 << 2)],
-        F::IpredCtrl => &[Lever::MsrBits(0x48, 1 << 3)],
-        F::RrsbaCtrl => &[Lever::MsrBits(0x48, 1 << 5)],
-        F::Psfd => &[Lever::MsrBits(0x48, 1 << 7)],
-        F::DdpdU => &[Lever::MsrBits(0x48, 1 << 8)],
-        F::BhiCtrl => &[Lever::MsrBits(0x48, 1 << 10)],
+        F::IbrsIbpb => &[Lever::Msr(msr::SPEC_CTRL)],
+        F::Stibp => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 1)],
+        F::Ssbd => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 2)],
+        F::IpredCtrl => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 3)],
+        F::RrsbaCtrl => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 5)],
+        F::Psfd => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 7)],
+        F::DdpdU => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 8)],
+        F::BhiCtrl => &[Lever::MsrBits(msr::SPEC_CTRL, 1 << 10)],
         F::L1dFlush => &[Lever::Msr(0x10b)],
         F::ArchCapabilities => &[Lever::Msr(0x10a)],
         F::CoreCapabilities => &[Lever::Msr(0xcf)],

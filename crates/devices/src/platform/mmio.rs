@@ -4,9 +4,8 @@ use super::Platform;
 use crate::effect::Effect;
 use crate::lapic::{GpFault, LAPIC_BASE};
 use vm_types::{Gpa, Now, PAGE_SIZE};
+use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
 
-const IA32_APIC_BASE: u32 = 0x1B;
-const IA32_TSC_DEADLINE: u32 = 0x6E0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x83F;
 

@@ -80,8 +80,9 @@ pub(super) const CRATES: &[Layer] = &[
             "net",
             "vm-types",
         ],
-        "words of one subject each",
+        "one subject each",
     ),
+    layer(&["x86"], "numbers of the architecture"),
 ];
 
 /// Dependencies of crates that climb all the same, (from, to). The list only gets shorter.
