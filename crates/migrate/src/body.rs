@@ -141,6 +141,14 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Bytes of state that a VM of this shape can need. More is refused before it is held: a host keeps it in its heap
+    /// until all of it can be judged.
+    pub(crate) fn most_state(&self) -> usize {
+        let vcpus = (self.vcpus as usize).saturating_mul(limits::STATE_OF_VCPU);
+        let devices = self.devices.len().saturating_mul(limits::STATE_OF_DEVICE);
+        limits::STATE_OF_VM.saturating_add(vcpus).saturating_add(devices).min(limits::MAX_STATE_BYTES)
+    }
+
     /// RAM as pages.
     #[must_use]
     pub fn page_ranges(ranges: &[MemRange]) -> Vec<PageRange> {

@@ -1,7 +1,5 @@
 //! Every constant that a number from the wire is checked against.
 
-use crate::body::Shape;
-
 /// Bytes in the body of a memory record.
 pub const MAX_MEMORY_BODY: usize = 64 * 1024;
 /// Bytes in the body of a small control record.
@@ -29,19 +27,12 @@ pub const MAX_STATE_RECORDS: usize = 4096;
 /// Bytes of all state records of one VM, whatever its shape.
 pub const MAX_STATE_BYTES: usize = 16 * 1024 * 1024;
 /// Of them what a vCPU can need: registers, and the XSAVE area, 11 KiB with all that is defined (SDM 1 13.5).
-const STATE_OF_VCPU: usize = 64 * 1024;
+pub(crate) const STATE_OF_VCPU: usize = 64 * 1024;
 /// What a device can need: the longest is a UART with full queues.
-const STATE_OF_DEVICE: usize = 16 * 1024;
+pub(crate) const STATE_OF_DEVICE: usize = 16 * 1024;
 /// What belongs to the VM as a whole: the findings of its audit, 16 KiB, and room for what later versions have.
-const STATE_OF_VM: usize = 128 * 1024;
+pub(crate) const STATE_OF_VM: usize = 128 * 1024;
 
-/// Bytes of state that a VM of this shape can need. More is refused before it is held: a host keeps it in its heap until
-/// all of it can be judged.
-pub(crate) fn state_bytes(shape: &Shape) -> usize {
-    let vcpus = (shape.vcpus as usize).saturating_mul(STATE_OF_VCPU);
-    let devices = shape.devices.len().saturating_mul(STATE_OF_DEVICE);
-    STATE_OF_VM.saturating_add(vcpus).saturating_add(devices).min(MAX_STATE_BYTES)
-}
 /// Memory ranges of one VM.
 pub const MAX_RANGES: usize = 64;
 /// Pages of 4 KiB of one VM: 1 TiB.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use vm_types::{MemoryError, StateError};
 
 use crate::body::{self, Abort, printable};
-use crate::convergence::Stall;
+use crate::goal::Stall;
 use crate::limits;
 use crate::wire::{RecordType, WireError};
 

@@ -2,7 +2,7 @@
 
 use vm_types::Compression;
 
-use crate::convergence::Goal;
+use crate::goal::Goal;
 
 /// Times in milliseconds of the host's clock, sizes in pages of 4 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]

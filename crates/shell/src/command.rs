@@ -14,7 +14,7 @@ use core::net::SocketAddrV4;
 
 pub use vm_types::{Compression, OnReset, OnTimeout};
 
-use crate::edit::Term;
+use crate::term::Term;
 
 /// TCP port of the migration service where the user names none.
 pub const DEFAULT_PORT: u16 = 4444;

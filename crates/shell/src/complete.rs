@@ -4,8 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::command::{AuditAction, DirtyMethod, LogLevel, Verdict};
-use crate::edit::Term;
-use crate::table::{Arg, COMMANDS, Kind, Setting, Spec};
+use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, key_of};
+use crate::term::Term;
 use crate::words::Words;
 
 /// Names that only the host knows.
@@ -200,11 +200,6 @@ const METHODS: [&str; DirtyMethod::ALL.len()] = names!(DirtyMethod);
 const ACTIONS: [&str; AuditAction::ALL.len()] = names!(AuditAction);
 const VERDICTS: [&str; Verdict::ALL.len()] = names!(Verdict);
 const TERMS: [&str; Term::ALL.len()] = names!(Term);
-
-/// `KEY` of `KEY=VALUE` or `--KEY VALUE`, or the name as it is.
-pub(crate) fn key_of(arg: &Arg) -> &'static str {
-    arg.name.split(['=', ' ']).next().unwrap_or_default()
-}
 
 /// The words that an argument may be, where there are only some; for a setting, its values.
 pub(crate) fn words_of(arg: &Arg) -> impl Iterator<Item = &'static str> + Clone + use<> {

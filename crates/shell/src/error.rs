@@ -3,9 +3,9 @@
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
-use crate::complete::{key_of, words_of};
+use crate::complete::words_of;
 use crate::nearest::nearest;
-use crate::table::{Arg, COMMANDS, OptionName, Spec};
+use crate::table::{Arg, COMMANDS, OptionName, Spec, key_of};
 
 /// The word behind `error:`; scripts match on it, so a code never changes its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -35,6 +35,7 @@ mod parse;
 mod port;
 mod ring;
 mod table;
+mod term;
 mod time;
 mod words;
 
@@ -47,7 +48,7 @@ pub use command::{
     VmCommand,
 };
 pub use complete::{Completion, Named, Names, complete, secret_at};
-pub use edit::{Event, LineEditor, MAX_LINE, Term};
+pub use edit::{Event, LineEditor, MAX_LINE};
 pub use error::{Code, Failure, ParseError};
 pub use events::{EventKind, EventLog, HostEvent};
 pub use fold::{COLUMNS, Folded};
@@ -62,6 +63,7 @@ pub use parse::parse;
 pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
+pub use term::Term;
 pub use time::{Millis, Span, Stamp, Utc, UtcMicros};
 pub use vm_types::Megahertz;
 

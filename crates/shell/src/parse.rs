@@ -7,11 +7,10 @@ use crate::command::{
     AuditAction, Command, Compression, DEFAULT_PORT, DirtyMethod, ListSort, LogLevel, MAX_DUMP, OnReset,
     OnTimeout, Output, Peer, VM_STATES, Verdict,
 };
-use crate::complete::key_of;
-use crate::edit::Term;
 use crate::error::ParseError;
 use crate::nearest::nearest;
-use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values};
+use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values, key_of};
+use crate::term::Term;
 use crate::words::{Open, Words, unquoted};
 
 /// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].

@@ -8,7 +8,6 @@ use crate::command::{
     Output, Peer, TermSettings, Verdict,
 };
 
-use crate::complete::key_of;
 use crate::nearest::nearest;
 
 mod json;
@@ -288,4 +287,9 @@ impl fmt::Display for Usage<'_> {
         }
         Ok(())
     }
+}
+
+/// `KEY` of `KEY=VALUE` or `--KEY VALUE`, or the name as it is.
+pub(crate) fn key_of(arg: &Arg) -> &'static str {
+    arg.name.split(['=', ' ']).next().unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 
 use crate::event::{Event, EventKind};
 use crate::field;
-use crate::rules::Vmcs;
+use crate::vmcs::Vmcs;
 
 /// RFLAGS.TF
 pub const RFLAGS_TF: u64 = 1 << 8;

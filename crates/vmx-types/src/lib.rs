@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod capability;
+mod check;
 pub mod control;
 pub mod controls;
 pub mod event;
@@ -20,6 +21,7 @@ pub mod rules;
 pub mod slice;
 pub mod state;
 pub mod task;
+pub mod vmcs;
 
 pub use event::{Event, EventKind, PackedEvent};
 pub use exit::{Exit, ExitFields};

@@ -7,8 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::event::Event;
 use crate::paging::ControlRegs;
 
-mod check;
-mod xsave;
+pub(crate) mod xsave;
 
 pub use xsave::{XSAVE_MAX, XSAVE_MIN, clean as clean_xsave, set_vector, vector};
 

@@ -1,7 +1,7 @@
 //! A VMCS region and the safe way to the guest half of the current VMCS.
 
 use vmx_types::flow::Flow;
-use vmx_types::rules::Vmcs;
+use vmx_types::vmcs::Vmcs;
 use vmx_types::{Event, ExitFields, Field, Width, field};
 
 use super::insn;

@@ -1,7 +1,6 @@
 //! Bochs: emulates Intel CPUs with VMX in software, so that it runs everywhere.
 
-use super::qemu::Network;
-use super::{IPS, Machine, Media, Serial, accept, listen};
+use super::{IPS, Machine, Media, Network, Nic, Serial, accept, listen};
 use crate::console::Port;
 use crate::paths;
 use crate::process::Process;
@@ -101,15 +100,6 @@ impl Cpu {
     pub fn model(name: &str) -> Self {
         Self::Model(name.to_string())
     }
-}
-
-/// An 82540EM whose frames go to and come from the hub.
-#[derive(Clone, Copy, Debug)]
-pub struct Nic {
-    /// UDP port that Bochs binds; it sends to the next one.
-    pub udp_port: u16,
-    /// Its Ethernet address.
-    pub mac: [u8; 6],
 }
 
 /// One emulated machine.

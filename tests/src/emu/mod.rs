@@ -32,7 +32,27 @@ pub enum Media {
         modules: Option<String>,
     },
     /// What a boot server on the hub has for it.
-    Network(qemu::Network),
+    Network(Network),
+}
+
+/// What fetches the first file where a machine boots from the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// iPXE in the option ROM of the card, under a BIOS.
+    Ipxe,
+    /// The PXE client of UEFI itself.
+    Pxe,
+    /// The HTTP client of UEFI itself.
+    Http,
+}
+
+/// An 82540EM whose frames go to and come from the hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Nic {
+    /// UDP port that Bochs binds; it sends to the next one.
+    pub udp_port: u16,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
 }
 
 /// Where a serial port of the emulated machine goes.

@@ -1,7 +1,6 @@
 //! QEMU: TCG for the boot paths (it has no VMX), KVM where the machine lends a guest real VMX.
 
-use super::{Machine, Media, Serial, accept, listen};
-use crate::emu::bochs::Nic;
+use super::{Machine, Media, Network, Nic, Serial, accept, listen};
 use crate::process::{MissingTool, Process};
 use anyhow::Result;
 use std::fs::{self, OpenOptions};
@@ -30,17 +29,6 @@ pub const KVM_MODELS: [&str; 9] = [
     "Cascadelake-Server-noTSX",
     "Icelake-Server-noTSX",
 ];
-
-/// What fetches the first file where a machine boots from the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// iPXE in the option ROM of the card, under a BIOS.
-    Ipxe,
-    /// The PXE client of UEFI itself.
-    Pxe,
-    /// The HTTP client of UEFI itself.
-    Http,
-}
 
 /// One emulated machine.
 #[derive(Clone, Debug)]

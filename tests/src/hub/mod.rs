@@ -11,7 +11,7 @@ pub mod stream;
 
 pub use frame::{BROADCAST, Frame, Segment};
 
-use crate::emu::bochs::Nic;
+use crate::emu::Nic;
 use anyhow::{Context, Result, bail};
 use pcap::Capture;
 use std::collections::BinaryHeap;

@@ -2,8 +2,9 @@
 
 use super::ways::{self, NO_VMX};
 use super::{Case, Context, start};
+use crate::emu::Network;
 use crate::emu::bochs::{Cpu, models_with_ept};
-use crate::emu::qemu::{self, Accel, Network};
+use crate::emu::qemu::{self, Accel};
 use crate::emu::{Media, Serial, bochs};
 use crate::host::{HostSpec, Platform};
 use crate::image::{self, Protocol};

@@ -3,8 +3,8 @@
 
 use super::{Case, Context};
 use crate::emu::bochs::{self, Cpu};
-use crate::emu::qemu::{self, Network};
 use crate::emu::{Machine, Media};
+use crate::emu::{Network, qemu};
 use crate::hub::Hub;
 use crate::hub::serve::{Rules, Server, Way as Given};
 use crate::image::{self, Module, Protocol};

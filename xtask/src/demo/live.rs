@@ -1,6 +1,6 @@
 //! The demo as a screen that changes: the logs of the consoles are read as they grow.
 
-use super::picture::{Kind, Picture, Place, Row, mib, pane_columns};
+use super::picture::{Picture, Place, drawn, mib, pane_columns};
 use super::record::Recording;
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -202,19 +202,4 @@ impl Screen {
             elapsed: self.started.elapsed(),
         }
     }
-}
-
-/// The rows as an ECMA-48 terminal draws them over what it shows.
-pub(super) fn drawn(rows: &[Row]) -> String {
-    let mut text = String::from("\x1b[H");
-    for (at, row) in rows.iter().enumerate() {
-        let (on, off) = match row.kind {
-            Kind::Title => ("\x1b[7m", "\x1b[0m"),
-            Kind::Progress | Kind::Step => ("\x1b[1m", "\x1b[0m"),
-            Kind::Console => ("", ""),
-        };
-        let end = if at + 1 < rows.len() { "\r\n" } else { "" };
-        text += &format!("{on}{}{off}\x1b[K{end}", row.text);
-    }
-    text
 }

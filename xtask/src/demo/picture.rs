@@ -126,6 +126,21 @@ fn fit(text: &str, columns: usize) -> String {
     format!("{cut:columns$}")
 }
 
+/// The rows as an ECMA-48 terminal draws them over what it shows.
+pub(super) fn drawn(rows: &[Row]) -> String {
+    let mut text = String::from("\x1b[H");
+    for (at, row) in rows.iter().enumerate() {
+        let (on, off) = match row.kind {
+            Kind::Title => ("\x1b[7m", "\x1b[0m"),
+            Kind::Progress | Kind::Step => ("\x1b[1m", "\x1b[0m"),
+            Kind::Console => ("", ""),
+        };
+        let end = if at + 1 < rows.len() { "\r\n" } else { "" };
+        text += &format!("{on}{}{off}\x1b[K{end}", row.text);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

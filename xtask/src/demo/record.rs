@@ -1,7 +1,6 @@
 //! What the screen showed, in a file: an asciicast (version 2) or an SVG that plays by itself.
 
-use super::live::drawn;
-use super::picture::{Kind, Row};
+use super::picture::{Kind, Row, drawn};
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A function on the PCI bus, and what the bus does for it.
 
-use super::msix::Msix;
+use super::msix::{Msix, MsixShape};
 use crate::config::PlatformConfig;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -92,19 +92,6 @@ pub enum Bar {
     Io(u32),
     /// So many bytes of 32-bit, not prefetchable memory: a power of two, a page at least.
     Memory(u32),
-}
-
-/// Where a function keeps its MSI-X table: in a memory window of its own, which the bus answers there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MsixShape {
-    /// Entries, 1 to 2048.
-    pub vectors: u16,
-    /// The base address register.
-    pub bar: u8,
-    /// Offset of the table, 16 bytes an entry; a multiple of 8.
-    pub table: u32,
-    /// Offset of the pending bits; a multiple of 8.
-    pub pending: u32,
 }
 
 /// A register in configuration space that is the function's own.

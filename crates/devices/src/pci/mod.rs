@@ -5,8 +5,9 @@ mod function;
 mod i440fx;
 mod msix;
 
-pub use function::{Bar, Function, Identity, MsixShape, Register, Signals, Socket};
+pub use function::{Bar, Function, Identity, Register, Signals, Socket};
 pub(crate) use i440fx::{HostBridge, IsaBridge, PowerManagement};
+pub use msix::MsixShape;
 
 use crate::config::PlatformConfig;
 use crate::device::Touched;

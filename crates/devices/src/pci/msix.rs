@@ -1,12 +1,24 @@
 //! MSI-X: a table of messages, a mask for each, and the interrupts that wait behind one (PCI 3.0, 6.8.2).
 
-use super::function::MsixShape;
 use crate::lapic::{Delivery, Message};
 use crate::state::ensure;
 use alloc::vec;
 use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 use vm_types::{StateError, nospec};
+
+/// Where a function keeps its MSI-X table: in a memory window of its own, which the bus answers there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MsixShape {
+    /// Entries, 1 to 2048.
+    pub vectors: u16,
+    /// The base address register.
+    pub bar: u8,
+    /// Offset of the table, 16 bytes an entry; a multiple of 8.
+    pub table: u32,
+    /// Offset of the pending bits; a multiple of 8.
+    pub pending: u32,
+}
 
 /// Address (two dwords), data, vector control.
 type Entry = [u32; 4];

@@ -8,7 +8,7 @@ use core::fmt;
 
 use vm_types::Compression;
 
-use crate::convergence::Rate;
+use crate::goal::Rate;
 use crate::page::PAGE_BYTES;
 use crate::tuning::Clock;
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::convergence::Stall;
+use crate::goal::Stall;
 use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary};
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{Phase, Source, SourceOutcome};
-use crate::convergence::Rate;
+use crate::goal::Rate;
 use crate::handover::SourceOwner;
 use crate::memory::Chosen;
 use crate::page::PAGE_BYTES;

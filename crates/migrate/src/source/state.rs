@@ -43,9 +43,7 @@ impl Source {
             let kind = record.kind.clone();
             let encoded = body::encode(&body::State::from(record));
             self.state_bytes = self.state_bytes.saturating_add(encoded.len());
-            if encoded.len() > limits::MAX_STATE_BODY
-                || self.state_bytes > limits::state_bytes(&self.params.shape)
-            {
+            if encoded.len() > limits::MAX_STATE_BODY || self.state_bytes > self.params.shape.most_state() {
                 return Err(Reason::Vm(format!("state record {kind} of {} bytes", encoded.len())));
             }
             let seal = self.outbox.put_raw(RecordType::State, &encoded);

@@ -87,7 +87,7 @@ impl Target {
 
     pub(super) fn state(&mut self, seal: u64) -> Result<(), Reason> {
         let body = self.inbox.body();
-        let most = self.shape.as_ref().map_or(0, limits::state_bytes);
+        let most = self.shape.as_ref().map_or(0, crate::Shape::most_state);
         if self.states.len() >= limits::MAX_STATE_RECORDS {
             return Err(WireError::body(RecordType::State, "too many of them").into());
         }

@@ -10,6 +10,7 @@ use core::fmt::Write;
 
 use crate::complete::{Names, secret_at};
 use crate::key::KeyDecoder;
+use crate::term::Term;
 use history::History;
 use screen::{Row, Screen, cells, width};
 
@@ -34,33 +35,6 @@ pub enum Event<'a> {
     TooLong(usize),
     /// Ctrl-C: the line is given up, or whatever is running is to stop.
     Interrupt,
-}
-
-/// What the terminal is told to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Term {
-    /// Dumb until it sends the ESC sequence of a key.
-    #[default]
-    Auto,
-    /// It gets no ESC sequence.
-    Dumb,
-    /// It knows the ESC sequences of ECMA-48 for moving the cursor and deleting.
-    Ansi,
-}
-
-impl Term {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Dumb, Self::Ansi];
-
-    /// The word for it on the console.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Dumb => "dumb",
-            Self::Ansi => "ansi",
-        }
-    }
 }
 
 /// The line being typed. The caller prints the prompt ([`LineEditor::prompt`]) at the start and again when it has

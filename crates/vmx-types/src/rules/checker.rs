@@ -1,12 +1,13 @@
 //! The checker of a vCPU: every VM entry by the rules, of which those are asked whose fields have changed since the
 //! last entry; and every exit by what it left to be done.
 
-use super::{ControlFields, GuestFields, GuestRegs, HostFields, Mode, Verdict, Vmcs, need};
+use super::{ControlFields, GuestFields, GuestRegs, HostFields, Mode, Verdict, need};
 use crate::capability::Caps;
 use crate::event::Event;
 use crate::field;
 use crate::flow::{BLOCKED_BY_NMI, Flow, RFLAGS_TF, iret_unblocked_nmi};
 use crate::reason::ExitReason;
+use crate::vmcs::Vmcs;
 
 /// What an exit asks of the next entry (SDM 27.2.3, 27.2.4, 27.3.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -1,9 +1,10 @@
 //! Rules for the controls (SDM 26.2.1.1, 26.2.1.2, 26.2.1.3).
 
-use super::{Broken, Verdict, Vmcs, need, too_wide};
+use super::{Broken, Verdict, need, too_wide};
 use crate::capability::Caps;
 use crate::control::{Allowed, EntryControls, ExitControls, PinBased, ProcBased, ProcBased2};
 use crate::field;
+use crate::vmcs::Vmcs;
 
 const EXECUTION: &str = "26.2.1.1";
 const EXIT: &str = "26.2.1.2";

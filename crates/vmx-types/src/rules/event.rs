@@ -1,8 +1,9 @@
 //! Rules for event injection (SDM 26.2.1.3).
 
-use super::{Broken, Vmcs, need};
+use super::{Broken, need};
 use crate::event::{Event, EventKind, vector};
 use crate::field;
+use crate::vmcs::Vmcs;
 
 const RULE: &str = "26.2.1.3";
 const VALID: u32 = 1 << 31;

@@ -1,6 +1,6 @@
 //! Rules for the guest state (SDM 26.3.1), segments excepted.
 
-use super::{EventFields, Mode, Verdict, Vmcs, canonical, need, pat_is_legal, too_wide};
+use super::{EventFields, Mode, Verdict, canonical, need, pat_is_legal, too_wide};
 use crate::control::EntryControls;
 use crate::event::EventKind;
 use crate::field::{self, Segment};
@@ -11,6 +11,7 @@ use crate::flow::{
 use crate::paging::{CR0_CD, CR0_NW, CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME};
 use crate::paging::{EFER_NXE, EFER_SCE, pdpte_is_legal};
 use crate::state::{SegmentState, TableState};
+use crate::vmcs::Vmcs;
 
 /// Activity states (SDM 24.4.2).
 const HLT: u32 = 1;

@@ -1,8 +1,9 @@
 //! Rules for the host state (SDM 26.2.2 to 26.2.4).
 
-use super::{Mode, Verdict, Vmcs, canonical, need, pat_is_legal, too_wide};
+use super::{Mode, Verdict, canonical, need, pat_is_legal, too_wide};
 use crate::field;
 use crate::paging::{CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE};
+use crate::vmcs::Vmcs;
 
 /// The host state of a VMCS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -3,8 +3,6 @@
 
 use core::fmt;
 
-use crate::field::{Field, Width};
-
 mod checker;
 mod controls;
 mod event;
@@ -43,12 +41,6 @@ pub type Verdict = Result<(), Broken>;
 
 fn need(ok: bool, rule: &'static str, field: &'static str, value: u64) -> Verdict {
     if ok { Ok(()) } else { Err(Broken { rule, field, value }) }
-}
-
-/// Reads fields of a VMCS.
-pub trait Vmcs {
-    /// The value of a field that this CPU has.
-    fn get<W: Width, A>(&self, field: Field<W, A>) -> W::Value;
 }
 
 /// What of the CPU and of its controls the rules for a guest depend on.

@@ -5,9 +5,10 @@ use crate::capability::Caps;
 use crate::control::EntryControls;
 use crate::controls::Controls;
 use crate::event::Event;
-use crate::field::{self, Segment};
+use crate::field::{self, Field, Segment, Width};
 use crate::flow::Flow;
 use crate::slice::SliceTimer;
+use crate::vmcs::Vmcs;
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 

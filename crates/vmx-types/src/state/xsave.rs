@@ -114,7 +114,7 @@ pub fn set_vector(area: &mut [u8], allowed: u64, register: u8, value: &[u8; 64])
 }
 
 /// XRSTOR of a host must not fault on it (SDM volume 1, 13.8), and it brings nothing that [`clean`] takes away.
-pub(super) fn check(area: &[u8], allowed: u64) -> Result<(), String> {
+pub(crate) fn check(area: &[u8], allowed: u64) -> Result<(), String> {
     if !(XSAVE_MIN..=XSAVE_MAX).contains(&area.len()) {
         return Err(format!("XSAVE area is of {} bytes", area.len()));
     }

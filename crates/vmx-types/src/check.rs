@@ -3,10 +3,10 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::VcpuState;
 use crate::flow::{Flow, RFLAGS_VM};
 use crate::paging::{CR0_CD, CR0_NW, CR0_PE, CR0_PG, EFER_LMA, EFER_LME, Limits};
 use crate::rules::{EventFields, GuestFields, GuestRegs, Mode, SEGMENT_WORDS, canonical};
+use crate::state::{VcpuState, xsave};
 
 type Checked = Result<(), String>;
 
@@ -55,7 +55,7 @@ impl VcpuState {
         }
         let pdptes = self.pdptes.is_none() || self.control_regs().pae_paging();
         need(pdptes, "PDPTE of a guest without PAE paging", self.pdptes.map_or(0, |pdptes| pdptes[0]))?;
-        super::xsave::check(&self.xsave, xcr0_allowed)
+        xsave::check(&self.xsave, xcr0_allowed)
     }
 
     /// The fields that this state fills in a VMCS, control registers as the guest sees them.
