@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use shell::{AuditAction, Code, Failure, Output};
 
-use super::commands::Done;
-use super::session::Out;
+use super::answer::Done;
+use super::out::Out;
 use super::waits;
 use crate::vm::Vm;
 

@@ -2,56 +2,14 @@
 
 use ::migrate::ownership::Command as Deed;
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
-use alloc::sync::Arc;
-use core::fmt::{self, Write};
-use json::Object;
-use shell::{
-    AuditAction, Code, Command, CpuAbout, Failure, Folded, HostCommand, MigrateCommand, Named, TermSettings,
-    VmCommand,
-};
+use shell::{AuditAction, Command, CpuAbout, Failure, Folded, HostCommand, MigrateCommand, VmCommand};
 
-use super::session::{Attachment, Job, Out};
+use super::answer::{Attachment, Done, Job, find};
+use super::out::Out;
 use super::watch::Watch;
-use super::{audit, cpu, dirty, host, migrate, names, pool, vm};
+use super::{audit, cpu, dirty, host, migrate, pool, vm};
 use crate::migration::Migrations;
-use crate::vm::{Vm, registry};
-
-/// How a command that did not fail goes on.
-pub(super) enum Done {
-    /// It is over.
-    Now,
-    /// It ends later.
-    Later(Job),
-    /// The terminal is to be a guest's.
-    Attach(Attachment),
-    /// It is about the terminal.
-    Term(TermSettings),
-    /// The session is to end.
-    Exit,
-}
-
-pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
-    registry::find(name).ok_or_else(|| {
-        if registry::nascent(name).is_some() {
-            let text = format!("vm {name} is being made: wait for it, or end that by `vm destroy {name}`");
-            return Failure::new(Code::Busy, text);
-        }
-        let near = names::nearest(Named::Vms, name);
-        Failure::new(Code::NotFound, format!("no VM named {name}{near}"))
-    })
-}
-
-pub(super) fn state_error(text: String) -> Failure {
-    Failure::new(Code::State, text)
-}
-
-/// One JSON object on one line.
-pub(super) fn json_line(out: &mut Out<'_>, fill: impl FnOnce(&mut Object<'_>) -> fmt::Result) {
-    // An answer cannot fail.
-    let _ = json::object(out, fill).and_then(|()| out.write_char('\n'));
-}
+use crate::vm::registry;
 
 /// What a command does with one VM, for its migration to be asked: everything that changes a VM stands here.
 fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
@@ -136,7 +94,7 @@ fn run(command: Command<'_>, migrations: &mut Migrations, out: &mut Out<'_>) -> 
         }
         Command::Term(settings) => return Ok(Done::Term(settings)),
         Command::Watch { line, seconds } => {
-            return Ok(Done::Later(Job::Task(Box::new(Watch::new(line, seconds)))));
+            return Ok(Done::Later(Job::Task(Box::new(Watch::new(line, seconds, execute)))));
         }
         Command::Cpu(output) => cpu::summary(output, out),
         Command::CpuAbout(about, output) => cpu::about(about, output, out)?,

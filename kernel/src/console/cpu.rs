@@ -7,16 +7,14 @@ use core::fmt::{self, Write};
 use cpu_policy::{Dump, HostPolicy, Lacking, Level, LevelList, Sense, Subject, diff};
 use shell::{Code, CpuAbout, Failure, Megahertz, Named, Output};
 
-use super::commands::{find, json_line};
-use super::session::Out;
+use super::answer::find;
+use super::names::HERE;
+use super::out::{Out, json_line};
 use super::{flex, ledger, mitigations, names};
 use crate::arch::{cpu, tsc};
 use crate::vm::{Vm, registry};
 use crate::vmx::host;
 use crate::{policy, pool};
-
-/// What this host is called among the names of levels, VMs and members.
-pub(super) const HERE: &str = "here";
 
 pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     match about {

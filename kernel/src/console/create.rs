@@ -12,8 +12,8 @@ use ::fetch::Url;
 use cmdline::VmOptions;
 use shell::{Code, CreateOptions, Failure, Size};
 
-use super::commands::{Done, state_error};
-use super::session::{Job, Out, Task};
+use super::answer::{Done, Job, Task, state_error};
+use super::out::Out;
 use crate::arch::tsc;
 use crate::fetch::Download;
 use crate::meter::{self, Part};

@@ -3,7 +3,8 @@
 use core::task::Poll;
 use shell::{Failure, Output};
 
-use super::session::{Out, Task};
+use super::answer::Task;
+use super::out::Out;
 use crate::migration::Migrations;
 use crate::{events, wall_clock};
 

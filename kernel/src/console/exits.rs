@@ -6,8 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use shell::{Align, Millis, Output, Table};
 
-use super::commands::json_line;
-use super::session::Out;
+use super::out::{Out, json_line};
 use crate::arch::tsc;
 use crate::guest::exits::Counted;
 use crate::vm::Vm;

@@ -2,7 +2,7 @@
 
 use shell::{Failure, Output};
 
-use super::session::Out;
+use super::out::Out;
 use crate::policy::flex;
 
 pub(super) fn show(output: Output, out: &mut Out<'_>) -> Result<(), Failure> {

@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
-use super::commands::{Done, json_line};
+use super::answer::{Done, Job};
 use super::events::Events;
-use super::session::{Job, Out};
+use super::out::{Out, json_line};
 use super::top::{self, Top};
-use super::{lines, msr, net, selftest, vm, who};
+use super::{lines, msr, net, selftest, who};
 use crate::arch::tsc;
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
@@ -238,7 +238,7 @@ fn memory(output: Output, out: &mut Out<'_>) {
     let stats = frame::stats();
     let (heap_used, heap) = heap_usage();
     let vms = registry::all();
-    let guests: u64 = vms.iter().map(|vm| vm::bytes(vm)).sum();
+    let guests: u64 = vms.iter().map(|vm| vm.ram()).sum();
     let files = files::usage();
     let kernels: u64 = files.iter().map(|file| file.bytes).sum();
     let used = stats.total - stats.free;

@@ -11,8 +11,7 @@ use vmx_types::state::{SegmentState, VcpuState};
 use x86::EFER_LMA;
 use x86_decode::{Access, AccessKind, PagingState};
 
-use super::commands::json_line;
-use super::session::Out;
+use super::out::{Out, json_line};
 use crate::vm::Vm;
 
 const GPRS: [&str; 16] = [

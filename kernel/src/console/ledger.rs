@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use shell::{Failure, Output};
 
-use super::session::Out;
+use super::out::Out;
 use crate::policy::ledger;
 use crate::vm::Vm;
 

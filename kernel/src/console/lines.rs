@@ -7,7 +7,8 @@ use core::fmt::Write;
 use core::task::Poll;
 use shell::{Failure, Output, UtcMicros};
 
-use super::session::{Job, Out, Task};
+use super::answer::{Job, Task};
+use super::out::Out;
 use crate::log as host_log;
 use crate::migration::Migrations;
 use crate::wall_clock;

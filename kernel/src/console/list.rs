@@ -7,8 +7,7 @@ use core::cmp::Reverse;
 use core::fmt::Write;
 use shell::{Align, ListOptions, ListSort, Output, Size, Span, Table};
 
-use super::session::Out;
-use super::vm::{bytes, total_exits};
+use super::out::Out;
 use crate::vm::registry::Nascent;
 use crate::vm::{Vm, registry};
 
@@ -31,10 +30,10 @@ impl Row {
             state: vm.state().name(),
             level: vm.policy().level_name().into(),
             vcpus: vm.vcpus.len() as u64,
-            memory: bytes(vm),
+            memory: vm.ram(),
             permille: vm.usage.permille(),
             up_us: vm.clock.up_us(),
-            exits: total_exits(vm),
+            exits: vm.exits(),
         }
     }
 

@@ -7,9 +7,9 @@ use core::net::SocketAddrV4;
 use migrate::{Goal, Mebibytes, Tuning};
 use shell::{Code, Failure, MigrateCommand, MigrateOptions, Named, Output, Peer};
 
-use super::commands::{Done, find};
+use super::answer::{Done, Job, find};
 use super::names;
-use super::session::{Job, Out};
+use super::out::Out;
 use crate::migration::{Aim, Migrations, Report, tuning};
 use crate::pool;
 

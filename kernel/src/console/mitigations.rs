@@ -5,7 +5,7 @@ use core::fmt::Write;
 use mitigations::{claims, guest_json, guest_text, host_json, host_text};
 use shell::{Failure, Output};
 
-use super::session::Out;
+use super::out::Out;
 use crate::policy::mitigations as policy;
 use crate::vm::Vm;
 use crate::vmx::slots;

@@ -1,5 +1,6 @@
 //! The operator's console on the host's serial ports, and the serial ports of guests.
 
+mod answer;
 mod audit;
 mod commands;
 mod cpu;
@@ -18,6 +19,7 @@ mod mitigations;
 mod msr;
 mod names;
 mod net;
+mod out;
 mod pool;
 mod port;
 mod remote;
@@ -45,10 +47,11 @@ use crate::migration::Migrations;
 use crate::sessions::Entry;
 use crate::vm::usage;
 use names::Known;
+use out::Out;
 use port::GuestPort;
 pub(crate) use remote::Remote;
 pub(crate) use session::Work;
-use session::{Out, Session, Step, finish};
+use session::{Session, Step, finish};
 use viewer::Viewer;
 
 /// Bytes typed that one turn of the management loop looks at.

@@ -4,8 +4,7 @@ use alloc::format;
 use core::fmt::Write;
 use shell::{Code, Failure, Output};
 
-use super::commands::json_line;
-use super::session::Out;
+use super::out::{Out, json_line};
 use crate::arch::msr;
 
 /// Registers that the host or a guest lives by, as ranges: a write to one of these would be a crash, or a guest's.

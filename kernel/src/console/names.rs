@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 use cpu_policy::LEVELS;
 use shell::{Named, Names};
 
-use super::cpu::HERE;
 use crate::vm::registry;
 use crate::{link, pool};
+
+/// What this host is called among the names of levels, VMs and members.
+pub(super) const HERE: &str = "here";
 
 /// This host.
 pub(super) struct Known;

@@ -9,8 +9,8 @@ use core::net::Ipv4Addr;
 use core::task::Poll;
 use shell::{Code, Failure, Millis, Output};
 
-use super::commands::{Done, json_line};
-use super::session::{Job, Out, Task};
+use super::answer::{Done, Job, Task};
+use super::out::{Out, json_line};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::net;

@@ -6,8 +6,8 @@ use cmdline::Secret;
 use core::fmt::{self, Write};
 use shell::{Align, Code, Failure, Output, PoolCommand, Table};
 
-use super::commands::Done;
-use super::session::{Job, Out};
+use super::answer::{Done, Job};
+use super::out::Out;
 use crate::{link, pool};
 
 pub(super) fn execute(command: PoolCommand<'_>, output: Output, out: &mut Out<'_>) -> Result<Done, Failure> {

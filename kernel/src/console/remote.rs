@@ -9,7 +9,8 @@ use ::manage::{Asked, Server};
 use cmdline::HostOptions;
 use shell::{Code, Failure};
 
-use super::session::{Out, Session, Step, Work};
+use super::out::Out;
+use super::session::{Session, Step, Work};
 use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::link::{self, Link, Service};

@@ -6,7 +6,8 @@ use core::fmt::Write;
 use core::task::Poll;
 use shell::{Code, Failure, Folded, Output};
 
-use super::session::{Job, Out, Task};
+use super::answer::{Job, Task};
+use super::out::Out;
 use crate::migration::Migrations;
 use crate::selftest::{Running, Step};
 

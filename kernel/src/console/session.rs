@@ -1,87 +1,22 @@
 //! One operator's conversation with the host: command lines in, answers out. It knows nothing of the transport, so
 //! that a serial port and a link run the same commands.
 
-use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::task::Poll;
 use shell::{Code, Command, Failure, Folded, TermSettings};
 
+use super::answer::{Attachment, Done, Job};
+use super::out::Out;
 use super::{commands, migrate};
 use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::meter::{self, Part};
 use crate::migration::Migrations;
 use crate::pool;
-use crate::vm::Vm;
-
-/// Cursor to the first row, and nothing below it (ECMA-48: CUP, ED).
-pub(crate) const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// How often the live line is rewritten, in microseconds.
 const LIVE_US: u64 = 500_000;
-
-/// Where the answer to a command goes. It cannot fail: a transport that is gone swallows it.
-pub(crate) struct Out<'a> {
-    transport: &'a mut dyn Write,
-    ansi: bool,
-}
-
-impl<'a> Out<'a> {
-    /// A transport that is no terminal, or a dumb one.
-    pub(crate) fn new(transport: &'a mut dyn Write) -> Self {
-        Self { transport, ansi: false }
-    }
-
-    /// A terminal, which knows ESC sequences or not.
-    pub(crate) fn terminal(transport: &'a mut dyn Write, ansi: bool) -> Self {
-        Self { transport, ansi }
-    }
-
-    /// Whether ESC sequences mean something at the other end.
-    pub(crate) fn is_ansi(&self) -> bool {
-        self.ansi
-    }
-}
-
-impl Write for Out<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.transport.write_str(text)
-    }
-}
-
-/// What goes on behind a command that has not ended.
-pub(crate) enum Job {
-    /// One or more migrations from this host; `live`: with a line that is rewritten in place.
-    Migration {
-        /// Whether there is such a line.
-        live: bool,
-    },
-    /// A question to the pool.
-    Pool,
-    /// Work that is done step by step.
-    Task(Box<dyn Task>),
-}
-
-/// Work of one command that takes its time: it is polled by the management loop, and never blocks it.
-pub(crate) trait Task {
-    /// Goes on for a bounded time; what is printed goes to `out`.
-    fn poll(&mut self, migrations: &mut Migrations, out: &mut Out<'_>) -> Poll<Result<(), Failure>>;
-
-    /// The operator said Ctrl-C. The next poll is the last one where it ends by that.
-    fn interrupt(&mut self);
-
-    /// Whether what it prints stops at the end of a screen: an answer that is written once, from beginning to end.
-    fn is_paged(&self) -> bool {
-        false
-    }
-
-    /// A byte that was typed meanwhile. False where it means nothing to the task: it is kept for the prompt.
-    fn key(&mut self, _byte: u8) -> bool {
-        false
-    }
-}
 
 /// Who says that a [`Job`] has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,14 +43,6 @@ pub(crate) enum Step {
     Exit,
 }
 
-/// A guest's console that was asked for.
-pub(crate) struct Attachment {
-    /// The VM.
-    pub(crate) vm: Arc<Vm>,
-    /// Nothing goes to the guest.
-    pub(crate) read_only: bool,
-}
-
 /// The state of one conversation.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -140,14 +67,14 @@ impl Session {
             Err(error) => Err(error.into()),
         };
         match done {
-            Ok(commands::Done::Now) => Step::Answered(Ok(())),
-            Ok(commands::Done::Later(job)) => {
+            Ok(Done::Now) => Step::Answered(Ok(())),
+            Ok(Done::Later(job)) => {
                 self.job = Some(job);
                 Step::Waits
             }
-            Ok(commands::Done::Attach(attachment)) => Step::Attach(attachment),
-            Ok(commands::Done::Term(settings)) => Step::Term(settings),
-            Ok(commands::Done::Exit) => Step::Exit,
+            Ok(Done::Attach(attachment)) => Step::Attach(attachment),
+            Ok(Done::Term(settings)) => Step::Term(settings),
+            Ok(Done::Exit) => Step::Exit,
             Err(failure) => Step::Answered(Err(failure)),
         }
     }

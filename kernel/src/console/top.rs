@@ -10,9 +10,8 @@ use json::Object;
 use migrate::ownership::Phase;
 use shell::{Align, Failure, Millis, Output, Size, Table};
 
-use super::commands::json_line;
-use super::session::{CLEAR, Out, Task};
-use super::vm::total_exits;
+use super::answer::Task;
+use super::out::{CLEAR, Out, json_line};
 use crate::arch::{cpu, tsc};
 use crate::migration::Migrations;
 use crate::mm::frame;
@@ -55,7 +54,7 @@ impl Sample {
             tsc: tsc::read(),
             host: meter::before(),
             net: net::counters().unwrap_or_default(),
-            vms: vms.map(|vm| Row { exits: total_exits(&vm), ran: vm.ran(), vm }).collect(),
+            vms: vms.map(|vm| Row { exits: vm.exits(), ran: vm.ran(), vm }).collect(),
             written,
         }
     }

@@ -6,7 +6,7 @@ use core::fmt::Write;
 use shell::{Attach, AttachEvent, ESCAPE, GuestPort, Pace};
 
 use super::Port;
-use super::session::Attachment;
+use super::answer::Attachment;
 use crate::arch::tsc;
 use crate::guest::console::GuestConsole;
 use crate::log as host_log;

@@ -9,8 +9,8 @@ use core::task::Poll;
 use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Megahertz, Output, VmCommand};
 use vm_types::GuestMemory;
 
-use super::commands::{Done, find, json_line, state_error};
-use super::session::{Job, Out, Task};
+use super::answer::{Done, Job, Task, find, state_error};
+use super::out::{Out, json_line};
 use super::{create, exits, inspect, lines, list, waits};
 use crate::arch::tsc;
 use crate::events;
@@ -173,15 +173,6 @@ impl Task for Stopping {
     }
 }
 
-pub(super) fn bytes(vm: &Vm) -> u64 {
-    vm.memory.ranges().iter().map(|range| range.len).sum()
-}
-
-/// VM exits so far.
-pub(super) fn total_exits(vm: &Vm) -> u64 {
-    vm.vcpus.iter().map(|slot| slot.exits.total()).sum()
-}
-
 fn uuid(vm: &Vm) -> String {
     vm.uuid.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -222,7 +213,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.field("tsc_scaled", vm.clock.scaling().is_some())?;
             o.field("tracking", tracking)?;
             o.field("printed", printed)?;
-            o.field("exits", total_exits(vm))
+            o.field("exits", vm.exits())
         });
     }
     let shown = reason.map_or_else(|| String::from(state.name()), |reason| format!("stopped: {reason}"));
@@ -238,5 +229,5 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let scaled = if vm.clock.scaling().is_some() { ", scaled" } else { "" };
     let _ = writeln!(out, "tsc       {} at {}{scaled}", now.tsc, Megahertz(now.hz));
     let _ = writeln!(out, "tracking  {}\nprinted   {printed} bytes", tracking.unwrap_or("off"));
-    let _ = writeln!(out, "exits     {}", total_exits(vm));
+    let _ = writeln!(out, "exits     {}", vm.exits());
 }

@@ -9,8 +9,8 @@ use core::task::Poll;
 use making::{Patience, Silent};
 use shell::{Code, Failure};
 
-use super::commands::Done;
-use super::session::{Job, Out, Task};
+use super::answer::{Done, Job, Task};
+use super::out::Out;
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::outcome::Outcome;

@@ -3,13 +3,16 @@
 use alloc::string::String;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Failure, UtcMicros};
+use shell::{Command, Failure, UtcMicros};
 
-use super::commands;
-use super::session::{CLEAR, Out, Task};
+use super::answer::{Done, Task};
+use super::out::{CLEAR, Out};
 use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::wall_clock;
+
+/// What carries a command out.
+type Execute = fn(Command<'_>, &mut Migrations, &mut Out<'_>) -> Result<Done, Failure>;
 
 /// A command, and when it is due again.
 pub(super) struct Watch {
@@ -18,11 +21,13 @@ pub(super) struct Watch {
     interval_us: u64,
     due_us: u64,
     over: bool,
+    execute: Execute,
 }
 
 impl Watch {
-    pub(super) fn new(line: &str, seconds: u32) -> Self {
-        Self { line: line.into(), interval_us: u64::from(seconds) * 1_000_000, due_us: 0, over: false }
+    pub(super) fn new(line: &str, seconds: u32, execute: Execute) -> Self {
+        let interval_us = u64::from(seconds) * 1_000_000;
+        Self { line: line.into(), interval_us, due_us: 0, over: false, execute }
     }
 }
 
@@ -47,7 +52,7 @@ impl Task for Watch {
             let time = UtcMicros(wall_clock::start_us().saturating_add(now));
             let _ = writeln!(out, "{clear}{}: any key ends this; {time}\n", self.line);
         }
-        match commands::execute(command, migrations, out) {
+        match (self.execute)(command, migrations, out) {
             Ok(_) => Poll::Pending,
             // A VM that is gone ends it, say.
             Err(failure) => Poll::Ready(Err(failure)),

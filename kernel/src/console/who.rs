@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use core::fmt::Write;
 use shell::{Align, Output, Span, Table};
 
-use super::session::Out;
+use super::out::Out;
 use crate::arch::tsc;
 use crate::sessions;
 

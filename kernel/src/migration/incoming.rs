@@ -73,8 +73,7 @@ pub(super) fn set_accept(mib: Option<u32>) {
 
 fn room() -> Room {
     let accept = ACCEPT_MIB.load(Ordering::Relaxed).checked_mul(1 << 20);
-    let ram = |vm: &Arc<Vm>| vm.memory.ranges().iter().map(|range| range.len).sum::<u64>();
-    let here: u64 = registry::all().iter().filter(|vm| vm.came).map(ram).sum();
+    let here: u64 = registry::all().iter().filter(|vm| vm.came).map(|vm| vm.ram()).sum();
     let making: u64 = registry::making().iter().filter(|vm| vm.comes).map(|vm| vm.bytes).sum();
     let taken = here.saturating_add(making);
     Room { accept, taken, free: frame::stats().free }

@@ -267,7 +267,7 @@ pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
 /// # Errors
 /// The state that it is in.
 pub(crate) fn begin(vm: &Vm) -> Result<(), String> {
-    let mib = vm.memory.ranges().iter().map(|range| range.len).sum::<u64>() >> 20;
+    let mib = vm.ram() >> 20;
     log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy().level_name());
     events::tell(
         EventKind::VmMade,

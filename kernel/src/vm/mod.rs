@@ -27,7 +27,7 @@ use cpu_policy::Companion;
 use devices::PlatformConfig;
 use migrate::ownership::{Gate, StateCell};
 use spin::Mutex;
-use vm_types::{Backlog, Restarts};
+use vm_types::{Backlog, GuestMemory, Restarts};
 
 use crate::arch::tsc;
 use crate::guest::mailbox::Mailbox;
@@ -95,6 +95,18 @@ pub(crate) struct Vm {
     pub(crate) usage: usage::Usage,
     /// What it was made from, where that is known.
     pub(crate) source: Mutex<Option<source::Source>>,
+}
+
+impl Vm {
+    /// Bytes of its RAM.
+    pub(crate) fn ram(&self) -> u64 {
+        self.memory.ranges().iter().map(|range| range.len).sum()
+    }
+
+    /// VM exits of all its vCPUs on this host.
+    pub(crate) fn exits(&self) -> u64 {
+        self.mailboxes.iter().map(|mailbox| mailbox.exits.total()).sum()
+    }
 }
 
 /// Whoever has a VM has its guest.

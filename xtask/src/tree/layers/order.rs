@@ -91,37 +91,6 @@ pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("p
 /// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
 pub(super) const CIRCLES: &[(&str, &[&str])] = &[
     ("ept", &["change", "mmu", "table"]),
-    (
-        "kernel::console",
-        &[
-            "audit",
-            "commands",
-            "cpu",
-            "create",
-            "dirty",
-            "events",
-            "exits",
-            "flex",
-            "host",
-            "inspect",
-            "ledger",
-            "lines",
-            "list",
-            "migrate",
-            "mitigations",
-            "msr",
-            "names",
-            "net",
-            "pool",
-            "selftest",
-            "session",
-            "top",
-            "vm",
-            "waits",
-            "watch",
-            "who",
-        ],
-    ),
 ];
 
 /// The layers as ARCHITECTURE.md shows them.
