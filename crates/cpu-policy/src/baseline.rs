@@ -118,20 +118,35 @@ impl Baseline {
     /// Highest basic leaf that all hosts and the named level have; a leaf that a feature brings may raise it.
     #[must_use]
     pub fn max_leaf(&self) -> u32 {
-        self.max_leaf.min(self.level().max_leaf)
+        self.max_leaf_of(self.level())
+    }
+
+    /// The same where the named level is known.
+    pub(crate) fn max_leaf_of(&self, named: &Level) -> u32 {
+        self.max_leaf.min(named.max_leaf)
     }
 
     /// The named level that this is exactly.
     #[must_use]
     pub fn as_level(&self) -> Option<&'static Level> {
         let level = self.level();
-        (level.features() == self.default && level.max_leaf == self.max_leaf()).then_some(level)
+        self.is(level).then_some(level)
+    }
+
+    /// Whether this is exactly that named level.
+    pub(crate) fn is(&self, named: &Level) -> bool {
+        named.features() == self.default && named.max_leaf == self.max_leaf_of(named)
     }
 
     /// What a guest's level is called: that of the named level, or `pool-` and the fingerprint.
     #[must_use]
     pub fn name(&self) -> String {
-        self.as_level().map_or_else(|| format!("pool-{}", self.fingerprint()), |level| level.name.to_string())
+        self.name_as(self.as_level())
+    }
+
+    /// The same where it is known which level this is exactly, if any.
+    pub(crate) fn name_as(&self, exact: Option<&Level>) -> String {
+        exact.map_or_else(|| format!("pool-{}", self.fingerprint()), |level| level.name.to_string())
     }
 
     /// The fingerprint: of registers, bits and values, not of what this version calls them.

@@ -87,20 +87,21 @@ impl GuestPolicy {
         host: &HostPolicy,
     ) -> Result<Self, RenderError> {
         check_shape(&shape)?;
+        // Looked up once: it takes a comparison with each level that there is.
         let (named, features) = (baseline.level(), baseline.guest_features());
-        let rows = |max_leaf| {
-            let lent = Level { max_leaf, phys_bits: baseline.phys_bits(), ..*named };
-            leaves::rows(&lent, features, &shape)
-        };
-        let basic = rows(baseline.max_leaf()).iter().map(|row| row.leaf).filter(|leaf| leaf >> 30 == 0).max();
-        let table = CpuidTable::new(rows(baseline.max_leaf().max(basic.unwrap_or(0))));
+        let exact = baseline.is(named).then_some(named);
+        let (phys_bits, max_leaf) = (baseline.phys_bits_of(named), baseline.max_leaf_of(named));
+        let rows = |max_leaf| leaves::rows(&Level { max_leaf, phys_bits, ..*named }, features, &shape);
+        let basic = rows(max_leaf).iter().map(|row| row.leaf).filter(|leaf| leaf >> 30 == 0).max();
+        let table = CpuidTable::new(rows(max_leaf.max(basic.unwrap_or(0))));
         let table = table.unwrap_or_else(|error| unreachable!("pool level: {error}"));
         let values = MsrValues::new(features, shape.tsc_hz);
-        let version = baseline.as_level().map_or(1, |level| level.version);
-        let policy = Self::assemble(baseline.name(), version, shape, table, features, values);
-        let refused = |misfit| RenderError::RefusedBaseline { name: baseline.name(), misfit };
-        policy.starts_on(host).map_err(refused)?;
-        Ok(policy)
+        let version = exact.map_or(1, |level| level.version);
+        let policy = Self::assemble(baseline.name_as(exact), version, shape, table, features, values);
+        match policy.starts_on(host) {
+            Ok(()) => Ok(policy),
+            Err(misfit) => Err(RenderError::RefusedBaseline { name: policy.level, misfit }),
+        }
     }
 
     /// Whether the guest can address all of its memory, which ends before `end`.

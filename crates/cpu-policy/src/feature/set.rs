@@ -26,6 +26,18 @@ impl FeatureSet {
     /// The empty set.
     pub const EMPTY: Self = Self([0; WORDS]);
 
+    /// What a guest can have of its CPU or of the hypervisor.
+    pub(crate) const VIRTUALISED: Self = {
+        let (mut set, mut i) = (Self::EMPTY, 0);
+        while i < FEATURES.len() {
+            if matches!(FEATURES[i].kind, Kind::Native | Kind::Emulated) {
+                set = set.with(FEATURES[i].feature);
+            }
+            i += 1;
+        }
+        set
+    };
+
     /// The set of the features listed.
     #[must_use]
     pub const fn of(features: &[Feature]) -> Self {

@@ -86,8 +86,7 @@ pub(crate) fn host(raw: FeatureSet, xcr0: u64, controls: Option<Controls>) -> Fe
 
 /// What a guest may arrive with, the losses that it must have been told of included.
 pub(crate) fn with_wider(host: FeatureSet) -> FeatureSet {
-    let virtualised = FeatureSet::of_kind(Kind::Native).union(FeatureSet::of_kind(Kind::Emulated));
-    host.union(WIDER.intersection(virtualised)).closure()
+    host.union(WIDER.intersection(FeatureSet::VIRTUALISED)).closure()
 }
 
 /// What a new guest gets that names no level.

@@ -89,9 +89,7 @@ pub(super) const CRATES: &[Layer] = &[
 pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("pool", "shell")];
 
 /// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
-pub(super) const CIRCLES: &[(&str, &[&str])] = &[
-    ("ept", &["change", "mmu", "table"]),
-];
+pub(super) const CIRCLES: &[(&str, &[&str])] = &[("ept", &["change", "mmu", "table"])];
 
 /// The layers as ARCHITECTURE.md shows them.
 pub(super) fn shown(layers: &[Layer]) -> String {
