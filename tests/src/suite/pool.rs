@@ -132,16 +132,14 @@ fn wrong_name(context: &Context) -> Result<()> {
         let here = format!("pool {theirs}: this host is in pool {ours}");
         let said = format!("pool {ours}: this host is in pool {theirs}");
         ensure!(line.contains(&here) || line.contains(&said), "{line}");
-        let shown = json(&mut pair.hosts[host], "pool show --json")?;
-        ensure!(agreed(1)(&shown), "{shown}");
+        wait_for(&mut pair.hosts[host], "a pool of one", agreed(1))?;
     }
     let answer = pair.hosts[SOURCE].command(&format!("pool join {}", ADDRESSES[TARGET]), PATIENCE)?;
     ensure!(
         answer.error.as_ref().is_some_and(|why| why.starts_with("refused") && why.contains("other")),
         "{answer:?}"
     );
-    let shown = json(&mut pair.hosts[SOURCE], "pool show --json")?;
-    ensure!(agreed(1)(&shown), "{shown}");
+    wait_for(&mut pair.hosts[SOURCE], "a pool of one", agreed(1))?;
     Ok(())
 }
 
