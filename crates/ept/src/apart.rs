@@ -4,8 +4,9 @@ use core::sync::atomic::Ordering;
 use vm_types::{Gpa, Hpa};
 
 use crate::entry::{ADDRESS, SIZE_2M, is_table};
-use crate::mmu::{Mmu, OutOfMemory};
+use crate::mmu::Mmu;
 use crate::table::{Ept, Frames};
+use crate::words::OutOfMemory;
 
 /// Most pages that a step gives back, and directories of 512 entries that it goes through.
 const FREED: usize = 64;

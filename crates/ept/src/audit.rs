@@ -4,9 +4,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::PageSet;
 
 use crate::entry::{DECODED, DECODED_ONCE, EXECUTE, PRESENT, SPLIT_MAY_MERGE, Table, WRITE, is_table};
-use crate::mmu::{DirtyMethod, OutOfMemory};
 use crate::table::{Ept, Frames};
 use crate::track::TABLE;
+use crate::words::{DirtyMethod, OutOfMemory};
 
 impl<'m, F: Frames<'m>> Ept<'m, F> {
     /// From the next flush on, the first fetch from each page of a region is noticed. Returns the number of entries

@@ -3,8 +3,9 @@
 use core::sync::atomic::AtomicU64;
 use vm_types::{Backlog, PageSet};
 
-use crate::mmu::{DirtyMethod, OutOfMemory};
 use crate::table::{Ept, Frames};
+use crate::words::{Asked, Change, DirtyMethod, OutOfMemory, Step};
+use crate::work::{Stage, Work};
 
 /// Most table entries, or words of a set of pages, that one step touches.
 pub const STEP: u32 = 4096;
@@ -13,78 +14,8 @@ const REGION: u32 = 1 + 1024;
 /// Pages that a step gives back.
 const FREED: usize = 64;
 
-/// A change of all tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// Writes are noticed from its end on: all pages become small, and what was noticed before is forgotten.
-    Track(DirtyMethod),
-    /// Writes are noticed no more; what was split for it is put back.
-    Untrack,
-    /// What was noticed since the last harvest becomes backlog, and is noticed again from its end on.
-    Harvest,
-    /// The first fetch from each page is noticed from its end on.
-    Audit,
-    /// Fetches are noticed no more.
-    EndAudit,
-}
-
-/// What CPUs have to do in the middle of a change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
-    /// Those that run it: to move their own logs of written pages into the set of them.
-    Logs,
-    /// Those that ran it: to drop what they have cached of its tables.
-    Flush,
-}
-
-/// What a step was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// There is more to do.
-    Working,
-    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Mmu::answered`].
-    Ask(Asked),
-    /// They have been asked, and not all have answered.
-    Wait(Asked),
-    /// The change is over. Its figure: large pages split or put back, or pages harvested.
-    Done(Change, Result<u64, OutOfMemory>),
-    /// Nothing is under way.
-    Idle,
-}
-
-/// Where a change is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    /// Forgets pages noticed, from this one on.
-    Forget(u64),
-    /// Forgets backlog.
-    ForgetBacklog(u64),
-    /// Brings regions from this one on into shape.
-    Walk(u64),
-    /// Begins a harvest: CPUs are asked for their logs.
-    Drain,
-    /// Harvests pages noticed, from this one on.
-    Logged(u64),
-    /// Harvests dirty flags, from this region on.
-    Flags(u64),
-    /// Waits for what CPUs were asked for.
-    Wait(Asked),
-    /// Gives tables back.
-    Free,
-}
-
 /// Where changes of tables end.
 const FLUSH: Stage = Stage::Wait(Asked::Flush);
-
-/// A change under way.
-#[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) change: Change,
-    stage: Stage,
-    count: u64,
-    /// It failed and is being undone.
-    failed: bool,
-}
 
 impl<'m, F: Frames<'m>> Ept<'m, F> {
     pub(crate) fn begin_change(&mut self, change: Change) {

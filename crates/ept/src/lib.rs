@@ -21,13 +21,16 @@ mod request;
 mod table;
 mod track;
 mod vpid;
+mod words;
+mod work;
 
 pub use apart::Unmapped;
-pub use change::{Asked, Change, STEP, Step};
+pub use change::STEP;
 pub use cpus::{Caches, CpuSet, Tags, load};
 pub use entry::Table;
-pub use mmu::{DirtyMethod, Fault, Mmu, OutOfMemory};
+pub use mmu::Mmu;
 pub use order::{Tracked, finish, poll};
 pub use request::{FlushRequests, Wanted};
 pub use table::{Ept, Features, Frames};
 pub use vpid::Vpids;
+pub use words::{Asked, Change, DirtyMethod, Fault, OutOfMemory, Step};

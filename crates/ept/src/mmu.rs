@@ -1,57 +1,10 @@
 //! The one interface to a VM's second-level translation. Only its implementations know the table format: EPT today,
 //! shadow paging beside it later.
 
-use core::fmt;
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 use vmx_types::qualification::EptViolation;
 
-use crate::change::{Change, Step};
-
-/// How writes of the guest are noticed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DirtyMethod {
-    /// The CPU logs each page once.
-    Pml,
-    /// The CPU sets dirty flags, which a harvest scans.
-    AccessDirty,
-    /// The first write to each page exits.
-    WriteProtect,
-}
-
-impl DirtyMethod {
-    /// As printed on the console.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pml => "PML",
-            Self::AccessDirty => "A/D scan",
-            Self::WriteProtect => "write protection",
-        }
-    }
-}
-
-/// What became of a violation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// The guest can go on.
-    Resolved,
-    /// No memory there: MMIO or nothing.
-    Unmapped,
-    /// The audit is to look at this page first, and to let it be executed: [`Mmu::admit_code`].
-    FirstFetch,
-    /// The page was decoded, and is about to be written: [`Mmu::admit_write`].
-    CodeWrite,
-}
-
-/// The host has no page left for a table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OutOfMemory;
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the host is out of memory for page tables")
-    }
-}
+use crate::words::{Change, Fault, OutOfMemory, Step};
 
 /// Second-level translation of one VM.
 ///

@@ -4,8 +4,8 @@
 use core::task::Poll;
 use vm_types::{Backlog, PageSet};
 
-use crate::change::{Asked, Change, Step};
-use crate::mmu::{Mmu, OutOfMemory};
+use crate::mmu::Mmu;
+use crate::words::{Asked, Change, OutOfMemory, Step};
 
 /// A VM, as far as the order needs it.
 pub trait Tracked {

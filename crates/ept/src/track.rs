@@ -7,8 +7,8 @@ use crate::change::STEP;
 use crate::entry::{
     ACCESSED, DIRTY, EXECUTE, LARGE, PRESENT, RECENT, SPLIT_MAY_MERGE, Table, WRITE, is_table,
 };
-use crate::mmu::{DirtyMethod, OutOfMemory};
 use crate::table::{Ept, Frames};
+use crate::words::{DirtyMethod, OutOfMemory};
 
 /// Entries of a table, as a cost.
 pub(crate) const TABLE: u32 = 512;

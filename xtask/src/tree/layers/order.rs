@@ -88,9 +88,6 @@ pub(super) const CRATES: &[Layer] = &[
 /// Dependencies of crates that climb all the same, (from, to). The list only gets shorter.
 pub(super) const CRATE_CLIMBS: &[(&str, &str)] = &[("mitigations", "shell"), ("pool", "shell")];
 
-/// Circles of modules inside a crate: (the module they are in, what is in the circle). The list only gets shorter.
-pub(super) const CIRCLES: &[(&str, &[&str])] = &[("ept", &["change", "mmu", "table"])];
-
 /// The layers as ARCHITECTURE.md shows them.
 pub(super) fn shown(layers: &[Layer]) -> String {
     let mut text = String::new();

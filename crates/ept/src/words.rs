@@ -1,0 +1,88 @@
+//! What is said of tables: how writes are noticed, what an access meets, how all of them change.
+
+use core::fmt;
+
+/// How writes of the guest are noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DirtyMethod {
+    /// The CPU logs each page once.
+    Pml,
+    /// The CPU sets dirty flags, which a harvest scans.
+    AccessDirty,
+    /// The first write to each page exits.
+    WriteProtect,
+}
+
+impl DirtyMethod {
+    /// As printed on the console.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pml => "PML",
+            Self::AccessDirty => "A/D scan",
+            Self::WriteProtect => "write protection",
+        }
+    }
+}
+
+/// What became of a violation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The guest can go on.
+    Resolved,
+    /// No memory there: MMIO or nothing.
+    Unmapped,
+    /// The audit is to look at this page first, and to let it be executed: [`Mmu::admit_code`].
+    FirstFetch,
+    /// The page was decoded, and is about to be written: [`Mmu::admit_write`].
+    CodeWrite,
+}
+
+/// The host has no page left for a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the host is out of memory for page tables")
+    }
+}
+
+/// A change of all tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Writes are noticed from its end on: all pages become small, and what was noticed before is forgotten.
+    Track(DirtyMethod),
+    /// Writes are noticed no more; what was split for it is put back.
+    Untrack,
+    /// What was noticed since the last harvest becomes backlog, and is noticed again from its end on.
+    Harvest,
+    /// The first fetch from each page is noticed from its end on.
+    Audit,
+    /// Fetches are noticed no more.
+    EndAudit,
+}
+
+/// What CPUs have to do in the middle of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Those that run it: to move their own logs of written pages into the set of them.
+    Logs,
+    /// Those that ran it: to drop what they have cached of its tables.
+    Flush,
+}
+
+/// What a step was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// There is more to do.
+    Working,
+    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Mmu::answered`].
+    Ask(Asked),
+    /// They have been asked, and not all have answered.
+    Wait(Asked),
+    /// The change is over. Its figure: large pages split or put back, or pages harvested.
+    Done(Change, Result<u64, OutOfMemory>),
+    /// Nothing is under way.
+    Idle,
+}
