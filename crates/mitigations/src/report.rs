@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
-use shell::{Align, Table};
+use text::{Align, Table};
 
 use crate::assess::{Assessment, Finding};
 use crate::cpu::Cpu;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use cpu_policy::{GuestPolicy, HostPolicy};
-use shell::Megahertz;
+use vm_types::Megahertz;
 
 use crate::body::{Record, check_name, check_software};
 use crate::error::RecordError;

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
-use shell::{Align, Table};
+use text::{Align, Table};
 
 use crate::machine::{Pool, Presence};
 use crate::preview::Preview;

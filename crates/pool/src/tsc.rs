@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use shell::Megahertz;
+use vm_types::Megahertz;
 
 /// A host whose own rate is this close to the guest's needs no scaling: what NTP corrects.
 pub const TOLERANCE_PPM: u64 = 250;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use cpu_policy::{Baseline, Fingerprint, GuestPolicy};
-use shell::Megahertz;
+use vm_types::Megahertz;
 
 use crate::family;
 use crate::member::Member;

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::fmt::{self, Write};
 
-use crate::time::{Stamp, UtcMicros};
+use text::{Stamp, UtcMicros};
 
 macro_rules! kinds {
     ($($(#[doc = $meaning:literal])+ $kind:ident $name:literal;)+) => {

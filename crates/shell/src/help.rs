@@ -3,7 +3,8 @@
 use alloc::string::ToString;
 use core::fmt::{self, Write};
 
-use crate::fold::COLUMNS;
+use text::COLUMNS;
+
 use crate::table::{COMMANDS, Spec};
 
 /// Prints the list of commands, without their options, or all about those that begin with the words of `topic`.

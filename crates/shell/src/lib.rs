@@ -23,8 +23,6 @@ mod complete;
 mod edit;
 mod error;
 mod events;
-mod fold;
-mod format;
 mod help;
 mod key;
 mod markdown;
@@ -36,7 +34,6 @@ mod port;
 mod ring;
 mod table;
 mod term;
-mod time;
 mod words;
 
 pub use ahead::{TypeAhead, Typed};
@@ -51,8 +48,6 @@ pub use complete::{Completion, Named, Names, complete, secret_at};
 pub use edit::{Event, LineEditor, MAX_LINE};
 pub use error::{Code, Failure, ParseError};
 pub use events::{EventKind, EventLog, HostEvent};
-pub use fold::{COLUMNS, Folded};
-pub use format::{Align, Size, Table};
 pub use help::write_help;
 pub use key::{Key, KeyDecoder};
 pub use markdown::write_markdown;
@@ -64,7 +59,7 @@ pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
 pub use term::Term;
-pub use time::{Millis, Span, Stamp, Utc, UtcMicros};
+pub use text::{Align, COLUMNS, Folded, Millis, Size, Span, Stamp, Table, Utc, UtcMicros};
 pub use vm_types::Megahertz;
 
 /// What the console prints when it waits for a command.

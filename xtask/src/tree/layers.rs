@@ -1,5 +1,5 @@
-//! Layers: the kernel's rooms and the crates import downward only, and no modules of a crate go round in a circle. What is
-//! not so yet is listed in `order.rs`, which has to be true: neither more nor less.
+//! Layers: the kernel's rooms and the crates import downward only, in the order of `order.rs`, and no modules of a crate go
+//! round in a circle.
 
 mod circles;
 mod modules;
@@ -21,12 +21,9 @@ type Rings = BTreeMap<(String, Vec<String>), String>;
 
 const KERNEL_ROOT: &str = "kernel/src/main.rs";
 
-/// The layers, as ARCHITECTURE.md shows them, and what does not hold of them.
+/// The layers, as ARCHITECTURE.md shows them.
 pub(super) fn print() {
     println!("{}\n{}", order::shown(order::KERNEL), order::shown(order::CRATES));
-    for (from, to) in order::CRATE_CLIMBS {
-        println!("not yet: {from} imports {to}");
-    }
 }
 
 pub(super) fn check(files: &[String]) -> Result<Vec<String>> {
@@ -40,13 +37,13 @@ pub(super) fn check(files: &[String]) -> Result<Vec<String>> {
         for root in ["src/lib.rs", "src/main.rs"].map(|root| format!("{folder}{root}")) {
             let Some(modules) = Modules::read(&root, &read) else { continue };
             if root == KERNEL_ROOT {
-                found.extend(rooms(&modules, order::KERNEL, &[]));
+                found.extend(rooms(&modules, order::KERNEL));
             }
             rings.extend(rings_of(&package.name, &modules, root == KERNEL_ROOT));
         }
         packages.push(package);
     }
-    found.extend(crates(&packages, order::CRATES, order::CRATE_CLIMBS));
+    found.extend(crates(&packages, order::CRATES));
     found.extend(rings.iter().map(|((inside, names), example)| {
         format!("{inside}: {} go round in a circle ({example})", names.join(", "))
     }));
@@ -85,7 +82,7 @@ impl Package {
 }
 
 /// What is wrong with the rooms of the kernel.
-fn rooms(modules: &Modules, layers: &[Layer], known: &[(&str, &str)]) -> Vec<String> {
+fn rooms(modules: &Modules, layers: &[Layer]) -> Vec<String> {
     let (mut there, mut found) = (BTreeSet::new(), Vec::new());
     for path in modules.paths() {
         match room_of(layers, path) {
@@ -102,12 +99,12 @@ fn rooms(modules: &Modules, layers: &[Layer], known: &[(&str, &str)]) -> Vec<Str
             imports.entry((a.into(), b.into())).or_insert(example);
         }
     }
-    found.extend(order_of("kernel", layers, &there, &imports, known));
+    found.extend(order_of("kernel", layers, &there, &imports));
     found
 }
 
 /// What is wrong with the order of the crates.
-fn crates(packages: &[Package], layers: &[Layer], known: &[(&str, &str)]) -> Vec<String> {
+fn crates(packages: &[Package], layers: &[Layer]) -> Vec<String> {
     let names: BTreeSet<String> = packages.iter().map(|package| package.name.clone()).collect();
     let lost = names.iter().filter(|name| place(layers, name).is_none());
     let mut found: Vec<String> =
@@ -118,27 +115,18 @@ fn crates(packages: &[Package], layers: &[Layer], known: &[(&str, &str)]) -> Vec
             imports.insert((package.name.clone(), need.clone()), "Cargo.toml".into());
         }
     }
-    found.extend(order_of("crates", layers, &names, &imports, known));
+    found.extend(order_of("crates", layers, &names, &imports));
     found
 }
 
-/// Imports that are not downward, where they are not known; layers' names that nothing has.
-fn order_of(
-    what: &str,
-    layers: &[Layer],
-    there: &BTreeSet<String>,
-    imports: &Imports,
-    known: &[(&str, &str)],
-) -> Vec<String> {
+/// Imports that are not downward; layers' names that nothing has.
+fn order_of(what: &str, layers: &[Layer], there: &BTreeSet<String>, imports: &Imports) -> Vec<String> {
     let names = layers.iter().flat_map(|layer| layer.names).filter(|name| !there.contains(**name));
     let mut found: Vec<String> =
         names.map(|name| format!("{what}: order.rs names {name}, which is not there")).collect();
     let is_climb = |(from, to): &(String, String)| place(layers, to) <= place(layers, from);
-    let climbs = imports.iter().filter(|(pair, _)| is_climb(pair));
-    let climbs = climbs.map(|(pair, example)| (pair.clone(), example.clone())).collect();
-    let known = known.iter().map(|(from, to)| (String::from(*from), String::from(*to))).collect();
-    found.extend(differences(&climbs, &known, |(from, to)| {
-        format!("{what}: {from} imports {to}, which is not below it")
+    found.extend(imports.iter().filter(|(pair, _)| is_climb(pair)).map(|((from, to), example)| {
+        format!("{what}: {from} imports {to}, which is not below it ({example})")
     }));
     found
 }
@@ -185,18 +173,6 @@ fn place(layers: &[Layer], name: &str) -> Option<usize> {
     layers.iter().position(|layer| layer.names.contains(&name))
 }
 
-/// What there is and is not known, with its example; and what is known and is no more.
-fn differences<T: Ord>(
-    there: &BTreeMap<T, String>,
-    known: &BTreeSet<T>,
-    text: impl Fn(&T) -> String,
-) -> Vec<String> {
-    let new = there.iter().filter(|(item, _)| !known.contains(item));
-    let new = new.map(|(item, example)| format!("{} ({example})", text(item)));
-    let gone = known.iter().filter(|item| !there.contains_key(item));
-    new.chain(gone.map(|item| format!("{}: no more: take it out of order.rs", text(item)))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_climbs_is_named_and_a_known_one_must_be_there() {
+    fn an_import_that_climbs_is_named() {
         let files = [
             ("src/main.rs", "mod top; mod low; fn main() { top::run() }"),
             ("src/top.rs", "use crate::low::X;"),
@@ -222,19 +198,15 @@ mod tests {
             ("src/low/high.rs", "use super::X;"),
             ("src/low/deep.rs", "fn f() { crate::top::run() }"),
         ];
-        let climb = "kernel: low imports top, which is not below it";
-        assert_eq!(rooms(&modules(&files), LAYERS, &[]), [format!("{climb} (low::deep > top)")]);
-        assert_eq!(rooms(&modules(&files), LAYERS, &[("low", "top")]), [""; 0]);
+        let climb = "kernel: low imports top, which is not below it (low::deep > top)";
+        assert_eq!(rooms(&modules(&files), LAYERS), [climb]);
         let sides = [
             &files[..2],
             &[("src/low.rs", "mod high; mod deep; pub struct X;"), ("src/low/high.rs", "use crate::top;")],
         ]
         .concat();
-        let expected = [
-            "kernel: low::high imports top, which is not below it (low::high > top)".to_string(),
-            format!("{climb}: no more: take it out of order.rs"),
-        ];
-        assert_eq!(rooms(&modules(&sides), LAYERS, &[("low", "top")]), expected);
+        let side = "kernel: low::high imports top, which is not below it (low::high > top)";
+        assert_eq!(rooms(&modules(&sides), LAYERS), [side]);
     }
 
     #[test]
@@ -245,7 +217,7 @@ mod tests {
             "kernel: order.rs names low::high, which is not there",
             "kernel: order.rs names low, which is not there",
         ];
-        assert_eq!(rooms(&modules(&files), LAYERS, &[]), expected);
+        assert_eq!(rooms(&modules(&files), LAYERS), expected);
     }
 
     #[test]
@@ -258,7 +230,7 @@ mod tests {
             package("[package]\nname = \"low\"\n[target.'cfg(unix)'.dependencies]\ntop = { path = \"x\" }\n"),
         ];
         let expected = ["crates: low imports top, which is not below it (Cargo.toml)"];
-        assert_eq!(crates(&packages, LAYERS, &[]), expected);
+        assert_eq!(crates(&packages, LAYERS), expected);
         assert!(Package::parse("[workspace]\nmembers = []\n").is_none());
     }
 

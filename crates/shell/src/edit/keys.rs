@@ -6,8 +6,8 @@ use core::fmt::Write;
 use super::screen::{next, previous};
 use super::{Ended, LineEditor, MAX_LINE, Search};
 use crate::complete::{Names, secret_at};
-use crate::fold::columns;
 use crate::key::Key;
+use text::columns;
 
 impl LineEditor {
     pub(super) fn key(&mut self, key: Key, names: &dyn Names, out: &mut dyn Write) -> Option<Ended> {

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use crate::fold::columns;
+use text::columns;
 
 /// One row: characters with the marks that stand on them, and the columns they take.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// Columns that a character takes on a terminal: 2 for those of East Asian scripts and pictures, 0 for marks that
 /// stand on the one before. Coarse (whole blocks of Unicode), and enough to rub out what was typed.
-pub(crate) const fn columns(c: char) -> usize {
+pub const fn columns(c: char) -> usize {
     match c as u32 {
         0x0300..=0x036F
         | 0x0483..=0x0489
