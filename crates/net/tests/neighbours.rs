@@ -104,7 +104,7 @@ fn an_address_that_nobody_has_is_said_so() {
     segment.hosts[0].1.stack().udp_open(ip(9)).unwrap();
     segment.hosts[0].1.stack().udp_send(69, b"read").unwrap();
     let over = |s: &mut Segment| s.hosts[0].1.stack().connection_state(nobody).is_err();
-    assert!(!segment.run(2_900 * MS, over), "given up after {} us", segment.now);
+    assert!(!segment.run(5_900 * MS, over), "given up after {} us", segment.now);
     assert!(segment.run(400 * MS, over), "it is still waited for");
     let why = segment.hosts[0].1.stack().connection_state(nobody).unwrap_err();
     assert_eq!(why, NetError::NoNeighbour(ip(9)));
@@ -159,7 +159,7 @@ fn a_connection_outlives_the_answer_to_arp() {
     let anew = segment.dial(2);
     let over =
         |s: &mut Segment| s.hosts[0].1.stack().connection_state(anew) == Err(NetError::NoNeighbour(ip(2)));
-    assert!(segment.run(3_100 * MS, over));
+    assert!(segment.run(6_300 * MS, over));
     segment.hosts.insert(1, away);
     let acknowledged = |s: &mut Segment| {
         [busy, from_peer].iter().all(|connection| s.hosts[0].1.stack().unacknowledged(*connection) == 0)
@@ -174,7 +174,7 @@ fn a_gateway_that_nobody_has_is_said_so() {
     let mut segment = Segment::new(vec![host(1, config), static_host(2)]);
     let beyond = segment.hosts[0].1.stack().connect(Ipv4Addr::new(192, 0, 2, 1), PORT).unwrap();
     let over = |s: &mut Segment| s.hosts[0].1.stack().connection_state(beyond).is_err();
-    assert!(segment.run(3_100 * MS, over));
+    assert!(segment.run(6_300 * MS, over));
     let why = segment.hosts[0].1.stack().connection_state(beyond).unwrap_err();
     assert_eq!(why.to_string(), "no answer to ARP for the gateway 10.0.0.254: is it on, in this network?");
 }

@@ -224,7 +224,7 @@ fn ends_of_a_connection_have_their_names() {
 
     // Nobody at that address, nobody on that port, and addresses that cannot be.
     let mut lan = clean();
-    lan.a.stack().set_tcp_timing(TcpTiming { connect_timeout_us: 5 * SECOND, ..TcpTiming::default() });
+    lan.a.stack().set_tcp_timing(TcpTiming { connect_timeout_us: 10 * SECOND, ..TcpTiming::default() });
     let refused = lan.a.stack().connect(ip(2), 5).unwrap();
     let nobody = lan.a.stack().connect(ip(77), PORT).unwrap();
     assert_eq!(lan.a.stack().connection_state(nobody), Ok(ConnectionState::Connecting));
@@ -232,13 +232,13 @@ fn ends_of_a_connection_have_their_names() {
     assert_eq!(lan.a.stack().receive(nobody, &mut [0; 4]), Ok(0));
     assert!(lan.run(SECOND, |lan| lan.a.stack().connection_state(refused) == Err(NetError::Refused)));
     let not_there = Err(NetError::NoNeighbour(ip(77)));
-    assert!(lan.run(4 * SECOND, |lan| lan.a.stack().connection_state(nobody) == not_there));
+    assert!(lan.run(7 * SECOND, |lan| lan.a.stack().connection_state(nobody) == not_there));
     // Somebody who is known, and has gone silent since.
     lan.wires[1].cut = true;
     let silent = lan.a.stack().connect(ip(2), PORT).unwrap();
     let start = lan.now;
-    assert!(lan.run(7 * SECOND, |lan| lan.a.stack().connection_state(silent) == Err(NetError::TimedOut)));
-    assert!(lan.now - start >= 5 * SECOND);
+    assert!(lan.run(12 * SECOND, |lan| lan.a.stack().connection_state(silent) == Err(NetError::TimedOut)));
+    assert!(lan.now - start >= 10 * SECOND);
     assert_eq!(lan.a.stack().connect(ip(1), PORT), Err(NetError::OwnAddress(ip(1))));
     let far = std::net::Ipv4Addr::new(192, 0, 2, 1);
     assert_eq!(lan.a.stack().connect(far, PORT), Err(NetError::NoRoute(far)));

@@ -26,9 +26,10 @@ const HELD_EACH: usize = 4;
 const ASK_US: u64 = 1_000_000;
 /// A frame waits so long for an answer.
 const HOLD_US: u64 = 3_000_000;
-/// So many questions without an answer, each with its second, tell that nobody has an address: with the next, 3 s after
-/// the first, it is told.
-const QUESTIONS: u32 = 3;
+/// So many questions without an answer, each with its second, tell that nobody has an address: with the next, 6 s after
+/// the first, it is told. With 3 it was told of a host behind a cable or a switch that was away for 3 s, which TCP itself
+/// gets over.
+const QUESTIONS: u32 = 6;
 /// An answer is good for so long; then it is asked for again.
 const FRESH_US: u64 = 60_000_000;
 /// How much longer it is used while no new one comes.
@@ -223,8 +224,13 @@ impl Neighbours {
 
     /// Why nothing gets to an address: nobody on this network says that it is his, or the gateway's.
     pub(super) fn unanswered(&self, search: Search) -> Option<NetError> {
+        self.unanswered_by(search, QUESTIONS)
+    }
+
+    /// The same, after `questions` and one more.
+    pub(super) fn unanswered_by(&self, search: Search, questions: u32) -> Option<NetError> {
         let (hop, entry) = self.towards(search.to)?;
-        let vain = entry.mac.is_none() && entry.asked.saturating_sub(search.before) > QUESTIONS;
+        let vain = entry.mac.is_none() && entry.asked.saturating_sub(search.before) > questions;
         let error = if hop == search.to { NetError::NoNeighbour(hop) } else { NetError::NoGateway(hop) };
         vain.then_some(error)
     }

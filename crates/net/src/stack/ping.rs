@@ -68,10 +68,12 @@ impl Stack {
         self.neighbours.search(to)
     }
 
-    /// Why none gets there, where it has been asked for long enough by ARP since then.
+    /// Why none gets there, where each of some echo requests has asked for it by ARP since then.
     #[must_use]
     pub fn unanswered(&self, search: Search) -> Option<NetError> {
-        self.neighbours.unanswered(search)
+        /// A ping is over sooner than an attempt to connect.
+        const QUESTIONS: u32 = 3;
+        self.neighbours.unanswered_by(search, QUESTIONS)
     }
 
     /// Whether the echo request was answered; call after [`Stack::poll`]. A final answer is given once.
