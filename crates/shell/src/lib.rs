@@ -59,7 +59,7 @@ pub use port::{GuestConsole, GuestPort};
 pub use ring::ConsoleRing;
 pub use table::{Arg, COMMANDS, JSON_KEYS, JsonKeys, Kind, OptionName, Setting, Spec};
 pub use term::Term;
-pub use text::{Align, COLUMNS, Folded, Millis, Size, Span, Stamp, Table, Utc, UtcMicros};
+pub use text::{Align, COLUMNS, Folded, Hex, Millis, Size, Span, Stamp, Table, Utc, UtcMicros};
 pub use vm_types::Megahertz;
 
 /// What the console prints when it waits for a command.

@@ -147,6 +147,16 @@ impl fmt::Display for Size {
     }
 }
 
+/// Bytes as two lower-case hexadecimal digits each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

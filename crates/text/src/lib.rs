@@ -13,5 +13,5 @@ mod format;
 mod time;
 
 pub use fold::{COLUMNS, Folded, columns};
-pub use format::{Align, Size, Table};
+pub use format::{Align, Hex, Size, Table};
 pub use time::{Millis, Span, Stamp, Utc, UtcMicros};

@@ -10,7 +10,7 @@ use core::task::Poll;
 
 use ::fetch::Url;
 use cmdline::VmOptions;
-use shell::{Code, CreateOptions, Failure, Size};
+use shell::{Code, CreateOptions, Failure, Hex, Size};
 
 use super::answer::{Done, Job, Task, state_error};
 use super::out::Out;
@@ -23,7 +23,7 @@ use crate::mm::held::Held;
 use crate::vm::create;
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
-use crate::vm::source::{Source, SourceFile, hex};
+use crate::vm::source::{Source, SourceFile};
 use crate::{net, pool};
 
 /// How often the progress is printed, in microseconds: rewritten in place, or as a line of its own.
@@ -162,7 +162,7 @@ impl Creating {
         let Some((_, role, from, began)) = self.download.take() else { return };
         let ms = (tsc::micros() - began) / 1000;
         held.set_sha256(*digest);
-        let digest = hex(digest);
+        let digest = Hex(digest);
         let line = format!("{role}: {} in {}.{:03} s", Size(held.len()), ms / 1000, ms % 1000);
         // What is left of the live line is written over.
         let width = if out.is_ansi() { LINE } else { 0 };

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use shell::{Align, Code, Failure, HostCommand, LogSink, Output, Size, Span, Table, Utc};
+use shell::{Align, Code, Failure, Hex, HostCommand, LogSink, Output, Size, Span, Table, Utc};
 
 use super::answer::{Done, Job};
 use super::events::Events;
@@ -15,7 +15,6 @@ use super::{lines, msr, net, selftest, who};
 use crate::arch::tsc;
 use crate::log::{self as host_log, Target};
 use crate::mm::{frame, heap_usage};
-use crate::vm::source::hex;
 use crate::vm::{State, files, registry};
 use crate::{boot, meter, pool, power, shutdown, stages, version, wall_clock};
 
@@ -254,7 +253,10 @@ fn memory(output: Output, out: &mut Out<'_>) {
                 files.iter().try_for_each(|file| {
                     a.object(|o| {
                         o.field("bytes", file.bytes)?;
-                        o.field("sha256", file.sha256.as_ref().map(hex).as_deref())?;
+                        o.field(
+                            "sha256",
+                            file.sha256.as_ref().map(|digest| Hex(digest).to_string()).as_deref(),
+                        )?;
                         o.field("users", file.users)
                     })
                 })

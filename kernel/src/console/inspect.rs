@@ -1,11 +1,11 @@
 //! A look into a guest: registers, memory, return addresses. Nothing of it is changed.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use shell::{Code, Failure, MemoryAt, Output};
+use shell::{Code, Failure, Hex, MemoryAt, Output};
 use vm_types::{Gpa, GuestMemory, PAGE_SIZE};
 use vmx_types::state::{SegmentState, VcpuState};
 use x86::EFER_LMA;
@@ -171,15 +171,11 @@ pub(super) fn memory(
         }
     };
     if output == Output::Json {
-        let mut digits = String::new();
-        for byte in &bytes {
-            let _ = write!(digits, "{byte:02x}");
-        }
         json_line(out, |o| {
             o.field("address", start)?;
             o.field("virtual", matches!(at, MemoryAt::Virtual(_)))?;
             o.field("length", length)?;
-            o.field("bytes", digits.as_str())
+            o.field("bytes", Hex(&bytes).to_string().as_str())
         });
         return Ok(());
     }

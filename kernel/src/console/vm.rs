@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
-use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Megahertz, Output, VmCommand};
+use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Hex, Megahertz, Output, VmCommand};
 use vm_types::GuestMemory;
 
 use super::answer::{Done, Job, Task, find, state_error};
@@ -173,13 +173,6 @@ impl Task for Stopping {
     }
 }
 
-fn uuid(vm: &Vm) -> String {
-    vm.uuid.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let state = vm.state();
     let reason = vm.stop_reason().map(|reason| reason.to_string());
@@ -190,7 +183,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("name", &*vm.name.get())?;
-            o.field("uuid", uuid(vm).as_str())?;
+            o.field("uuid", Hex(&vm.uuid).to_string().as_str())?;
             o.field("state", state.name())?;
             o.field("reason", reason.as_deref())?;
             o.field("on_reset", restarts.on_reset.name())?;
@@ -217,7 +210,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
         });
     }
     let shown = reason.map_or_else(|| String::from(state.name()), |reason| format!("stopped: {reason}"));
-    let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, uuid(vm));
+    let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, Hex(&vm.uuid));
     let _ = writeln!(out, "on-reset  {}, {} so far", restarts.on_reset.name(), restarts.count());
     let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy().level_name(), vm.vcpus.len());
     for (index, slot) in vm.vcpus.iter().enumerate() {

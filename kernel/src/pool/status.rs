@@ -8,6 +8,7 @@ use core::net::SocketAddrV4;
 
 use cmdline::HostOptions;
 use pool::{HostId, Own, Seen, Status, Tsc, Watch};
+use shell::Hex;
 
 use crate::arch::tsc;
 use crate::mm::frame;
@@ -24,11 +25,10 @@ pub(super) fn own(options: &HostOptions) -> Result<Own, String> {
     let mac = net::mac().ok_or("no network card")?;
     let mut id = [0; 16];
     id[10..].copy_from_slice(&mac);
-    let digits: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
     let scaling = host::boot_cpu().is_some_and(|cpu| cpu.caps.tsc_scaling());
     Ok(Own {
         id: HostId(id),
-        name: options.name.clone().unwrap_or_else(|| format!("host-{digits}")),
+        name: options.name.clone().unwrap_or_else(|| format!("host-{}", Hex(&mac))),
         boot: entropy::uuid(),
         software: version(),
         policy: policy::host().clone(),

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use cmdline::VmOptions;
 use migrate::origin::Sha256;
 use migrate::{Origin, OriginFile};
+use shell::Hex;
 
 use super::Vm;
 use crate::mm::held::Held;
@@ -99,7 +100,7 @@ impl Source {
     /// What is missing here, in words.
     pub(crate) fn lacks(&self) -> Option<String> {
         let (number, file) = self.files.iter().enumerate().find(|(_, file)| file.held().is_none())?;
-        let digest = file.sha256().map_or_else(String::new, |digest| format!(", sha256 {}", hex(&digest)));
+        let digest = file.sha256().map_or_else(String::new, |digest| format!(", sha256 {}", Hex(&digest)));
         Some(format!(
             "its {} of {} bytes{digest} did not come along: the hosts' max-file= or free memory did not allow it",
             role(number),
@@ -163,9 +164,4 @@ impl Vm {
             "vm {name} came from a host that gave no kernel along: `vm destroy {name} --force` and `vm create` make it anew"
         )
     }
-}
-
-/// A digest as text.
-pub(crate) fn hex(digest: &Sha256) -> String {
-    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
