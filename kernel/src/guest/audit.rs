@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
-use vm_types::{Gpa, GuestMemory, MemRange, PAGE_SIZE, PageSet};
+use vm_types::{Gpa, PageSet};
 
 use super::Guest;
 use crate::arch::tsc;
@@ -96,7 +96,7 @@ impl Guest {
             rip: 0,
             fetched: [0; FETCHED],
             count: 0,
-            open: PageSet::new(self.pages()),
+            open: PageSet::new(self.memory.pages()),
         }));
         Ok(())
     }
@@ -147,11 +147,6 @@ impl Guest {
             }
         }
         stuck
-    }
-
-    /// Number of guest page frames up to the end of RAM.
-    fn pages(&self) -> u64 {
-        self.memory.ranges().last().map_or(0, MemRange::end) / PAGE_SIZE
     }
 
     /// Has the pages that are both executable and writable decoded again at their next fetch. How many they are; the

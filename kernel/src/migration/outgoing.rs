@@ -386,7 +386,7 @@ fn ended(name: &str, outcome: SourceOutcome, fault: &str) -> Ended {
 
 /// Whether each file that may go along has a digest; asks for the first that is missing.
 fn are_read(vm: &Vm) -> bool {
-    let source = vm.source.lock().clone();
+    let source = vm.source.lock();
     let held = source.iter().flat_map(|source| &source.files).filter_map(SourceFile::held);
     let mut goes = held.filter(|held| held.len() <= files::max_file());
     goes.all(|held| files::sha256(held).is_ready())

@@ -110,7 +110,7 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
         vm.restarts.lock().on_reset = OnReset::Stop;
     }
     let mut platform = vm.platform.lock();
-    *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board });
+    *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board() });
     platform.import(&devices)?;
     for (index, slot) in vm.vcpus.iter().enumerate() {
         platform.load_tsc_adjust(index, slot.vcpu.lock().tsc_adjust());

@@ -71,6 +71,11 @@ pub(crate) fn layout(bytes: u64) -> Vec<MemRange> {
     ranges
 }
 
+/// Number of guest page frames up to the end of RAM.
+fn pages(ranges: &[MemRange]) -> u64 {
+    ranges.last().map_or(0, MemRange::end) / PAGE_SIZE
+}
+
 impl Clearing {
     /// Takes memory for `ranges`; `None` when the host has not enough.
     pub(crate) fn new(ranges: Vec<MemRange>) -> Option<Self> {
@@ -118,7 +123,7 @@ impl Clearing {
 
     /// Number of guest page frames up to its end.
     pub(crate) fn pages(&self) -> u64 {
-        self.ranges.last().map_or(0, MemRange::end) / PAGE_SIZE
+        pages(&self.ranges)
     }
 
     /// The RAM, once all is cleared. `logged`: an empty set for its pages.
@@ -129,6 +134,11 @@ impl Clearing {
 }
 
 impl GuestRam {
+    /// Number of guest page frames up to its end.
+    pub(crate) fn pages(&self) -> u64 {
+        pages(&self.ranges)
+    }
+
     /// The pieces, in ascending order of guest addresses.
     pub(crate) fn chunks(&self) -> &[Chunk] {
         &self.chunks.0

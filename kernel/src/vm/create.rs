@@ -267,13 +267,9 @@ pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
 /// # Errors
 /// The state that it is in.
 pub(crate) fn begin(vm: &Vm) -> Result<(), String> {
-    let mib = vm.ram() >> 20;
-    log::info!(target: "vm", "vm {}: made, {mib} MiB, level {}", vm.name, vm.policy().level_name());
-    events::tell(
-        EventKind::VmMade,
-        vm.name.owned(),
-        format!("{mib} MiB, level {}", vm.policy().level_name()),
-    );
+    let made = format!("{} MiB, level {}", vm.ram() >> 20, vm.policy().level_name());
+    log::info!(target: "vm", "vm {}: made, {made}", vm.name);
+    events::tell(EventKind::VmMade, vm.name.owned(), made);
     files::came();
     let paused = vm.source.lock().as_ref().is_some_and(|source| source.options.paused);
     if paused { Ok(()) } else { vm.apply(Change::Run) }

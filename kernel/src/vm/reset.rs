@@ -34,7 +34,7 @@ pub(crate) struct Anew {
 
 impl Vm {
     /// What its board is made of, as its policy is now.
-    fn board(&self) -> PlatformConfig {
+    pub(crate) fn board(&self) -> PlatformConfig {
         let policy = self.policy();
         PlatformConfig {
             x2apic: policy.has(Feature::X2apic),
