@@ -49,14 +49,14 @@ fn start(context: &Context, hub: &Hub, mem_mib: u32) -> Result<(Host, Server)> {
     Ok((host, files))
 }
 
-fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
+pub(super) fn done(host: &mut Host, command: &str) -> Result<Vec<String>> {
     let answer = host.command(command, PATIENCE)?;
     ensure!(answer.error.is_none(), "`{command}`: {:?}", answer.error);
     Ok(answer.lines)
 }
 
 /// The command fails with a text that begins and goes on like that.
-fn fails(host: &mut Host, command: &str, start: &str, text: &str) -> Result<()> {
+pub(super) fn fails(host: &mut Host, command: &str, start: &str, text: &str) -> Result<()> {
     let error = host.command(command, PATIENCE)?.error.with_context(|| format!("`{command}` was obeyed"))?;
     ensure!(
         error.starts_with(start) && error.contains(text),

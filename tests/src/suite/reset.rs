@@ -1,5 +1,6 @@
 //! Guests that reset their machine, and VMs that are booted anew.
 
+use super::create::{done, fails};
 use super::verbs::json;
 use super::{Case, Context, start};
 use crate::guest;
@@ -70,18 +71,6 @@ fn by_the_guest(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn done(host: &mut Host, command: &str) -> Result<()> {
-    let answer = host.command(command, PATIENCE)?;
-    ensure!(answer.error.is_none(), "`{command}`: {:?}", answer.error);
-    Ok(())
-}
-
-fn refused(host: &mut Host, command: &str, start: &str, part: &str) -> Result<()> {
-    let error = host.command(command, PATIENCE)?.error.with_context(|| format!("`{command}` was obeyed"))?;
-    ensure!(error.starts_with(start) && error.contains(part), "`{command}`: {error}");
-    Ok(())
-}
-
 /// Asks until the host holds that many files.
 fn files(host: &mut Host, count: usize) -> Result<Vec<Value>> {
     // Bounded by the case's deadline: each question waits for its answer.
@@ -146,7 +135,7 @@ fn elsewhere(context: &Context) -> Result<()> {
     for (level, code, part) in
         [("icelake-server", "unsupported ", "icelake"), ("bogus", "unsupported ", "bogus")]
     {
-        refused(target, &format!("vm reset {VM} --level {level} --force"), code, part)?;
+        fails(target, &format!("vm reset {VM} --level {level} --force"), code, part)?;
         let show = json(target, &format!("vm show {VM}"))?;
         ensure!(show["state"] == "running" && show["level"] == "nehalem", "{show}");
     }
@@ -179,7 +168,7 @@ fn too_large(context: &Context) -> Result<()> {
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     let target = &mut pair.hosts[TARGET];
     files(target, 0)?;
-    refused(target, &format!("vm reset {VM} --force"), "unsupported ", "did not come along")?;
+    fails(target, &format!("vm reset {VM} --force"), "unsupported ", "did not come along")?;
     pair.hosts[TARGET].guest()?.send_line("still here")?;
     pair.hosts[TARGET].guest()?.expect("still here", PATIENCE)?;
     Ok(())
@@ -209,7 +198,7 @@ fn fetched_again(context: &Context) -> Result<()> {
     let target = &mut pair.hosts[TARGET];
     for (payload, why) in [("hello", "at most"), ("halt-forever", "SHA-256 is ")] {
         serve(payload)?;
-        refused(target, &format!("vm reset {VM} --force"), "failed ", why)?;
+        fails(target, &format!("vm reset {VM} --force"), "failed ", why)?;
     }
     target.guest()?.send_line("still here")?;
     target.guest()?.expect("still here", PATIENCE)?;
