@@ -7,8 +7,8 @@ use cmdline::Secret;
 use entropy::{Generator, Instruction, NotEnough, Pool, Source};
 use spin::Mutex;
 
-use crate::arch::{random, tsc};
 use crate::wall_clock;
+use hw::arch::{random, tsc};
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 

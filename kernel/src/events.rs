@@ -5,7 +5,7 @@ use spin::Mutex;
 
 use shell::{EventKind, EventLog, HostEvent};
 
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 static EVENTS: Mutex<EventLog> = Mutex::new(EventLog::new());
 

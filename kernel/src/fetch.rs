@@ -8,9 +8,9 @@ use core::task::Poll;
 use ::fetch::{Digested, HttpGet, Scheme, Sink, Status, TftpGet, Url};
 use ::net::{Connection, MAX_DATAGRAM, NetError};
 
-use crate::arch::tsc;
-use crate::mm::held::{Filling, Held, Joining};
 use crate::net;
+use hw::arch::tsc;
+use hw::mm::held::{Filling, Held, Joining};
 
 /// Bytes that are taken from the network at a time.
 const PIECE: usize = 4 << 10;

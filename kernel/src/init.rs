@@ -9,13 +9,13 @@ use cmdline::{ConfigFile, HostOptions, ModuleRole, Warning, redacted};
 
 use shell::Megahertz;
 
-use crate::arch::{self, cpu, memory_types, tsc};
 use crate::boot::{self, Boot};
 use crate::log::uarts::{self, Opened};
-use crate::mm::{self, Hpa, PAGE, frame, map};
-use crate::platform::{apic, io_apic, pci, smp};
 use crate::version::version;
 use crate::{log as host_log, machine, panic, policy, power, stages as stage};
+use hw::arch::{self, cpu, memory_types, tsc};
+use hw::mm::{self, Hpa, PAGE, frame, map};
+use hw::platform::{apic, io_apic, pci, smp};
 
 const MIB: u64 = 1 << 20;
 
@@ -171,7 +171,7 @@ fn report_cut(cut: Cut) {
 }
 
 fn report_cpu(clock: bool) {
-    let cpuid = raw_cpuid::CpuId::new();
+    let cpuid = hw::arch::cpu::id();
     let brand = cpuid.get_processor_brand_string();
     let (family, model, stepping) =
         cpuid.get_feature_info().map_or((0, 0, 0), |f| (f.family_id(), f.model_id(), f.stepping_id()));

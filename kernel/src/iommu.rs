@@ -11,10 +11,10 @@ use acpi_tables::{Dmar, RemappingUnit, ReservedMemory};
 use iommu::{Capability, Found, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
 use spin::Mutex;
 
-use crate::arch::{mmio, tsc};
-use crate::mm::dma::DmaBuffer;
-use crate::mm::{Hpa, map};
-use crate::platform::pci::{self, Address};
+use hw::arch::{mmio, tsc};
+use hw::mm::dma::DmaBuffer;
+use hw::mm::{Hpa, map};
+use hw::platform::pci::{self, Address};
 
 /// Faults that the log tells one by one.
 const TOLD: u64 = 8;

@@ -18,9 +18,9 @@ use log_ring::LogRing;
 use shell::TypeAhead;
 use spin::{Mutex, MutexGuard, Once};
 
-use crate::arch::tsc;
-use crate::mm;
-use crate::platform::serial::Serial;
+use hw::arch::tsc;
+use hw::mm;
+use hw::platform::serial::Serial;
 use port::{Port, Prompt, Queue, SIZE};
 
 /// Words of the ring until memory is known.
@@ -195,9 +195,9 @@ fn line(out: &mut impl Write, record: &Record<'_>) -> fmt::Result {
     writeln!(out, "{}", record.args())
 }
 
-/// `flexvisor::mm::frame` is `mm`; a library goes by its own name.
+/// `hw::mm::frame` is `mm`, `kernel::vm::create` is `vm`; a library goes by its own name.
 fn subsystem(target: &str) -> &str {
-    let target = target.strip_prefix("flexvisor::").unwrap_or(target);
+    let target = target.strip_prefix("kernel::").or(target.strip_prefix("hw::")).unwrap_or(target);
     target.split("::").next().unwrap_or(target)
 }
 

@@ -7,8 +7,8 @@ use bring_up::mce::{Bank, Context, Finding, Severity, Verdict};
 use bring_up::nmi::Reason;
 use spin::Mutex;
 
-use crate::arch::{cpu, io, machine_check, tsc};
 use crate::log::emergency;
+use hw::arch::{cpu, io, machine_check, tsc};
 
 /// How often a CPU looks into its banks, in microseconds; those that CPUs share are seen by whoever comes first.
 const POLL_US: u64 = 10_000_000;

@@ -7,7 +7,7 @@ pub(crate) use ::meter::Part;
 use ::meter::{Longest, Turn};
 use spin::Mutex;
 
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// Host TSC ticks of the turns in which something was found.
 static WORKED: AtomicU64 = AtomicU64::new(0);

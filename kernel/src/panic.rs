@@ -5,13 +5,14 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use bring_up::mce::{Context, Verdict};
 use cmdline::PanicAction;
 
-use crate::arch::trap::TrapFrame;
-use crate::arch::{self, backtrace, cpu, tsc};
 use crate::log::emergency;
-use crate::platform::apic;
 use crate::{machine, power};
+use hw::arch::trap::TrapFrame;
+use hw::arch::{self, backtrace, cpu, tsc};
+use hw::platform::apic;
 
 /// The index of the CPU that panics, plus one.
 static PANICKING: AtomicUsize = AtomicUsize::new(0);
@@ -31,14 +32,21 @@ pub(crate) fn set_action(action: PanicAction) {
     ACTION.store(number, Ordering::Relaxed);
 }
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
+/// A panic of the hypervisor's own code.
+pub(crate) fn panic(info: &PanicInfo<'_>) -> ! {
     end(format_args!("{}", Message(info)), None, backtrace::frame_pointer())
 }
 
 /// An exception that nothing expected.
 pub(crate) fn exception(frame: &TrapFrame) -> ! {
     end(format_args!("{frame}"), Some(frame.rip), frame.rbp)
+}
+
+/// A machine check while the host ran.
+pub(crate) fn machine_check(frame: &TrapFrame) {
+    if machine::check(Context::Host) == Verdict::StopHost {
+        exception(frame);
+    }
 }
 
 /// Halts this CPU if another one panics: for an NMI that came while a guest ran.

@@ -3,8 +3,8 @@
 use acpi_tables::{AddressSpace, Fadt, GenericAddress};
 use spin::Once;
 
-use crate::arch::{self, idt, io, tsc};
 use crate::log;
+use hw::arch::{self, idt, io, tsc};
 
 /// Where QEMU's isa-debug-exit device and its like listen.
 const DEBUG_EXIT: u16 = 0xf4;

@@ -1,22 +1,24 @@
 //! The run loop: the one place that enters the guest, advances RIP and injects.
 
 mod slice;
+#[cfg(test)]
+mod tests;
 
 use core::sync::atomic::Ordering;
 use migrate::ownership::StateCell;
-use vmx_types::control::ProcBased;
 use vmx_types::event::Event;
 use vmx_types::exit::Exit;
 use vmx_types::field;
 use vmx_types::flow::{Flow, Take};
 use vmx_types::paging::CR0_PE;
 
-use crate::arch::tsc;
 use crate::exit::{self, Next};
 use crate::guest::mailbox::Request;
 use crate::guest::{Guest, StopReason};
-use crate::vcpu::{Activity, Vcpu};
-use crate::vmx::{self, entry, vmcs};
+use crate::vcpu::{Activity, Vcpu, VmxVcpu};
+use hw::arch::tsc;
+use hw::vmx;
+use hw::vmx::vmcs::Current;
 use slice::Slice;
 
 /// Why the run loop gave the CPU back.
@@ -36,11 +38,11 @@ pub(crate) enum Outcome {
 /// while the host runs, so that a device may have its turn late by the host's part of so many exits.
 const UNMETERED: u32 = 16;
 
-impl Vcpu {
+impl VmxVcpu {
     /// Runs the guest until host TSC `until` at the latest, or until `state` does not let it.
     pub(crate) fn run(&mut self, vm: &Guest, state: &StateCell, until: u64) -> Outcome {
-        let timed = vm.mailboxes[self.index as usize].exits.is_timed();
-        if timed || self.is_checked() {
+        let timed = vm.mailboxes[self.vcpu.index as usize].exits.is_timed();
+        if timed || self.vcpu.is_checked() {
             self.turn::<true>(vm, state, until, timed)
         } else {
             self.turn::<false>(vm, state, until, false)
@@ -58,46 +60,45 @@ impl Vcpu {
         until: u64,
         timed: bool,
     ) -> Outcome {
-        let vmcs = self.make_current(vm);
-        self.context.touched();
-        let mailbox = &*vm.mailboxes[self.index as usize];
+        let (vcpu, mut loaded) = self.make_current(vm);
+        vcpu.context.touched();
+        let mailbox = &*vm.mailboxes[vcpu.index as usize];
         let timed = WATCHED && timed;
         let mut slice = Slice::new();
         let mut unmetered = 0;
         loop {
-            if mailbox.requests.load(Ordering::Acquire) != 0
-                && let Some(outcome) = self.serve_requests(vm, state, vmcs)
-            {
-                return outcome;
+            let vmcs = loaded.current();
+            if mailbox.requests.load(Ordering::Acquire) != 0 && !vcpu.serve_requests(vm, state, vmcs) {
+                self.release(vm);
+                return Outcome::Paused;
             }
-            if self.attention || unmetered == 0 {
+            if vcpu.attention || unmetered == 0 {
                 let now = tsc::read();
                 if now >= until {
                     return Outcome::Yield;
                 }
-                if (self.attention || now >= self.deadline) && !self.attend(vm, vmcs) {
-                    return Outcome::Halted(self.deadline);
+                if (vcpu.attention || now >= vcpu.deadline) && !vcpu.attend(vm, vmcs) {
+                    return Outcome::Halted(vcpu.deadline);
                 }
-                slice.set(vmcs, now, self.deadline.min(until));
+                slice.set(vmcs, now, vcpu.deadline.min(until));
                 unmetered = UNMETERED;
             }
             unmetered -= 1;
-            if WATCHED && let Err(reason) = self.check_entry(vmcs) {
+            if WATCHED && let Err(reason) = vcpu.check_entry(vmcs) {
                 return Outcome::Stopped(reason);
             }
-            // SAFETY: `make_current` did what `enter` asks for; the hypervisor runs with interrupts off.
-            let failed = unsafe { entry::enter(&raw mut *self.context, u32::from(self.launched)) };
-            if failed != 0 {
-                return self.entry_failed(vm, vmcs);
+            let entered = loaded.enter(&mut vcpu.context);
+            let vmcs = loaded.current();
+            if entered.is_err() {
+                return vcpu.entry_failed(vm, vmcs);
             }
-            self.launched = true;
             if WATCHED {
-                self.note_exit(vmcs);
+                vcpu.note_exit(vmcs);
             }
             let began = if timed { tsc::read() } else { 0 };
             let reason = vmcs.read(field::EXIT_REASON);
             mailbox.exits.count(reason);
-            let next = exit::handle(self, vm, vmcs, Exit::decode(reason, &vmcs));
+            let next = exit::handle(vcpu, vm, vmcs, Exit::decode(reason, &vmcs));
             if timed {
                 mailbox.exits.took(reason, tsc::read() - began);
             }
@@ -105,32 +106,34 @@ impl Vcpu {
                 Next::Advance => advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH))),
                 Next::AdvanceBy(0) => iterated(vmcs),
                 Next::AdvanceBy(length) => advance(vmcs, length),
-                Next::Resume => self.requeue_event(vmcs),
-                Next::Delivered => self.attention = true,
+                Next::Resume => vcpu.requeue_event(vmcs),
+                Next::Delivered => vcpu.attention = true,
                 Next::Inject(event) => {
-                    if !self.raise(vmcs, event.unpack()) {
+                    if !vcpu.raise(vmcs, event.unpack()) {
                         return Outcome::Stopped(StopReason::TripleFault);
                     }
                 }
                 Next::Halt => {
                     advance(vmcs, u64::from(vmcs.read(field::EXIT_INSTRUCTION_LENGTH)));
                     if !vmcs.flow().debug_is_due() {
-                        self.activity = Activity::Halted;
+                        vcpu.activity = Activity::Halted;
                     }
-                    self.attention = true;
+                    vcpu.attention = true;
                 }
                 Next::Yield => {
-                    self.requeue_event(vmcs);
+                    vcpu.requeue_event(vmcs);
                     return Outcome::Yield;
                 }
                 Next::Stop(reason) => return Outcome::Stopped(*reason),
             }
         }
     }
+}
 
+impl Vcpu {
     /// An event that an exit or its handler raised goes in at the next entry. False for a triple fault.
     #[inline(never)]
-    fn raise(&mut self, vmcs: vmcs::Current, event: Option<Event>) -> bool {
+    fn raise(&mut self, vmcs: Current<'_>, event: Option<Event>) -> bool {
         let Some(event) = event else { return true };
         let combined = vmcs.interrupted_event().map_or(Some(event), |first| first.then(event));
         if let Some(event) = combined {
@@ -143,7 +146,7 @@ impl Vcpu {
 
     /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way. False
     /// where the vCPU is halted and nothing wakes it.
-    fn attend(&mut self, vm: &Guest, vmcs: vmcs::Current) -> bool {
+    fn attend(&mut self, vm: &Guest, vmcs: Current<'_>) -> bool {
         self.attention = false;
         self.context.touched();
         self.service_devices(vm, vmcs);
@@ -162,7 +165,7 @@ impl Vcpu {
 
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
     #[inline(always)]
-    fn requeue_event(&mut self, vmcs: vmcs::Current) {
+    fn requeue_event(&mut self, vmcs: Current<'_>) {
         if vmcs.was_interrupted() {
             self.requeue_interrupted(vmcs);
         }
@@ -170,7 +173,7 @@ impl Vcpu {
 
     #[cold]
     #[inline(never)]
-    fn requeue_interrupted(&mut self, vmcs: vmcs::Current) {
+    fn requeue_interrupted(&mut self, vmcs: Current<'_>) {
         if let Some(event) = vmcs.interrupted_event() {
             vmcs.set_flow(vmcs.flow().before(event));
             self.event = Some(event);
@@ -178,8 +181,9 @@ impl Vcpu {
         }
     }
 
+    /// Does what other CPUs ask for. False where the VM may not run any more: the vCPU is to be taken off this CPU.
     #[cold]
-    fn serve_requests(&mut self, vm: &Guest, state: &StateCell, vmcs: vmcs::Current) -> Option<Outcome> {
+    fn serve_requests(&mut self, vm: &Guest, state: &StateCell, vmcs: Current<'_>) -> bool {
         self.context.touched();
         let mailbox = &*vm.mailboxes[self.index as usize];
         let requests = mailbox.requests.fetch_and(Request::WAITED_FOR, Ordering::AcqRel);
@@ -188,7 +192,7 @@ impl Vcpu {
         }
         if requests & Request::Clock as u32 != 0 {
             self.next_event = 0; // its host TSC is another one now
-            self.write_tsc_offset(vm);
+            self.write_tsc_offset(vm, vmcs);
             self.attention = true;
         }
         if requests & Request::DrainPml as u32 != 0 {
@@ -196,16 +200,15 @@ impl Vcpu {
         }
         // An old request means nothing to a VM that runs again.
         if requests & Request::Pause as u32 != 0 && !state.get().may_run() {
-            self.release(vm);
             self.attention = true;
-            return Some(Outcome::Paused);
+            return false;
         }
         mailbox.requests.fetch_and(!(requests & Request::WAITED_FOR), Ordering::Release);
-        None
+        true
     }
 
     /// Lets the devices catch up with the time line and takes the next event from them.
-    fn service_devices(&mut self, vm: &Guest, vmcs: vmcs::Current) {
+    fn service_devices(&mut self, vm: &Guest, vmcs: Current<'_>) {
         let mut platform = vm.platform.lock();
         let now = vm.clock.now();
         platform.advance(now);
@@ -239,16 +242,15 @@ impl Vcpu {
         let windows = flow.windows(self.event.is_some(), self.nmi_pending, waits);
         self.attention |= self.nmi_pending && flow.nmi_waits_for_step();
         let mut proc = self.proc;
-        proc.set(ProcBased::INTERRUPT_WINDOW_EXITING, windows.interrupt);
-        proc.set(ProcBased::NMI_WINDOW_EXITING, windows.nmi);
+        proc.set_windows(windows.interrupt, windows.nmi);
         if proc != self.proc {
             self.proc = proc;
-            vmcs.write(field::PROC_BASED_CONTROLS, proc.bits());
+            vmcs.set_proc(proc);
         }
     }
 
     #[cold]
-    fn entry_failed(&mut self, vm: &Guest, vmcs: vmcs::Current) -> Outcome {
+    fn entry_failed(&mut self, vm: &Guest, vmcs: Current<'_>) -> Outcome {
         let error = vmcs.read(field::INSTRUCTION_ERROR);
         vmx::dump(&vm.name.get());
         Outcome::Stopped(StopReason::Error(alloc::format!("VM entry failed, VM-instruction error {error}")))
@@ -257,7 +259,7 @@ impl Vcpu {
 
 /// Moves RIP behind the instruction that exited, with what an executed instruction does besides.
 #[inline(always)]
-fn advance(vmcs: vmcs::Current, length: u64) {
+fn advance(vmcs: Current<'_>, length: u64) {
     let rip = vmcs.read(field::GUEST_RIP);
     vmcs.write(field::GUEST_RIP, rip.wrapping_add(length));
     if !Flow::is_plain(vmcs.read(field::GUEST_RFLAGS), vmcs.read(field::GUEST_INTERRUPTIBILITY)) {
@@ -267,16 +269,16 @@ fn advance(vmcs: vmcs::Current, length: u64) {
 
 #[cold]
 #[inline(never)]
-fn executed(vmcs: vmcs::Current) {
+fn executed(vmcs: Current<'_>) {
     vmcs.set_flow(vmcs.flow().executed());
 }
 
 #[inline(never)]
-fn iterated(vmcs: vmcs::Current) {
+fn iterated(vmcs: Current<'_>) {
     vmcs.set_flow(vmcs.flow().iterated());
 }
 
-fn inject(vmcs: vmcs::Current, event: Event) {
+fn inject(vmcs: Current<'_>, event: Event) {
     if let Some(error) = event.error_code {
         vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, error);
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// One of them.
 #[derive(Clone, Debug)]

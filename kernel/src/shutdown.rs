@@ -2,7 +2,7 @@
 
 use crate::net;
 use crate::vm::registry;
-use crate::vmx::flush;
+use hw::vmx::flush;
 
 /// Stops every guest, the network card, and VMX operation on every CPU: before a reboot.
 pub(crate) fn leave_vmx() {

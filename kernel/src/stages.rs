@@ -5,7 +5,7 @@ use core::fmt;
 
 use spin::Mutex;
 
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// Stages that are over, with the microseconds since the loader's first instruction.
 static STAGES: Mutex<Vec<(&'static str, u64)>> = Mutex::new(Vec::new());

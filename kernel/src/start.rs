@@ -12,26 +12,26 @@ use migrate::ownership::Command;
 use mitigations::Plan;
 use vmx_types::slice::SliceTimer;
 
-use crate::arch::{self, cpu, tsc};
 use crate::boot::{self, Boot};
 use crate::console::{Console, Remote, Work};
 use crate::log::uarts::Opened;
 use crate::machine::{self, Watch};
 use crate::meter::Part;
 use crate::migration::Migrations;
-use crate::mm::frame;
-use crate::mm::held::Held;
-use crate::mm::{Hpa, module_bytes};
-use crate::platform::{apic, call, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{self, Scheduler, Turn};
 use crate::vm::source::{Source, SourceFile};
 use crate::vm::{audit, create, ending, files, registry, remains, reset, tracking};
-use crate::vmx::{flush, host, slots};
 use crate::{
     entropy, iommu, link, log as host_log, meter, net, policy, pool, restart, selftest, stages, vcpu,
 };
+use hw::arch::{self, cpu, tsc};
+use hw::mm::frame;
+use hw::mm::held::Held;
+use hw::mm::{Hpa, module_bytes};
+use hw::platform::{apic, call, irq};
+use hw::vmx::{flush, host, slots};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;

@@ -3,7 +3,7 @@
 use bring_up::cmos::{self, Ports};
 use spin::Once;
 
-use crate::arch::{io, tsc};
+use hw::arch::{io, tsc};
 
 static BOOT: Once<(u64, u64)> = Once::new();
 

@@ -27,7 +27,7 @@ mod tests {
     /// The order of the trampoline itself, which no emulator here would punish.
     #[test]
     fn the_trampoline_clears_it_before_efer() {
-        const TRAMPOLINE: &str = include_str!("../../../kernel/src/platform/trampoline.s");
+        const TRAMPOLINE: &str = include_str!("../../../kernel/hw/src/arch/trampoline.s");
         let at = |text: &str| TRAMPOLINE.find(text).expect(text);
         assert!(at("ap_misc_enable_clear - ap_trampoline") < at("$0x1a0, %ecx"));
         assert!(at("$0x1a0, %ecx") < at("$0xc0000080, %ecx"));

@@ -45,29 +45,62 @@ impl Width for Natural {
     }
 }
 
-/// May be read and written.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadWrite;
-/// May only be read.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadOnly;
+/// Whose a field is, and so who may write it (SDM 24.3).
+pub trait Group {
+    /// Its number, bits 11:10 of the encoding (SDM 24.11.2).
+    const NUMBER: u32;
+}
+
+/// A group whose fields can be written.
+pub trait Writable: Group {}
+
+/// A group whose fields hold any value without harm to the host: VM entry checks them, and they bind nobody but the guest.
+pub trait Harmless: Writable {}
+
+macro_rules! groups {
+    ($($(#[$doc:meta])* $name:ident = $number:literal: $($face:ident)*;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name;
+            impl Group for $name {
+                const NUMBER: u32 = $number;
+            }
+            $(impl $face for $name {})*
+        )*
+    };
+}
+
+groups! {
+    /// What the guest may do by itself, where tables are, what happens on the way in and out. A wrong value takes the
+    /// machine from the host.
+    Control = 0: Writable;
+    /// Controls that concern the guest alone: the event that is injected, and what it reads of CR0 and CR4.
+    Entry = 0: Writable Harmless;
+    /// What the CPU says of an exit.
+    ReadOnly = 1:;
+    /// The guest's registers.
+    Guest = 2: Writable Harmless;
+    /// The host's registers after an exit.
+    Host = 3: Writable;
+}
 
 /// The encoding of one field.
 #[derive(Debug)]
-pub struct Field<W, A = ReadWrite> {
+pub struct Field<W, G = Guest> {
     encoding: u32,
-    marker: PhantomData<(W, A)>,
+    marker: PhantomData<(W, G)>,
 }
 
-impl<W, A> Clone for Field<W, A> {
+impl<W, G> Clone for Field<W, G> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<W, A> Copy for Field<W, A> {}
+impl<W, G> Copy for Field<W, G> {}
 
-impl<W: Width, A> Field<W, A> {
+impl<W: Width, G> Field<W, G> {
     const fn new(encoding: u32) -> Self {
         Self { encoding, marker: PhantomData }
     }
@@ -91,10 +124,10 @@ pub struct Named {
 }
 
 macro_rules! fields {
-    ($($heading:literal: <$width:ty, $access:ty> { $($name:ident = $encoding:literal),* $(,)? })*) => {
+    ($($heading:literal: <$width:ty, $group:ty> { $($name:ident = $encoding:literal),* $(,)? })*) => {
         $($(
             #[doc = concat!($heading, ", encoding ", stringify!($encoding), ".")]
-            pub const $name: Field<$width, $access> = Field::new($encoding);
+            pub const $name: Field<$width, $group> = Field::new($encoding);
         )*)*
         /// Every field, in the order of the SDM's appendix B.
         pub const ALL: &[Named] = &[
@@ -104,12 +137,12 @@ macro_rules! fields {
 }
 
 fields! {
-    "16-bit control field": <u16, ReadWrite> {
+    "16-bit control field": <u16, Control> {
         VPID = 0x0000,
         POSTED_INTERRUPT_VECTOR = 0x0002,
         EPTP_INDEX = 0x0004,
     }
-    "16-bit guest-state field": <u16, ReadWrite> {
+    "16-bit guest-state field": <u16, Guest> {
         GUEST_ES_SELECTOR = 0x0800,
         GUEST_CS_SELECTOR = 0x0802,
         GUEST_SS_SELECTOR = 0x0804,
@@ -121,7 +154,7 @@ fields! {
         GUEST_INTERRUPT_STATUS = 0x0810,
         PML_INDEX = 0x0812,
     }
-    "16-bit host-state field": <u16, ReadWrite> {
+    "16-bit host-state field": <u16, Host> {
         HOST_ES_SELECTOR = 0x0c00,
         HOST_CS_SELECTOR = 0x0c02,
         HOST_SS_SELECTOR = 0x0c04,
@@ -130,7 +163,7 @@ fields! {
         HOST_GS_SELECTOR = 0x0c0a,
         HOST_TR_SELECTOR = 0x0c0c,
     }
-    "64-bit control field": <u64, ReadWrite> {
+    "64-bit control field": <u64, Control> {
         IO_BITMAP_A = 0x2000,
         IO_BITMAP_B = 0x2002,
         MSR_BITMAP = 0x2004,
@@ -158,7 +191,7 @@ fields! {
     "64-bit read-only data field": <u64, ReadOnly> {
         GUEST_PHYSICAL_ADDRESS = 0x2400,
     }
-    "64-bit guest-state field": <u64, ReadWrite> {
+    "64-bit guest-state field": <u64, Guest> {
         VMCS_LINK_POINTER = 0x2800,
         GUEST_IA32_DEBUGCTL = 0x2802,
         GUEST_IA32_PAT = 0x2804,
@@ -169,12 +202,12 @@ fields! {
         GUEST_PDPTE2 = 0x280e,
         GUEST_PDPTE3 = 0x2810,
     }
-    "64-bit host-state field": <u64, ReadWrite> {
+    "64-bit host-state field": <u64, Host> {
         HOST_IA32_PAT = 0x2c00,
         HOST_IA32_EFER = 0x2c02,
         HOST_IA32_PERF_GLOBAL_CTRL = 0x2c04,
     }
-    "32-bit control field": <u32, ReadWrite> {
+    "32-bit control field": <u32, Control> {
         PIN_BASED_CONTROLS = 0x4000,
         PROC_BASED_CONTROLS = 0x4002,
         EXCEPTION_BITMAP = 0x4004,
@@ -186,13 +219,15 @@ fields! {
         EXIT_MSR_LOAD_COUNT = 0x4010,
         ENTRY_CONTROLS = 0x4012,
         ENTRY_MSR_LOAD_COUNT = 0x4014,
-        ENTRY_INTERRUPTION_INFO = 0x4016,
-        ENTRY_EXCEPTION_ERROR_CODE = 0x4018,
-        ENTRY_INSTRUCTION_LENGTH = 0x401a,
         TPR_THRESHOLD = 0x401c,
         PROC_BASED_CONTROLS_2 = 0x401e,
         PLE_GAP = 0x4020,
         PLE_WINDOW = 0x4022,
+    }
+    "32-bit control field of the event that is injected": <u32, Entry> {
+        ENTRY_INTERRUPTION_INFO = 0x4016,
+        ENTRY_EXCEPTION_ERROR_CODE = 0x4018,
+        ENTRY_INSTRUCTION_LENGTH = 0x401a,
     }
     "32-bit read-only data field": <u32, ReadOnly> {
         INSTRUCTION_ERROR = 0x4400,
@@ -204,7 +239,7 @@ fields! {
         EXIT_INSTRUCTION_LENGTH = 0x440c,
         EXIT_INSTRUCTION_INFO = 0x440e,
     }
-    "32-bit guest-state field": <u32, ReadWrite> {
+    "32-bit guest-state field": <u32, Guest> {
         GUEST_ES_LIMIT = 0x4800,
         GUEST_CS_LIMIT = 0x4802,
         GUEST_SS_LIMIT = 0x4804,
@@ -229,18 +264,20 @@ fields! {
         GUEST_IA32_SYSENTER_CS = 0x482a,
         PREEMPTION_TIMER = 0x482e,
     }
-    "32-bit host-state field": <u32, ReadWrite> {
+    "32-bit host-state field": <u32, Host> {
         HOST_IA32_SYSENTER_CS = 0x4c00,
     }
-    "Natural-width control field": <Natural, ReadWrite> {
+    "Natural-width control field": <Natural, Control> {
         CR0_MASK = 0x6000,
         CR4_MASK = 0x6002,
-        CR0_READ_SHADOW = 0x6004,
-        CR4_READ_SHADOW = 0x6006,
         CR3_TARGET_0 = 0x6008,
         CR3_TARGET_1 = 0x600a,
         CR3_TARGET_2 = 0x600c,
         CR3_TARGET_3 = 0x600e,
+    }
+    "Natural-width control field that the guest reads": <Natural, Entry> {
+        CR0_READ_SHADOW = 0x6004,
+        CR4_READ_SHADOW = 0x6006,
     }
     "Natural-width read-only data field": <Natural, ReadOnly> {
         EXIT_QUALIFICATION = 0x6400,
@@ -250,7 +287,7 @@ fields! {
         IO_RIP = 0x6408,
         GUEST_LINEAR_ADDRESS = 0x640a,
     }
-    "Natural-width guest-state field": <Natural, ReadWrite> {
+    "Natural-width guest-state field": <Natural, Guest> {
         GUEST_CR0 = 0x6800,
         GUEST_CR3 = 0x6802,
         GUEST_CR4 = 0x6804,
@@ -272,7 +309,7 @@ fields! {
         GUEST_IA32_SYSENTER_ESP = 0x6824,
         GUEST_IA32_SYSENTER_EIP = 0x6826,
     }
-    "Natural-width host-state field": <Natural, ReadWrite> {
+    "Natural-width host-state field": <Natural, Host> {
         HOST_CR0 = 0x6c00,
         HOST_CR3 = 0x6c02,
         HOST_CR4 = 0x6c04,

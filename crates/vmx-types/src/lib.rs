@@ -25,6 +25,6 @@ pub mod vmcs;
 
 pub use event::{Event, EventKind, PackedEvent};
 pub use exit::{Exit, ExitFields};
-pub use field::{Field, Natural, ReadOnly, ReadWrite, Width};
+pub use field::{Field, Natural, ReadOnly, Width};
 pub use reason::ExitReason;
 pub use state::VcpuState;

@@ -11,10 +11,10 @@ use super::answer::find;
 use super::names::HERE;
 use super::out::{Out, json_line};
 use super::{flex, ledger, mitigations, names};
-use crate::arch::{cpu, tsc};
 use crate::vm::{Vm, registry};
-use crate::vmx::host;
 use crate::{policy, pool};
+use hw::arch::{cpu, tsc};
+use hw::vmx::host;
 
 pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     match about {
@@ -33,7 +33,7 @@ pub(super) fn about(about: CpuAbout<'_>, output: Output, out: &mut Out<'_>) -> R
 }
 
 pub(super) fn summary(output: Output, out: &mut Out<'_>) {
-    let brand = raw_cpuid::CpuId::new().get_processor_brand_string();
+    let brand = hw::arch::cpu::id().get_processor_brand_string();
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("model", brand.as_ref().map_or("unnamed", |b| b.as_str().trim()))?;

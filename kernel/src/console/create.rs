@@ -14,17 +14,17 @@ use shell::{Code, CreateOptions, Failure, Hex, Size};
 
 use super::answer::{Done, Job, Task, state_error};
 use super::out::Out;
-use crate::arch::tsc;
 use crate::fetch::Download;
 use crate::meter::{self, Part};
 use crate::migration::Migrations;
-use crate::mm::frame;
-use crate::mm::held::Held;
 use crate::vm::create;
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::source::{Source, SourceFile};
 use crate::{net, pool};
+use hw::arch::tsc;
+use hw::mm::frame;
+use hw::mm::held::Held;
 
 /// How often the progress is printed, in microseconds: rewritten in place, or as a line of its own.
 const LIVE_US: u64 = 500_000;

@@ -11,9 +11,9 @@ use shell::{Code, Failure, Millis, Output};
 
 use super::answer::{Done, Job, Task};
 use super::out::{Out, json_line};
-use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::{State, Vm};
+use hw::arch::tsc;
 
 fn busy(text: alloc::string::String) -> Failure {
     Failure::new(Code::Busy, text)

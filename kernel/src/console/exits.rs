@@ -7,9 +7,9 @@ use core::fmt::Write;
 use shell::{Align, Millis, Output, Table};
 
 use super::out::{Out, json_line};
-use crate::arch::tsc;
 use crate::guest::exits::Counted;
 use crate::vm::Vm;
+use hw::arch::tsc;
 
 pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Out<'_>) {
     if let Some(on) = timed {

@@ -12,11 +12,11 @@ use super::events::Events;
 use super::out::{Out, json_line};
 use super::top::{self, Top};
 use super::{lines, msr, net, selftest, who};
-use crate::arch::tsc;
 use crate::log::{self as host_log, Target};
-use crate::mm::{frame, heap_usage};
 use crate::vm::{State, files, registry};
 use crate::{boot, meter, pool, power, shutdown, stages, version, wall_clock};
+use hw::arch::tsc;
+use hw::mm::{frame, heap_usage};
 
 pub(super) fn execute(command: HostCommand, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {

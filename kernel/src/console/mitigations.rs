@@ -8,7 +8,7 @@ use shell::{Failure, Output};
 use super::out::Out;
 use crate::policy::mitigations as policy;
 use crate::vm::Vm;
-use crate::vmx::slots;
+use hw::vmx::slots;
 
 pub(super) fn show(vm: Option<&Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
     let host = policy::host();

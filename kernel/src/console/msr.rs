@@ -5,7 +5,7 @@ use core::fmt::Write;
 use shell::{Code, Failure, Output};
 
 use super::out::{Out, json_line};
-use crate::arch::msr;
+use hw::arch::msr;
 
 /// Registers that the host or a guest lives by, as ranges: a write to one of these would be a crash, or a guest's.
 const IN_USE: [(u32, u32); 20] = [

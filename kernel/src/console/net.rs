@@ -11,9 +11,9 @@ use shell::{Code, Failure, Millis, Output};
 
 use super::answer::{Done, Job, Task};
 use super::out::{Out, json_line};
-use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::net;
+use hw::arch::tsc;
 
 /// Echo requests of one `net ping`, and how long each may take, in microseconds.
 const REQUESTS: u32 = 4;

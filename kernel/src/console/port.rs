@@ -2,11 +2,11 @@
 
 use alloc::string::String;
 
-use crate::arch::tsc;
 use crate::guest::console::GuestConsole;
-use crate::platform::serial::{Registers, Serial};
 use crate::vm::registry;
 use cmdline::MAX_BAUD;
+use hw::arch::tsc;
+use hw::platform::serial::{Registers, Serial};
 
 /// Bytes given to the port at once: what its FIFO takes.
 const BURST: usize = 16;

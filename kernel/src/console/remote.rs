@@ -11,11 +11,11 @@ use shell::{Code, Failure};
 
 use super::out::Out;
 use super::session::{Session, Step, Work};
-use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::link::{self, Link, Service};
 use crate::migration::Migrations;
 use crate::version::version;
+use hw::arch::tsc;
 
 /// Conversations at a time.
 const MAX_SESSIONS: usize = 4;

@@ -9,11 +9,11 @@ use shell::{Code, Command, Failure, Folded, TermSettings};
 use super::answer::{Attachment, Done, Job};
 use super::out::Out;
 use super::{commands, migrate};
-use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::meter::{self, Part};
 use crate::migration::Migrations;
 use crate::pool;
+use hw::arch::tsc;
 
 /// How often the live line is rewritten, in microseconds.
 const LIVE_US: u64 = 500_000;

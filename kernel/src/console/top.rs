@@ -12,11 +12,11 @@ use shell::{Align, Failure, Millis, Output, Size, Table};
 
 use super::answer::Task;
 use super::out::{CLEAR, Out, json_line};
-use crate::arch::{cpu, tsc};
 use crate::migration::Migrations;
-use crate::mm::frame;
 use crate::vm::{Vm, registry};
 use crate::{meter, net};
+use hw::arch::{cpu, tsc};
+use hw::mm::frame;
 
 /// Between two pictures, in microseconds.
 const INTERVAL_US: u64 = 1_000_000;

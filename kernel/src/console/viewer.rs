@@ -7,10 +7,10 @@ use shell::{Attach, AttachEvent, ESCAPE, GuestPort, Pace};
 
 use super::Port;
 use super::answer::Attachment;
-use crate::arch::tsc;
 use crate::guest::console::GuestConsole;
 use crate::log as host_log;
 use crate::vm::{State, Vm, registry};
+use hw::arch::tsc;
 
 /// Bytes that may wait for the port: more would still come long after the operator has left.
 const AHEAD: usize = 2 << 10;

@@ -12,7 +12,6 @@ use vm_types::GuestMemory;
 use super::answer::{Done, Job, Task, find, state_error};
 use super::out::{Out, json_line};
 use super::{create, exits, inspect, lines, list, waits};
-use crate::arch::tsc;
 use crate::events;
 use crate::guest::StopReason;
 use crate::migration::Migrations;
@@ -20,6 +19,7 @@ use crate::vm::registry::Nascent;
 use crate::vm::reset::Anew;
 use crate::vm::{Change, State, Vm, create as vm_create, ending, registry};
 use crate::{pool, restart};
+use hw::arch::tsc;
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {

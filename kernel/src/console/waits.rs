@@ -11,10 +11,10 @@ use shell::{Code, Failure};
 
 use super::answer::{Done, Job, Task};
 use super::out::Out;
-use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::vm::outcome::Outcome;
 use crate::vm::{State, Vm};
+use hw::arch::tsc;
 
 fn not_waited_for(what: &str) -> Failure {
     Failure::new(Code::Failed, format!("not waited for: {what}"))

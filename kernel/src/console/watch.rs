@@ -7,9 +7,9 @@ use shell::{Command, Failure, UtcMicros};
 
 use super::answer::{Done, Task};
 use super::out::{CLEAR, Out};
-use crate::arch::tsc;
 use crate::migration::Migrations;
 use crate::wall_clock;
+use hw::arch::tsc;
 
 /// What carries a command out.
 type Execute = fn(Command<'_>, &mut Migrations, &mut Out<'_>) -> Result<Done, Failure>;

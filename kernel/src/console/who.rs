@@ -5,8 +5,8 @@ use core::fmt::Write;
 use shell::{Align, Output, Span, Table};
 
 use super::out::Out;
-use crate::arch::tsc;
 use crate::sessions;
+use hw::arch::tsc;
 
 pub(super) fn print(output: Output, out: &mut Out<'_>) {
     let rows = sessions::all();

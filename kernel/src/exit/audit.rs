@@ -11,17 +11,16 @@ use super::{Next, fatal};
 use crate::guest::Guest;
 use crate::guest::audit::{Fetch, WINDOW};
 use crate::vcpu::Vcpu;
-use crate::vmx::insn::{self, Scope};
-use crate::vmx::vmcs::Current;
+use hw::vmx::flush;
+use hw::vmx::vmcs::Current;
 
 /// Drops what this CPU has cached of the VM's memory: a permission was taken. The VM's one vCPU runs here alone.
 fn flush(vm: &Guest) {
-    let root = vm.mmu.lock().root();
-    insn::invept(Scope::Single, root);
+    flush::second_level(vm.mmu.lock().root());
 }
 
 /// Guest-linear address of the instruction.
-fn linear_rip(vcpu: &Vcpu, vmcs: Current) -> (u64, CodeSize) {
+fn linear_rip(vcpu: &Vcpu, vmcs: Current<'_>) -> (u64, CodeSize) {
     let rip = vmcs.read(field::GUEST_RIP);
     let mode = vcpu.code_size(vmcs);
     // CS begins at 0 in 64-bit mode (SDM 3A 3.4.4).
@@ -31,7 +30,7 @@ fn linear_rip(vcpu: &Vcpu, vmcs: Current) -> (u64, CodeSize) {
 
 /// A page is executed for the first time, or after a write.
 #[cold]
-pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa & !(PAGE - 1));
     let again = match vm.mmu.lock().admit_code(gpa) {
         Ok(again) => again,
@@ -75,7 +74,7 @@ fn fill(vm: &Guest, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, win
 
 /// A page that was decoded is about to be written.
 #[cold]
-pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa & !(PAGE - 1));
     let (rip, _) = linear_rip(vcpu, vmcs);
     let executable = vm.audit_write(rip, gpa);

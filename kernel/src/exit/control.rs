@@ -7,17 +7,17 @@ use vmx_types::qualification::CrAccess;
 use x86_decode::CodeSize;
 
 use super::{GENERAL_PROTECTION, Next, fatal};
-use crate::arch::xstate;
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::arch::xstate;
+use hw::vmx::vmcs::Current;
 
 /// CR0.PE, MP, EM and TS: what LMSW loads; it cannot clear PE.
 const LMSW: u64 = 0xf;
 
 /// MOV to and from CR, CLTS, LMSW.
 #[inline(never)]
-pub(super) fn cr(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, access: CrAccess) -> Next {
+pub(super) fn cr(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, access: CrAccess) -> Next {
     let regs = vcpu.control_regs(vmcs);
     let limits = vcpu.limits();
     let cs_long = vcpu.code_size(vmcs) == CodeSize::Bits64;
@@ -48,7 +48,12 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, access: CrAccess) -
 }
 
 /// Makes new control registers the guest's, or faults.
-pub(super) fn apply(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, new: Result<ControlRegs, CrFault>) -> Next {
+pub(super) fn apply(
+    vcpu: &mut Vcpu,
+    vm: &Guest,
+    vmcs: Current<'_>,
+    new: Result<ControlRegs, CrFault>,
+) -> Next {
     let old = vcpu.control_regs(vmcs);
     let loaded = new.and_then(|new| {
         let pdptes = old
@@ -80,7 +85,7 @@ fn write_cr8(vcpu: &mut Vcpu, vm: &Guest, value: u64) -> Next {
 
 /// XSETBV (SDM volume 1, 13.3): XCR0 within the level, and consistent.
 #[inline(never)]
-pub(super) fn xsetbv(vcpu: &mut Vcpu, vmcs: Current) -> Next {
+pub(super) fn xsetbv(vcpu: &mut Vcpu, vmcs: Current<'_>) -> Next {
     let value = vcpu.edx_eax();
     let cpl = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;
     if cpl != 0 || vcpu.ecx() != 0 || !vcpu.policy.xcr0_valid(value) {

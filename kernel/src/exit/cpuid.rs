@@ -4,7 +4,7 @@ use cpu_policy::Entry;
 
 use super::{GENERAL_PROTECTION, Next};
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::vmx::vmcs::Current;
 
 const RAX: usize = 0;
 const RCX: usize = 1;
@@ -21,7 +21,7 @@ fn answer(gprs: &mut [u64; 16], &[eax, ebx, ecx, edx]: &[u32; 4]) {
 
 /// Answers CPUID.
 #[inline(always)]
-pub(super) fn handle(vcpu: &mut Vcpu, vmcs: Current) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vmcs: Current<'_>) -> Next {
     let gprs = &vcpu.context.gprs;
     let (leaf, subleaf) = (gprs[RAX] as u32, gprs[RCX] as u32);
     let entry = vcpu.cpuid.lookup(leaf, subleaf);
@@ -35,7 +35,7 @@ pub(super) fn handle(vcpu: &mut Vcpu, vmcs: Current) -> Next {
 
 /// The rare answers: those that depend on the vCPU's state, and all of them under CPUID faulting.
 #[inline(never)]
-fn dynamic(vcpu: &mut Vcpu, vmcs: Current, entry: Entry, subleaf: u32) -> Next {
+fn dynamic(vcpu: &mut Vcpu, vmcs: Current<'_>, entry: Entry, subleaf: u32) -> Next {
     if entry.faults() && vcpu.cpl(vmcs) != 0 {
         return GENERAL_PROTECTION;
     }

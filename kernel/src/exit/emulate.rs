@@ -7,11 +7,11 @@ use vmx_types::qualification::CrAccess;
 use x86_decode::{Cpu, DecodeError, Fault, MAX_LEN, Machine, Refused, Segment, SegmentRegister, Vector};
 
 use super::{Next, UNDEFINED, control, inject};
-use crate::arch::{debug, xstate};
 use crate::guest::Guest;
-use crate::mm::guest::GuestRam;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::arch::{debug, xstate};
+use hw::mm::guest::GuestRam;
+use hw::vmx::vmcs::Current;
 
 const RSP: usize = x86::RSP as usize;
 
@@ -19,7 +19,7 @@ const RSP: usize = x86::RSP as usize;
 struct Board<'a> {
     vm: &'a Guest,
     vcpu: &'a mut Vcpu,
-    vmcs: Current,
+    vmcs: Current<'a>,
     /// What a device asks for besides its registers.
     effect: Option<devices::Effect>,
     lmsw: Option<u16>,
@@ -103,7 +103,7 @@ impl Machine for Board<'_> {
 
 /// Carries out the instruction at RIP, or one iteration of it. `faulted` is where the CPU met what is not memory.
 #[inline(never)]
-pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, faulted: Option<Gpa>) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, faulted: Option<Gpa>) -> Next {
     carry_out(vcpu, vm, vmcs, faulted).unwrap_or_else(|NotEmulated { error, bytes }| {
         // No way to tell what it would have done: the program is told, as it is of an instruction that is none, and
         // its VM goes on.
@@ -123,7 +123,7 @@ pub(super) struct NotEmulated {
 pub(super) fn carry_out(
     vcpu: &mut Vcpu,
     vm: &Guest,
-    vmcs: Current,
+    vmcs: Current<'_>,
     faulted: Option<Gpa>,
 ) -> Result<Next, NotEmulated> {
     let rip = vmcs.read(field::GUEST_RIP);

@@ -5,7 +5,7 @@ use vmx_types::qualification::IoAccess;
 use super::{Next, emulate};
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::vmx::vmcs::Current;
 
 const RAX: usize = 0;
 
@@ -15,7 +15,7 @@ const fn mask(size: u8) -> u64 {
 
 /// IN, OUT, INS, OUTS.
 #[inline(never)]
-pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, io: IoAccess) -> Next {
+pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, io: IoAccess) -> Next {
     if io.string {
         // One element an exit. The memory operand is still unchecked: the exit comes before its faults (SDM 25.1.1).
         return emulate::handle(vcpu, vm, vmcs, None);

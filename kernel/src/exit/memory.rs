@@ -10,11 +10,11 @@ use x86_decode::{Access, AccessKind, Fault as GuestFault, WalkError};
 use super::{Next, UNDEFINED, audit, emulate, fatal};
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::vmx::vmcs::Current;
 
 /// An access that the tables do not allow. Inlined: a first write takes 30 instructions less, other exits two more.
 #[inline(always)]
-pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     // What write protection brings by the thousand comes first.
     if violation.is_protected_write() && vm.mmu.lock().first_write(violation.gpa, &vm.memory.logged) {
         return Next::Resume;
@@ -23,7 +23,7 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: E
 }
 
 #[inline(never)]
-fn other_violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+fn other_violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     vcpu.block_nmis_again(vmcs, violation.qualification(), None);
     let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
     match resolved {
@@ -36,7 +36,7 @@ fn other_violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptVio
 }
 
 /// An access to a device, or to nothing.
-fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     let gpa = Gpa(violation.gpa);
     if violation.gpa >> vcpu.policy.phys_bits() != 0 || !violation.linear_translation() {
         return bad_tables(vcpu, vm, vmcs, violation);
@@ -55,7 +55,7 @@ fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolatio
 /// The guest's tables point where there is no memory. The CPU has gone on by its own width, which may be greater than
 /// the guest's: the bits between are reserved for the guest, and only its own walk says so.
 #[cold]
-fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolation) -> Next {
+fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     let linear = vmcs.read(field::GUEST_LINEAR_ADDRESS);
     let mut user = vcpu.cpl(vmcs) == 3;
     // What is told of an access to a table is the walk's own: with A/D flags it writes whatever the program does (SDM 28.2.3.2).
@@ -86,7 +86,7 @@ fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, violation: EptViolatio
 }
 
 /// Whether `linear` lies in the IDT, or in a table or task-state segment that delivers events.
-fn is_descriptor(vmcs: Current, linear: u64) -> bool {
+fn is_descriptor(vmcs: Current<'_>, linear: u64) -> bool {
     let within = |base: u64, limit: u32| linear.wrapping_sub(base) <= u64::from(limit);
     within(vmcs.read(field::GUEST_IDTR_BASE), vmcs.read(field::GUEST_IDTR_LIMIT))
         || within(vmcs.read(field::GUEST_GDTR_BASE), vmcs.read(field::GUEST_GDTR_LIMIT))
@@ -96,7 +96,7 @@ fn is_descriptor(vmcs: Current, linear: u64) -> bool {
 }
 
 /// Whether an instruction that is not carried out here, such as PUSH of a register, reaches `linear` by its stack.
-fn is_below_stack(vmcs: Current, linear: u64) -> bool {
+fn is_below_stack(vmcs: Current<'_>, linear: u64) -> bool {
     /// ENTER with all its levels, and the frame of a far call.
     const DEEPEST: u64 = 512;
     let top = vmcs.read(Segment::Ss.base()).wrapping_add(vmcs.read(field::GUEST_RSP));
@@ -105,7 +105,7 @@ fn is_below_stack(vmcs: Current, linear: u64) -> bool {
 
 /// The page-modification log is full.
 #[cold]
-pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
+pub(super) fn log_full(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
     vcpu.block_nmis_again(vmcs, vmcs.read(field::EXIT_QUALIFICATION), None);
     vcpu.drain_pml(vm, vmcs);
     Next::Resume

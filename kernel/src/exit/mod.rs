@@ -22,8 +22,8 @@ use vmx_types::reason::ExitReason;
 use crate::guest::{Guest, StopReason};
 use crate::machine;
 use crate::vcpu::Vcpu;
-use crate::vmx;
-use crate::vmx::vmcs::Current;
+use hw::vmx;
+use hw::vmx::vmcs::Current;
 
 /// What the run loop does after an exit. Each payload fills one register, so that an answer is returned in two.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ fn fatal(text: alloc::string::String) -> Next {
 
 /// Handles one exit.
 #[inline(always)]
-pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, exit: Exit) -> Next {
+pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit) -> Next {
     match exit {
         Exit::Cpuid => cpuid::handle(vcpu, vmcs),
         Exit::Rdmsr => msr::read(vcpu, vm, vmcs),
@@ -139,13 +139,13 @@ fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
 }
 
 #[inline(never)]
-fn exception(vcpu: &mut Vcpu, vmcs: Current, event: Event) -> Next {
+fn exception(vcpu: &mut Vcpu, vmcs: Current<'_>, event: Event) -> Next {
     let word = u64::from(vmcs.read(field::EXIT_INTERRUPTION_INFO));
     vcpu.block_nmis_again(vmcs, word, Some(event.vector));
     match (event.kind, event.vector) {
         (EventKind::Nmi, _) => {
             // A host NMI: the stop signal of a panic on another CPU.
-            crate::platform::irq::nmi();
+            hw::platform::irq::nmi();
             Next::Resume
         }
         (_, vector::MACHINE_CHECK) => match machine::check(Context::Guest) {

@@ -5,14 +5,14 @@ use vm_types::nospec;
 use vmx_types::field;
 
 use super::{GENERAL_PROTECTION, Next, control};
-use crate::arch::msr as hardware;
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::arch::msr as hardware;
+use hw::vmx::vmcs::Current;
 
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]
-pub(super) fn read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
+pub(super) fn read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
     let index = vcpu.ecx();
     let value = match vcpu.policy.read_msr(index) {
         MsrRead::Value(value) => {
@@ -37,7 +37,7 @@ fn register(all: &[u64], number: u8) -> Option<&u64> {
 
 /// WRMSR. The policy has checked the value already.
 #[inline(never)]
-pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
+pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
     let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
     match vcpu.policy.write_msr(index, value) {
         MsrWrite::Ignore => Next::Advance,
@@ -47,7 +47,7 @@ pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current) -> Next {
 }
 
 #[inline(always)]
-fn emulated_read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, index: u32, kind: MsrKind) -> Option<u64> {
+fn emulated_read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, index: u32, kind: MsrKind) -> Option<u64> {
     Some(match kind {
         MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()),
         MsrKind::TscAdjust => vcpu.tsc_adjust(),
@@ -82,13 +82,20 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, index: u32, kind: M
 }
 
 #[inline(never)]
-fn emulated_write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, index: u32, value: u64, kind: MsrKind) -> Next {
+fn emulated_write(
+    vcpu: &mut Vcpu,
+    vm: &Guest,
+    vmcs: Current<'_>,
+    index: u32,
+    value: u64,
+    kind: MsrKind,
+) -> Next {
     match kind {
         MsrKind::Tsc => {
             let shown = vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust());
-            vcpu.set_tsc_adjust(vm, vcpu.tsc_adjust().wrapping_add(value.wrapping_sub(shown)));
+            vcpu.set_tsc_adjust(vm, vmcs, vcpu.tsc_adjust().wrapping_add(value.wrapping_sub(shown)));
         }
-        MsrKind::TscAdjust => vcpu.set_tsc_adjust(vm, value),
+        MsrKind::TscAdjust => vcpu.set_tsc_adjust(vm, vmcs, value),
         MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
             let mut platform = vm.platform.lock();
             let wrote = platform.msr_write(vcpu.index as usize, index, value, vm.clock.now());

@@ -13,10 +13,10 @@ use vmx_types::task::{self, Source, Task, TaskError, TaskMemory, TaskSwitch};
 use x86_decode::{Access, AccessKind, PagingState, Translation, WalkError};
 
 use super::{Next, fatal, inject};
-use crate::arch::debug;
 use crate::guest::Guest;
 use crate::vcpu::Vcpu;
-use crate::vmx::vmcs::Current;
+use hw::arch::debug;
+use hw::vmx::vmcs::Current;
 
 const PAGE: u32 = x86::PAGE_SIZE as u32;
 /// DR6.BT: a task with its T flag set is entered.
@@ -97,7 +97,7 @@ impl TaskMemory for Memory<'_> {
 
 /// A task switch by an instruction, or by an event that `how` says came through a task gate.
 #[cold]
-pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, how: TaskSwitch) -> Next {
+pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, how: TaskSwitch) -> Next {
     let event = vmcs.interrupted_event();
     let instruction = if how.is_instruction(event) { vmcs.read(field::EXIT_INSTRUCTION_LENGTH) } else { 0 };
     let old = current(vcpu, vmcs, instruction);
@@ -130,7 +130,7 @@ pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current, how: TaskSwitch
 }
 
 /// The registers of the task that is left.
-fn current(vcpu: &mut Vcpu, vmcs: Current, instruction: u32) -> Task {
+fn current(vcpu: &mut Vcpu, vmcs: Current<'_>, instruction: u32) -> Task {
     let regs = vcpu.control_regs(vmcs);
     let rip = vmcs.read(field::GUEST_RIP).wrapping_add(instruction.into()) & 0xffff_ffff;
     Task {
@@ -154,7 +154,7 @@ fn current(vcpu: &mut Vcpu, vmcs: Current, instruction: u32) -> Task {
 }
 
 /// Loads the registers of the task that is entered; RFLAGS excepted.
-fn enter(vcpu: &mut Vcpu, vmcs: Current, task: &Task, pdptes: Option<[u64; 4]>) -> Result<(), Next> {
+fn enter(vcpu: &mut Vcpu, vmcs: Current<'_>, task: &Task, pdptes: Option<[u64; 4]>) -> Result<(), Next> {
     let regs = ControlRegs { cr0: task.cr0, cr3: task.cr3, ..vcpu.control_regs(vmcs) };
     vcpu.set_control_regs(vmcs, regs, pdptes)
         .map_err(|_| fatal("task switch in real mode, which has none".into()))?;

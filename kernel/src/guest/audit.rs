@@ -11,8 +11,8 @@ use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
 use vm_types::{Gpa, PageSet};
 
 use super::Guest;
-use crate::arch::tsc;
 use crate::policy::ledger;
+use hw::arch::tsc;
 
 /// A page and what follows it, as far as an instruction can cross over.
 pub(crate) const WINDOW: usize = 4096 + isa_audit::MAX_LEN - 1;

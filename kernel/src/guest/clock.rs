@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use pool::{Tsc, TscMeans};
 use vm_types::{Megahertz, Now};
 
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// Fraction bits of the TSC multiplier (SDM 25.6.5, IA32_VMX_MISC): 48 on every Intel CPU.
 const FRACTION: u32 = 48;

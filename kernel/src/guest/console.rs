@@ -7,7 +7,7 @@ use shell::GuestOutput;
 use spin::{Mutex, MutexGuard};
 
 use super::Guest;
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// What a guest has printed, and who shows it. It outlives the VM, until a port has shown the last byte.
 #[derive(Clone)]

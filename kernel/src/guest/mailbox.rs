@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::exits::Exits;
-use crate::vmx::flush;
+use hw::vmx::flush;
 
 /// What another CPU asks of a running vCPU: bits of [`Mailbox::requests`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,13 +19,13 @@ use ept::{CpuSet, Mmu};
 use spin::Mutex;
 use vm_types::Gpa;
 
-use crate::mm::Hpa;
-use crate::mm::frame;
-use crate::mm::guest::GuestRam;
-use crate::vmx::bitmap::MsrBitmap;
 use audit::Audit;
 use clock::Clock;
 use console::GuestConsole;
+use hw::mm::Hpa;
+use hw::mm::frame;
+use hw::mm::guest::GuestRam;
+use hw::vmx::bitmap::MsrBitmap;
 use mailbox::{Mailbox, Request};
 use name::Name;
 
@@ -52,7 +52,7 @@ pub(crate) struct Guest {
     /// Which instructions outside its policy it executes.
     pub(crate) audit: Mutex<Audit>,
     /// Which MSRs do not exit.
-    pub(crate) msr_bitmap: Box<MsrBitmap>,
+    pub(crate) msr_bitmap: Arc<MsrBitmap>,
     /// Devices.
     pub(crate) platform: Mutex<Platform>,
     /// The time line.

@@ -13,9 +13,9 @@ use shell::EventKind;
 
 use super::pins::Pins;
 use super::stream::{Link, Tcp};
-use crate::arch::tsc;
 use crate::events;
 use crate::net as network;
+use hw::arch::tsc;
 
 /// Handshakes under way at a time.
 const MAX_HANDSHAKES: usize = 4;

@@ -19,8 +19,8 @@ use net::Listener;
 use secure_link::{PublicKey, Security};
 use spin::Mutex;
 
-use crate::arch::{tsc, vector};
 use crate::net as network;
+use hw::arch::{tsc, vector};
 use incoming::{Incoming, Offers};
 pub(crate) use outgoing::Dial;
 pub(crate) use pins::Pin;

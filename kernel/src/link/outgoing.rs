@@ -9,8 +9,8 @@ use net::Connection;
 use secure_link::{Initiator, Limit, LinkError, Security, Service, Session};
 
 use super::stream::{Link, Tcp};
-use crate::arch::tsc;
 use crate::net as network;
+use hw::arch::tsc;
 
 /// How long the connection and its handshake may take, in milliseconds; connecting alone ends after 20 s.
 const DIAL_MS: u64 = 30_000;

@@ -7,9 +7,9 @@ use core::net::SocketAddrV4;
 use net::{Connection, ConnectionState, NetError, Stack};
 use secure_link::{ByteStream, LinkError, PublicKey, Service, Session};
 
-use crate::arch::tsc;
 use crate::net as network;
 use crate::sessions::Entry;
+use hw::arch::tsc;
 
 /// A connection, borrowed for one poll.
 pub(super) struct Tcp<'a> {

@@ -6,9 +6,9 @@ use core::sync::atomic::AtomicU8;
 use log_ring::Outlet;
 use shell::TypeAhead;
 
-use crate::arch::tsc;
 use crate::meter;
-use crate::platform::serial::Serial;
+use hw::arch::tsc;
+use hw::platform::serial::Serial;
 
 /// Bytes that may wait for the serial port.
 pub(super) const SIZE: usize = 64 << 10;

@@ -8,8 +8,8 @@ use acpi_tables::Spcr;
 use bootinfo::BootInfo;
 use cmdline::{COM1_PORT, COM2_PORT, Console, HostOptions, SerialUse, Uart};
 
-use crate::platform::pci::{self, Bar};
-use crate::platform::serial::{Registers, Serial};
+use hw::platform::pci::{self, Bar};
+use hw::platform::serial::{Registers, Serial};
 
 /// PCI class 07: simple communication; 00 is a serial port, 02 a card with more than one.
 const CLASS_SERIAL: [(u8, u8); 2] = [(7, 0), (7, 2)];

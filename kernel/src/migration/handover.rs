@@ -15,11 +15,11 @@ use migrate::ownership::Phase;
 use shell::{Code, EventKind, Failure, Verdict};
 
 use super::{boot_id, tuning};
-use crate::arch::tsc;
 use crate::events;
 use crate::link::{self as links, Dial, Link, Service};
 use crate::pool;
 use crate::vm::{Change, Vm, registry};
+use hw::arch::tsc;
 
 /// The other end is asked again after so long at first, in microseconds; twice as long each time.
 const ASK_AGAIN_US: u64 = 1_000_000;
@@ -140,7 +140,7 @@ impl Doubt {
         match &mut self.asking {
             Asking::Not => {
                 let Some(peer) = self.peer.filter(|_| self.pure.asks()) else { return };
-                let now = crate::arch::tsc::micros();
+                let now = hw::arch::tsc::micros();
                 if now < self.next {
                     return;
                 }

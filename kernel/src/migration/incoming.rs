@@ -21,20 +21,20 @@ use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, St
 
 use super::handover::{Doubt, Handovers};
 use super::{boot_id, state, tuning};
-use crate::arch::tsc;
 use crate::events;
 use crate::guest::clock::Clock;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
-use crate::mm::frame;
-use crate::mm::held::Filling;
 use crate::policy;
 use crate::vm::create::{self, Spec};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::source::{Source, SourceFile, role};
 use crate::vm::{Change, Vm, files, registry};
-use crate::vmx::host;
+use hw::arch::tsc;
+use hw::mm::frame;
+use hw::mm::held::Filling;
+use hw::vmx::host;
 
 /// A migration to this host.
 pub(super) struct Incoming {

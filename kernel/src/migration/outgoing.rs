@@ -19,16 +19,16 @@ use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
 
 use super::handover::{Doubt, Handovers};
 use super::{Report, boot_id, shape, state};
-use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::entropy;
 use crate::events;
 use crate::link::{self as links, Dial, Link, Service};
 use crate::meter::{self, Stopped};
-use crate::mm::held::Held;
 use crate::net as network;
 use crate::vm::source::SourceFile;
 use crate::vm::{Change, State, Vm, files, registry, sched};
+use hw::arch::tsc;
+use hw::mm::held::Held;
 
 /// How often the log says how far a round is, in microseconds.
 const TELL_US: u64 = 5_000_000;

@@ -113,7 +113,7 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
     *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board() });
     platform.import(&devices)?;
     for (index, slot) in vm.vcpus.iter().enumerate() {
-        platform.load_tsc_adjust(index, slot.vcpu.lock().tsc_adjust());
+        platform.load_tsc_adjust(index, slot.vcpu.lock().vcpu.tsc_adjust());
     }
     Ok(machine.tsc)
 }

@@ -14,9 +14,9 @@ use net::intel::{LoopError, Model};
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
 use spin::{Mutex, Once};
 
-use crate::arch::tsc;
-use crate::platform::pci::Function;
 use crate::{entropy, iommu, meter};
+use hw::arch::tsc;
+use hw::platform::pci::Function;
 use nic::{Card, Found};
 
 /// How often the card is asked for its link.

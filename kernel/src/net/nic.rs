@@ -8,11 +8,11 @@ use cmdline::NicChoice;
 use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
 use net::{Link, MacAddr};
 
-use crate::arch::{mmio, tsc};
 use crate::iommu;
-use crate::mm::dma::DmaBuffer;
-use crate::mm::{Hpa, map};
-use crate::platform::pci::{self, Address, Bar, Function};
+use hw::arch::{mmio, tsc};
+use hw::mm::dma::DmaBuffer;
+use hw::mm::{Hpa, map};
+use hw::platform::pci::{self, Address, Bar, Function};
 
 /// A running card.
 pub(crate) type Card = intel::Card<Bar0, Arena>;
@@ -54,7 +54,7 @@ pub(crate) struct Arena(DmaBuffer);
 
 impl Dma for Arena {
     fn size(&self) -> usize {
-        self.0.len()
+        self.0.size()
     }
 
     fn bus_addr(&self, offset: usize) -> u64 {

@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use flex::{Cpu, LeafLimit, Report, Survey};
 use spin::Once;
 
-use crate::arch::{cpu, msr};
+use hw::arch::{cpu, msr};
 
 /// The CPU that this runs on. The hypervisor runs with interrupts off, and no guest's CPUID reaches the hardware.
 struct ThisCpu;

@@ -7,7 +7,7 @@ use cpu_policy::{Companion, Enforcement, Feature, FeatureSet, GuestPolicy, Ledge
 use isa_audit::Findings;
 
 use super::host;
-use crate::arch::{cpu, msr};
+use hw::arch::{cpu, msr};
 
 /// What is written into the VMCS of a guest, and told by its ledger.
 pub(crate) fn enforcement(guest: &GuestPolicy) -> Enforcement {
@@ -58,7 +58,7 @@ pub(crate) fn set_aesni(keep: bool) {
 /// Takes AES-NI from this CPU, if the boot line says so. It lasts until the next reset, and for every VM: that is why it
 /// is the operator's to ask for, and why the host then counts as one without.
 pub(crate) fn take_aesni() {
-    let has = || raw_cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_aesni());
+    let has = || hw::arch::cpu::id().get_feature_info().is_some_and(|f| f.has_aesni());
     if !AESNI_OFF.load(Ordering::Relaxed) || !has() {
         return;
     }

@@ -5,8 +5,8 @@ use cpu_policy::{Dynamic, Feature, GuestPolicy, MsrRead, spec_ctrl_bits};
 use mitigations::{Cpu, Smt};
 use spin::Once;
 
-use crate::arch::{cpu, msr};
-use crate::vmx::bitmap::MsrBitmap;
+use hw::arch::{cpu, msr};
+use hw::vmx::bitmap::MsrBitmap;
 
 /// What the first CPU says, and whether threads share cores; the other CPUs are taken to be alike.
 pub(crate) fn host() -> &'static Cpu {

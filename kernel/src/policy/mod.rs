@@ -11,7 +11,7 @@ use cmdline::VmOptions;
 use cpu_policy::{Baseline, GuestPolicy, HostPolicy, Level, Shape};
 use spin::{Mutex, Once};
 
-use crate::arch::{cpu, msr, tsc};
+use hw::arch::{cpu, msr, tsc};
 
 /// What this host can give, read once.
 pub(crate) fn host() -> &'static HostPolicy {

@@ -15,11 +15,11 @@ use pool::{Change, Dial, Event, LinkId, Member, Pool, Status, Timing, TscMeans};
 use shell::{EventKind, Output};
 use spin::Mutex;
 
-use crate::arch::tsc;
 use crate::ended::Ended;
 use crate::link::{self as links, Service};
-use crate::vmx::host;
 use crate::{events, net, policy};
+use hw::arch::tsc;
+use hw::vmx::host;
 use status::Changes;
 
 /// Links that come in at the same time, at most; the network has so many connections less for migrations.

@@ -10,12 +10,12 @@ use cmdline::HostOptions;
 use pool::{HostId, Own, Seen, Status, Tsc, Watch};
 use shell::Hex;
 
-use crate::arch::tsc;
-use crate::mm::frame;
 use crate::version::version;
 use crate::vm::{State, Vm, registry};
-use crate::vmx::host;
 use crate::{entropy, net, policy};
+use hw::arch::tsc;
+use hw::mm::frame;
+use hw::vmx::host;
 
 /// What does not change while the host runs. Its machine is known by the address of its network card.
 ///

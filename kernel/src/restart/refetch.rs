@@ -9,9 +9,9 @@ use core::task::Poll;
 use ::fetch::Url;
 
 use crate::fetch::Download;
-use crate::mm::frame;
 use crate::vm::Vm;
 use crate::vm::source::{Content, Source, role};
+use hw::mm::frame;
 
 /// The files of a VM that are missing here, one after the other.
 #[derive(Default)]

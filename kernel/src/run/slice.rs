@@ -3,10 +3,10 @@
 use vmx_types::field;
 use vmx_types::slice::SliceTimer;
 
-use crate::arch::tsc;
-use crate::platform::apic;
-use crate::vmx::host;
-use crate::vmx::vmcs::Current;
+use hw::arch::tsc;
+use hw::platform::apic;
+use hw::vmx::host;
+use hw::vmx::vmcs::Current;
 
 /// Least time that the APIC's timer is set to, in microseconds: an interrupt that is there before the guest has run one
 /// instruction lets it run none, now and at the next entry.
@@ -32,7 +32,7 @@ impl Slice {
 
     /// The guest is to come back at host TSC `end`, less than 2^32 ticks from `now`. It makes progress whatever is due.
     #[inline(always)]
-    pub(super) fn set(&mut self, vmcs: Current, now: u64, end: u64) {
+    pub(super) fn set(&mut self, vmcs: Current<'_>, now: u64, end: u64) {
         match self {
             Self::Preemption { shift } => {
                 let ticks = end.saturating_sub(now) >> *shift;

@@ -10,12 +10,12 @@ use vmx_types::reason::ExitReason;
 
 use super::guest::{run, with_image};
 use super::{Run, ensure};
-use crate::arch::{self, cpu, msr};
 use crate::guest::StopReason;
 use crate::machine;
-use crate::platform::{apic, call};
 use crate::vm::{Change, Vm};
-use crate::vmx::host;
+use hw::arch::{self, cpu, msr};
+use hw::platform::{apic, call};
+use hw::vmx::host;
 
 pub(super) const RUNS: [Run; 1] = [("controls", || with_image(arch::selftest_controls(), controls))];
 

@@ -9,9 +9,9 @@ use core::task::Poll;
 use selftest_report::Verdict;
 
 use super::{Run, askable, ensure};
-use crate::arch::{cpu, in_step, tsc};
-use crate::platform::{apic, call, irq};
 use crate::{boot, machine};
+use hw::arch::{cpu, in_step, tsc};
+use hw::platform::{apic, call, irq};
 
 pub(super) const RUNS: [Run; 7] = [
     ("cpus", || Verdict::of(started())),

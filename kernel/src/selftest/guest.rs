@@ -12,17 +12,17 @@ use vmx_types::reason::ExitReason;
 use selftest_report::Verdict;
 
 use super::Run;
-use crate::arch::{self, tsc};
 use crate::guest::StopReason;
-use crate::mm::held::Held;
-use crate::mm::{self, PAGE, frame};
-use crate::platform::{apic, irq};
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{self, Scheduler};
 use crate::vm::source::{Source, SourceFile};
 use crate::vm::{Change, State, Vm, remains};
-use crate::vmx::{flush, host};
+use hw::arch::{self, tsc};
+use hw::mm::held::Held;
+use hw::mm::{self, PAGE, frame};
+use hw::platform::{apic, irq};
+use hw::vmx::{flush, host};
 
 pub(super) const RUNS: [Run; 6] = [
     ("slice-timer", slice_timer),

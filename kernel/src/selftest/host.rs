@@ -8,11 +8,11 @@ use ::net::intel::LoopError;
 use selftest_report::Verdict;
 
 use super::{Run, ensure};
-use crate::arch::{cpu, fixup, msr};
-use crate::mm::held::Held;
-use crate::mm::{self, PAGE, frame};
-use crate::vmx::host as vmx;
 use crate::{entropy, net, policy};
+use hw::arch::{cpu, msr, probe};
+use hw::mm::held::Held;
+use hw::mm::{self, PAGE, frame};
+use hw::vmx::host as vmx;
 
 pub(super) const RUNS: [Run; 8] = [
     ("faults", || Verdict::of(faults())),
@@ -29,8 +29,8 @@ pub(super) const RUNS: [Run; 8] = [
 fn faults() -> Result<String, String> {
     let efer = msr::read(msr::IA32_EFER);
     ensure(msr::read_safe(msr::IA32_EFER) == Some(efer), "IA32_EFER reads otherwise the second time")?;
-    ensure(fixup::probe(8).is_none(), "address 8 can be read")?;
-    ensure(fixup::probe(0x0080_0000_0000_0000).is_none(), "a non-canonical address can be read")?;
+    ensure(probe(8).is_none(), "address 8 can be read")?;
+    ensure(probe(0x0080_0000_0000_0000).is_none(), "a non-canonical address can be read")?;
     // Some emulators take any value for any MSR of a CPU that is not Intel's.
     let intel = cpu::is_intel();
     if intel {

@@ -10,11 +10,11 @@ use bring_up::mtrr::{PAT, PAT_RESET};
 use selftest_report::Verdict;
 
 use super::{Run, askable, under};
-use crate::arch::{machine_check, memory_types, msr, tsc};
 use crate::log::uarts::Opened;
-use crate::mm::frame;
-use crate::platform::call;
 use crate::{boot, iommu, log as host_log};
+use hw::arch::{machine_check, memory_types, msr, tsc};
+use hw::mm::frame;
+use hw::platform::call;
 
 pub(super) const RUNS: [Run; 5] = [
     ("machine-check", machine_checks),
@@ -62,7 +62,7 @@ fn memory_types() -> Verdict {
             return Verdict::Failed(format!("CPU {index} has others than CPU 0"));
         }
     }
-    let width = raw_cpuid::CpuId::new()
+    let width = hw::arch::cpu::id()
         .get_processor_capacity_feature_info()
         .map_or(36, |sizes| sizes.physical_address_bits());
     let Some(boot) = boot::get() else { return Verdict::NotTried("no memory map".into()) };

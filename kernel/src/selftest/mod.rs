@@ -18,11 +18,11 @@ use core::task::Poll;
 use cpu_policy::Dump;
 use selftest_report::{Check, Line, Machine, Report, Verdict};
 
-use crate::arch::{cpu, msr, tsc};
 use crate::log as host_log;
 use crate::policy;
 use crate::version::version;
-use crate::vmx::host as vmx;
+use hw::arch::{cpu, msr, tsc};
+use hw::vmx::host as vmx;
 
 /// A check by its name in the table.
 type Run = (&'static str, fn() -> Verdict);
@@ -118,7 +118,7 @@ fn askable() -> impl Iterator<Item = usize> {
 }
 
 fn this_machine() -> Machine {
-    let cpuid = raw_cpuid::CpuId::new();
+    let cpuid = hw::arch::cpu::id();
     Machine {
         cpu: cpuid
             .get_processor_brand_string()

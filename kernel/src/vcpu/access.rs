@@ -8,9 +8,9 @@ use x86::RSP;
 use x86_decode::{CodeSize, PagingState};
 
 use super::Vcpu;
-use crate::arch::debug;
 use crate::guest::Guest;
-use crate::vmx::vmcs::Current;
+use hw::arch::debug;
+use hw::vmx::vmcs::Current;
 
 const RAX: usize = 0;
 const RCX: usize = 1;
@@ -22,13 +22,13 @@ const CS_DEFAULT_32: u32 = 1 << 14;
 impl Vcpu {
     /// A general-purpose register by its ModRM number.
     #[inline]
-    pub(crate) fn gpr(&self, vmcs: Current, number: u8) -> u64 {
+    pub(crate) fn gpr(&self, vmcs: Current<'_>, number: u8) -> u64 {
         if number == RSP { vmcs.read(field::GUEST_RSP) } else { self.context.gprs[usize::from(number & 15)] }
     }
 
     /// Sets a general-purpose register by its ModRM number.
     #[inline]
-    pub(crate) fn set_gpr(&mut self, vmcs: Current, number: u8, value: u64) {
+    pub(crate) fn set_gpr(&mut self, vmcs: Current<'_>, number: u8, value: u64) {
         if number == RSP {
             vmcs.write(field::GUEST_RSP, value);
         } else {
@@ -56,7 +56,7 @@ impl Vcpu {
     }
 
     /// The mode that decides about operand and address sizes.
-    pub(crate) fn code_size(&self, vmcs: Current) -> CodeSize {
+    pub(crate) fn code_size(&self, vmcs: Current<'_>) -> CodeSize {
         let rights = vmcs.read(field::GUEST_CS_ACCESS_RIGHTS);
         if self.regs.long_mode() && rights & CS_LONG != 0 {
             CodeSize::Bits64
@@ -68,12 +68,12 @@ impl Vcpu {
     }
 
     /// The current privilege level, which is that of SS; 3 in virtual-8086 mode (SDM 24.4.1).
-    pub(crate) fn cpl(&self, vmcs: Current) -> u8 {
+    pub(crate) fn cpl(&self, vmcs: Current<'_>) -> u8 {
         (vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3) as u8
     }
 
     /// What a walk of the guest's page tables depends on.
-    pub(crate) fn paging_state(&mut self, vmcs: Current) -> PagingState {
+    pub(crate) fn paging_state(&mut self, vmcs: Current<'_>) -> PagingState {
         let regs = self.control_regs(vmcs);
         PagingState {
             cr0: regs.cr0,
@@ -90,7 +90,7 @@ impl Vcpu {
     }
 
     /// What CPUID answers depend on at this moment.
-    pub(crate) fn cpuid_dynamic(&mut self, vmcs: Current) -> cpu_policy::Dynamic {
+    pub(crate) fn cpuid_dynamic(&mut self, vmcs: Current<'_>) -> cpu_policy::Dynamic {
         let regs = self.control_regs(vmcs);
         cpu_policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
     }
@@ -108,16 +108,16 @@ impl Vcpu {
     }
 
     /// Sets IA32_TSC_ADJUST, by itself or with the TSC, and looks at the timers that go by the TSC again.
-    pub(crate) fn set_tsc_adjust(&mut self, vm: &Guest, value: u64) {
+    pub(crate) fn set_tsc_adjust(&mut self, vm: &Guest, vmcs: Current<'_>, value: u64) {
         self.tsc_adjust = value;
-        self.write_tsc_offset(vm);
+        self.write_tsc_offset(vm, vmcs);
         let mut platform = vm.platform.lock();
         platform.set_tsc_adjust(self.index as usize, value, vm.clock.now());
         self.watch(&platform);
     }
 
     /// A #DB is about to be injected, whose exit has changed neither DR6 nor DR7 (SDM 27.1).
-    pub(crate) fn raise_debug(&mut self, vmcs: Current, event: Event) {
+    pub(crate) fn raise_debug(&mut self, vmcs: Current<'_>, event: Event) {
         let cause = vmcs.read(field::EXIT_QUALIFICATION);
         let (dr6, dr7) = debug_registers(event.kind, debug::dr6(), vmcs.read(field::GUEST_DR7), cause);
         debug::set_dr6(dr6);
@@ -125,7 +125,7 @@ impl Vcpu {
     }
 
     /// Where the IRET that unblocked NMIs exits and runs again, they are still blocked: see [`iret_unblocked_nmi`].
-    pub(crate) fn block_nmis_again(&mut self, vmcs: Current, word: u64, vector: Option<u8>) {
+    pub(crate) fn block_nmis_again(&mut self, vmcs: Current<'_>, word: u64, vector: Option<u8>) {
         if iret_unblocked_nmi(word, vmcs.read(field::IDT_VECTORING_INFO), vector) {
             let blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY);
             vmcs.write(field::GUEST_INTERRUPTIBILITY, blocked | BLOCKED_BY_NMI);

@@ -8,8 +8,8 @@ use vmx_types::rules::Checker;
 
 use super::Vcpu;
 use crate::guest::StopReason;
-use crate::vmx::host;
-use crate::vmx::vmcs::Current;
+use hw::vmx::host;
+use hw::vmx::vmcs::Current;
 
 /// Width of a physical address in bits, where entries are checked; else 0.
 static PHYS_BITS: AtomicU8 = AtomicU8::new(0);
@@ -17,7 +17,7 @@ static PHYS_BITS: AtomicU8 = AtomicU8::new(0);
 /// Before any VM is made: whether entries are checked.
 pub(crate) fn init(on: bool) {
     if on {
-        let info = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();
+        let info = hw::arch::cpu::id().get_processor_capacity_feature_info();
         PHYS_BITS.store(info.map_or(36, |info| info.physical_address_bits()), Ordering::Relaxed);
         log::info!(target: "vmx", "each VM entry is checked by the SDM's rules, as check= says");
     }
@@ -39,7 +39,7 @@ impl Vcpu {
     /// # Errors
     /// The VM's end, with the rule that its state breaks.
     #[cold]
-    pub(crate) fn check_entry(&mut self, vmcs: Current) -> Result<(), StopReason> {
+    pub(crate) fn check_entry(&mut self, vmcs: Current<'_>) -> Result<(), StopReason> {
         let Some(checker) = &mut self.checker else { return Ok(()) };
         let caps = &host::this().expect("VMX is on").caps;
         checker
@@ -49,7 +49,7 @@ impl Vcpu {
 
     /// Notes what an exit leaves to be done.
     #[cold]
-    pub(crate) fn note_exit(&mut self, vmcs: Current) {
+    pub(crate) fn note_exit(&mut self, vmcs: Current<'_>) {
         if let Some(checker) = &mut self.checker {
             checker.after_exit(&vmcs);
         }

@@ -13,16 +13,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::{CpuidTable, GuestPolicy};
 use vmx_types::Event;
-use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
 use x86::msr;
 
-use crate::vmx::entry::Context;
-use crate::vmx::pml::PmlBuffer;
-use crate::vmx::vmcs::VmcsRegion;
-use crate::vmx::xsave::XsaveArea;
+use hw::vmx::entry::Context;
+use hw::vmx::pml::PmlBuffer;
+use hw::vmx::vmcs::{EntryWord, ProcWord, Vmcs};
+use hw::vmx::xsave::XsaveArea;
 
 pub(crate) use vpid::Vpid;
 
@@ -56,15 +55,14 @@ pub(crate) struct LiveRegs {
     pub(crate) debug: [u64; 5],
 }
 
-/// One virtual CPU.
+/// One virtual CPU, as the handlers of its exits see it.
 pub(crate) struct Vcpu {
     /// Number within the VM.
     pub(crate) index: u32,
     vpid: Vpid,
     /// General-purpose registers, RSP excepted.
     pub(crate) context: Box<Context>,
-    vmcs: VmcsRegion,
-    pml: Option<PmlBuffer>,
+    pml: Option<Arc<PmlBuffer>>,
     xsave: XsaveArea,
     /// The guest's XCR0; in the hardware while live.
     pub(crate) xcr0: u64,
@@ -72,8 +70,8 @@ pub(crate) struct Vcpu {
     /// Control registers as the guest sees them; [`Vcpu::control_regs`] brings the guest-owned bits up to date.
     pub(crate) regs: ControlRegs,
     cr3_exiting: bool,
-    pub(crate) proc: ProcBased,
-    entry: EntryControls,
+    pub(crate) proc: ProcWord,
+    entry: EntryWord,
     /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.
     tsx_ctrl: Option<u64>,
     /// What the guest sees of CPUs: the VM's, which a reset may change.
@@ -97,9 +95,12 @@ pub(crate) struct Vcpu {
     pub(crate) deadline: u64,
     /// Judges entries, where the command line asks for it.
     checker: Option<Box<Checker>>,
-    pub(crate) launched: bool,
-    /// The host CPU on which the VMCS is active and the live registers are loaded.
-    loaded_on: Option<usize>,
-    /// The host CPU on which it was so last.
-    last_on: Option<usize>,
+}
+
+/// A vCPU with its VMCS: what a host CPU takes up, runs and lets go of. Apart from each other, so that a VMCS which is
+/// current can be lent to the handlers of exits together with the vCPU.
+pub(crate) struct VmxVcpu {
+    /// Everything but the VMCS.
+    pub(crate) vcpu: Vcpu,
+    vmcs: Vmcs,
 }

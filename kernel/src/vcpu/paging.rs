@@ -1,7 +1,6 @@
 //! The guest's control registers: architectural values in [`Vcpu`], hardware values in the VMCS.
 
 use vm_types::{Gpa, GuestMemory};
-use vmx_types::control::{EntryControls, ProcBased};
 use vmx_types::field;
 use vmx_types::paging::{
     ControlRegs, CrFault, Limits, NeedsRealMode, PagingCaps, hardware, load_pdptes, pdpte_table,
@@ -9,11 +8,8 @@ use vmx_types::paging::{
 
 use super::Vcpu;
 use crate::guest::{Guest, IDENTITY_PAGE};
-use crate::vmx::insn::{self, Scope};
-use crate::vmx::{host, vmcs};
-
-/// CR4 bits that the guest changes without an exit, where its level has them: TSD, DE, PGE, PCE, OSXMMEXCPT.
-const CR4_GUEST_OWNED: u64 = 1 << 2 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10;
+use hw::vmx::vmcs::{CR4_GUEST_OWNED, Current};
+use hw::vmx::{flush, host};
 
 impl Vcpu {
     /// The limits that the VM's level sets to the control registers.
@@ -27,7 +23,7 @@ impl Vcpu {
     }
 
     /// The control registers as the guest sees them now.
-    pub(crate) fn control_regs(&mut self, vmcs: vmcs::Current) -> ControlRegs {
+    pub(crate) fn control_regs(&mut self, vmcs: Current<'_>) -> ControlRegs {
         let owned = CR4_GUEST_OWNED & self.policy.cr4_allowed();
         self.regs.cr4 = self.regs.cr4 & !owned | vmcs.read(field::GUEST_CR4) & owned;
         if !self.cr3_exiting {
@@ -42,7 +38,7 @@ impl Vcpu {
     /// [`NeedsRealMode`] where this CPU cannot run the guest in real mode; nothing is changed then.
     pub(crate) fn set_control_regs(
         &mut self,
-        vmcs: vmcs::Current,
+        vmcs: Current<'_>,
         new: ControlRegs,
         pdptes: Option<[u64; 4]>,
     ) -> Result<(), NeedsRealMode> {
@@ -62,18 +58,17 @@ impl Vcpu {
         vmcs.write(field::GUEST_IA32_EFER, hw.efer);
         vmcs.write(field::CR0_READ_SHADOW, new.cr0);
         vmcs.write(field::CR4_READ_SHADOW, new.cr4);
-        vmcs.write(field::CR4_MASK, !(CR4_GUEST_OWNED & self.policy.cr4_allowed()));
-        self.entry.set(EntryControls::IA32E_MODE_GUEST, hw.ia32e);
-        vmcs.write(field::ENTRY_CONTROLS, self.entry.bits());
-        let must_exit = ProcBased::CR3_LOAD_EXITING | ProcBased::CR3_STORE_EXITING;
-        self.proc.set(must_exit, hw.cr3_exiting);
-        vmcs.write(field::PROC_BASED_CONTROLS, self.proc.bits());
+        vmcs.set_cr4_owned(self.policy.cr4_allowed());
+        self.entry.set_ia32e(hw.ia32e);
+        vmcs.set_entry(self.entry);
+        self.proc.set_cr3_exiting(hw.cr3_exiting);
+        vmcs.set_proc(self.proc);
         // With EPT the CPU takes them from here, not from memory (SDM 26.3.2.4).
         for (field, value) in field::GUEST_PDPTES.into_iter().zip(pdptes.into_iter().flatten()) {
             vmcs.write(field, value);
         }
         if cpu.caps.vpid() {
-            insn::invvpid(Scope::Single, self.vpid.get());
+            flush::linear(self.vpid.get());
         }
         Ok(())
     }

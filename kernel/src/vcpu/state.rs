@@ -8,20 +8,21 @@ use vm_types::StateError;
 use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState, XSAVE_MIN, clean_xsave};
 
-use super::{Activity, Vcpu};
+use super::{Activity, Vcpu, VmxVcpu};
 use crate::guest::Guest;
 use crate::policy;
-use crate::vmx::slots;
-use crate::vmx::xsave::XsaveArea;
+use hw::vmx::slots;
+use hw::vmx::xsave::XsaveArea;
 
 const RSP: usize = x86::RSP as usize;
 
-impl Vcpu {
+impl VmxVcpu {
     /// The architectural state. The vCPU is stopped; it is taken off this CPU afterwards.
     pub(crate) fn export(&mut self, vm: &Guest) -> VcpuState {
-        let vmcs = self.make_current(vm);
-        let regs = self.control_regs(vmcs);
-        let mut gprs = self.context.gprs;
+        let (vcpu, loaded) = self.make_current(vm);
+        let vmcs = loaded.current();
+        let regs = vcpu.control_regs(vmcs);
+        let mut gprs = vcpu.context.gprs;
         gprs[RSP] = vmcs.read(field::GUEST_RSP);
         let segments = Segment::ALL.map(|s| SegmentState {
             selector: vmcs.read(s.selector()),
@@ -37,7 +38,7 @@ impl Vcpu {
             cr3: regs.cr3,
             cr4: regs.cr4,
             efer: regs.efer,
-            xcr0: self.xcr0,
+            xcr0: vcpu.xcr0,
             segments,
             gdtr: TableState {
                 base: vmcs.read(field::GUEST_GDTR_BASE),
@@ -54,30 +55,30 @@ impl Vcpu {
                 vmcs.read(field::GUEST_IA32_SYSENTER_EIP),
             ],
             pat: vmcs.read(field::GUEST_IA32_PAT),
-            halted: self.activity == Activity::Halted,
-            wait_for_sipi: self.activity == Activity::WaitForSipi,
+            halted: vcpu.activity == Activity::Halted,
+            wait_for_sipi: vcpu.activity == Activity::WaitForSipi,
             interruptibility: vmcs.read(field::GUEST_INTERRUPTIBILITY),
             pending_debug: vmcs.read(field::GUEST_PENDING_DEBUG),
-            event_info: self.event.map_or(0, |e| e.info()),
-            event_error_code: self.event.and_then(|e| e.error_code).unwrap_or(0),
-            event_length: self.event.map_or(0, |e| u32::from(e.length)),
-            nmi_pending: self.nmi_pending,
-            tsc_adjust: self.tsc_adjust,
-            mtrr: self.mtrr,
-            spec_ctrl: (spec_ctrl_bits(self.policy.features()) != 0).then_some(self.context.spec_ctrl()),
-            misc_features: self.cpuid.is_faulting().then_some(1),
+            event_info: vcpu.event.map_or(0, |e| e.info()),
+            event_error_code: vcpu.event.and_then(|e| e.error_code).unwrap_or(0),
+            event_length: vcpu.event.map_or(0, |e| u32::from(e.length)),
+            nmi_pending: vcpu.nmi_pending,
+            tsc_adjust: vcpu.tsc_adjust,
+            mtrr: vcpu.mtrr,
+            spec_ctrl: (spec_ctrl_bits(vcpu.policy.features()) != 0).then_some(vcpu.context.spec_ctrl()),
+            misc_features: vcpu.cpuid.is_faulting().then_some(1),
             pdptes: regs.pae_paging().then(|| field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))),
             ..VcpuState::default()
         };
-        self.drain_pml(vm, vmcs);
+        vcpu.drain_pml(vm, vmcs);
         self.release(vm); // the live registers are in memory now
-        state.msrs = self.live.msrs;
-        state.tsc_aux = self.live.tsc_aux;
-        state.cr2 = self.live.cr2;
-        state.debug = self.live.debug;
+        state.msrs = self.vcpu.live.msrs;
+        state.tsc_aux = self.vcpu.live.tsc_aux;
+        state.cr2 = self.vcpu.live.cr2;
+        state.debug = self.vcpu.live.debug;
         // The area was stored under the policy's XCR0, whatever the guest's is at the moment.
-        clean_xsave(self.xsave.bytes_mut(), self.policy.xcr0_allowed());
-        state.xsave = xsave_used(self.xsave.bytes());
+        clean_xsave(self.vcpu.xsave.bytes_mut(), self.vcpu.policy.xcr0_allowed());
+        state.xsave = xsave_used(self.vcpu.xsave.bytes());
         state
     }
 
@@ -86,34 +87,36 @@ impl Vcpu {
     /// # Errors
     /// The field and value at fault; the vCPU must not run then.
     pub(crate) fn import(&mut self, vm: &Guest, state: &VcpuState) -> Result<(), StateError> {
-        let refuse = |why| StateError { kind: "vcpu".into(), why };
-        let spec_ctrl = spec_ctrl_bits(self.policy.features());
-        state.check(&self.limits(), self.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;
         assert!(self.loaded_on().is_none(), "state is given to a vCPU that is off");
-        self.live.msrs = state.msrs;
-        self.live.tsc_aux = state.tsc_aux & 0xffff_ffff;
-        self.live.cr2 = state.cr2;
-        self.live.debug = state.debug;
-        self.xcr0 = state.xcr0;
-        self.tsc_adjust = state.tsc_adjust;
-        self.mtrr = state.mtrr;
+        let vcpu = &mut self.vcpu;
+        let refuse = |why| StateError { kind: "vcpu".into(), why };
+        let spec_ctrl = spec_ctrl_bits(vcpu.policy.features());
+        state.check(&vcpu.limits(), vcpu.policy.xcr0_allowed(), spec_ctrl).map_err(refuse)?;
+        vcpu.live.msrs = state.msrs;
+        vcpu.live.tsc_aux = state.tsc_aux & 0xffff_ffff;
+        vcpu.live.cr2 = state.cr2;
+        vcpu.live.debug = state.debug;
+        vcpu.xcr0 = state.xcr0;
+        vcpu.tsc_adjust = state.tsc_adjust;
+        vcpu.mtrr = state.mtrr;
         let plan = slots::plan();
         let guest = if spec_ctrl == 0 { plan.guest_spec_ctrl } else { state.spec_ctrl.unwrap_or(0) };
-        let told = policy::mitigations::told(&self.policy);
-        self.context.init_spec_ctrl(plan, guest, &told, policy::mitigations::spec_ctrl_passes(&self.policy));
+        let told = policy::mitigations::told(&vcpu.policy);
+        vcpu.context.init_spec_ctrl(plan, guest, &told, policy::mitigations::spec_ctrl_passes(&vcpu.policy));
         let features = state.misc_features.unwrap_or(0);
         if features != 0
-            && !matches!(self.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))
+            && !matches!(vcpu.policy.write_msr(MISC_FEATURES_ENABLES, features), MsrWrite::Emulate(_))
         {
             return Err(refuse(format!("MSR_MISC_FEATURES_ENABLES is {features:#x}")));
         }
-        self.cpuid.set_faulting(features & 1 != 0);
-        let area = self.xsave.bytes_mut();
+        vcpu.cpuid.set_faulting(features & 1 != 0);
+        let area = vcpu.xsave.bytes_mut();
         area.fill(0);
         area[..state.xsave.len()].copy_from_slice(&state.xsave);
-        let vmcs = self.make_current(vm);
-        self.write_controls(vm);
-        self.context.gprs = state.gprs;
+        let (vcpu, mut loaded) = self.make_current(vm);
+        vcpu.write_controls(vm, &mut loaded);
+        let vmcs = loaded.current();
+        vcpu.context.gprs = state.gprs;
         vmcs.write(field::GUEST_RSP, state.gprs[RSP]);
         vmcs.write(field::GUEST_RIP, state.rip);
         vmcs.write(field::GUEST_RFLAGS, state.rflags);
@@ -135,22 +138,22 @@ impl Vcpu {
         vmcs.write(field::GUEST_INTERRUPTIBILITY, state.interruptibility);
         vmcs.write(field::GUEST_PENDING_DEBUG, state.pending_debug);
         vmcs.write(field::GUEST_ACTIVITY_STATE, 0); // HLT is kept in `activity`
-        self.activity = match (state.wait_for_sipi, state.halted) {
+        vcpu.activity = match (state.wait_for_sipi, state.halted) {
             (true, _) => Activity::WaitForSipi,
             (_, true) => Activity::Halted,
             _ => Activity::Running,
         };
-        self.event = state.event();
-        self.nmi_pending = state.nmi_pending;
-        self.attention = true;
+        vcpu.event = state.event();
+        vcpu.nmi_pending = state.nmi_pending;
+        vcpu.attention = true;
         let regs = state.control_regs();
         // A host of before leaves them in memory. What no CPU would load is not present there.
         let pdptes = regs.pae_paging().then(|| {
             state.pdptes.unwrap_or_else(|| {
-                Self::read_pdptes(vm, regs.cr3, self.policy.phys_bits()).unwrap_or_default()
+                Vcpu::read_pdptes(vm, regs.cr3, vcpu.policy.phys_bits()).unwrap_or_default()
             })
         });
-        let done = self.set_control_regs(vmcs, regs, pdptes);
+        let done = vcpu.set_control_regs(vmcs, regs, pdptes);
         self.release(vm);
         done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
     }

@@ -4,7 +4,7 @@
 use vmx_types::state::{set_vector, vector};
 
 use super::Vcpu;
-use crate::arch::xstate;
+use hw::arch::xstate;
 
 impl Vcpu {
     /// Stores the guest's state in its area; which components that is.

@@ -7,7 +7,7 @@ use ept::Change;
 
 use super::{State, Vm, registry};
 use crate::guest::audit;
-use crate::vmx::flush::Flushing;
+use hw::vmx::flush::Flushing;
 
 impl Vm {
     /// Starts the audit, which looks at all code once [`Vm::is_changing`] says no; what was found before stays.

@@ -25,21 +25,21 @@ use x86::msr;
 use super::source::Source;
 use super::usage::Usage;
 use super::{Change, VcpuSlot, Vm, files, registry};
-use crate::arch::{cpu, tsc};
 use crate::events;
 use crate::guest::clock::Clock;
 use crate::guest::console::GuestConsole;
 use crate::guest::mailbox::Mailbox;
 use crate::guest::name::Name;
 use crate::guest::{Guest, IDENTITY_PAGE};
-use crate::mm::frame;
-use crate::mm::guest::{GuestRam, layout};
 use crate::policy;
-use crate::vcpu::{LIVE_MSRS, Vcpu, Vpid};
-use crate::vmx::bitmap::MsrBitmap;
-use crate::vmx::ept::Ept;
-use crate::vmx::host::{self, HostCpu};
+use crate::vcpu::{LIVE_MSRS, VmxVcpu, Vpid};
 use crate::wall_clock;
+use hw::arch::{cpu, tsc};
+use hw::mm::frame;
+use hw::mm::guest::{GuestRam, layout};
+use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::ept::Ept;
+use hw::vmx::host::{self, HostCpu};
 
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
 const VMCS_MSRS: [u32; 6] = [msr::FS_BASE, msr::GS_BASE, 0x174, 0x175, 0x176, msr::PAT];
@@ -121,7 +121,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         mailboxes.push(Arc::clone(&mailbox));
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(Vcpu::new(index, vpid, cpu, Arc::clone(&policy)).map_err(memory_error)?),
+            vcpu: Mutex::new(VmxVcpu::new(index, vpid, cpu, Arc::clone(&policy)).map_err(memory_error)?),
             mailbox,
             gate: Gate::new(),
             ran: AtomicU64::new(0),
@@ -223,14 +223,14 @@ fn home_cpu() -> Result<usize, String> {
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.
-fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<crate::mm::Hpa>, OutOfMemory> {
+fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
     if cpu.caps.unrestricted() {
         return Ok(None);
     }
     // Accessed and dirty as well: the CPU would write these flags, and tracking would count a page that is not RAM.
     const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87 | 0x60;
     let page = frame::alloc_page().ok_or(OutOfMemory)?;
-    crate::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
+    hw::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
     mmu.map(IDENTITY_PAGE, page, PAGE_SIZE)?;
     Ok(Some(page))
 }

@@ -11,8 +11,8 @@ use spin::Mutex;
 
 use super::outcome::Outcome;
 use super::{Change, Vm, registry};
-use crate::arch::tsc;
 use crate::events;
+use hw::arch::tsc;
 
 /// A VM that is being destroyed.
 struct Ending {

@@ -13,7 +13,7 @@ use spin::Mutex;
 use super::registry;
 use super::source::Content;
 use crate::meter::{self, Part};
-use crate::mm::held::Held;
+use hw::mm::held::Held;
 
 /// Bytes that are digested in one turn.
 const STEP: usize = 8 << 10;
@@ -102,7 +102,7 @@ pub(crate) fn are_known(len: u64) -> bool {
 /// A VM has got files: what may be the same as others' is looked at.
 pub(crate) fn came() {
     let all = all();
-    for held in all.iter().filter(|held| held.len() > 0) {
+    for held in all.iter().filter(|held| !held.is_empty()) {
         let twin = |other: &&Arc<Held>| other.len() == held.len() && !Arc::ptr_eq(other, held);
         if all.iter().any(|other| twin(&other)) {
             let _ = sha256(held);

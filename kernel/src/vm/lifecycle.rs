@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use shell::EventKind;
 
 use super::{Change, State, Vm, registry, sched};
-use crate::arch::tsc;
 use crate::events;
 use crate::guest::StopReason;
 use crate::guest::mailbox::Request;
-use crate::vmx::flush;
+use hw::arch::tsc;
+use hw::vmx::flush;
 
 /// How long CPU 0 waits for another CPU to leave a guest at most, in microseconds, where it cannot do anything else
 /// meanwhile. It takes one VM exit.

@@ -11,7 +11,7 @@ use vm_types::{Gpa, GuestMemory};
 
 use super::source::Source;
 use super::{Vm, create};
-use crate::mm::held::Held;
+use hw::mm::held::Held;
 
 /// What is to be copied yet, and of what.
 pub(super) struct Loading {

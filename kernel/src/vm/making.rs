@@ -15,11 +15,11 @@ use super::loading::Loading;
 use super::registry::{self, Reserved};
 use super::source::Source;
 use super::{Change, Vm, remains};
-use crate::arch::tsc;
 use crate::entropy;
-use crate::mm::guest::Clearing;
-use crate::vmx::ept::{self as tables, Ept};
-use crate::vmx::{host, slots};
+use hw::arch::tsc;
+use hw::mm::guest::Clearing;
+use hw::vmx::ept::{self as tables, Ept};
+use hw::vmx::{host, slots};
 
 /// The VM.
 pub(crate) struct Making {

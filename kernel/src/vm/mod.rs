@@ -29,10 +29,10 @@ use migrate::ownership::{Gate, StateCell};
 use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, Restarts};
 
-use crate::arch::tsc;
 use crate::guest::mailbox::Mailbox;
 use crate::guest::{Guest, StopReason};
-use crate::vcpu::Vcpu;
+use crate::vcpu::VmxVcpu;
+use hw::arch::tsc;
 
 pub(crate) use migrate::ownership::{Change, State};
 
@@ -47,7 +47,7 @@ fn steps_until() -> u64 {
 /// A vCPU and what its CPU's scheduler keeps of it.
 pub(crate) struct VcpuSlot {
     /// Held by the CPU that runs it, for as long as it does.
-    pub(crate) vcpu: Mutex<Vcpu>,
+    pub(crate) vcpu: Mutex<VmxVcpu>,
     /// What other CPUs may touch of it meanwhile.
     mailbox: Arc<Mailbox>,
     /// Whether the vCPU is off every CPU, and stays off while the VM's state says so.
@@ -101,6 +101,12 @@ impl Vm {
     /// Bytes of its RAM.
     pub(crate) fn ram(&self) -> u64 {
         self.memory.ranges().iter().map(|range| range.len).sum()
+    }
+
+    /// What the scheduler goes by.
+    #[cfg(test)]
+    pub(crate) fn state_cell(&self) -> &StateCell {
+        &self.state
     }
 
     /// VM exits of all its vCPUs on this host.

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 
 use super::{Vm, remains};
-use crate::vmx::flush;
+use hw::vmx::flush;
 
 /// Most VMs at a time; the console's table bounds it.
 pub(crate) const MAX_VMS: usize = 64;

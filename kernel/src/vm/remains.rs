@@ -8,8 +8,8 @@ use ept::Mmu;
 use spin::Mutex;
 
 use super::Vm;
-use crate::arch::tsc;
-use crate::vmx::ept::Ept;
+use hw::arch::tsc;
+use hw::vmx::ept::Ept;
 
 enum Remains {
     /// Of a VM that is not in the registry any more, and whose vCPUs are off for good. Others may still know it.

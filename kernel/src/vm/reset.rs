@@ -17,10 +17,10 @@ use super::outcome::Outcome;
 use super::source::Source;
 use super::tracking::Watched;
 use super::{Change, State, StopReason, Vm, create, files};
-use crate::arch::tsc;
 use crate::meter::{self, Part};
-use crate::mm::guest::Cleared;
-use crate::vmx::flush::Flushing;
+use hw::arch::tsc;
+use hw::mm::guest::Cleared;
+use hw::vmx::flush::Flushing;
 
 /// What a VM is to boot anew from.
 pub(crate) struct Anew {
@@ -49,7 +49,7 @@ impl Vm {
         self.msr_bitmap.close();
         create::pass_msrs(&policy, &self.msr_bitmap);
         for slot in &self.vcpus {
-            slot.vcpu.lock().take_policy(Arc::clone(&policy));
+            slot.vcpu.lock().vcpu.take_policy(Arc::clone(&policy));
         }
         log::info!(target: "vm", "vm {}: level {} from now on", self.name, policy.level_name());
         *self.policy.lock() = policy;

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::source::Source;
 use super::{State, Vm, registry};
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// A guest waits to be booted again.
 static WAITING: AtomicBool = AtomicBool::new(false);

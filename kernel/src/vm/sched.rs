@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering;
 use migrate::ownership::Entry;
 
 use super::{VcpuSlot, Vm, registry};
-use crate::arch::{cpu, tsc};
 use crate::run::Outcome;
+use hw::arch::{cpu, tsc};
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;

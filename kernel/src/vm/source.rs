@@ -11,7 +11,7 @@ use migrate::{Origin, OriginFile};
 use shell::Hex;
 
 use super::Vm;
-use crate::mm::held::Held;
+use hw::mm::held::Held;
 
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]

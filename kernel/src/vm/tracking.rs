@@ -11,11 +11,11 @@ use spin::Mutex;
 use vm_types::{Backlog, PageSet};
 
 use super::Vm;
-use crate::arch::{cpu, tsc};
 use crate::guest::mailbox::Request;
 use crate::meter::{self, Part};
-use crate::vmx::flush::{self, Flushing};
-use crate::vmx::host;
+use hw::arch::{cpu, tsc};
+use hw::vmx::flush::{self, Flushing};
+use hw::vmx::host;
 
 /// Changes that go on by themselves, one after the other.
 static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(Vec::new());

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Vm, registry};
-use crate::arch::tsc;
+use hw::arch::tsc;
 
 /// Between two measurements, in microseconds.
 const INTERVAL_US: u64 = 1_000_000;

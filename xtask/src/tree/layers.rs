@@ -19,11 +19,18 @@ type Imports = BTreeMap<(String, String), String>;
 /// Circles: the module they are in, and what is in them; and who imports from whom there.
 type Rings = BTreeMap<(String, Vec<String>), String>;
 
-const KERNEL_ROOT: &str = "kernel/src/main.rs";
+/// The crates whose rooms have an order of their own.
+const WITH_ROOMS: [(&str, &str, &[Layer]); 2] =
+    [("kernel", "kernel/src/lib.rs", order::KERNEL), ("hw", "kernel/hw/src/lib.rs", order::HW)];
 
 /// The layers, as ARCHITECTURE.md shows them.
 pub(super) fn print() {
-    println!("{}\n{}", order::shown(order::KERNEL), order::shown(order::CRATES));
+    println!("{}", shown().join("\n"));
+}
+
+/// Each order as it is shown.
+fn shown() -> [String; 3] {
+    [order::KERNEL, order::HW, order::CRATES].map(order::shown)
 }
 
 pub(super) fn check(files: &[String]) -> Result<Vec<String>> {
@@ -36,10 +43,11 @@ pub(super) fn check(files: &[String]) -> Result<Vec<String>> {
         let folder = manifest.trim_end_matches("Cargo.toml");
         for root in ["src/lib.rs", "src/main.rs"].map(|root| format!("{folder}{root}")) {
             let Some(modules) = Modules::read(&root, &read) else { continue };
-            if root == KERNEL_ROOT {
-                found.extend(rooms(&modules, order::KERNEL));
+            let ordered = WITH_ROOMS.iter().find(|(_, file, _)| *file == root);
+            if let Some((name, _, layers)) = ordered {
+                found.extend(rooms(name, &modules, layers));
             }
-            rings.extend(rings_of(&package.name, &modules, root == KERNEL_ROOT));
+            rings.extend(rings_of(&package.name, &modules, ordered.is_some()));
         }
         packages.push(package);
     }
@@ -48,7 +56,7 @@ pub(super) fn check(files: &[String]) -> Result<Vec<String>> {
         format!("{inside}: {} go round in a circle ({example})", names.join(", "))
     }));
     let page = read("ARCHITECTURE.md").unwrap_or_default();
-    if [order::KERNEL, order::CRATES].iter().any(|layers| !page.contains(&order::shown(layers))) {
+    if shown().iter().any(|layers| !page.contains(layers)) {
         found.push("ARCHITECTURE.md: shows other layers than `scripts/lint-tree --layers` prints".into());
     }
     Ok(found)
@@ -81,13 +89,13 @@ impl Package {
     }
 }
 
-/// What is wrong with the rooms of the kernel.
-fn rooms(modules: &Modules, layers: &[Layer]) -> Vec<String> {
+/// What is wrong with the rooms of a crate.
+fn rooms(of: &str, modules: &Modules, layers: &[Layer]) -> Vec<String> {
     let (mut there, mut found) = (BTreeSet::new(), Vec::new());
     for path in modules.paths() {
         match room_of(layers, path) {
             Some(room) => _ = there.insert(room.to_string()),
-            None => found.push(format!("kernel: module {} is in no layer of order.rs", path.join("::"))),
+            None => found.push(format!("{of}: module {} is in no layer of order.rs", path.join("::"))),
         }
     }
     let mut imports = Imports::new();
@@ -99,7 +107,7 @@ fn rooms(modules: &Modules, layers: &[Layer]) -> Vec<String> {
             imports.entry((a.into(), b.into())).or_insert(example);
         }
     }
-    found.extend(order_of("kernel", layers, &there, &imports));
+    found.extend(order_of(of, layers, &there, &imports));
     found
 }
 
@@ -131,11 +139,11 @@ fn order_of(what: &str, layers: &[Layer], there: &BTreeSet<String>, imports: &Im
     found
 }
 
-/// The circles of a crate's modules. What is right below the kernel's root are its rooms, which have an order.
-fn rings_of(package: &str, modules: &Modules, is_kernel: bool) -> Rings {
+/// The circles of a crate's modules. Where its rooms have an order, what is right below the root is left to that.
+fn rings_of(package: &str, modules: &Modules, has_rooms: bool) -> Rings {
     let mut all = Rings::new();
     for (inside, graph) in siblings(modules.references()) {
-        if is_kernel && inside.is_empty() {
+        if has_rooms && inside.is_empty() {
             continue;
         }
         let name = if inside.is_empty() { package.to_string() } else { format!("{package}::{inside}") };
@@ -199,14 +207,14 @@ mod tests {
             ("src/low/deep.rs", "fn f() { crate::top::run() }"),
         ];
         let climb = "kernel: low imports top, which is not below it (low::deep > top)";
-        assert_eq!(rooms(&modules(&files), LAYERS), [climb]);
+        assert_eq!(rooms("kernel", &modules(&files), LAYERS), [climb]);
         let sides = [
             &files[..2],
             &[("src/low.rs", "mod high; mod deep; pub struct X;"), ("src/low/high.rs", "use crate::top;")],
         ]
         .concat();
         let side = "kernel: low::high imports top, which is not below it (low::high > top)";
-        assert_eq!(rooms(&modules(&sides), LAYERS), [side]);
+        assert_eq!(rooms("kernel", &modules(&sides), LAYERS), [side]);
     }
 
     #[test]
@@ -217,7 +225,7 @@ mod tests {
             "kernel: order.rs names low::high, which is not there",
             "kernel: order.rs names low, which is not there",
         ];
-        assert_eq!(rooms(&modules(&files), LAYERS), expected);
+        assert_eq!(rooms("kernel", &modules(&files), LAYERS), expected);
     }
 
     #[test]

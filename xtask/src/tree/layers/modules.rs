@@ -25,6 +25,8 @@ struct Module {
     paths: BTreeSet<Vec<String>>,
 }
 
+/// Modules that are no part of the crate proper.
+const TESTS: [&str; 2] = ["tests", "testing"];
 /// How many imports a name may be handed on by.
 const HOPS: usize = 16;
 
@@ -44,6 +46,11 @@ impl Modules {
         while at < words.len() {
             let rest = &words[at..];
             at += match rest {
+                // Tests may name whatever they try.
+                [Word::Name("mod"), Word::Name(name), Word::Mark(';'), ..] if TESTS.contains(name) => 3,
+                [Word::Name("mod"), Word::Name(name), Word::Mark('{'), ..] if TESTS.contains(name) => {
+                    2 + group(&rest[2..])
+                }
                 [Word::Name("mod"), Word::Name(name), Word::Mark(';'), ..] => {
                     let below = format!("{folder}/{name}");
                     let text = read(&format!("{below}.rs")).or_else(|| read(&format!("{below}/mod.rs")));

@@ -13,8 +13,7 @@ const fn layer(names: &'static [&'static str], are: &'static str) -> Layer {
 
 /// The rooms of `kernel/src`, from the top: a module's room is the longest path here that it is, or is in.
 pub(super) const KERNEL: &[Layer] = &[
-    layer(&["entry"], "what assembly calls: of the loader, of another CPU, of a trap"),
-    layer(&["main"], "the table of contents"),
+    layer(&["main"], "the table of contents, and what the machine calls"),
     layer(&["start"], "what each CPU does: CPU 0's loop, the others'"),
     layer(&["init"], "the stages of a boot"),
     layer(&["console"], "commands and sessions"),
@@ -33,7 +32,6 @@ pub(super) const KERNEL: &[Layer] = &[
     layer(&["vcpu"], "registers, switching from CPU to CPU"),
     layer(&["guest"], "what a guest runs on: memory, board, clock, mailboxes"),
     layer(&["policy"], "what a guest sees of CPUs"),
-    layer(&["vmx"], "VMX: entry, VMCS, EPT, flushes"),
     layer(&["panic"], "what the host's own failure prints"),
     layer(&["machine", "power", "entropy"], "machine checks; reset and power-off; the pool of randomness"),
     layer(&["log"], "log and console ports"),
@@ -41,14 +39,24 @@ pub(super) const KERNEL: &[Layer] = &[
         &["boot", "ended", "events", "meter", "sessions", "stages", "version", "wall_clock"],
         "what any room tells or asks: figures, events, the date, this build",
     ),
+];
+
+/// The rooms of `kernel/hw/src`.
+pub(super) const HW: &[Layer] = &[
+    layer(&["main"], "the table of contents"),
+    layer(&["hooks"], "where the machine comes in: boot, another CPU, a trap, a panic"),
+    layer(&["mock"], "a machine made up, for the host's tests"),
+    layer(&["vmx"], "VMX: entry, VMCS, EPT, flushes"),
     layer(&["platform"], "interrupt controllers, the other CPUs, PCI, serial ports"),
     layer(&["mm"], "physical memory, heap, page tables"),
     layer(&["arch"], "instructions, registers and tables of the CPU"),
+    layer(&["mock::state"], "what the instructions act on in a machine made up"),
 ];
 
 /// The crates, from the top.
 pub(super) const CRATES: &[Layer] = &[
     layer(&["kernel", "xtask"], "the hypervisor; tasks of the project"),
+    layer(&["hw"], "the hold on the machine: all unsafe code of the kernel"),
     layer(
         &["flexctl", "loader", "native", "testbench", "uefi-loader"],
         "programs beside it, and the test bench",

@@ -1,0 +1,169 @@
+//! What the instructions act on: registers, ports, VMCSs, time; and a guest, from an entry to its exit.
+
+extern crate std;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use vmx_types::{Field, Width, field};
+
+/// What each look at the TSC takes, in ticks.
+const TICK: u64 = 10;
+/// The exit when nothing else is told: the preemption timer (SDM appendix C).
+const TIMER: u32 = 52;
+
+/// An interrupt that one CPU has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipi {
+    /// APIC id of the CPU that gets it.
+    pub to: u32,
+    /// Its vector; none for an NMI.
+    pub vector: Option<u8>,
+}
+
+/// A flush of what a CPU has cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// INVEPT of one EPT pointer, on the CPU with that index.
+    Ept(usize, u64),
+    /// INVEPT of all, on the CPU with that index.
+    AllEpt(usize),
+    /// INVVPID of one VPID, on the CPU with that index.
+    Vpid(usize, u16),
+}
+
+/// One CPU.
+#[derive(Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) msrs: HashMap<u32, u64>,
+    pub(crate) registers: HashMap<&'static str, u64>,
+    /// Region of the current VMCS.
+    pub(crate) vmcs: Option<u64>,
+    /// FPU and vector registers, as XSAVE stores them.
+    pub(crate) xstate: Vec<u8>,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) tsc: u64,
+    pub(crate) cpuid: HashMap<(u32, u32), [u32; 4]>,
+    /// Ports that answer; all others read as ones.
+    pub(crate) ports: HashMap<u16, u32>,
+    /// What was written to ports.
+    pub(crate) written: Vec<(u16, u32)>,
+    pub(crate) ipis: Vec<Ipi>,
+    pub(crate) flushes: Vec<Flush>,
+    pub(crate) cpus: Vec<Cpu>,
+    /// Index of the CPU that runs.
+    pub(crate) now: usize,
+    /// Fields of each VMCS, by its region.
+    pub(crate) vmcss: HashMap<u64, HashMap<u32, u64>>,
+    /// What guests do, entry by entry.
+    pub(crate) script: VecDeque<Action>,
+    /// Events that entries have injected: the interruption-information field.
+    pub(crate) injected: Vec<u32>,
+}
+
+pub(super) static STATE: Mutex<Option<State>> = Mutex::new(None);
+
+/// Looks at the machine.
+///
+/// # Panics
+/// Where no test has it.
+pub(crate) fn with<R>(look: impl FnOnce(&mut State) -> R) -> R {
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    look(state.as_mut().expect("a test has the machine"))
+}
+
+impl State {
+    /// The CPU that runs.
+    pub(crate) fn cpu(&mut self) -> &mut Cpu {
+        &mut self.cpus[self.now]
+    }
+
+    /// The counter, which goes on with each look.
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.tsc += TICK;
+        self.tsc
+    }
+}
+
+/// What a guest does, once.
+pub type Action = Box<dyn FnOnce(&mut Guest<'_>) + Send>;
+
+/// A guest that was entered, until it exits.
+pub struct Guest<'a> {
+    state: &'a mut State,
+    /// General-purpose registers in ModRM order, without RSP.
+    pub gprs: &'a mut [u64; 16],
+}
+
+impl core::fmt::Debug for Guest<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Guest").field("gprs", &self.gprs).finish_non_exhaustive()
+    }
+}
+
+impl Guest<'_> {
+    fn fields(&mut self) -> &mut HashMap<u32, u64> {
+        let region = self.state.cpu().vmcs.expect("a VMCS is current");
+        self.state.vmcss.entry(region).or_default()
+    }
+
+    /// A field of its VMCS.
+    pub fn read<W: Width, G>(&mut self, field: Field<W, G>) -> u64 {
+        self.fields().get(&field.encoding()).copied().unwrap_or(0)
+    }
+
+    /// Sets a field, of its own state or of what the exit says.
+    pub fn set<W: Width, G>(&mut self, field: Field<W, G>, value: u64) {
+        let encoding = field.encoding();
+        self.fields().insert(encoding, value);
+    }
+
+    /// Exits for this reason, after an instruction of `length` bytes.
+    pub fn exits(&mut self, reason: u32, length: u64) {
+        self.set(field::EXIT_REASON, reason.into());
+        self.set(field::EXIT_INSTRUCTION_LENGTH, length);
+    }
+
+    /// Lets time go on.
+    pub fn runs_for(&mut self, ticks: u64) {
+        self.state.tsc += ticks;
+    }
+
+    /// The number of the CPU that it runs on.
+    pub fn cpu(&self) -> usize {
+        self.state.now
+    }
+}
+
+/// Enters the guest of the current VMCS, and comes back with its exit.
+pub(crate) fn enter(gprs: &mut [u64; 16]) {
+    with(|state| entered(state, gprs));
+}
+
+fn entered(state: &mut State, gprs: &mut [u64; 16]) {
+    let action = state.script.pop_front();
+    let mut guest = Guest { state, gprs };
+    // The valid bit is cleared, and what the last exit said is no more (SDM 27.2.1).
+    let event = guest.read(field::ENTRY_INTERRUPTION_INFO) as u32;
+    if event >> 31 != 0 {
+        guest.set(field::ENTRY_INTERRUPTION_INFO, u64::from(event & !(1 << 31)));
+        guest.state.injected.push(event);
+    }
+    guest.set(field::IDT_VECTORING_INFO, 0);
+    guest.set(field::EXIT_QUALIFICATION, 0);
+    match action {
+        Some(action) => action(&mut guest),
+        None => {
+            let left = guest.read(field::PREEMPTION_TIMER);
+            guest.runs_for(left << 5);
+            guest.exits(TIMER, 0);
+        }
+    }
+}

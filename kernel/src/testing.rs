@@ -1,0 +1,135 @@
+//! What the kernel's own tests stand on: a host of two CPUs, made up by `hw::mock`, and VMs on it.
+
+extern crate std;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::task::Poll;
+
+use cmdline::VmOptions;
+use hw::arch::tsc;
+use hw::mm::held::{Filling, Held};
+use hw::mock::Machine;
+use hw::vmx::{host, slots};
+use migrate::ownership::Change;
+use mitigations::Plan;
+use spin::Once;
+
+use crate::policy;
+use crate::run::Outcome;
+use crate::vm::Vm;
+use crate::vm::making::Making;
+use crate::vm::registry::{self, Reserved};
+use crate::vm::source::{Source, SourceFile};
+
+/// A Skylake-X as Bochs has it.
+const CPU: &str = include_str!("../../crates/cpu-policy/tests/dumps/corei7_skylake_x.cpu");
+/// CPUs of the host.
+pub(crate) const CPUS: usize = 2;
+
+/// The host, for as long as a test has it.
+pub(crate) struct Host {
+    pub(crate) machine: Machine,
+}
+
+impl core::ops::Deref for Host {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+/// The host in VMX operation, without VMs; CPU 0 runs.
+pub(crate) fn host() -> Host {
+    static ON: Once<()> = Once::new();
+    let machine = Machine::take(CPUS, CPU);
+    ON.call_once(|| {
+        host::init(CPUS, None);
+        for index in 0..CPUS {
+            machine.on(index, || host::enable().map(|_| ()).expect("the dump is of a CPU with VMX"));
+        }
+        slots::fill(Plan::new(policy::mitigations::host()).off());
+    });
+    Host { machine }
+}
+
+impl Drop for Host {
+    /// The next test finds no VM of this one's.
+    fn drop(&mut self) {
+        for vm in registry::all() {
+            for cpu in 0..CPUS {
+                self.machine.on(cpu, || vm.take_off());
+            }
+            registry::remove(&vm);
+        }
+        while crate::vm::remains::poll() {}
+    }
+}
+
+/// The smallest kernel: a Multiboot 1 image of one HLT at 1 MiB.
+fn kernel() -> Vec<u8> {
+    const AT: u32 = 1 << 20;
+    const FLAGS: u32 = 1 << 16;
+    let magic = 0x1bad_b002_u32;
+    let words = [magic, FLAGS, 0_u32.wrapping_sub(magic).wrapping_sub(FLAGS), AT, AT, 0, 0, AT + 32];
+    let mut image: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+    image.push(0xf4);
+    image.resize(64, 0);
+    image
+}
+
+/// Bytes as a file of a VM.
+pub(crate) fn file(bytes: &[u8]) -> Arc<Held> {
+    let mut filling = Filling::default();
+    assert!(filling.push(bytes), "there is memory for a file");
+    let mut joining = filling.join();
+    loop {
+        if let Poll::Ready(held) = joining.poll() {
+            return Arc::new(held.expect("there is memory in one piece"));
+        }
+    }
+}
+
+impl Host {
+    /// A VM of 4 MiB by that name, made and paused.
+    pub(crate) fn vm(&self, name: &str) -> Arc<Vm> {
+        self.vm_with(&VmOptions { name: name.into(), mem_mib: 4, ..VmOptions::default() })
+    }
+
+    /// A VM by these options, made and paused.
+    pub(crate) fn vm_with(&self, options: &VmOptions) -> Arc<Vm> {
+        self.try_vm(options).expect("the VM can be made")
+    }
+
+    /// A VM by these options, made and paused.
+    pub(crate) fn try_vm(&self, options: &VmOptions) -> Result<Arc<Vm>, String> {
+        let file = SourceFile::here(file(&kernel()), String::new(), None);
+        let source = Source { options: options.clone(), files: Vec::from([file]) };
+        let mut making = Making::of(Reserved::of(options)?, source)?;
+        loop {
+            if let Poll::Ready(made) = making.poll() {
+                return made;
+            }
+        }
+    }
+
+    /// A VM by that name that is to run.
+    pub(crate) fn running(&self, name: &str) -> Arc<Vm> {
+        let vm = self.vm(name);
+        vm.apply(Change::Run).expect("a VM that is made can run");
+        vm
+    }
+
+    /// Runs the only vCPU of a VM on CPU 0, for a millisecond at most.
+    pub(crate) fn run(&self, vm: &Vm) -> Outcome {
+        let until = tsc::read() + tsc::ticks(1000);
+        vm.vcpus[0].vcpu.lock().run(vm, vm.state_cell(), until)
+    }
+
+    /// What is seen of a VM while its vCPU is on no CPU.
+    pub(crate) fn vcpu_state(&self, vm: &Vm) -> vmx_types::VcpuState {
+        vm.vcpus[0].vcpu.lock().export(vm)
+    }
+}
