@@ -14,8 +14,9 @@ use hw::mm::held::{Filling, Held, Joining};
 
 /// Bytes that are taken from the network at a time.
 const PIECE: usize = 4 << 10;
-/// How often in one poll.
-const PIECES: usize = 16;
+/// How long one poll takes up pieces or datagrams, in microseconds: at least one. Their digest is computed on the way, which
+/// takes about 20 instructions a byte.
+const POLL_US: u64 = 100;
 
 /// A file on its way.
 pub(crate) struct Download {
@@ -139,6 +140,11 @@ impl Download {
     }
 }
 
+/// The TSC of this CPU at which a poll is over.
+fn poll_until() -> u64 {
+    tsc::read().saturating_add(tsc::ticks(POLL_US))
+}
+
 /// True once the file is whole.
 fn http(
     get: &mut HttpGet,
@@ -157,11 +163,13 @@ fn http(
         request.drain(..sent.map_err(|error| failed(get, error))?);
     }
     let mut piece = [0; PIECE];
-    for _ in 0..PIECES {
+    let until = poll_until();
+    loop {
         match net::with_stack(|stack| stack.receive(*connection, &mut piece)) {
             Ok(0) => break,
             Ok(len) => match get.receive(piece.get(..len).unwrap_or_default(), now, file) {
-                Ok(Status::More) => {}
+                Ok(Status::More) if tsc::read() < until => {}
+                Ok(Status::More) => break,
                 Ok(Status::Done) => return Ok(true),
                 Ok(Status::Moved(to)) => {
                     *get = get.moved(to, now).map_err(|error| error.to_string())?;
@@ -189,6 +197,7 @@ fn tftp(get: &mut TftpGet, file: &mut Digested<File>) -> Result<bool, String> {
         sent.map_err(|error| failed(get, error))?;
     }
     let mut datagram = [0; MAX_DATAGRAM];
+    let until = poll_until();
     while let Some((port, len)) =
         net::with_stack(|stack| stack.udp_receive(&mut datagram)).map_err(|error| failed(get, error))?
     {
@@ -201,6 +210,9 @@ fn tftp(get: &mut TftpGet, file: &mut Digested<File>) -> Result<bool, String> {
         }
         if status? == Status::Done {
             return Ok(true);
+        }
+        if tsc::read() >= until {
+            break;
         }
     }
     Ok(false)
