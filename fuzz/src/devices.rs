@@ -1,14 +1,14 @@
 //! The guest's board: state from another host, and accesses of a guest.
 
-use devices::{Effect, Platform, PlatformConfig};
+use devices::{Effect, PlatformConfig, Whole};
 use vm_types::{Gpa, Now, StateRecord};
 
 use crate::Bytes;
 
 const HZ: u64 = 20_000_000;
 
-pub(crate) fn platform() -> Platform {
-    Platform::new(&PlatformConfig {
+pub(crate) fn platform() -> Whole {
+    Whole::new(&PlatformConfig {
         vcpus: 1,
         debug_exit: true,
         rtc_base_unix_secs: 1_700_000_000,
@@ -21,8 +21,8 @@ pub(crate) fn platform() -> Platform {
 }
 
 /// The same with a PCI bus.
-pub(crate) fn with_pci() -> Platform {
-    Platform::new(&PlatformConfig { pci: true, ..*platform().config() })
+pub(crate) fn with_pci() -> Whole {
+    Whole::new(&PlatformConfig { pci: true, ..*platform().config() })
 }
 
 /// Bodies that replace those of a good state: which record, its length in two bytes, the body.
@@ -54,7 +54,7 @@ pub fn access(data: &[u8]) {
     run(&mut platform(), data);
 }
 
-fn run(board: &mut Platform, data: &[u8]) {
+fn run(board: &mut Whole, data: &[u8]) {
     let mut now = Now { tsc: 1, hz: HZ };
     let mut sink = [0; 64];
     let mut data = Bytes(data);
@@ -115,7 +115,7 @@ fn run(board: &mut Platform, data: &[u8]) {
     );
     // Whatever a guest did to it: its state travels.
     let records = board.export();
-    let mut copy = Platform::new(board.config());
+    let mut copy = Whole::new(board.config());
     if let Err(error) = copy.import(&records) {
         panic!("its own state is refused: {error}");
     }

@@ -34,6 +34,13 @@ pub(crate) enum Outcome {
     Stopped(StopReason),
 }
 
+/// An interrupt, and who acknowledges it.
+#[derive(Clone, Copy)]
+struct Interrupt {
+    vector: u8,
+    from_pic: bool,
+}
+
 /// Exits in a row after which the clock is looked at and the end of the turn set anew. The preemption timer stands still
 /// while the host runs, so that a device may have its turn late by the host's part of so many exits.
 const UNMETERED: u32 = 16;
@@ -209,36 +216,39 @@ impl Vcpu {
 
     /// Lets the devices catch up with the time line and takes the next event from them.
     fn service_devices(&mut self, vm: &Guest, vmcs: Current<'_>) {
-        let mut platform = vm.platform.lock();
         let now = vm.clock.now();
-        platform.advance(now);
-        let next = platform.next_event().unwrap_or(u64::MAX);
+        if self.index == 0 && now.tsc >= vm.apics.deadline() {
+            let mut platform = vm.platform.lock();
+            platform.advance(now);
+            let kicks = platform.take_kicks();
+            drop(platform);
+            self.kick_others(vm, kicks);
+        }
+        self.apic.catch_up(now);
+        let next = self.next_deadline(vm);
         if next != self.next_event {
             self.next_event = next;
             self.deadline = if next == u64::MAX { u64::MAX } else { vm.clock.host_tsc(next) };
         }
-        if platform.nmi_pending(self.index as usize) {
-            platform.accept_nmi(self.index as usize);
-            self.nmi_pending = true;
-        }
-        let vcpu = self.index as usize;
+        self.nmi_pending |= self.apic.take_nmi();
         let flow = vmcs.flow();
         let on_its_way = self.event.is_some();
-        match flow.take(on_its_way, self.nmi_pending, platform.pending_interrupt(vcpu).is_some()) {
+        let mut waits = self.interrupt(vm);
+        match flow.take(on_its_way, self.nmi_pending, waits.is_some()) {
             Take::Nothing => {}
             Take::Nmi => {
                 self.nmi_pending = false;
                 self.event = Some(Event::NMI);
             }
             Take::Interrupt => {
-                if let Some(vector) = platform.pending_interrupt(vcpu) {
-                    platform.accept(vcpu, vector);
-                    self.event = Some(Event::interrupt(vector));
+                if let Some(interrupt) = waits {
+                    self.accept(vm, interrupt);
+                    self.event = Some(Event::interrupt(interrupt.vector));
+                    waits = self.interrupt(vm);
                 }
             }
         }
-        let waits = platform.pending_interrupt(vcpu).is_some();
-        drop(platform);
+        let waits = waits.is_some();
         let windows = flow.windows(self.event.is_some(), self.nmi_pending, waits);
         self.attention |= self.nmi_pending && flow.nmi_waits_for_step();
         let mut proc = self.proc;
@@ -247,6 +257,25 @@ impl Vcpu {
             self.proc = proc;
             vmcs.set_proc(proc);
         }
+    }
+
+    /// The interrupt that the guest should take now, if it can. That of the PIC comes first.
+    fn interrupt(&self, vm: &Guest) -> Option<Interrupt> {
+        let external = if vm.apics.intr() { vm.platform.lock().ext_int(&self.apic) } else { None };
+        let from_pic = external.is_some();
+        external.or_else(|| self.apic.pending()).map(|vector| Interrupt { vector, from_pic })
+    }
+
+    /// The guest takes it.
+    fn accept(&mut self, vm: &Guest, interrupt: Interrupt) {
+        if !interrupt.from_pic {
+            return self.apic.accept(interrupt.vector);
+        }
+        let mut platform = vm.platform.lock();
+        platform.accept_ext_int();
+        let kicks = platform.take_kicks();
+        drop(platform);
+        self.kick_others(vm, kicks);
     }
 
     #[cold]

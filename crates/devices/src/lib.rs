@@ -1,7 +1,8 @@
 //! The device models of a guest's machine, free of I/O: UART, PIC, PIT, RTC, IO-APIC, local APIC, PM timer, PCI bus, ACPI
 //! tables.
 //!
-//! [`Platform`] is the whole board behind port, MMIO and MSR accesses; [`acpi::build`] describes it to the guest.
+//! [`Platform`] is the board behind port and MMIO accesses, [`LocalApic`] belongs to each vCPU, and an [`ApicBus`] carries
+//! messages between them; [`acpi::build`] describes the machine to the guest.
 //! Every clock is computed from the guest time line ([`vm_types::Now`]).
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,14 +26,16 @@ mod ports;
 mod rtc;
 mod state;
 mod uart;
+mod whole;
 
 pub use clock::APIC_BUS_HZ;
 pub use config::{MAX_VCPUS, PlatformConfig};
 pub use effect::{Effect, VcpuSet};
 pub use ioapic::{IOAPIC_BASE, PINS as IOAPIC_PINS};
-pub use lapic::{GpFault, LAPIC_BASE};
+pub use lapic::{ApicBus, GpFault, LAPIC_BASE, LocalApic, Sent, owns_msr};
 pub use pci::{Bar, Function, Identity, MsixShape, Register, Signals, Socket};
 pub use pit::PIT_HZ;
-pub use platform::{FUNCTIONS, Platform, owns_msr};
+pub use platform::{FUNCTIONS, Platform};
 pub use pm::PM_TIMER_HZ;
 pub use uart::{IN_CAPACITY as UART_IN_CAPACITY, OUT_CAPACITY as UART_OUT_CAPACITY};
+pub use whole::Whole;

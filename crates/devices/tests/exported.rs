@@ -1,6 +1,6 @@
 //! What a board is, another one takes: whatever the guest did, at whatever instant, and after any state it was given.
 
-use devices::{IOAPIC_BASE, LAPIC_BASE, Platform, PlatformConfig};
+use devices::{IOAPIC_BASE, LAPIC_BASE, PlatformConfig, Whole};
 use proptest::prelude::*;
 use vm_types::{Gpa, Now};
 
@@ -10,8 +10,8 @@ const PORTS: [u16; 40] = [
     0x608, 0x609, 0x60A, 0x60B, 0xFFFF, 0xFFFE, 0x3F7, 0x5FF,
 ];
 
-fn board() -> Platform {
-    Platform::new(&PlatformConfig {
+fn board() -> Whole {
+    Whole::new(&PlatformConfig {
         vcpus: 1,
         debug_exit: true,
         rtc_base_unix_secs: 1_700_000_000,
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn perform(board: &mut Platform, step: &Step, now: &mut Now) {
+fn perform(board: &mut Whole, step: &Step, now: &mut Now) {
     match *step {
         Step::Wait(ticks) => now.tsc = now.tsc.saturating_add(ticks),
         Step::In(port, size) => _ = board.io_read(port, size, *now),

@@ -1,7 +1,7 @@
 //! State from another host: each field that a device cannot hold is refused by its name and value, and changes nothing.
 #![allow(missing_docs)]
 
-use devices::{Platform, PlatformConfig};
+use devices::{PlatformConfig, Whole};
 use minicbor::{Decoder, Encode};
 use vm_types::{Now, StateRecord};
 
@@ -20,7 +20,7 @@ fn config() -> PlatformConfig {
 
 /// A board whose PIT runs: a record leaves out what is absent at its end.
 fn board() -> Vec<StateRecord> {
-    let mut platform = Platform::new(&config());
+    let mut platform = Whole::new(&config());
     for (port, value) in [(0x43, 0x34), (0x40, 0xE8), (0x40, 0x03)] {
         platform.io_write(port, 1, value, Now { tsc: 0, hz: 20_000_000 });
     }
@@ -136,7 +136,7 @@ fn all() -> Vec<Wrong> {
 #[test]
 fn each_field_out_of_range_is_refused_by_name() {
     let good = board();
-    let mut target = Platform::new(&config());
+    let mut target = Whole::new(&config());
     target.import(&good).unwrap();
     for case in all() {
         let mut records = good.clone();
@@ -158,7 +158,7 @@ fn each_field_out_of_range_is_refused_by_name() {
 #[test]
 fn no_field_takes_more_than_its_type() {
     let good = board();
-    let mut target = Platform::new(&config());
+    let mut target = Whole::new(&config());
     target.import(&good).unwrap();
     let small: [(&str, &[usize], u64); 14] = [
         ("uart", &[0], 1 << 8),

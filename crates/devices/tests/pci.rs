@@ -6,7 +6,7 @@ mod copier;
 use copier::{
     Copier, DEVICE, KIND, NOW, PENDING, Ram, TABLE, VECTORS, board, config, config_read, config_write,
 };
-use devices::{Effect, FUNCTIONS, LAPIC_BASE, Platform, PlatformConfig, Socket};
+use devices::{Effect, FUNCTIONS, LAPIC_BASE, Platform, PlatformConfig, Socket, Whole};
 use proptest::prelude::*;
 use vm_types::{Gpa, GuestMemory, StateRecord};
 
@@ -18,7 +18,7 @@ const MASTER: u32 = 4;
 const MSIX_CAP: u8 = 0x40;
 
 /// A board on which the copier's windows lie at [`MEMORY`] and [`PORTS`].
-fn opened() -> Platform {
+fn opened() -> Whole {
     let mut p = board();
     config_write(&mut p, DEVICE, 0, 0x10, 4, MEMORY as u32);
     config_write(&mut p, DEVICE, 0, 0x18, 4, PORTS.into());
@@ -26,16 +26,16 @@ fn opened() -> Platform {
     p
 }
 
-fn store(p: &mut Platform, offset: u64, size: u8, value: u64) -> Option<Effect> {
+fn store(p: &mut Whole, offset: u64, size: u8, value: u64) -> Option<Effect> {
     p.mmio_write(0, Gpa(MEMORY + offset), size, value, NOW)
 }
 
-fn load(p: &mut Platform, offset: u64, size: u8) -> u64 {
+fn load(p: &mut Whole, offset: u64, size: u8) -> u64 {
     p.mmio_read(0, Gpa(MEMORY + offset), size, NOW)
 }
 
 /// Turns MSI-X on, and points an entry to a vector of the first vCPU.
-fn route(p: &mut Platform, entry: u64, vector: u8, masked: bool) {
+fn route(p: &mut Whole, entry: u64, vector: u8, masked: bool) {
     config_write(p, DEVICE, 0, MSIX_CAP + 2, 2, 1 << 15);
     p.mmio_write(0, Gpa(LAPIC_BASE + 0xF0), 4, 0x1FF, NOW);
     store(p, TABLE + 16 * entry, 4, LAPIC_BASE);
@@ -45,7 +45,7 @@ fn route(p: &mut Platform, entry: u64, vector: u8, masked: bool) {
 
 #[test]
 fn the_bus_of_a_pc() {
-    let mut p = Platform::new(&config());
+    let mut p = Whole::new(&config());
     for (device, function, id, class, header) in [
         (0, 0, 0x1237_8086, 0x0600_0002, 0),
         (1, 0, 0x7000_8086, 0x0601_0000, 0x80),
@@ -80,7 +80,7 @@ fn the_bus_of_a_pc() {
 
 #[test]
 fn only_an_enabled_address_of_bus_0_reaches_a_function() {
-    let mut p = Platform::new(&config());
+    let mut p = Whole::new(&config());
     // As Linux probes.
     p.io_write(0xCFB, 1, 1, NOW);
     for (address, id) in
@@ -97,7 +97,7 @@ fn only_an_enabled_address_of_bus_0_reaches_a_function() {
     assert_eq!(p.io_read(0xCFE, 4, NOW), 0xFFFF_1237, "beyond the dword there is nothing");
     assert_eq!(p.io_read(0xCF9, 1, NOW), 0, "the reset control stays");
     assert_eq!(p.io_write(0xCF9, 1, 6, NOW), Some(Effect::Reset));
-    let mut off = Platform::new(&PlatformConfig { pci: false, ..config() });
+    let mut off = Whole::new(&PlatformConfig { pci: false, ..config() });
     assert_eq!(config_read(&mut off, 0, 0, 0, 4), u32::MAX);
 }
 
@@ -207,7 +207,7 @@ fn a_function_works_on_guest_memory() {
 #[test]
 fn a_pin_is_a_level_at_both_controllers() {
     let (mut p, ram) = (opened(), Ram::new());
-    let level = |p: &mut Platform| {
+    let level = |p: &mut Whole| {
         // IRR of the second 8259A.
         p.io_write(0xA0, 1, 0x0A, NOW);
         p.io_read(0xA0, 1, NOW) & 0x0C
@@ -234,7 +234,7 @@ fn a_pin_is_a_level_at_both_controllers() {
 fn pins_lead_to_two_interrupts_in_turn() {
     for (device, line) in [(1, 10), (2, 10), (3, 11), (4, 11), (5, 10)] {
         let functions = [Socket::of::<Copier>(device, 0)];
-        let mut p = Platform::with_functions(&config(), &functions);
+        let mut p = Whole::with_functions(&config(), &functions);
         assert_eq!(config_read(&mut p, device.into(), 0, 0x3C, 1), line, "device {device}");
     }
 }
@@ -242,16 +242,16 @@ fn pins_lead_to_two_interrupts_in_turn() {
 #[test]
 fn what_another_host_must_know_follows_from_the_board() {
     let old = ["uart", "pic", "pit", "rtc", "pm", "chipset", "ioapic", "lapic"];
-    let off = Platform::new(&PlatformConfig { pci: false, ..config() });
-    assert!(off.kinds().eq(old));
-    let on = Platform::new(&config());
+    let off = Whole::new(&PlatformConfig { pci: false, ..config() });
+    assert!(off.board.kinds().eq(old));
+    let on = Whole::new(&config());
     let new = ["i440fx", "piix3", "piix4-pm"];
-    assert!(on.kinds().eq(old.into_iter().chain(new)));
-    assert!(on.kinds().all(Platform::knows) && new.into_iter().all(Platform::on_pci));
+    assert!(on.board.kinds().eq(old.into_iter().chain(new)));
+    assert!(on.board.kinds().all(Platform::knows) && new.into_iter().all(Platform::on_pci));
     assert!(!old.into_iter().any(Platform::on_pci) && !Platform::knows("virtio-net"));
     let mut kinds: Vec<String> = on.export().into_iter().map(|record| record.kind).collect();
     kinds.dedup();
-    assert!(on.kinds().eq(kinds));
+    assert!(on.board.kinds().eq(kinds));
     // Neither takes the other's records.
     let (mut off, mut on) = (off, on);
     assert_eq!(off.import(&on.export()).unwrap_err().kind, "i440fx");
@@ -344,7 +344,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn perform(p: &mut Platform, ram: &Ram, step: &Step) {
+fn perform(p: &mut Whole, ram: &Ram, step: &Step) {
     let effect = match *step {
         Step::Config(device, function, register, size, value) => {
             config_write(p, device, function, register & !(size - 1), size, value);

@@ -1,6 +1,6 @@
 //! Whatever a guest or a migration stream does to the board: no panic, and the invariants hold.
 
-use devices::{IOAPIC_BASE, LAPIC_BASE, Platform, PlatformConfig};
+use devices::{IOAPIC_BASE, LAPIC_BASE, PlatformConfig, Whole};
 use proptest::prelude::*;
 use vm_types::{Gpa, Now, StateRecord};
 
@@ -88,7 +88,7 @@ fn config() -> PlatformConfig {
     }
 }
 
-fn apply(p: &mut Platform, op: &Op, now: &mut Now) {
+fn apply(p: &mut Whole, op: &Op, now: &mut Now) {
     // Each access costs guest time, as an exit does.
     now.tsc += 500;
     let now_ = *now;
@@ -126,19 +126,19 @@ fn apply(p: &mut Platform, op: &Op, now: &mut Now) {
         }
         Op::Input(bytes) => assert!(p.uart_input(&bytes, now_) <= bytes.len()),
         Op::Drain(len) => {
-            let before = p.uart_output_len();
+            let before = p.board.uart_output_len();
             let n = p.uart_output(&mut vec![0; len.into()]);
-            assert_eq!(p.uart_output_len(), before - n);
+            assert_eq!(p.board.uart_output_len(), before - n);
         }
-        Op::Cr8(vcpu, class) => p.set_cr8(vcpu.into(), class),
+        Op::Cr8(vcpu, class) => _ = p.with_apic(vcpu.into(), |apic| apic.set_cr8(class)),
         Op::PowerButton => p.press_power_button(),
         Op::Nmi => p.raise_nmi(),
     }
 }
 
 /// A machine in some state that a guest can bring about.
-fn exercised(ops: &[Op], hz: u64) -> (Platform, Now) {
-    let mut p = Platform::new(&config());
+fn exercised(ops: &[Op], hz: u64) -> (Whole, Now) {
+    let mut p = Whole::new(&config());
     let mut now = Now { tsc: 0, hz };
     for op in ops {
         apply(&mut p, op, &mut now);
@@ -147,8 +147,8 @@ fn exercised(ops: &[Op], hz: u64) -> (Platform, Now) {
     (p, now)
 }
 
-fn settled(p: &Platform, now: Now) -> Vec<StateRecord> {
-    let mut copy = Platform::new(&config());
+fn settled(p: &Whole, now: Now) -> Vec<StateRecord> {
+    let mut copy = Whole::new(&config());
     copy.import(&p.export()).unwrap();
     copy.advance(now);
     copy.export()
@@ -171,7 +171,7 @@ proptest! {
     ) {
         let (mut a, now) = exercised(&before, hz);
         let records = a.export();
-        let mut b = Platform::new(&config());
+        let mut b = Whole::new(&config());
         b.import(&records).unwrap();
         prop_assert_eq!(&b.export(), &records);
         b.advance(now);
@@ -182,7 +182,7 @@ proptest! {
             apply(&mut b, op, &mut u);
             for vcpu in 0..2 {
                 prop_assert_eq!(a.pending_interrupt(vcpu), b.pending_interrupt(vcpu));
-                prop_assert_eq!(a.nmi_pending(vcpu), b.nmi_pending(vcpu));
+                prop_assert_eq!(a.apics[vcpu].nmi(), b.apics[vcpu].nmi());
             }
         }
         // Flags that nobody looked at yet are worked out late: bring both to the same point.
@@ -203,11 +203,11 @@ proptest! {
             let at = at.index(record.body.len());
             record.body[at] = byte;
         }
-        let mut b = Platform::new(&config());
+        let mut b = Whole::new(&config());
         let blank = b.export();
         if b.import(&records).is_ok() {
             let again = b.export();
-            let mut c = Platform::new(&config());
+            let mut c = Whole::new(&config());
             c.import(&again).unwrap();
             prop_assert_eq!(c.export(), again);
             for op in &after {
@@ -220,7 +220,7 @@ proptest! {
 
     #[test]
     fn arbitrary_records(body in prop::collection::vec(any::<u8>(), 0..200), which in 0usize..9) {
-        let mut b = Platform::new(&config());
+        let mut b = Whole::new(&config());
         let mut records: Vec<StateRecord> = b.export();
         records[which].body = body;
         let _ = b.import(&records);

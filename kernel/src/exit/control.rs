@@ -25,13 +25,13 @@ pub(super) fn cr(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, access: CrAcces
         CrAccess::Write { cr: 0, gpr } => regs.write_cr0(vcpu.gpr(vmcs, gpr), cs_long),
         CrAccess::Write { cr: 3, gpr } => regs.write_cr3(vcpu.gpr(vmcs, gpr), &limits),
         CrAccess::Write { cr: 4, gpr } => regs.write_cr4(vcpu.gpr(vmcs, gpr), &limits),
-        CrAccess::Write { cr: 8, gpr } => return write_cr8(vcpu, vm, vcpu.gpr(vmcs, gpr)),
+        CrAccess::Write { cr: 8, gpr } => return write_cr8(vcpu, vcpu.gpr(vmcs, gpr)),
         CrAccess::Read { cr: 3, gpr } => {
             vcpu.set_gpr(vmcs, gpr, regs.cr3);
             return Next::Advance;
         }
         CrAccess::Read { cr: 8, gpr } => {
-            let class = vm.platform.lock().cr8(vcpu.index as usize);
+            let class = vcpu.apic.cr8();
             vcpu.set_gpr(vmcs, gpr, u64::from(class));
             return Next::Advance;
         }
@@ -74,11 +74,11 @@ pub(super) fn apply(
     }
 }
 
-fn write_cr8(vcpu: &mut Vcpu, vm: &Guest, value: u64) -> Next {
+fn write_cr8(vcpu: &mut Vcpu, value: u64) -> Next {
     if value > 0xf {
         return GENERAL_PROTECTION;
     }
-    vm.platform.lock().set_cr8(vcpu.index as usize, value as u8);
+    vcpu.apic.set_cr8(value as u8);
     vcpu.attention = true;
     Next::Advance
 }

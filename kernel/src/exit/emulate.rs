@@ -1,5 +1,6 @@
 //! Instructions that the hypervisor carries out itself: accesses to what is not memory, and string I/O.
 
+use devices::LocalApic;
 use vm_types::Gpa;
 use vmx_types::event::Event;
 use vmx_types::field::{self, Segment as VmcsSegment};
@@ -61,31 +62,28 @@ impl Machine for Board<'_> {
     }
 
     fn load(&mut self, gpa: Gpa, size: u8) -> u64 {
-        let mut platform = self.vm.platform.lock();
-        let value = platform.mmio_read(self.vcpu.index as usize, gpa, size, self.vm.clock.now());
-        self.vcpu.watch(&platform);
-        value
+        if LocalApic::is_at(gpa) {
+            return self.vcpu.read_apic(self.vm, |apic, now| apic.mmio_read(gpa, size, now));
+        }
+        self.vcpu.on_board(self.vm, |platform, now| platform.mmio_read(gpa, size, now))
     }
 
     fn store(&mut self, gpa: Gpa, size: u8, value: u64) {
-        let mut platform = self.vm.platform.lock();
-        let index = self.vcpu.index as usize;
-        let effect = platform.mmio_write(index, gpa, size, value, self.vm.clock.now());
+        let effect = if LocalApic::is_at(gpa) {
+            let sent = self.vcpu.apic.mmio_write(gpa, size, value, self.vm.clock.now());
+            self.vcpu.sent(self.vm, sent)
+        } else {
+            self.vcpu.on_board(self.vm, |platform, now| platform.mmio_write(gpa, size, value, now))
+        };
         self.effect = self.effect.or(effect);
-        self.vcpu.watch(&platform);
     }
 
     fn input(&mut self, port: u16, size: u8) -> u32 {
-        let mut platform = self.vm.platform.lock();
-        let value = platform.io_read(port, size, self.vm.clock.now());
-        self.vcpu.watch(&platform);
-        value
+        self.vcpu.on_board(self.vm, |platform, now| platform.io_read(port, size, now))
     }
 
     fn output(&mut self, port: u16, size: u8, value: u32) {
-        let mut platform = self.vm.platform.lock();
-        self.effect = platform.io_write(port, size, value, self.vm.clock.now());
-        self.vcpu.watch(&platform);
+        self.effect = self.vcpu.on_board(self.vm, |platform, now| platform.io_write(port, size, value, now));
     }
 
     fn vector(&mut self, register: u8) -> Vector {

@@ -20,20 +20,16 @@ pub(super) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, io: IoAcces
         // One element an exit. The memory operand is still unchecked: the exit comes before its faults (SDM 25.1.1).
         return emulate::handle(vcpu, vm, vmcs, None);
     }
-    let rax = &mut vcpu.context.gprs[RAX];
     if io.read {
-        let mut platform = vm.platform.lock();
-        let value = u64::from(platform.io_read(io.port, io.size, vm.clock.now())) & mask(io.size);
+        let read = vcpu.on_board(vm, |platform, now| platform.io_read(io.port, io.size, now));
+        let value = u64::from(read) & mask(io.size);
+        let rax = &mut vcpu.context.gprs[RAX];
         // a 32-bit destination clears the upper half, smaller ones leave the rest (SDM volume 1, 3.4.1.1)
         *rax = if io.size == 4 { value } else { *rax & !mask(io.size) | value };
-        vcpu.watch(&platform);
         return Next::Advance;
     }
-    let value = (*rax & mask(io.size)) as u32;
-    let mut platform = vm.platform.lock();
-    let effect = platform.io_write(io.port, io.size, value, vm.clock.now());
-    vcpu.watch(&platform);
-    drop(platform);
+    let value = (vcpu.context.gprs[RAX] & mask(io.size)) as u32;
+    let effect = vcpu.on_board(vm, |platform, now| platform.io_write(io.port, io.size, value, now));
     match effect {
         None => Next::Advance,
         Some(effect) => super::effect(vcpu, vm, effect),

@@ -128,9 +128,7 @@ fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
             Next::Advance
         }
         Effect::Service => {
-            let mut platform = vm.platform.lock();
-            platform.service(&vm.memory, vm.clock.now());
-            vcpu.watch(&platform);
+            vcpu.on_board(vm, |platform, now| platform.service(&vm.memory, now));
             Next::Advance
         }
         // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.

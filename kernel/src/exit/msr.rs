@@ -51,12 +51,9 @@ fn emulated_read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, index: u32, kin
     Some(match kind {
         MsrKind::Tsc => vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()),
         MsrKind::TscAdjust => vcpu.tsc_adjust(),
-        MsrKind::ApicBase => vm.platform.lock().apic_base(vcpu.index as usize),
+        MsrKind::ApicBase => vcpu.apic.base(),
         MsrKind::TscDeadline | MsrKind::X2apic(_) => {
-            let mut platform = vm.platform.lock();
-            let value = platform.msr_read(vcpu.index as usize, index, vm.clock.now()).ok()?;
-            vcpu.watch(&platform);
-            value
+            vcpu.read_apic(vm, |apic, now| apic.msr_read(index, now)).ok()?
         }
         MsrKind::MtrrVariable(n) => *register(&vcpu.mtrr.variable, n)?,
         MsrKind::MtrrFixed(n) => *register(&vcpu.mtrr.fixed, n)?,
@@ -97,14 +94,12 @@ fn emulated_write(
         }
         MsrKind::TscAdjust => vcpu.set_tsc_adjust(vm, vmcs, value),
         MsrKind::TscDeadline | MsrKind::ApicBase | MsrKind::X2apic(_) => {
-            let mut platform = vm.platform.lock();
-            let wrote = platform.msr_write(vcpu.index as usize, index, value, vm.clock.now());
-            vcpu.watch(&platform);
-            drop(platform);
-            return match wrote {
-                Ok(None) => Next::Advance,
-                Ok(Some(effect)) => super::effect(vcpu, vm, effect),
-                Err(_) => GENERAL_PROTECTION,
+            let Ok(sent) = vcpu.apic.msr_write(index, value, vm.clock.now()) else {
+                return GENERAL_PROTECTION;
+            };
+            return match vcpu.sent(vm, sent) {
+                None => Next::Advance,
+                Some(effect) => super::effect(vcpu, vm, effect),
             };
         }
         MsrKind::MtrrVariable(n) => {

@@ -50,16 +50,11 @@ impl Guest {
     }
 
     fn drain(&self, ends: bool) {
-        let mut waited = false;
         // Locked first: two CPUs may drain at once, and what each took must be kept in that order.
         self.console.lock().drain(ends, tsc::micros(), |bytes| {
-            let mut platform = self.platform.lock();
-            waited |= !platform.uart_takes_output();
-            (platform.uart_output(bytes), platform.uart_dropped())
+            // THRE may be back, and interrupt.
+            self.with_board(|platform| (platform.uart_output(bytes), platform.uart_dropped()))
         });
-        if waited {
-            self.interrupt(); // THRE is back
-        }
     }
 
     /// Bytes that the guest has written to COM1, here and on other hosts.

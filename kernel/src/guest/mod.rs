@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use cpu_policy::GuestPolicy;
-use devices::Platform;
+use devices::{ApicBus, Platform, VcpuSet};
 use ept::{CpuSet, Mmu};
 use spin::Mutex;
 use vm_types::Gpa;
@@ -53,8 +53,10 @@ pub(crate) struct Guest {
     pub(crate) audit: Mutex<Audit>,
     /// Which MSRs do not exit.
     pub(crate) msr_bitmap: Arc<MsrBitmap>,
-    /// Devices.
+    /// Devices that its vCPUs share.
     pub(crate) platform: Mutex<Platform>,
+    /// How they reach the local APICs, which are their vCPUs'.
+    pub(crate) apics: ApicBus,
     /// The time line.
     pub(crate) clock: Clock,
     /// Those of the vCPUs, by their number.
@@ -71,10 +73,26 @@ impl Guest {
         Arc::clone(&self.policy.lock())
     }
 
-    /// A device line changed from outside: console input, say.
-    pub(crate) fn interrupt(&self) {
-        for mailbox in &self.mailboxes {
-            mailbox.post(Request::Interrupt);
+    /// Does something to the devices from outside: types at the console, say. vCPUs for which that leaves an interrupt look
+    /// at it.
+    pub(crate) fn with_board<R>(&self, f: impl FnOnce(&mut Platform) -> R) -> R {
+        let mut platform = self.platform.lock();
+        let result = f(&mut platform);
+        let kicks = platform.take_kicks();
+        drop(platform);
+        self.kick(kicks);
+        result
+    }
+
+    /// Has these vCPUs look at their interrupts.
+    pub(crate) fn kick(&self, vcpus: VcpuSet) {
+        if vcpus == VcpuSet(0) {
+            return;
+        }
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            if vcpus.contains(index) {
+                mailbox.post(Request::Interrupt);
+            }
         }
     }
 }

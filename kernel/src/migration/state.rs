@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use vm_types::{OnReset, StateError, StateRecord, decode_strict};
 use vmx_types::state::{self, VcpuState};
 
-use crate::vm::Vm;
+use crate::vm::{VcpuSlot, Vm};
 
 const MACHINE: &str = "machine";
 const MACHINE_VERSION: u16 = 1;
@@ -45,10 +45,16 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
             body,
         });
     }
-    let mut platform = vm.platform.lock();
     let now = vm.clock.now();
-    platform.advance(now);
-    records.extend(platform.export());
+    vm.platform.lock().advance(now);
+    let apic = |slot: &VcpuSlot| {
+        let apic = &mut slot.vcpu.lock().vcpu.apic;
+        apic.catch_up(now);
+        apic.export()
+    };
+    let apics: Vec<StateRecord> = vm.vcpus.iter().map(apic).collect();
+    let platform = vm.platform.lock();
+    records.extend(platform.export(apics));
     if let Some(body) = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode())) {
         records.push(StateRecord { kind: AUDIT.into(), instance: 0, version: AUDIT_VERSION, body });
     }
@@ -110,10 +116,14 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
         vm.restarts.lock().on_reset = OnReset::Stop;
     }
     let mut platform = vm.platform.lock();
-    *platform = Platform::new(&PlatformConfig { debug_exit: machine.debug_exit, ..vm.board() });
-    platform.import(&devices)?;
-    for (index, slot) in vm.vcpus.iter().enumerate() {
-        platform.load_tsc_adjust(index, slot.vcpu.lock().vcpu.tsc_adjust());
+    let board = PlatformConfig { debug_exit: machine.debug_exit, ..vm.board() };
+    *platform = Platform::new(&board, &vm.apics);
+    let apics = platform.import(&devices)?;
+    drop(platform);
+    for (slot, mut apic) in vm.vcpus.iter().zip(apics) {
+        let vcpu = &mut slot.vcpu.lock().vcpu;
+        apic.load_tsc_adjust(vcpu.tsc_adjust());
+        vcpu.apic = apic;
     }
     Ok(machine.tsc)
 }

@@ -1,6 +1,7 @@
 //! Small accesses to a vCPU that exit handlers share.
 
-use devices::Platform;
+use devices::{Effect, LocalApic, Platform, Sent, VcpuSet};
+use vm_types::Now;
 use vmx_types::Event;
 use vmx_types::field;
 use vmx_types::flow::{BLOCKED_BY_NMI, debug_registers, iret_unblocked_nmi};
@@ -95,11 +96,53 @@ impl Vcpu {
         cpu_policy::Dynamic { apic_id: self.index, cr4: regs.cr4, xcr0: self.xcr0 }
     }
 
-    /// After an access to the devices: they are asked again before the next entry only if something changed.
+    /// An access of the guest to the devices that its vCPUs share. Interrupts are looked at before the next entry only if
+    /// something changed.
     #[inline]
-    pub(crate) fn watch(&mut self, platform: &Platform) {
-        let next = platform.next_event().unwrap_or(u64::MAX);
-        self.attention |= platform.irq_dirty(self.index as usize) || next != self.next_event;
+    pub(crate) fn on_board<R>(&mut self, vm: &Guest, access: impl FnOnce(&mut Platform, Now) -> R) -> R {
+        let now = vm.clock.now();
+        let mut platform = vm.platform.lock();
+        let result = access(&mut platform, now);
+        let kicks = platform.take_kicks();
+        drop(platform);
+        self.attention |= self.next_deadline(vm) != self.next_event;
+        if kicks != VcpuSet(0) {
+            self.attention = true;
+            self.kick_others(vm, kicks);
+        }
+        result
+    }
+
+    /// When its APIC, or the board, wants attention: guest TSC, `u64::MAX` for never. The board's timers are vCPU 0's to look
+    /// at.
+    #[inline]
+    pub(crate) fn next_deadline(&self, vm: &Guest) -> u64 {
+        let board = if self.index == 0 { vm.apics.deadline() } else { u64::MAX };
+        self.apic.deadline().min(board)
+    }
+
+    /// Has the other vCPUs of this set look at their interrupts.
+    #[inline]
+    pub(crate) fn kick_others(&self, vm: &Guest, vcpus: VcpuSet) {
+        vm.kick(VcpuSet(vcpus.0 & !(1u64 << (self.index & 63))));
+    }
+
+    /// A read of its local APIC. Its timer may have expired meanwhile, and an illegal register raises the error interrupt.
+    #[inline]
+    pub(crate) fn read_apic<R>(&mut self, vm: &Guest, access: impl FnOnce(&mut LocalApic, Now) -> R) -> R {
+        let result = access(&mut self.apic, vm.clock.now());
+        self.attention |= self.apic.pending().is_some() || self.next_deadline(vm) != self.next_event;
+        result
+    }
+
+    /// After a write to the local APIC: what it asks for reaches the board and the other vCPUs; the rest is the answer.
+    pub(crate) fn sent(&mut self, vm: &Guest, sent: Sent) -> Option<Effect> {
+        self.attention = true;
+        self.kick_others(vm, sent.kicks);
+        if let Some(vector) = sent.eoi {
+            self.on_board(vm, |platform, _| platform.eoi(vector));
+        }
+        sent.effect
     }
 
     /// IA32_TSC_ADJUST.
@@ -111,9 +154,8 @@ impl Vcpu {
     pub(crate) fn set_tsc_adjust(&mut self, vm: &Guest, vmcs: Current<'_>, value: u64) {
         self.tsc_adjust = value;
         self.write_tsc_offset(vm, vmcs);
-        let mut platform = vm.platform.lock();
-        platform.set_tsc_adjust(self.index as usize, value, vm.clock.now());
-        self.watch(&platform);
+        self.apic.set_tsc_adjust(value, vm.clock.now());
+        self.attention = true;
     }
 
     /// A #DB is about to be injected, whose exit has changed neither DR6 nor DR7 (SDM 27.1).

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::GuestPolicy;
+use devices::LocalApic;
 use ept::OutOfMemory;
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
@@ -25,6 +26,7 @@ impl VmxVcpu {
         vpid: Vpid,
         cpu: &HostCpu,
         policy: Arc<GuestPolicy>,
+        apic: LocalApic,
     ) -> Result<Self, OutOfMemory> {
         let vcpu = Vcpu {
             index,
@@ -42,6 +44,7 @@ impl VmxVcpu {
             cpuid: policy.table().clone(),
             policy,
             tsc_adjust: 0,
+            apic,
             mtrr: MtrrState::default(),
             activity: Activity::Running,
             event: None,

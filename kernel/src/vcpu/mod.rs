@@ -12,6 +12,7 @@ mod vpid;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::{CpuidTable, GuestPolicy};
+use devices::LocalApic;
 use vmx_types::Event;
 use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
@@ -80,6 +81,8 @@ pub(crate) struct Vcpu {
     pub(crate) cpuid: CpuidTable,
     /// IA32_TSC_ADJUST: what the vCPU's TSC shows beyond the VM's time line.
     tsc_adjust: u64,
+    /// Its local APIC: nobody else has it, messages come by its mailbox on the guest's `apics`.
+    pub(crate) apic: LocalApic,
     /// Memory-type range registers, storage alone.
     pub(crate) mtrr: MtrrState,
     /// What the guest does.
@@ -90,7 +93,7 @@ pub(crate) struct Vcpu {
     pub(crate) nmi_pending: bool,
     /// Devices, interrupts or an event must be looked at before the next entry.
     pub(crate) attention: bool,
-    /// Guest TSC at which a device next wants attention, and the host's TSC at that instant.
+    /// Guest TSC at which its APIC, or the board, next wants attention, and the host's TSC at that instant.
     pub(crate) next_event: u64,
     pub(crate) deadline: u64,
     /// Judges entries, where the command line asks for it.

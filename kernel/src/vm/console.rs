@@ -12,11 +12,6 @@ impl Vm {
             return false;
         }
         let output = self.console.lock();
-        let taken = output.is_live() && self.platform.lock().uart_input(&[byte], self.clock.now()) == 1;
-        drop(output);
-        if taken {
-            self.interrupt();
-        }
-        taken
+        output.is_live() && self.with_board(|platform| platform.uart_input(&[byte], self.clock.now())) == 1
     }
 }

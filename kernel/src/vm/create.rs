@@ -11,7 +11,7 @@ use bring_up::mtrr::PAT_RESET;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
-use devices::{Platform, PlatformConfig};
+use devices::{ApicBus, LocalApic, Platform, PlatformConfig};
 use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
@@ -114,21 +114,6 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
     let msr_bitmap = MsrBitmap::trap_all();
     let policy = Arc::new(spec.policy);
     pass_msrs(&policy, &msr_bitmap);
-    let home = home_cpu()?;
-    let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
-    for index in 0..spec.vcpus {
-        let mailbox = Arc::new(Mailbox::new(home));
-        mailboxes.push(Arc::clone(&mailbox));
-        let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
-        vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(VmxVcpu::new(index, vpid, cpu, Arc::clone(&policy)).map_err(memory_error)?),
-            mailbox,
-            gate: Gate::new(),
-            ran: AtomicU64::new(0),
-            share: AtomicU32::new(100),
-            held_until: AtomicU64::new(0),
-        });
-    }
     let board = PlatformConfig {
         vcpus: spec.vcpus as u16,
         debug_exit: spec.debug_exit,
@@ -139,6 +124,24 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         tsc_deadline: policy.has(cpu_policy::Feature::TscDeadline),
         pci: spec.pci,
     };
+    let apics = ApicBus::new(board.vcpus);
+    let home = home_cpu()?;
+    let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
+    for index in 0..spec.vcpus {
+        let mailbox = Arc::new(Mailbox::new(home));
+        mailboxes.push(Arc::clone(&mailbox));
+        let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
+        let apic = LocalApic::new(index as u16, &board, &apics);
+        let vcpu = VmxVcpu::new(index, vpid, cpu, Arc::clone(&policy), apic).map_err(memory_error)?;
+        vcpus.push(VcpuSlot {
+            vcpu: Mutex::new(vcpu),
+            mailbox,
+            gate: Gate::new(),
+            ran: AtomicU64::new(0),
+            share: AtomicU32::new(100),
+            held_until: AtomicU64::new(0),
+        });
+    }
     clock.set(0);
     let guest = Guest {
         name: Name::new(&spec.name),
@@ -149,7 +152,8 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         ran_on: CpuSet::new(cpu::count()),
         audit: Mutex::default(),
         msr_bitmap,
-        platform: Mutex::new(Platform::new(&board)),
+        platform: Mutex::new(Platform::new(&board, &apics)),
+        apics,
         clock,
         mailboxes,
         // One that comes is the other host's until it runs here.

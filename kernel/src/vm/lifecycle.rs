@@ -168,7 +168,6 @@ impl Vm {
 
     /// Presses the guest's power button: the fixed-feature event of ACPI (4.8.3.1), by an interrupt to the guest.
     pub(crate) fn press_power_button(&self) {
-        self.platform.lock().press_power_button();
-        self.interrupt();
+        self.with_board(devices::Platform::press_power_button);
     }
 }

@@ -9,7 +9,7 @@ use core::task::Poll;
 
 use ::making::{End, Reset, Silent, Subject, Turn};
 use cpu_policy::{Feature, GuestPolicy};
-use devices::{Platform, PlatformConfig};
+use devices::{LocalApic, Platform, PlatformConfig};
 use spin::Mutex;
 
 use super::loading::Loading;
@@ -197,8 +197,10 @@ impl Subject for Being {
         }
         *vm.source.lock() = Some(self.anew.source.clone());
         files::came();
-        *vm.platform.lock() = Platform::new(&vm.board());
-        for slot in &vm.vcpus {
+        let board = vm.board();
+        *vm.platform.lock() = Platform::new(&board, &vm.apics);
+        for (index, slot) in (0..).zip(&vm.vcpus) {
+            slot.vcpu.lock().vcpu.apic = LocalApic::new(index, &board, &vm.apics);
             // A vCPU that stopped by itself may have been asked for something that it never did.
             slot.requests.store(0, Ordering::Release);
         }

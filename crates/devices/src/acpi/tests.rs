@@ -55,12 +55,12 @@ fn every_table_is_reached_and_sums_to_zero() {
 
 #[test]
 fn fadt_names_the_ports_of_the_platform() {
-    use crate::{Effect, Platform, config};
+    use crate::{Effect, Whole, config};
     use vm_types::Now;
     let (tables, memory) = image(1);
     let rsdp = &memory[(tables.rsdp.0 - DEFAULT_BASE.0) as usize..];
     let fadt = table_at(&memory, u32_at(table_at(&memory, u32_at(rsdp, 16)), 36));
-    let mut platform = Platform::new(&config::for_tests());
+    let mut platform = Whole::new(&config::for_tests());
     let now = Now { tsc: 20_000_000, hz: 20_000_000 };
     let timer = u32_at(fadt, 76) as u16;
     assert_eq!(platform.io_read(timer, 4, now), 3_579_545);

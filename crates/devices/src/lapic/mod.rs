@@ -2,6 +2,8 @@
 //! registers, so that hardware virtualisation of the APIC can take the place of this model.
 
 mod access;
+mod bus;
+mod local;
 mod message;
 mod state;
 #[cfg(test)]
@@ -9,7 +11,11 @@ mod tests;
 mod timer;
 
 use crate::config::PlatformConfig;
+#[cfg(test)]
 pub(crate) use access::Action;
+use bus::Address;
+pub use bus::ApicBus;
+pub use local::{LocalApic, Sent, owns_msr};
 pub(crate) use message::{Delivery, Message};
 pub(crate) use state::KIND;
 use timer::Timer;
@@ -232,28 +238,25 @@ impl Lapic {
         lvt & LVT_MASKED == 0 && vector >= 16 && self.request(vector, false)
     }
 
-    /// Whether a message is for this APIC (SDM vol. 3, 11.6.2).
+    /// Who it is to messages.
+    fn address(&self) -> Address {
+        Address {
+            ldr: self.ldr,
+            model: (self.dfr >> 28) as u8,
+            hw_enabled: self.hw_enabled(),
+            x2apic: self.x2apic(),
+            enabled: self.enabled(),
+        }
+    }
+
+    /// Whether a message is for this APIC.
     pub(crate) fn matches(&self, message: &Message) -> bool {
-        let dest = message.dest;
-        if !self.hw_enabled() {
-            return false;
-        }
-        let broadcast = if self.x2apic() && !message.from_io { u32::MAX } else { 0xFF };
-        if dest == broadcast || dest == u32::MAX {
-            return true;
-        }
-        if !message.logical {
-            return dest == self.id;
-        }
-        if self.x2apic() {
-            return dest >> 16 == self.ldr >> 16 && dest & self.ldr & 0xFFFF != 0;
-        }
-        let ldr = self.ldr >> 24;
-        match self.dfr >> 28 {
-            0xF => dest & ldr & 0xFF != 0,
-            0x0 => dest >> 4 & 0xF == ldr >> 4 && dest & ldr & 0xF != 0,
-            _ => false,
-        }
+        self.address().matches(self.id, message)
+    }
+
+    /// Notes a message with an illegal vector.
+    fn receive_illegal(&mut self) {
+        self.error(ESR_RECEIVE_ILLEGAL);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The board: every device, the wires between them, and the one face that the hypervisor binds.
+//! The board: every device that vCPUs share, the wires between them, and the one face that the hypervisor binds.
 
 mod board;
 mod io;
@@ -9,14 +9,12 @@ mod state;
 mod tests;
 
 pub use board::FUNCTIONS;
-pub use mmio::owns_msr;
 
 use crate::config::{MAX_VCPUS, PlatformConfig};
 use crate::device::Touched;
 use crate::effect::VcpuSet;
-use crate::lapic::{Features, Lapic};
+use crate::lapic::ApicBus;
 use crate::pci::{Bus, Socket};
-use alloc::vec::Vec;
 use board::Board;
 use vm_types::{GuestMemory, Now};
 
@@ -27,37 +25,38 @@ pub struct Platform {
     config: PlatformConfig,
     board: Board,
     pci: Option<Bus>,
-    lapics: Vec<Lapic>,
+    apics: ApicBus,
     /// Levels of the ISA interrupt lines as last told to the PIC and the IO-APIC.
     lines: u16,
     /// The PIC's INTR as last looked at.
     intr: bool,
-    /// vCPUs whose pending interrupt may have changed.
-    dirty: VcpuSet,
+    /// vCPUs for which something was left since the last call of [`Platform::take_kicks`].
+    kicks: VcpuSet,
     /// The earliest deadline of all timers in guest TSC.
     next: u64,
 }
 
 impl Platform {
-    /// The machine as firmware would hand it to an operating system, at guest TSC 0.
+    /// The board as firmware would hand it to an operating system, at guest TSC 0.
     #[must_use]
-    pub fn new(config: &PlatformConfig) -> Self {
-        Self::with_functions(config, FUNCTIONS)
+    pub fn new(config: &PlatformConfig, apics: &ApicBus) -> Self {
+        Self::with_functions(config, FUNCTIONS, apics)
     }
 
     /// The same with these functions on its PCI bus, if it has one.
     #[must_use]
-    pub fn with_functions(config: &PlatformConfig, functions: &[Socket]) -> Self {
+    pub fn with_functions(config: &PlatformConfig, functions: &[Socket], apics: &ApicBus) -> Self {
         let config = PlatformConfig { vcpus: config.vcpus.clamp(1, MAX_VCPUS), ..*config };
-        let features = Features::of(&config);
+        apics.set_intr(false);
+        apics.set_deadline(u64::MAX);
         Self {
             config,
             board: Board::new(&config),
             pci: config.pci.then(|| Bus::new(functions, &config)),
-            lapics: (0..u32::from(config.vcpus)).map(|id| Lapic::new(id, features)).collect(),
+            apics: apics.clone(),
             lines: 0,
             intr: false,
-            dirty: VcpuSet(0),
+            kicks: VcpuSet(0),
             next: u64::MAX,
         }
     }
@@ -76,26 +75,15 @@ impl Platform {
         }
     }
 
-    /// The guest TSC at which some interrupt line may change next by time alone.
-    #[must_use]
-    pub fn next_event(&self) -> Option<u64> {
-        (self.next != u64::MAX).then_some(self.next)
-    }
-
     fn run_timers(&mut self, now: Now) {
         let pulsed = self.board.run(now);
         self.pulse(pulsed);
-        for vcpu in 0..self.lapics.len() {
-            if self.lapics[vcpu].run_timer(now) {
-                self.mark(vcpu);
-            }
-        }
         self.settle(Touched::BOTH);
     }
 
     fn update_next(&mut self) {
-        let board = self.board.deadline();
-        self.next = self.lapics.iter().fold(board, |next, lapic| next.min(lapic.timer_deadline()));
+        self.next = self.board.deadline();
+        self.apics.set_deadline(self.next);
     }
 
     /// Lets the functions on the PCI bus work on the guest's memory, as [`crate::Effect::Service`] asks.

@@ -1,7 +1,7 @@
-//! The whole board as records: one a device, one for each local APIC.
+//! The whole machine as records: one a device, one for each local APIC.
 
-use super::{Board, Bus, FUNCTIONS, Features, Lapic, Platform, VcpuSet};
-use crate::lapic;
+use super::{Board, Bus, FUNCTIONS, Platform, VcpuSet};
+use crate::lapic::{self, LocalApic};
 use crate::state::{find, refuse};
 use alloc::format;
 use alloc::string::ToString;
@@ -26,22 +26,24 @@ impl Platform {
         FUNCTIONS.iter().any(|socket| socket.kind() == kind)
     }
 
-    /// The state of every device. Call [`Platform::advance`] first, so that no timer is overdue.
+    /// The state of every device, with the records of the local APICs, by vCPU, at their place. Call [`Platform::advance`]
+    /// first, so that no timer is overdue.
     #[must_use]
-    pub fn export(&self) -> Vec<StateRecord> {
-        let mut records = Vec::with_capacity(Board::KINDS.len() + self.lapics.len());
+    pub fn export(&self, apics: impl IntoIterator<Item = StateRecord>) -> Vec<StateRecord> {
+        let mut records = Vec::with_capacity(Board::KINDS.len() + usize::from(self.config.vcpus));
         self.board.export(&mut records);
-        records.extend(self.lapics.iter().map(Lapic::export));
+        records.extend(apics);
         records.extend(self.pci.iter().flat_map(Bus::export));
         records
     }
 
-    /// Takes over the state of a machine with the same configuration, all of it or nothing.
+    /// Takes over the state of a machine with the same configuration, all of it or nothing. The local APICs, by vCPU, are
+    /// the caller's.
     ///
     /// # Errors
     /// [`StateError`] where a record is unknown, missing, twice there, or holds a value that the device
     /// cannot have; the machine is unchanged then.
-    pub fn import(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
+    pub fn import(&mut self, records: &[StateRecord]) -> Result<Vec<LocalApic>, StateError> {
         for record in records {
             if !self.kinds().any(|kind| kind == record.kind) {
                 return Err(refuse(&record.kind, "no such device".to_string()));
@@ -54,10 +56,9 @@ impl Platform {
             return Err(refuse("platform", format!("{} records, {expected} expected", records.len())));
         }
         // As many records as devices, and each device finds its own: none is twice there or left over.
-        let features = Features::of(&self.config);
         let mut lapics = Vec::with_capacity(usize::from(vcpus));
         for id in 0..vcpus {
-            lapics.push(Lapic::import(find(records, lapic::KIND, id)?, features)?);
+            lapics.push(LocalApic::import(find(records, lapic::KIND, id)?, &self.config, &self.apics)?);
         }
         let board = Board::import(records, &self.config)?;
         let pci = self.pci.as_ref().map(|bus| bus.import(&self.config, records)).transpose()?;
@@ -65,15 +66,17 @@ impl Platform {
             config: self.config,
             board,
             pci,
-            lapics,
+            apics: self.apics.clone(),
             lines: 0,
             intr: false,
-            dirty: VcpuSet(u64::MAX >> (64 - u32::from(vcpus.clamp(1, 64)))),
+            kicks: VcpuSet(u64::MAX >> (64 - u32::from(vcpus.clamp(1, 64)))),
             // The deadlines are found at the first access.
             next: 0,
         };
+        self.apics.set_deadline(0);
         self.lines = self.all_lines();
+        self.apics.set_intr(false);
         self.update_intr();
-        Ok(())
+        Ok(lapics)
     }
 }

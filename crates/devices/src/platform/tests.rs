@@ -1,4 +1,5 @@
 use super::*;
+use crate::whole::Whole;
 use crate::{Effect, IOAPIC_BASE, LAPIC_BASE};
 use alloc::string::ToString;
 use alloc::vec;
@@ -23,15 +24,15 @@ fn at(tsc: u64) -> Now {
     Now { tsc, hz: HZ }
 }
 
-fn outb(p: &mut Platform, port: u16, value: u8, now: Now) -> Option<Effect> {
+fn outb(p: &mut Whole, port: u16, value: u8, now: Now) -> Option<Effect> {
     p.io_write(port, 1, value.into(), now)
 }
 
-fn lapic_write(p: &mut Platform, vcpu: usize, offset: u64, value: u32, now: Now) -> Option<Effect> {
+fn lapic_write(p: &mut Whole, vcpu: usize, offset: u64, value: u32, now: Now) -> Option<Effect> {
     p.mmio_write(vcpu, Gpa(LAPIC_BASE + offset), 4, value.into(), now)
 }
 
-fn route(p: &mut Platform, pin: u64, low: u32, dest: u32) {
+fn route(p: &mut Whole, pin: u64, low: u32, dest: u32) {
     for (half, value) in [(1, dest << 24), (0, low)] {
         p.mmio_write(0, Gpa(IOAPIC_BASE), 4, 0x10 + 2 * pin + half, at(0));
         p.mmio_write(0, Gpa(IOAPIC_BASE + 0x10), 4, value.into(), at(0));
@@ -39,7 +40,7 @@ fn route(p: &mut Platform, pin: u64, low: u32, dest: u32) {
 }
 
 /// Vectors 0x20 and 0x28, everything but `open` masked.
-fn init_pic(p: &mut Platform, open: u16) {
+fn init_pic(p: &mut Whole, open: u16) {
     for (port, value) in [
         (0x20, 0x11),
         (0xA0, 0x11),
@@ -56,7 +57,7 @@ fn init_pic(p: &mut Platform, open: u16) {
     }
 }
 
-fn start_pit(p: &mut Platform, count: u16, now: Now) {
+fn start_pit(p: &mut Whole, count: u16, now: Now) {
     outb(p, 0x43, 0x34, now);
     outb(p, 0x40, count as u8, now);
     outb(p, 0x40, (count >> 8) as u8, now);
@@ -64,7 +65,7 @@ fn start_pit(p: &mut Platform, count: u16, now: Now) {
 
 #[test]
 fn pit_reaches_a_guest_without_apic_by_the_virtual_wire() {
-    let mut p = Platform::new(&config(2));
+    let mut p = Whole::new(&config(2));
     init_pic(&mut p, 1);
     start_pit(&mut p, 11_932, at(0));
     let tick = p.next_event().unwrap();
@@ -85,7 +86,7 @@ fn pit_reaches_a_guest_without_apic_by_the_virtual_wire() {
 
 #[test]
 fn pit_reaches_pin_2_of_the_io_apic() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     lapic_write(&mut p, 0, 0xF0, 0x1FF, at(0));
     lapic_write(&mut p, 0, 0x350, 0x1_0700, at(0));
     route(&mut p, 2, 0x30, 0);
@@ -103,7 +104,7 @@ fn pit_reaches_pin_2_of_the_io_apic() {
 
 #[test]
 fn pin_0_passes_the_pic_on() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     lapic_write(&mut p, 0, 0x350, 0x1_0700, at(0));
     init_pic(&mut p, 1);
     start_pit(&mut p, 1000, at(0));
@@ -117,7 +118,7 @@ fn pin_0_passes_the_pic_on() {
 
 #[test]
 fn uart_interrupts_through_pin_4_of_the_io_apic() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     route(&mut p, 4, 0x34, 0);
     outb(&mut p, 0x3F9, 0x02, at(0));
     assert_eq!(p.pending_interrupt(0), Some(0x34), "THRE as soon as it is enabled");
@@ -130,7 +131,7 @@ fn uart_interrupts_through_pin_4_of_the_io_apic() {
 
 #[test]
 fn a_level_interrupt_comes_again_after_eoi() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     route(&mut p, 9, 0x8039, 0);
     p.io_write(0x602, 2, 0x100, at(0));
     p.press_power_button();
@@ -150,7 +151,7 @@ fn a_level_interrupt_comes_again_after_eoi() {
 #[test]
 fn pit_counts_down_for_a_calibration_by_channel_2() {
     // As Linux does it: gate on, mode 0, 50 ms, poll OUT2 at 500 guest ticks an access.
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     let mut tsc = 1_000_000;
     let mut step = || {
         tsc += 500;
@@ -178,7 +179,7 @@ fn pit_counts_down_for_a_calibration_by_channel_2() {
 
 #[test]
 fn effects_of_the_reset_and_power_ports() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     assert_eq!(outb(&mut p, 0xCF9, 0x02, at(0)), None);
     assert_eq!(outb(&mut p, 0xCF9, 0x06, at(0)), Some(Effect::Reset));
     assert_eq!(outb(&mut p, 0x64, 0xFE, at(0)), Some(Effect::Reset));
@@ -187,13 +188,13 @@ fn effects_of_the_reset_and_power_ports() {
     assert_eq!(p.io_write(0x604, 2, 0x2400, at(0)), None, "S1 is not there");
     assert_eq!(outb(&mut p, 0xF4, 3, at(0)), None, "not enabled");
     assert_eq!(outb(&mut p, 0x80, 3, at(0)), None);
-    let mut p = Platform::new(&PlatformConfig { debug_exit: true, ..config(1) });
+    let mut p = Whole::new(&PlatformConfig { debug_exit: true, ..config(1) });
     assert_eq!(outb(&mut p, 0xF4, 3, at(0)), Some(Effect::DebugExit(3)));
 }
 
 #[test]
 fn unclaimed_ports_and_addresses_read_ones() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     for (size, ones) in [(1, 0xFF), (2, 0xFFFF), (4, 0xFFFF_FFFF)] {
         for port in [0x1F0, 0x2F8, 0xCFC, 0xFFFF, 0x402] {
             assert_eq!(p.io_read(port, size, at(0)), ones, "port {port:#x}");
@@ -209,7 +210,7 @@ fn unclaimed_ports_and_addresses_read_ones() {
 
 #[test]
 fn keyboard_controller_has_nobody_behind_it() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     assert_eq!(p.io_read(0x64, 1, at(0)) & 3, 0, "kb_wait() must not hang");
     outb(&mut p, 0x64, 0xAA, at(0));
     assert_eq!((p.io_read(0x64, 1, at(0)) & 1, p.io_read(0x60, 1, at(0))), (1, 0x55));
@@ -220,7 +221,7 @@ fn keyboard_controller_has_nobody_behind_it() {
 
 #[test]
 fn ipis_between_vcpus() {
-    let mut p = Platform::new(&config(3));
+    let mut p = Whole::new(&config(3));
     for vcpu in 0..3 {
         lapic_write(&mut p, vcpu, 0xF0, 0x1FF, at(0));
         p.pending_interrupt(vcpu);
@@ -236,9 +237,8 @@ fn ipis_between_vcpus() {
     let start = Effect::StartUp { targets: others, vector: 0x9A };
     assert_eq!(lapic_write(&mut p, 0, 0x300, 0xC_469A, at(0)), Some(start));
     lapic_write(&mut p, 0, 0x300, 0x4_4400, at(0));
-    assert!(p.nmi_pending(0) && !p.nmi_pending(1));
-    p.accept_nmi(0);
-    assert!(!p.nmi_pending(0));
+    assert!(p.take_nmi(0) && !p.take_nmi(1));
+    assert!(!p.take_nmi(0));
     lapic_write(&mut p, 0, 0x300, 0x4_4005, at(0));
     lapic_write(&mut p, 0, 0x280, 0, at(0));
     assert_eq!(p.mmio_read(0, Gpa(LAPIC_BASE + 0x280), 4, at(0)), 0x20, "illegal vector");
@@ -246,35 +246,38 @@ fn ipis_between_vcpus() {
 
 #[test]
 fn a_past_tsc_deadline_fires_at_once() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     lapic_write(&mut p, 0, 0x320, 0x4_00EC, at(0));
     p.msr_write(0, 0x6E0, 50, at(100)).unwrap();
     assert_eq!(p.pending_interrupt(0), Some(0xEC));
     assert_eq!((p.msr_read(0, 0x6E0, at(100)), p.next_event()), (Ok(0), None));
-    let mut p = Platform::new(&PlatformConfig { tsc_deadline: false, ..config(1) });
+    let mut p = Whole::new(&PlatformConfig { tsc_deadline: false, ..config(1) });
     assert_eq!(p.msr_write(0, 0x6E0, 50, at(100)), Err(crate::GpFault));
 }
 
 #[test]
 fn cr8_is_the_task_priority() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     lapic_write(&mut p, 0, 0x320, 0x4_0041, at(0));
     p.msr_write(0, 0x6E0, 50, at(100)).unwrap();
-    p.set_cr8(0, 4);
-    assert_eq!((p.pending_interrupt(0), p.request_class(0), p.cr8(0)), (None, Some(4), 4));
-    p.set_cr8(0, 3);
+    let seen = p.with_apic(0, |apic| {
+        apic.set_cr8(4);
+        (apic.request_class(), apic.cr8())
+    });
+    assert_eq!((p.pending_interrupt(0), seen), (None, Some((Some(4), 4))));
+    p.with_apic(0, |apic| apic.set_cr8(3));
     assert_eq!(p.pending_interrupt(0), Some(0x41));
 }
 
 #[test]
 fn import_is_all_or_nothing() {
-    let mut source = Platform::new(&config(2));
+    let mut source = Whole::new(&config(2));
     start_pit(&mut source, 1000, at(0));
     source.io_write(0x3F8, 1, b'x'.into(), at(0));
     source.advance(at(5000));
     let good = source.export();
     assert!(good.iter().all(|record| Platform::knows(&record.kind)));
-    let mut target = Platform::new(&config(2));
+    let mut target = Whole::new(&config(2));
     let blank = target.export();
     for i in 0..good.len() {
         let mut missing = good.clone();
@@ -301,12 +304,12 @@ fn import_is_all_or_nothing() {
     assert_eq!(target.export(), good);
     target.advance(at(5000));
     assert_eq!(target.next_event(), source.next_event());
-    assert!(Platform::new(&config(1)).import(&good).is_err(), "another number of vCPUs");
+    assert!(Whole::new(&config(1)).import(&good).is_err(), "another number of vCPUs");
 }
 
 #[test]
 fn a_full_output_queue_tells_the_guest_and_the_host() {
-    let mut p = Platform::new(&config(1));
+    let mut p = Whole::new(&config(1));
     let mut sent = 0;
     while p.io_read(0x3FD, 1, at(0)) & 0x20 != 0 {
         assert_eq!(outb(&mut p, 0x3F8, sent as u8, at(0)), None);

@@ -1,6 +1,6 @@
 //! A function that copies guest memory: two addresses in a memory window, a doorbell in ports, an interrupt when it is done.
 
-use devices::{Bar, FUNCTIONS, Function, Identity, MsixShape, Platform, PlatformConfig, Signals, Socket};
+use devices::{Bar, FUNCTIONS, Function, Identity, MsixShape, PlatformConfig, Signals, Socket, Whole};
 use std::sync::Mutex;
 use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, Now};
 
@@ -110,8 +110,8 @@ pub(crate) fn config() -> PlatformConfig {
 }
 
 /// The board with its own functions, and a copier beside them.
-pub(crate) fn board() -> Platform {
-    Platform::with_functions(&config(), &[FUNCTIONS, &[Socket::of::<Copier>(DEVICE as u8, 0)]].concat())
+pub(crate) fn board() -> Whole {
+    Whole::with_functions(&config(), &[FUNCTIONS, &[Socket::of::<Copier>(DEVICE as u8, 0)]].concat())
 }
 
 pub(crate) const NOW: Now = Now { tsc: 1000, hz: 20_000_000 };
@@ -121,12 +121,12 @@ pub(crate) fn address(device: u32, function: u32, register: u8) -> u32 {
     1 << 31 | device << 11 | function << 8 | u32::from(register) & 0xFC
 }
 
-pub(crate) fn config_read(p: &mut Platform, device: u32, function: u32, register: u8, size: u8) -> u32 {
+pub(crate) fn config_read(p: &mut Whole, device: u32, function: u32, register: u8, size: u8) -> u32 {
     p.io_write(0xCF8, 4, address(device, function, register), NOW);
     p.io_read(0xCFC + u16::from(register & 3), size, NOW)
 }
 
-pub(crate) fn config_write(p: &mut Platform, device: u32, function: u32, register: u8, size: u8, value: u32) {
+pub(crate) fn config_write(p: &mut Whole, device: u32, function: u32, register: u8, size: u8, value: u32) {
     p.io_write(0xCF8, 4, address(device, function, register), NOW);
     assert_eq!(p.io_write(0xCFC + u16::from(register & 3), size, value, NOW), None);
 }

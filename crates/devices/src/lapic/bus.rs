@@ -1,0 +1,303 @@
+//! How interrupts reach local APICs: each has a mailbox, into which the board and other vCPUs put messages without a lock. The
+//! APIC itself is its vCPU's alone, which empties the mailbox when it looks.
+
+#[cfg(test)]
+mod tests;
+
+use super::{Delivery, Lapic, Message};
+use crate::effect::{Effect, VcpuSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// What the board and the local APICs of a machine share.
+#[derive(Clone, Debug)]
+pub struct ApicBus(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    mailboxes: Vec<Mailbox>,
+    /// The level of the PIC's INTR.
+    intr: AtomicBool,
+    /// The guest TSC at which the board wants to be looked at, `u64::MAX` for never.
+    deadline: AtomicU64,
+}
+
+/// What others see of a local APIC, and what they leave for it.
+#[derive(Debug)]
+struct Mailbox {
+    /// Who it is to messages: [`Address`], as its vCPU last published it.
+    address: AtomicU64,
+    /// Its processor priority, in the same way.
+    priority: AtomicU8,
+    /// Which words of `requests` hold something.
+    words: AtomicU8,
+    /// Fixed interrupts, a bit for each vector.
+    requests: [AtomicU32; 8],
+    /// Which of them are level-triggered.
+    levels: [AtomicU32; 8],
+    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`].
+    others: AtomicU32,
+}
+
+const NMI: u32 = 1 << 0;
+const LINT1: u32 = 1 << 1;
+const INIT: u32 = 1 << 2;
+/// A vector below 16.
+const ILLEGAL: u32 = 1 << 3;
+
+/// What decides whether a message is for an APIC (SDM vol. 3, 11.6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Address {
+    pub(super) ldr: u32,
+    /// The model: bits 31:28 of DFR.
+    pub(super) model: u8,
+    pub(super) hw_enabled: bool,
+    pub(super) x2apic: bool,
+    /// It takes fixed interrupts.
+    pub(super) enabled: bool,
+}
+
+impl Address {
+    fn pack(self) -> u64 {
+        u64::from(self.ldr)
+            | u64::from(self.model & 0xF) << 32
+            | u64::from(self.hw_enabled) << 36
+            | u64::from(self.x2apic) << 37
+            | u64::from(self.enabled) << 38
+    }
+
+    fn unpack(word: u64) -> Self {
+        let bit = |n: u32| word >> n & 1 != 0;
+        let (hw_enabled, x2apic, enabled) = (bit(36), bit(37), bit(38));
+        Self { ldr: word as u32, model: (word >> 32) as u8 & 0xF, hw_enabled, x2apic, enabled }
+    }
+
+    /// Whether a message is for the APIC of vCPU `id`.
+    pub(super) fn matches(self, id: u32, message: &Message) -> bool {
+        let dest = message.dest;
+        if !self.hw_enabled {
+            return false;
+        }
+        let broadcast = if self.x2apic && !message.from_io { u32::MAX } else { 0xFF };
+        if dest == broadcast || dest == u32::MAX {
+            return true;
+        }
+        if !message.logical {
+            return dest == id;
+        }
+        if self.x2apic {
+            return dest >> 16 == self.ldr >> 16 && dest & self.ldr & 0xFFFF != 0;
+        }
+        let ldr = self.ldr >> 24;
+        match self.model {
+            0xF => dest & ldr & 0xFF != 0,
+            0x0 => dest >> 4 & 0xF == ldr >> 4 && dest & ldr & 0xF != 0,
+            _ => false,
+        }
+    }
+}
+
+impl Mailbox {
+    const fn new() -> Self {
+        Self {
+            address: AtomicU64::new(0),
+            priority: AtomicU8::new(0),
+            words: AtomicU8::new(0),
+            requests: [const { AtomicU32::new(0) }; 8],
+            levels: [const { AtomicU32::new(0) }; 8],
+            others: AtomicU32::new(0),
+        }
+    }
+
+    fn address(&self) -> Address {
+        Address::unpack(self.address.load(Ordering::Acquire))
+    }
+
+    /// Leaves a fixed interrupt there.
+    fn request(&self, vector: u8, level: bool) {
+        if !self.address().enabled {
+            return;
+        }
+        if vector < 16 {
+            self.others.fetch_or(ILLEGAL, Ordering::Release);
+            return;
+        }
+        let (word, bit) = (usize::from(vector >> 5), 1 << (vector & 31));
+        if level {
+            self.levels[word].fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.levels[word].fetch_and(!bit, Ordering::Relaxed);
+        }
+        self.requests[word].fetch_or(bit, Ordering::Release);
+        self.words.fetch_or(1 << word, Ordering::Release);
+    }
+}
+
+impl ApicBus {
+    /// That of a machine with so many vCPUs.
+    #[must_use]
+    pub fn new(vcpus: u16) -> Self {
+        let vcpus = vcpus.clamp(1, crate::MAX_VCPUS);
+        let mailboxes = (0..vcpus).map(|_| Mailbox::new()).collect();
+        Self(Arc::new(Shared { mailboxes, intr: AtomicBool::new(false), deadline: AtomicU64::new(u64::MAX) }))
+    }
+
+    /// Whether the PIC asks for an interrupt: [`crate::Platform::ext_int`] says whose it is.
+    #[inline]
+    #[must_use]
+    pub fn intr(&self) -> bool {
+        self.0.intr.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_intr(&self, level: bool) {
+        self.0.intr.store(level, Ordering::Release);
+    }
+
+    /// The guest TSC at which an interrupt line of the board may change next by time alone; `u64::MAX` for never.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.0.deadline.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_deadline(&self, tsc: u64) {
+        self.0.deadline.store(tsc, Ordering::Release);
+    }
+
+    fn all(&self) -> VcpuSet {
+        VcpuSet(u64::MAX >> (64 - self.0.mailboxes.len().clamp(1, 64)))
+    }
+
+    fn targets(&self, message: &Message) -> VcpuSet {
+        let mut set = 0;
+        for (id, mailbox) in (0..).zip(&self.0.mailboxes) {
+            set |= u64::from(mailbox.address().matches(id, message)) << id;
+        }
+        VcpuSet(set)
+    }
+
+    /// Of those that take interrupts, the first with the lowest processor priority.
+    fn lowest_priority(&self, targets: VcpuSet) -> VcpuSet {
+        let boxes = self.0.mailboxes.iter().enumerate();
+        let able = boxes.filter(|(id, mailbox)| targets.contains(*id) && mailbox.address().enabled);
+        let first = able.min_by_key(|(_, mailbox)| mailbox.priority.load(Ordering::Relaxed));
+        VcpuSet(first.map_or(0, |(id, _)| 1 << id))
+    }
+
+    /// A message of a device: whose APIC it was left for.
+    pub(crate) fn deliver(&self, message: &Message) -> VcpuSet {
+        // Devices do not start or reset processors here.
+        match message.delivery {
+            Delivery::Init | Delivery::StartUp => VcpuSet(0),
+            _ => self.leave(message, self.targets(message)).0,
+        }
+    }
+
+    /// Leaves a message for these: for whom it was in the end, and what it asks of the hypervisor.
+    fn leave(&self, message: &Message, targets: VcpuSet) -> (VcpuSet, Option<Effect>) {
+        let targets = match message.delivery {
+            Delivery::LowestPriority => self.lowest_priority(targets),
+            _ => targets,
+        };
+        let there = targets.0 != 0;
+        if message.delivery == Delivery::StartUp {
+            let effect = Effect::StartUp { targets, vector: message.vector };
+            return (VcpuSet(0), there.then_some(effect));
+        }
+        for (id, mailbox) in self.0.mailboxes.iter().enumerate() {
+            if !targets.contains(id) {
+                continue;
+            }
+            match message.delivery {
+                Delivery::Fixed | Delivery::LowestPriority => mailbox.request(message.vector, message.level),
+                Delivery::Nmi => _ = mailbox.others.fetch_or(NMI, Ordering::Release),
+                Delivery::Init => _ = mailbox.others.fetch_or(INIT, Ordering::Release),
+                // SMI: there is no SMM. ExtINT: the PIC's INTR is looked at by level.
+                _ => {}
+            }
+        }
+        (targets, (there && message.delivery == Delivery::Init).then_some(Effect::Init(targets)))
+    }
+
+    /// Pulses the board's NMI line: LINT1 of every local APIC.
+    pub(crate) fn pulse_lint1(&self) -> VcpuSet {
+        for mailbox in &self.0.mailboxes {
+            mailbox.others.fetch_or(LINT1, Ordering::Release);
+        }
+        self.all()
+    }
+
+    /// Sends the interrupt command register of vCPU `from` (SDM vol. 3, 11.6.1): for whom, and what that asks of the
+    /// hypervisor. `None` for a vector that no APIC can send.
+    pub(super) fn send(&self, from: u32, x2apic: bool, icr: u64) -> Option<(VcpuSet, Option<Effect>)> {
+        let message = Message {
+            vector: icr as u8,
+            delivery: Delivery::from_bits((icr >> 8) as u8),
+            logical: icr & 1 << 11 != 0,
+            level: false,
+            dest: if x2apic { (icr >> 32) as u32 } else { (icr >> 56) as u32 },
+            from_io: !x2apic,
+        };
+        let (everyone, own) = (self.all().0, 1u64 << (from & 63));
+        let targets = match icr >> 18 & 3 {
+            0 => self.targets(&message),
+            1 => VcpuSet(own),
+            2 => VcpuSet(everyone),
+            _ => VcpuSet(everyone & !own),
+        };
+        // INIT level de-assert resets nothing on current processors.
+        if message.delivery == Delivery::Init && icr & 1 << 14 == 0 && icr & 1 << 15 != 0 {
+            return Some((VcpuSet(0), None));
+        }
+        if matches!(message.delivery, Delivery::Fixed | Delivery::LowestPriority) && message.vector < 16 {
+            return None;
+        }
+        Some(self.leave(&message, targets))
+    }
+
+    /// Says who the APIC of vCPU `id` is to messages from now on.
+    pub(super) fn publish(&self, id: u32, address: Address, priority: u8) {
+        if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
+            mailbox.address.store(address.pack(), Ordering::Release);
+            mailbox.priority.store(priority, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something waits for the APIC of vCPU `id`.
+    #[inline]
+    pub(super) fn has_mail(&self, id: u32) -> bool {
+        let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return false };
+        mailbox.words.load(Ordering::Acquire) != 0 || mailbox.others.load(Ordering::Acquire) != 0
+    }
+
+    /// Hands over what waits for the APIC of vCPU `id`.
+    pub(super) fn empty(&self, id: u32, apic: &mut Lapic) {
+        let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return };
+        let others = mailbox.others.swap(0, Ordering::AcqRel);
+        if others & INIT != 0 {
+            apic.init();
+        }
+        if others & NMI != 0 {
+            apic.set_nmi(true);
+        }
+        if others & LINT1 != 0 {
+            apic.pulse_lint1();
+        }
+        if others & ILLEGAL != 0 {
+            apic.receive_illegal();
+        }
+        let mut words = mailbox.words.swap(0, Ordering::AcqRel);
+        while words != 0 {
+            let word = words.trailing_zeros() as usize;
+            words &= words - 1;
+            let mut bits = mailbox.requests[word].swap(0, Ordering::AcqRel);
+            let levels = mailbox.levels[word].load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                apic.request((word * 32) as u8 + bit as u8, levels >> bit & 1 != 0);
+            }
+        }
+    }
+}

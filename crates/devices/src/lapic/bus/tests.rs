@@ -1,0 +1,132 @@
+//! Messages that wait for a local APIC whose vCPU runs elsewhere.
+
+use super::*;
+use crate::config;
+use crate::lapic::LocalApic;
+use vm_types::Now;
+
+const HZ: u64 = 20_000_000;
+
+fn at(tsc: u64) -> Now {
+    Now { tsc, hz: HZ }
+}
+
+/// Local APICs that take interrupts, with their bus.
+fn machine(vcpus: u16) -> (ApicBus, Vec<LocalApic>) {
+    let config = crate::PlatformConfig { vcpus, x2apic: true, tsc_deadline: true, ..config::for_tests() };
+    let bus = ApicBus::new(vcpus);
+    let mut apics: Vec<LocalApic> = (0..vcpus).map(|id| LocalApic::new(id, &config, &bus)).collect();
+    for apic in &mut apics {
+        apic.mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xF0), 4, 0x1FF, at(0));
+    }
+    (bus, apics)
+}
+
+fn fixed(dest: u32, vector: u8, level: bool) -> Message {
+    Message { vector, delivery: Delivery::Fixed, logical: false, level, dest, from_io: true }
+}
+
+#[test]
+fn a_message_waits_until_the_vcpu_looks() {
+    let (bus, mut apics) = machine(2);
+    assert_eq!(bus.deliver(&fixed(1, 0x41, false)), VcpuSet(0b10));
+    assert!(bus.has_mail(1) && !bus.has_mail(0));
+    assert_eq!(apics[1].pending(), None, "it has not looked");
+    apics[1].catch_up(at(1));
+    assert_eq!(apics[1].pending(), Some(0x41));
+    assert!(!bus.has_mail(1));
+}
+
+#[test]
+fn messages_of_one_vector_merge_and_none_of_others_is_lost() {
+    let (bus, mut apics) = machine(1);
+    for vector in [0x31, 0x31, 0x90, 0xFE, 0x31] {
+        bus.deliver(&fixed(0, vector, false));
+    }
+    apics[0].catch_up(at(1));
+    for vector in [0xFE, 0x90, 0x31] {
+        assert_eq!(apics[0].pending(), Some(vector));
+        apics[0].accept(vector);
+        apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xB0), 4, 0, at(1));
+    }
+    assert_eq!(apics[0].pending(), None);
+}
+
+#[test]
+fn the_end_of_a_level_triggered_interrupt_is_told() {
+    let (bus, mut apics) = machine(1);
+    for (vector, level) in [(0x41, true), (0x42, false)] {
+        bus.deliver(&fixed(0, vector, level));
+        apics[0].catch_up(at(1));
+        apics[0].accept(vector);
+        let sent = apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xB0), 4, 0, at(1));
+        assert_eq!(sent.eoi, level.then_some(vector));
+    }
+}
+
+#[test]
+fn an_apic_that_is_off_takes_no_message() {
+    let (bus, mut apics) = machine(2);
+    apics[1].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xF0), 4, 0xFF, at(0));
+    bus.deliver(&fixed(1, 0x41, false));
+    assert!(!bus.has_mail(1));
+}
+
+#[test]
+fn lowest_priority_goes_to_who_is_least_busy() {
+    let (bus, mut apics) = machine(3);
+    apics[0].set_cr8(5);
+    apics[1].set_cr8(2);
+    apics[2].set_cr8(3);
+    let message = Message { delivery: Delivery::LowestPriority, ..fixed(0xFF, 0x71, false) };
+    assert_eq!(bus.deliver(&message), VcpuSet(0b010));
+}
+
+#[test]
+fn init_leaves_another_vcpu_with_a_fresh_apic() {
+    let (_, mut apics) = machine(2);
+    apics[1].set_cr8(7);
+    // INIT to all but itself.
+    let sent = apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0x300), 4, 0xC_C500, at(0));
+    assert_eq!((sent.kicks, sent.effect), (VcpuSet(0b10), Some(Effect::Init(VcpuSet(0b10)))));
+    apics[1].catch_up(at(1));
+    assert_eq!(apics[1].cr8(), 0);
+}
+
+#[test]
+fn what_was_left_for_an_apic_is_not_for_the_next_one() {
+    let (bus, _) = machine(1);
+    bus.deliver(&fixed(0, 0x41, false));
+    let config = crate::PlatformConfig { vcpus: 1, ..config::for_tests() };
+    let mut renewed = LocalApic::new(0, &config, &bus);
+    renewed.mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xF0), 4, 0x1FF, at(0));
+    assert_eq!(renewed.pending(), None);
+}
+
+/// Two threads leave messages while the vCPU takes them: each vector arrives.
+#[test]
+fn messages_from_several_threads_all_arrive() {
+    extern crate std;
+    let (bus, mut apics) = machine(1);
+    let mut seen = [false; 256];
+    std::thread::scope(|scope| {
+        for half in 0..2_u8 {
+            let bus = &bus;
+            scope.spawn(move || {
+                for vector in (16 + half..=254).step_by(2) {
+                    bus.deliver(&fixed(0, vector, vector % 3 == 0));
+                }
+            });
+        }
+        let mut left = 239;
+        while left > 0 {
+            apics[0].catch_up(at(1));
+            while let Some(vector) = apics[0].pending() {
+                apics[0].accept(vector);
+                let sent = apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xB0), 4, 0, at(1));
+                assert_eq!(sent.eoi.is_some(), vector % 3 == 0, "vector {vector}");
+                left -= usize::from(!core::mem::replace(&mut seen[usize::from(vector)], true));
+            }
+        }
+    });
+}

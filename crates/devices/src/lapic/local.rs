@@ -1,0 +1,248 @@
+//! The local APIC as its vCPU has it: its registers, and its mailbox on the bus.
+
+use super::{ApicBus, Features, GpFault, LAPIC_BASE, Lapic};
+use crate::config::PlatformConfig;
+use crate::effect::{Effect, VcpuSet};
+use crate::lapic::access::Action;
+use vm_types::{Gpa, Now, PAGE_SIZE, StateError, StateRecord};
+use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
+
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x83F;
+
+/// Whether [`LocalApic::msr_read`] and [`LocalApic::msr_write`] answer for `msr`.
+#[must_use]
+pub fn owns_msr(msr: u32) -> bool {
+    matches!(msr, IA32_APIC_BASE | IA32_TSC_DEADLINE | X2APIC_FIRST..=X2APIC_LAST)
+}
+
+/// The local APIC of one vCPU. No access to it needs the board.
+#[derive(Clone)]
+pub struct LocalApic {
+    regs: Lapic,
+    bus: ApicBus,
+}
+
+/// What a write to a local APIC asks for besides.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sent {
+    /// vCPUs for which a message was left: those to be kicked.
+    pub kicks: VcpuSet,
+    /// The end of this level-triggered interrupt, for [`crate::Platform::eoi`].
+    pub eoi: Option<u8>,
+    /// What it asks of the hypervisor.
+    pub effect: Option<Effect>,
+}
+
+impl LocalApic {
+    /// That of vCPU `id`, as firmware would hand it to an operating system. What was left for it before is dropped.
+    #[must_use]
+    pub fn new(id: u16, config: &PlatformConfig, bus: &ApicBus) -> Self {
+        Self::with(Lapic::new(id.into(), Features::of(config)), bus)
+    }
+
+    /// The same with the state of `record`.
+    ///
+    /// # Errors
+    /// [`StateError`] where it cannot be that of such a machine.
+    pub(crate) fn import(
+        record: &StateRecord,
+        config: &PlatformConfig,
+        bus: &ApicBus,
+    ) -> Result<Self, StateError> {
+        Lapic::import(record, Features::of(config)).map(|regs| Self::with(regs, bus))
+    }
+
+    fn with(regs: Lapic, bus: &ApicBus) -> Self {
+        let mut old = regs.clone();
+        bus.empty(regs.id, &mut old);
+        let apic = Self { regs, bus: bus.clone() };
+        apic.publish();
+        apic
+    }
+
+    fn publish(&self) {
+        self.bus.publish(self.regs.id, self.regs.address(), self.regs.ppr());
+    }
+
+    /// Takes what others have left for it, and lets its timer expire where that is due.
+    #[inline]
+    pub fn catch_up(&mut self, now: Now) {
+        self.collect();
+        self.regs.run_timer(now);
+    }
+
+    #[inline]
+    pub(crate) fn collect(&mut self) {
+        if self.bus.has_mail(self.regs.id) {
+            self.bus.empty(self.regs.id, &mut self.regs);
+            self.publish();
+        }
+    }
+
+    /// The guest TSC at which its timer may interrupt next; `u64::MAX` for never.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.regs.timer_deadline()
+    }
+
+    /// The vector that the vCPU should take now, if it can. That of the PIC comes first: [`crate::Platform::ext_int`].
+    #[inline]
+    #[must_use]
+    pub fn pending(&self) -> Option<u8> {
+        self.regs.pending()
+    }
+
+    /// The vCPU takes the vector that [`LocalApic::pending`] named: IRR to ISR.
+    pub fn accept(&mut self, vector: u8) {
+        self.regs.accept(vector);
+        self.publish();
+    }
+
+    /// Whether an NMI waits.
+    #[must_use]
+    pub fn nmi(&self) -> bool {
+        self.regs.nmi()
+    }
+
+    /// Whether an NMI waits, which the vCPU has taken then.
+    #[inline]
+    pub fn take_nmi(&mut self) -> bool {
+        let nmi = self.regs.nmi();
+        if nmi {
+            self.regs.set_nmi(false);
+        }
+        nmi
+    }
+
+    /// Whether the PIC's INTR reaches the vCPU through it, or a message `matches` it.
+    pub(crate) fn takes_ext_int(&self, message: Option<&super::Message>) -> bool {
+        self.regs.passes_ext_int() || message.is_some_and(|message| self.regs.matches(message))
+    }
+
+    /// Whether an access to this address is one to its registers. Where it does not answer, the access goes nowhere.
+    #[inline]
+    #[must_use]
+    pub const fn is_at(gpa: Gpa) -> bool {
+        gpa.0 & !(PAGE_SIZE - 1) == LAPIC_BASE
+    }
+
+    /// A load of `size` bytes from its page.
+    pub fn mmio_read(&mut self, gpa: Gpa, size: u8, now: Now) -> u64 {
+        self.catch_up(now);
+        let ones = u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
+        if !self.regs.answers() {
+            return ones;
+        }
+        self.regs.mmio_read(gpa.0 & (PAGE_SIZE - 1), size, now) & ones
+    }
+
+    /// A store of the low `size` bytes of `value` to its page.
+    pub fn mmio_write(&mut self, gpa: Gpa, size: u8, value: u64, now: Now) -> Sent {
+        self.catch_up(now);
+        if !self.regs.answers() {
+            return Sent::default();
+        }
+        let action = self.regs.mmio_write(gpa.0 & (PAGE_SIZE - 1), size, value, now);
+        self.act(action)
+    }
+
+    /// RDMSR of an MSR that [`owns_msr`] names.
+    ///
+    /// # Errors
+    /// [`GpFault`] where the processor would raise #GP(0).
+    pub fn msr_read(&mut self, msr: u32, now: Now) -> Result<u64, GpFault> {
+        self.catch_up(now);
+        match msr {
+            IA32_APIC_BASE => Ok(self.regs.base()),
+            IA32_TSC_DEADLINE if self.regs.features.tsc_deadline => Ok(self.regs.tsc_deadline()),
+            X2APIC_FIRST..=X2APIC_LAST => self.regs.msr_read((msr - X2APIC_FIRST) as u8, now),
+            _ => Err(GpFault),
+        }
+    }
+
+    /// WRMSR of an MSR that [`owns_msr`] names.
+    ///
+    /// # Errors
+    /// [`GpFault`] where the processor would raise #GP(0); nothing is changed then.
+    pub fn msr_write(&mut self, msr: u32, value: u64, now: Now) -> Result<Sent, GpFault> {
+        self.catch_up(now);
+        let action = match msr {
+            IA32_APIC_BASE => {
+                self.regs.write_base(value)?;
+                Action::None
+            }
+            IA32_TSC_DEADLINE if self.regs.features.tsc_deadline => {
+                self.regs.write_tsc_deadline(value, now);
+                Action::None
+            }
+            X2APIC_FIRST..=X2APIC_LAST => self.regs.msr_write((msr - X2APIC_FIRST) as u8, value, now)?,
+            _ => return Err(GpFault),
+        };
+        // A deadline that lies in the past fires at once.
+        self.regs.run_timer(now);
+        Ok(self.act(action))
+    }
+
+    /// Carries out what a register write asks for.
+    fn act(&mut self, action: Action) -> Sent {
+        let mut sent = Sent::default();
+        match action {
+            Action::None => {}
+            Action::Eoi(vector) => sent.eoi = Some(vector),
+            Action::SelfIpi(vector) => _ = self.regs.request(vector, false),
+            Action::Ipi(icr) => match self.bus.send(self.regs.id, self.regs.x2apic(), icr) {
+                Some((kicks, effect)) => (sent.kicks, sent.effect) = (kicks, effect),
+                None => _ = self.regs.send_illegal(),
+            },
+        }
+        self.collect();
+        self.publish();
+        sent
+    }
+
+    /// IA32_APIC_BASE.
+    #[inline]
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.regs.base()
+    }
+
+    /// The task-priority class, as CR8 reads.
+    #[must_use]
+    pub fn cr8(&self) -> u8 {
+        self.regs.tpr() >> 4
+    }
+
+    /// A write of the guest to CR8: 0 to 15.
+    pub fn set_cr8(&mut self, class: u8) {
+        self.regs.set_tpr((class & 0xF) << 4);
+        self.publish();
+    }
+
+    /// The priority class of the highest request, masked by TPR or not: for a TPR threshold.
+    #[must_use]
+    pub fn request_class(&self) -> Option<u8> {
+        self.regs.highest_request().map(|vector| vector >> 4)
+    }
+
+    /// The guest wrote its TSC or IA32_TSC_ADJUST: `adjust` is what the TSC of the vCPU shows beyond the VM's time line
+    /// now. The timer goes by that TSC.
+    pub fn set_tsc_adjust(&mut self, adjust: u64, now: Now) {
+        self.catch_up(now);
+        self.regs.set_tsc_adjust(adjust, now);
+        self.regs.run_timer(now);
+    }
+
+    /// After an import: the same, of the state that was loaded.
+    pub fn load_tsc_adjust(&mut self, adjust: u64) {
+        self.regs.load_tsc_adjust(adjust);
+    }
+
+    /// Its state. Call [`LocalApic::catch_up`] first, so that nothing waits for it.
+    #[must_use]
+    pub fn export(&self) -> StateRecord {
+        self.regs.export()
+    }
+}
