@@ -61,6 +61,7 @@ impl Machine {
             state.script.clear();
             state.injected.clear();
             state.now = 0;
+            state.slow = 0;
             return Self { _turn: turn };
         }
         let (cpuid, msrs) = dump::parse(dump);
@@ -100,6 +101,11 @@ impl Machine {
     /// Lets time go on, in ticks of the TSC.
     pub fn pass(&self, ticks: u64) {
         with(|state| state.tsc += ticks);
+    }
+
+    /// Each look at the TSC takes that many ticks more, so that time is over after few of them.
+    pub fn slow(&self, ticks: u64) {
+        with(|state| state.slow = ticks);
     }
 
     /// What guests do at their next entries, in this order. Without, a guest runs until its time is over.

@@ -14,6 +14,8 @@ use vmx_types::{Field, Width, field};
 const TICK: u64 = 10;
 /// The exit when nothing else is told: the preemption timer (SDM appendix C).
 const TIMER: u32 = 52;
+/// IA32_VMX_MISC, whose low five bits say by how much that timer counts slower than the TSC (SDM A.6).
+const VMX_MISC: u32 = 0x485;
 
 /// An interrupt that one CPU has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Cpu {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) tsc: u64,
+    /// What each look at it takes besides [`TICK`].
+    pub(crate) slow: u64,
     pub(crate) cpuid: HashMap<(u32, u32), [u32; 4]>,
     /// Ports that answer; all others read as ones.
     pub(crate) ports: HashMap<u16, u32>,
@@ -87,7 +91,7 @@ impl State {
 
     /// The counter, which goes on with each look.
     pub(crate) fn tick(&mut self) -> u64 {
-        self.tsc += TICK;
+        self.tsc += TICK + self.slow;
         self.tsc
     }
 }
@@ -136,6 +140,18 @@ impl Guest<'_> {
         self.state.tsc += ticks;
     }
 
+    /// Writes to memory on a CPU that logs it (SDM 28.3.6): the page's address goes into the log, whose index goes down.
+    ///
+    /// # Panics
+    /// Where the log is full, or the guest has none.
+    pub fn logs(&mut self, gpa: u64) {
+        let (log, index) = (self.read(field::PML_ADDRESS), self.read(field::PML_INDEX));
+        assert!(log != 0 && index < 512, "there is room in a log");
+        // SAFETY: the VMCS names a page of this machine's memory that is the log's alone, of 512 words.
+        unsafe { ((log + index * 8) as *mut u64).write_volatile(gpa & !0xfff) };
+        self.set(field::PML_INDEX, index.wrapping_sub(1) & 0xffff);
+    }
+
     /// The number of the CPU that it runs on.
     pub fn cpu(&self) -> usize {
         self.state.now
@@ -162,7 +178,8 @@ fn entered(state: &mut State, gprs: &mut [u64; 16]) {
         Some(action) => action(&mut guest),
         None => {
             let left = guest.read(field::PREEMPTION_TIMER);
-            guest.runs_for(left << 5);
+            let misc = guest.state.cpu().msrs.get(&VMX_MISC).copied().unwrap_or(0);
+            guest.runs_for(left << (misc & 0x1f));
             guest.exits(TIMER, 0);
         }
     }

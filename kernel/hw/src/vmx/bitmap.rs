@@ -53,6 +53,15 @@ impl MsrBitmap {
         }
     }
 
+    /// Whether a read of this MSR, which has a place in the bitmaps, exits: for the host's tests.
+    #[cfg(not(target_os = "none"))]
+    #[must_use]
+    pub fn read_exits(&self, msr: u32) -> bool {
+        let base = if msr <= 0x1fff { 0 } else { 1024 };
+        let bit = (msr & 0x1fff) as usize;
+        self.0[READS + base + bit / 8].load(Ordering::Relaxed) >> (bit % 8) & 1 != 0
+    }
+
     /// Its address for the VMCS.
     #[must_use]
     pub fn hpa(&self) -> Hpa {
