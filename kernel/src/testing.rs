@@ -21,12 +21,19 @@ use crate::run::Outcome;
 use crate::vm::Vm;
 use crate::vm::making::Making;
 use crate::vm::registry::{self, Reserved};
+use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::source::{Source, SourceFile};
 
 /// A Skylake-X as Bochs has it.
 const CPU: &str = include_str!("../../crates/cpu-policy/tests/dumps/corei7_skylake_x.cpu");
 /// CPUs of the host.
 pub(crate) const CPUS: usize = 2;
+
+/// The one on which its VMs live.
+pub(crate) const HOME: usize = 1;
+
+/// How long CPU 0 goes on with one thing at most, in microseconds, where a step takes no time.
+pub(crate) const TURN_US: u64 = 100;
 
 /// The host, for as long as a test has it.
 pub(crate) struct Host {
@@ -59,13 +66,19 @@ impl Drop for Host {
     /// The next test finds no VM of this one's.
     fn drop(&mut self) {
         for vm in registry::all() {
-            for cpu in 0..CPUS {
+            for cpu in (0..CPUS).rev() {
                 self.machine.on(cpu, || vm.take_off());
             }
             registry::remove(&vm);
         }
         while crate::vm::remains::poll() {}
     }
+}
+
+/// What a VM is made of that has nothing but the smallest kernel.
+pub(crate) fn source(options: &VmOptions) -> Source {
+    let file = SourceFile::here(file(&kernel()), String::new(), None);
+    Source { options: options.clone(), files: Vec::from([file]) }
 }
 
 /// The smallest kernel: a Multiboot 1 image of one HLT at 1 MiB.
@@ -105,9 +118,7 @@ impl Host {
 
     /// A VM by these options, made and paused.
     pub(crate) fn try_vm(&self, options: &VmOptions) -> Result<Arc<Vm>, String> {
-        let file = SourceFile::here(file(&kernel()), String::new(), None);
-        let source = Source { options: options.clone(), files: Vec::from([file]) };
-        let mut making = Making::of(Reserved::of(options)?, source)?;
+        let mut making = Making::of(Reserved::of(options)?, source(options))?;
         loop {
             if let Poll::Ready(made) = making.poll() {
                 return made;
@@ -131,5 +142,15 @@ impl Host {
     /// What is seen of a VM while its vCPU is on no CPU.
     pub(crate) fn vcpu_state(&self, vm: &Vm) -> vmx_types::VcpuState {
         vm.vcpus[0].vcpu.lock().export(vm)
+    }
+
+    /// A turn of the scheduler of the CPU on which VMs live: a slice of a millisecond.
+    pub(crate) fn turn(&self, scheduler: &mut Scheduler) -> Turn {
+        self.on(HOME, || scheduler.turn(tsc::ticks(1000)))
+    }
+
+    /// The CPU that has the registers of a VM's only vCPU.
+    pub(crate) fn loaded_on(&self, vm: &Vm) -> Option<usize> {
+        vm.vcpus[0].vcpu.lock().loaded_on()
     }
 }

@@ -1,6 +1,9 @@
 //! VMs on their way off this host: the stop is ordered, and waited for by CPU 0's loop. What is left of them then is given
 //! back bit by bit ([`super::remains`]).
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,5 +1,8 @@
 //! Start, pause, stop, and what other CPUs ask of running vCPUs.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::hint;

@@ -1,6 +1,9 @@
 //! Which vCPU a host CPU runs next. A vCPU has a home CPU; its registers stay loaded there until another vCPU
 //! takes the CPU or somebody asks for it.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;

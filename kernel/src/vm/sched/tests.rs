@@ -1,0 +1,268 @@
+//! Which vCPU runs next, for how long, and when its registers leave the CPU.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use vmx_types::field;
+
+use super::{Scheduler, Turn};
+use crate::guest::StopReason;
+use crate::guest::mailbox::Request;
+use crate::testing::{HOME, Host, host};
+use crate::vm::{Change, State, Vm};
+use hw::arch::tsc;
+use hw::mock::{Flush, Ipi};
+use hw::platform::irq;
+
+/// Basic exit reasons (SDM appendix C).
+const EXTERNAL_INTERRUPT: u32 = 1;
+const TRIPLE_FAULT: u32 = 2;
+const CPUID: u32 = 10;
+const HLT: u32 = 12;
+
+/// Lets the guest wait in HLT with interrupts on.
+fn halts(host: &Host) {
+    host.guest_does(|guest| {
+        guest.set(field::GUEST_RFLAGS, 0x202);
+        guest.exits(HLT, 1);
+    });
+}
+
+/// Has IRQ 0 come as vector 0x20, about 10 ms from now.
+fn set_timer(vm: &Vm) {
+    let mut platform = vm.platform.lock();
+    let pic = [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0xfe)];
+    let pit = [(0x43, 0x30), (0x40, 0x9c), (0x40, 0x2e)];
+    for (port, value) in pic.into_iter().chain(pit) {
+        platform.io_write(port, 1, value, vm.clock.now());
+    }
+}
+
+/// Which of the VMs has run since it had so many exits.
+fn ran(vms: &[Arc<Vm>], before: &[u64]) -> Vec<usize> {
+    (0..vms.len()).filter(|&at| vms[at].exits() != before[at]).collect()
+}
+
+#[test]
+fn vms_of_a_cpu_run_in_turn() {
+    let host = host();
+    let vms = ["a", "b", "c"].map(|name| host.running(name));
+    let mut scheduler = Scheduler::default();
+    let mut order = Vec::new();
+    for _ in 0..9 {
+        let before = vms.each_ref().map(|vm| vm.exits());
+        assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+        let who = ran(&vms, &before);
+        assert_eq!(who.len(), 1, "a turn is one VM's");
+        order.extend(who);
+    }
+    assert_eq!((&order[..3], &order[3..6]), (&order[3..6], &order[6..]), "in turn");
+    let times = vms.each_ref().map(|vm| vm.ran());
+    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!(*least >= 3 * tsc::ticks(1000) && most - least < most / 50, "the same time for each: {times:?}");
+}
+
+#[test]
+fn a_vm_is_entered_in_no_state_but_running() {
+    use Change::{Arrive, Destroy, Doubt, End, GiveUp, Pause, Reset, Run, Still};
+    let host = host();
+    let mut scheduler = Scheduler::default();
+    let ways: [(&[Change], State); 8] = [
+        (&[], State::Paused),
+        (&[Run, Pause], State::Paused),
+        (&[Run, End], State::Stopped),
+        (&[Run, Still], State::Leaving),
+        (&[Run, Still, GiveUp], State::Given),
+        (&[Arrive, Doubt], State::Unknown),
+        (&[Reset], State::Resetting),
+        (&[Destroy], State::Ending),
+    ];
+    for (number, (way, state)) in ways.into_iter().enumerate() {
+        let vm = host.vm(&alloc::format!("vm{number}"));
+        for change in way {
+            vm.apply(*change).unwrap();
+        }
+        assert_eq!(vm.state(), state);
+        assert_eq!(host.turn(&mut scheduler), Turn::Idle(u64::MAX), "{state:?}");
+        assert_eq!((vm.exits(), host.loaded_on(&vm)), (0, None), "{state:?}");
+    }
+}
+
+#[test]
+fn another_cpu_does_not_run_a_vm() {
+    let host = host();
+    let vm = host.running("a");
+    assert_eq!(vm.vcpus[0].cpu, HOME, "CPU 0 keeps the consoles");
+    assert_eq!(Scheduler::default().turn(tsc::ticks(1000)), Turn::Idle(u64::MAX));
+    assert_eq!(vm.exits(), 0);
+}
+
+#[test]
+fn a_halted_vcpu_is_woken_by_its_deadline_and_not_before() {
+    let host = host();
+    let vm = host.running("a");
+    set_timer(&vm);
+    halts(&host);
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    let exits = vm.exits();
+    let Turn::Idle(wake) = host.turn(&mut scheduler) else { panic!("it is halted") };
+    let left = wake - tsc::read();
+    assert!((tsc::ticks(9_000)..tsc::ticks(11_000)).contains(&left), "{left} ticks to its timer");
+    host.pass(left - tsc::ticks(10));
+    assert_eq!(host.turn(&mut scheduler), Turn::Idle(wake));
+    assert_eq!((vm.exits(), host.injected().len()), (exits, 0));
+    host.pass(tsc::ticks(10));
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert!(vm.exits() > exits);
+    assert_eq!(host.injected(), [1 << 31 | 0x20], "the timer's interrupt");
+}
+
+#[test]
+fn a_request_wakes_a_halted_vcpu() {
+    let host = host();
+    let vm = host.running("a");
+    halts(&host);
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(host.turn(&mut scheduler), Turn::Idle(u64::MAX));
+    host.ipis();
+    vm.platform.lock().raise_nmi();
+    vm.interrupt();
+    assert_eq!(host.ipis(), [Ipi { to: HOME as u32, vector: Some(irq::KICK) }]);
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(vm.vcpus[0].requests.load(Ordering::Relaxed), 0, "it is served");
+    assert_eq!(host.injected(), [1 << 31 | 0x202], "the NMI that it is woken for");
+}
+
+/// The vCPU's CPU notes when it is to wake after another one has asked for something.
+#[test]
+fn a_request_is_not_slept_through() {
+    let host = host();
+    let vm = host.running("a");
+    halts(&host);
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    let slot = &vm.vcpus[0];
+    vm.platform.lock().raise_nmi();
+    slot.post(Request::Interrupt);
+    slot.wake.store(u64::MAX, Ordering::Relaxed);
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(host.injected(), [1 << 31 | 0x202]);
+}
+
+#[test]
+fn an_interrupt_of_the_host_takes_nothing_of_a_slice() {
+    let host = host();
+    let vms = ["a", "b"].map(|name| host.running(name));
+    let mut scheduler = Scheduler::default();
+    host.guest_does(|guest| {
+        guest.runs_for(300_000);
+        guest.exits(EXTERNAL_INTERRUPT, 0);
+    });
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    let first = ran(&vms, &[0, 0])[0];
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(ran(&vms, &[0, 0]), [first], "it goes on");
+    let time = vms[first].ran();
+    assert!((tsc::ticks(1000)..tsc::ticks(1050)).contains(&time), "for the rest of its slice alone: {time}");
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_ne!(vms[1 - first].exits(), 0, "then it is the other's turn");
+}
+
+#[test]
+fn a_share_of_a_quarter_is_a_quarter_of_the_time() {
+    let host = host();
+    let vm = host.running("a");
+    vm.vcpus[0].share.store(25, Ordering::Relaxed);
+    let mut scheduler = Scheduler::default();
+    let began = tsc::read();
+    for _ in 0..40 {
+        if let Turn::Idle(wake) = host.turn(&mut scheduler) {
+            host.pass(wake.saturating_sub(tsc::read()));
+        }
+    }
+    let percent = vm.ran() * 100 / (tsc::read() - began);
+    assert!((24..=27).contains(&percent), "{percent} %");
+}
+
+#[test]
+fn what_one_may_not_use_is_another_ones() {
+    let host = host();
+    let vms = ["a", "b"].map(|name| host.running(name));
+    vms[0].vcpus[0].share.store(10, Ordering::Relaxed);
+    let mut scheduler = Scheduler::default();
+    for _ in 0..40 {
+        assert_eq!(host.turn(&mut scheduler), Turn::Ran, "there is always one that may");
+    }
+    let percent = vms[0].ran() * 100 / (vms[0].ran() + vms[1].ran());
+    assert!((8..=12).contains(&percent), "{percent} %");
+}
+
+#[test]
+fn registers_stay_until_another_vcpu_takes_the_cpu() {
+    let host = host();
+    let one = host.running("one");
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    host.flushes();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!((host.loaded_on(&one), host.flushes()), (Some(HOME), Vec::<Flush>::new()));
+    let other = host.running("other");
+    while other.exits() == 0 {
+        assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    }
+    assert_eq!((host.loaded_on(&one), host.loaded_on(&other)), (None, Some(HOME)));
+}
+
+#[test]
+fn a_vm_that_ended_is_off_its_cpu_and_the_next_one_runs() {
+    let host = host();
+    let vms = ["a", "b"].map(|name| host.running(name));
+    host.guest_does(|guest| guest.exits(TRIPLE_FAULT, 0));
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    let over = ran(&vms, &[0, 0])[0];
+    assert_eq!((vms[over].state(), vms[over].is_off()), (State::Stopped, true));
+    assert_eq!(vms[over].stop_reason(), Some(StopReason::TripleFault));
+    assert_eq!(host.loaded_on(&vms[over]), None);
+    for _ in 0..3 {
+        assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    }
+    assert_eq!(vms[over].exits(), 1);
+    assert!(vms[1 - over].exits() >= 3);
+}
+
+#[test]
+fn a_cpu_lets_go_of_a_vm_that_is_gone() {
+    let host = host();
+    let vm = host.running("a");
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert!(host.on(HOME, || vm.take_off()));
+    crate::vm::registry::remove(&vm);
+    while crate::vm::remains::poll() {}
+    let gone = Arc::downgrade(&vm);
+    drop(vm);
+    assert!(gone.upgrade().is_some(), "the scheduler has it");
+    assert_eq!(host.turn(&mut scheduler), Turn::Idle(u64::MAX));
+    assert!(gone.upgrade().is_none());
+}
+
+/// The state changes, and the request comes, while the guest executes.
+#[test]
+fn a_vm_that_is_paused_in_the_middle_of_its_turn_leaves_its_cpu() {
+    let host = host();
+    let vm = host.running("a");
+    let paused = Arc::clone(&vm);
+    host.guest_does(move |guest| {
+        paused.state_cell().change(Change::Pause).unwrap();
+        paused.vcpus[0].requests.fetch_or(Request::Pause as u32, Ordering::Release);
+        guest.exits(CPUID, 2);
+    });
+    let mut scheduler = Scheduler::default();
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!((vm.exits(), vm.is_off(), host.loaded_on(&vm)), (1, true, None));
+    assert_eq!(vm.state(), State::Paused);
+}
