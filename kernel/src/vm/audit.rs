@@ -1,5 +1,8 @@
 //! The audit as an operator turns it on and off (`guest/audit.rs` is what it does).
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 

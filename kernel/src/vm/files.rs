@@ -1,6 +1,9 @@
 //! The files of all VMs of this host. The same bytes are held once: told by their digest, which is computed, bit by bit on
 //! CPU 0, only where somebody needs it.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,6 +1,9 @@
 //! A VM in the making, bit by bit: the order is that of [`Make`], here is what is done. Whoever wants the VM polls it, and
 //! drops it where it is not wanted any more.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

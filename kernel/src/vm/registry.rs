@@ -1,5 +1,8 @@
 //! The VMs of this host, and the names of those that are being made.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

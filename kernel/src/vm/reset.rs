@@ -1,6 +1,9 @@
 //! Booting a VM again. Whoever orders a reset need not wait for it: it goes on by itself on CPU 0, in the order and the steps
 //! of [`::making::Reset`].
 
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,5 +1,8 @@
 //! Guests that reset their machine: which of them are to boot again, and when.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,8 @@
 //! What a VM was made from: its options, and the files. A host that took the VM from another one may lack some of them.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;

@@ -1,6 +1,9 @@
 //! Which pages the guest has written: starting, harvesting, stopping, each in steps between which the guest's exits have
 //! the tables and CPU 0 does its other work. The order is [`ept::poll`]'s.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;

@@ -1,5 +1,8 @@
 //! How much of a CPU a VM takes: measured once a second, by CPU 0.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Vm, registry};

@@ -1,0 +1,28 @@
+//! What a VM takes of its CPU.
+
+use core::sync::atomic::Ordering;
+
+use super::Meter;
+use crate::testing::host;
+use hw::arch::tsc;
+
+#[test]
+fn usage_is_what_was_taken_in_the_last_whole_second() {
+    let host = host();
+    let (half, idle) = (host.vm("half"), host.vm("idle"));
+    let mut meter = Meter::default();
+    let second = tsc::hz();
+    host.pass(second);
+    meter.poll();
+    half.vcpus[0].ran.fetch_add(second / 2, Ordering::Relaxed);
+    host.pass(second / 2);
+    meter.poll();
+    assert_eq!(half.usage.permille(), 0, "the second is not over");
+    host.pass(second / 2);
+    meter.poll();
+    assert!((499..=500).contains(&half.usage.permille()), "{}", half.usage.permille());
+    assert_eq!(idle.usage.permille(), 0);
+    host.pass(second);
+    meter.poll();
+    assert_eq!(half.usage.permille(), 0, "nothing since");
+}
