@@ -4,6 +4,9 @@
 //! and read-only. The first write to it after that exits: it becomes writable and is not executable any more. An
 //! instruction that needs both of the same page gets both, and `vm/audit.rs` has the page decoded again a little later.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

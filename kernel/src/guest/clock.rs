@@ -1,5 +1,8 @@
 //! A VM's time line: its TSC as a function of the host's.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use pool::{Tsc, TscMeans};
 use vm_types::{Megahertz, Now};

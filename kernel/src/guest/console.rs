@@ -1,6 +1,9 @@
 //! COM1 of a guest: what it prints, and what is typed at it. [`shell::GuestOutput`] says how much may be taken from the
 //! UART and when it is to be left alone; this binds it to the UART.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 
 use shell::GuestOutput;

@@ -1,5 +1,8 @@
 //! VM exits of a vCPU, counted by reason.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vmx_types::reason::ExitReason;

@@ -1,5 +1,8 @@
 //! How other CPUs reach a vCPU while it runs.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::exits::Exits;

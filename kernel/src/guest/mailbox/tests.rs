@@ -1,0 +1,76 @@
+//! What CPUs ask of a running vCPU, and what it answers.
+
+use core::sync::atomic::Ordering;
+
+use vmx_types::field;
+
+use super::{Mailbox, Request};
+use crate::run::Outcome;
+use crate::testing::{HOME, host};
+use crate::vm::Change;
+use hw::mock::Ipi;
+use hw::platform::irq;
+
+const KICK: Ipi = Ipi { to: HOME as u32, vector: Some(irq::KICK) };
+
+#[test]
+fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
+    let host = host();
+    let (here, there) = (Mailbox::new(0), Mailbox::new(HOME));
+    there.wake.store(u64::MAX, Ordering::Relaxed);
+    there.post(Request::Interrupt);
+    assert_eq!(host.ipis(), [KICK]);
+    there.post(Request::Clock);
+    assert_eq!(there.requests.load(Ordering::Relaxed), 0b1001, "one does not take another one's place");
+    assert_eq!((there.wake.load(Ordering::Relaxed), host.ipis()), (0, [KICK].into()));
+    here.post(Request::Interrupt);
+    assert_eq!(host.ipis(), [], "the CPU that asks looks by itself");
+    host.on(HOME, || here.post(Request::Interrupt));
+    assert_eq!(host.ipis(), [Ipi { to: 0, ..KICK }]);
+}
+
+#[test]
+fn requests_are_served_before_the_guest_is_entered() {
+    let host = host();
+    let vm = host.running("a");
+    let mailbox = &vm.mailboxes[0];
+    vm.clock.set(1 << 40);
+    let (offset, seen) = (vm.clock.offset(), alloc::sync::Arc::clone(mailbox));
+    mailbox.post(Request::DrainPml);
+    mailbox.post(Request::Clock);
+    host.guest_does(move |guest| {
+        assert_eq!(seen.requests.load(Ordering::Relaxed), 0, "all of them are answered");
+        assert_eq!(guest.read(field::TSC_OFFSET), offset);
+        guest.exits(1, 0);
+    });
+    assert!(matches!(host.run(&vm), Outcome::Yield));
+    assert_eq!(host.left_to_do(), 0);
+}
+
+#[test]
+fn an_old_request_to_pause_means_nothing() {
+    let host = host();
+    let vm = host.running("a");
+    vm.mailboxes[0].post(Request::Pause);
+    assert!(matches!(host.run(&vm), Outcome::Yield), "it runs again");
+    assert_eq!(vm.mailboxes[0].requests.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_vcpu_that_is_told_to_pause_is_not_entered() {
+    let host = host();
+    let vm = host.running("a");
+    host.run(&vm);
+    let exits = vm.exits();
+    vm.apply(Change::Pause).unwrap();
+    vm.mailboxes[0].post(Request::Pause);
+    vm.mailboxes[0].post(Request::DrainPml);
+    assert!(matches!(host.run(&vm), Outcome::Paused));
+    assert_eq!((vm.exits(), host.loaded_on(&vm)), (exits, None));
+    let drain = Request::DrainPml as u32;
+    assert_eq!(
+        vm.mailboxes[0].requests.load(Ordering::Relaxed),
+        drain,
+        "answered by its gate, once it is off"
+    );
+}
