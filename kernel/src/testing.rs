@@ -139,6 +139,32 @@ impl Host {
         vm.vcpus[0].vcpu.lock().run(vm, vm.state_cell(), until)
     }
 
+    /// Opens the PIC's inputs of a guest, and COM1's interrupts: what is left for it by these interrupts it then.
+    pub(crate) fn opens_interrupts(&self, vm: &Vm) {
+        // ICW1 to ICW4 of both PICs, their masks, and IER: data has come, THR is empty.
+        for (port, value) in [
+            (0x20, 0x11),
+            (0xa0, 0x11),
+            (0x21, 0x20),
+            (0xa1, 0x28),
+            (0x21, 4),
+            (0xa1, 2),
+            (0x21, 1),
+            (0xa1, 1),
+            (0x21, 0),
+            (0xa1, 0),
+            (0x3f9, 3),
+            // SCI by the power button: PWRBTN_EN.
+            (0x603, 1),
+        ] {
+            vm.platform.lock().io_write(port, 1, value, vm.clock.now());
+        }
+        // THRE interrupts at once: it is heard, and ends.
+        let mut platform = vm.platform.lock();
+        platform.io_read(0x3fa, 1, vm.clock.now());
+        platform.take_kicks();
+    }
+
     /// What is seen of a VM while its vCPU is on no CPU.
     pub(crate) fn vcpu_state(&self, vm: &Vm) -> vmx_types::VcpuState {
         vm.vcpus[0].vcpu.lock().export(vm)

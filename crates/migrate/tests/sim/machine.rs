@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use migrate::body::Fate;
 use migrate::handover::{Book, Deal, Role, Word};
-use migrate::ownership::{Change, Command, Phase, Ruling, State, ruling};
+use migrate::ownership::{Change, Code, Command, Phase, Ruling, State, ruling};
 use migrate::{
     Goal, Hello, Source, SourceEvent, SourceOutcome, SourceParams, Target, TargetEvent, TargetOutcome,
     TargetParams, Tuning,
@@ -191,6 +191,10 @@ impl Machine {
         let ruling = ruling(command, state, self.phase());
         if ruling != Ruling::Allowed {
             return Some(ruling);
+        }
+        // One that has ended is in the way until it is looked at, as in the kernel's `Migrations::idle`.
+        if command == Command::Move && self.outgoing.is_some() {
+            return Some(Ruling::Refused(Code::Busy));
         }
         match command {
             Command::Pause => vm.borrow_mut().must(Change::Pause),

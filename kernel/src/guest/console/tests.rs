@@ -67,8 +67,15 @@ fn a_guest_that_waits_for_its_uart_hears_that_there_is_room() {
     let host = host();
     let vm = host.running("a");
     let room = |vm: &Vm| vm.platform.lock().uart_takes_output();
+    host.opens_interrupts(&vm);
     vm.mailboxes[0].requests.store(0, Ordering::Relaxed);
+    let heard = |vm: &Vm| {
+        let mut platform = vm.platform.lock();
+        platform.io_read(0x3fa, 1, vm.clock.now());
+        platform.take_kicks();
+    };
     vm.platform.lock().io_write(0x3f8, 1, 1, vm.clock.now());
+    heard(&vm);
     assert!(room(&vm));
     vm.drain_uart();
     assert_eq!(vm.mailboxes[0].requests.load(Ordering::Relaxed), 0, "it did not wait");
@@ -79,6 +86,7 @@ fn a_guest_that_waits_for_its_uart_hears_that_there_is_room() {
         vm.platform.lock().io_write(0x3f8, 1, 0x2e, vm.clock.now());
     }
     assert!(!room(&vm));
+    heard(&vm);
     vm.drain_uart();
     assert!(room(&vm));
     assert_eq!(vm.mailboxes[0].requests.load(Ordering::Relaxed), Request::Interrupt as u32);
@@ -104,6 +112,7 @@ fn a_slow_port_holds_its_guest_back_until_the_vm_is_gone() {
 fn a_byte_is_typed_at_a_vm_that_is_here() {
     let host = host();
     let vm = host.running("a");
+    host.opens_interrupts(&vm);
     vm.mailboxes[0].requests.store(0, Ordering::Relaxed);
     assert!(vm.offer(b'x'));
     assert_eq!(vm.mailboxes[0].requests.load(Ordering::Relaxed), Request::Interrupt as u32);

@@ -223,6 +223,7 @@ fn a_destroyed_vm_gives_all_its_memory_back() {
 fn the_power_button_reaches_the_guest() {
     let host = host();
     let vm = host.running("a");
+    host.opens_interrupts(&vm);
     vm.vcpus[0].requests.store(0, Ordering::Relaxed);
     vm.press_power_button();
     assert_eq!(vm.vcpus[0].requests.load(Ordering::Relaxed), Request::Interrupt as u32);

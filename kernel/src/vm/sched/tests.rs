@@ -129,7 +129,7 @@ fn a_request_wakes_a_halted_vcpu() {
     assert_eq!(host.turn(&mut scheduler), Turn::Idle(u64::MAX));
     host.ipis();
     vm.platform.lock().raise_nmi();
-    vm.interrupt();
+    vm.kick(devices::VcpuSet(1));
     assert_eq!(host.ipis(), [Ipi { to: HOME as u32, vector: Some(irq::KICK) }]);
     assert_eq!(host.turn(&mut scheduler), Turn::Ran);
     assert_eq!(vm.vcpus[0].requests.load(Ordering::Relaxed), 0, "it is served");
