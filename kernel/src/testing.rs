@@ -10,12 +10,15 @@ use core::task::Poll;
 use cmdline::VmOptions;
 use hw::arch::tsc;
 use hw::mm::held::{Filling, Held};
-use hw::mock::Machine;
+use hw::mock::{Guest, Machine};
 use hw::vmx::{host, slots};
 use migrate::ownership::Change;
 use mitigations::Plan;
 use spin::Once;
+use vmx_types::field;
+use vmx_types::reason::ExitReason;
 
+use crate::guest::StopReason;
 use crate::policy;
 use crate::run::Outcome;
 use crate::vm::Vm;
@@ -179,4 +182,87 @@ impl Host {
     pub(crate) fn loaded_on(&self, vm: &Vm) -> Option<usize> {
         vm.vcpus[0].vcpu.lock().loaded_on()
     }
+}
+
+/// What became of one exit.
+#[derive(Debug)]
+pub(crate) struct After {
+    pub(crate) outcome: Outcome,
+    /// What the guest finds where it goes on; none where it was not entered again.
+    pub(crate) back: Option<Back>,
+    /// Interruption information of what was injected when it went on.
+    pub(crate) injected: Vec<u32>,
+}
+
+/// A guest that goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Back {
+    pub(crate) gprs: [u64; 16],
+    pub(crate) rip: u64,
+    pub(crate) rflags: u64,
+    pub(crate) interruptibility: u32,
+}
+
+impl After {
+    /// What the guest finds.
+    pub(crate) fn back(&self) -> &Back {
+        self.back.as_ref().expect("the guest goes on")
+    }
+
+    /// Why the VM is over.
+    pub(crate) fn stopped(&self) -> &StopReason {
+        match &self.outcome {
+            Outcome::Stopped(reason) => reason,
+            other => panic!("the VM is not over: {other:?}"),
+        }
+    }
+}
+
+impl Host {
+    /// The guest does this and exits; where it is entered again, an interrupt of the host's ends its turn at once.
+    pub(crate) fn exit(&self, vm: &Vm, action: impl FnOnce(&mut Guest<'_>) + Send + 'static) -> After {
+        let found = Arc::new(spin::Mutex::new(None));
+        let seen = Arc::clone(&found);
+        self.injected();
+        self.guest_does(action);
+        self.guest_does(move |guest| {
+            *seen.lock() = Some(Back {
+                gprs: *guest.gprs,
+                rip: guest.read(field::GUEST_RIP),
+                rflags: guest.read(field::GUEST_RFLAGS),
+                interruptibility: guest.read(field::GUEST_INTERRUPTIBILITY) as u32,
+            });
+            guest.exits(ExitReason::ExternalInterrupt as u32, 0);
+        });
+        let outcome = self.run(vm);
+        self.guest_does_nothing_more();
+        let back = found.lock().take();
+        After { outcome, back, injected: self.injected() }
+    }
+
+    /// The guest exits for this reason at an instruction of `length` bytes, with that qualification.
+    pub(crate) fn exit_for(&self, vm: &Vm, reason: ExitReason, length: u64, qualification: u64) -> After {
+        self.exit(vm, move |guest| {
+            guest.set(field::EXIT_QUALIFICATION, qualification);
+            guest.exits(reason as u32, length);
+        })
+    }
+
+    /// A VM of 4 MiB at that level, which is to run.
+    pub(crate) fn running_at(&self, name: &str, level: &str) -> Arc<Vm> {
+        let options = VmOptions { level: Some(level.into()), ..small(name) };
+        self.running_with(&options)
+    }
+
+    /// A VM by these options, which is to run.
+    pub(crate) fn running_with(&self, options: &VmOptions) -> Arc<Vm> {
+        let vm = self.vm_with(options);
+        vm.apply(Change::Run).expect("a VM that is made can run");
+        vm
+    }
+}
+
+/// Options of a VM of 4 MiB.
+pub(crate) fn small(name: &str) -> VmOptions {
+    VmOptions { name: name.into(), mem_mib: 4, ..VmOptions::default() }
 }

@@ -147,6 +147,39 @@ impl Machine {
     pub fn set_msr(&self, cpu: usize, msr: u32, value: u64) {
         with(|state| state.cpus[cpu].msrs.insert(msr, value));
     }
+
+    /// Takes a model-specific register from the CPU with that index.
+    pub fn take_msr(&self, cpu: usize, msr: u32) {
+        with(|state| state.cpus[cpu].msrs.remove(&msr));
+    }
+
+    /// What guests were to do is forgotten.
+    pub fn guest_does_nothing_more(&self) {
+        with(|state| state.script.clear());
+    }
+
+    /// What a port of the machine reads from now on; none: ones, as where nothing is.
+    pub fn set_port(&self, port: u16, value: Option<u32>) {
+        with(|state| match value {
+            Some(value) => state.ports.insert(port, value),
+            None => state.ports.remove(&port),
+        });
+    }
+
+    /// A control, debug or extended control register of the CPU with that index, by its lower-case name.
+    pub fn register(&self, cpu: usize, name: &str) -> u64 {
+        with(|state| state.cpus[cpu].registers.get(name).copied().unwrap_or(0))
+    }
+
+    /// FPU and vector registers of the CPU with that index, as XSAVE stores them.
+    pub fn xstate(&self, cpu: usize) -> Vec<u8> {
+        with(|state| state.cpus[cpu].xstate.clone())
+    }
+
+    /// Sets bytes of these.
+    pub fn set_xstate(&self, cpu: usize, at: usize, bytes: &[u8]) {
+        with(|state| state.cpus[cpu].xstate[at..at + bytes.len()].copy_from_slice(bytes));
+    }
 }
 
 /// A piece of this process, for good.

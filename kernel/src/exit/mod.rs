@@ -9,6 +9,8 @@ mod io;
 mod memory;
 mod msr;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::format;

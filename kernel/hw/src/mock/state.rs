@@ -135,6 +135,19 @@ impl Guest<'_> {
         self.set(field::EXIT_INSTRUCTION_LENGTH, length);
     }
 
+    /// Writes to a page: its address goes into the page-modification log, where there is room (SDM 28.3.6).
+    pub fn logs_write(&mut self, gpa: u64) -> bool {
+        let index = self.read(field::PML_INDEX);
+        if index >= 512 {
+            return false;
+        }
+        let entry = (self.read(field::PML_ADDRESS) + index * 8) as *mut u64;
+        // SAFETY: the log of the current VMCS is a page of its own, aligned, of 512 entries.
+        unsafe { entry.write_volatile(gpa & !0xfff) };
+        self.set(field::PML_INDEX, index.wrapping_sub(1) & 0xffff);
+        true
+    }
+
     /// Lets time go on.
     pub fn runs_for(&mut self, ticks: u64) {
         self.state.tsc += ticks;
