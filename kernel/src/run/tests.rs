@@ -1,5 +1,8 @@
 //! The run loop, with guests that do what a test says.
 
+mod events;
+mod turns;
+
 use vmx_types::field;
 
 use super::Outcome;
