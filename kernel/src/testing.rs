@@ -206,7 +206,7 @@ pub(crate) struct Back {
 impl After {
     /// What the guest finds.
     pub(crate) fn back(&self) -> &Back {
-        self.back.as_ref().expect("the guest goes on")
+        self.back.as_ref().unwrap_or_else(|| panic!("the guest does not go on: {:?}", self.outcome))
     }
 
     /// Why the VM is over.

@@ -23,6 +23,12 @@ pub(crate) fn init(on: bool) {
     }
 }
 
+/// For a test, which checks one vCPU alone: that width.
+#[cfg(test)]
+pub(super) fn on_this_host(phys_bits: u8) {
+    PHYS_BITS.store(phys_bits, Ordering::Relaxed);
+}
+
 /// The checker of a new vCPU.
 pub(super) fn checker() -> Option<Box<Checker>> {
     (PHYS_BITS.load(Ordering::Relaxed) != 0).then(Box::default)

@@ -6,6 +6,8 @@ mod init;
 mod paging;
 mod state;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod vectors;
 mod vpid;
 

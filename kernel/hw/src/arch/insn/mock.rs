@@ -176,5 +176,5 @@ pub(crate) unsafe fn fxsave(area: *mut u8) {}
 pub(crate) unsafe fn fxrstor(area: *const u8) {}
 
 pub(crate) fn segments() -> Segments {
-    Segments::default()
+    Segments { cs: 8, tr: 0x18, ..Segments::default() }
 }
