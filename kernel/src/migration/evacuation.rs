@@ -81,3 +81,6 @@ impl Evacuation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -320,3 +320,6 @@ impl Handovers {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

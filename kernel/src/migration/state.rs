@@ -127,3 +127,6 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
     }
     Ok(machine.tsc)
 }
+
+#[cfg(test)]
+mod tests;
