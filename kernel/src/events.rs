@@ -24,3 +24,6 @@ pub(crate) fn next() -> u64 {
 pub(crate) fn get(number: u64) -> Option<(u64, HostEvent)> {
     EVENTS.lock().get(number).map(|(number, event)| (number, event.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! lets it.
 
 mod port;
+#[cfg(test)]
+mod tests;
 pub(crate) mod uarts;
 
 use alloc::string::String;

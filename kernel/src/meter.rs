@@ -114,3 +114,6 @@ impl Stopped {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

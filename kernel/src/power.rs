@@ -108,3 +108,6 @@ pub(crate) fn debug_exit(code: u8) {
     log::flush();
     io::outb(DEBUG_EXIT, code);
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ pub(crate) fn levels_of_this_host() -> String {
     let names: Vec<&str> = host().levels().map(|level| level.name).collect();
     if names.is_empty() { "none".into() } else { names.join(" ") }
 }
+
+#[cfg(test)]
+mod tests;
