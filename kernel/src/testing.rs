@@ -69,6 +69,13 @@ impl Drop for Host {
     /// The next test finds no VM of this one's.
     fn drop(&mut self) {
         for vm in registry::all() {
+            // Where a test ran it: its own CPU may be another one.
+            for slot in &vm.vcpus {
+                let on = slot.vcpu.lock().loaded_on();
+                if let Some(cpu) = on {
+                    self.machine.on(cpu, || slot.vcpu.lock().release(&vm));
+                }
+            }
             for cpu in (0..CPUS).rev() {
                 self.machine.on(cpu, || vm.take_off());
             }

@@ -45,6 +45,8 @@ fn a_level_without_rdtscp_finds_no_tsc_aux_of_another_guest() {
     let host = host();
     let (old, new) = (host.running_at("old", "penryn"), host.running_at("new", "haswell"));
     starts_with(&host, &new, |state| state.tsc_aux = 0x99);
+    // One that an older host gave it: it cannot read that.
+    starts_with(&host, &old, |state| state.tsc_aux = 0x55);
     host.run(&new);
     assert_eq!(host.msr(0, msr::TSC_AUX), Some(0x99));
     leaves(&new);
@@ -109,6 +111,19 @@ fn debug_registers_and_cr2_are_those_of_the_guest_that_runs() {
     leaves(&a);
     host.run(&b);
     assert_eq!(live(0), [0, 0, 0, 0, 0xffff_0ff0, 0]);
+}
+
+#[test]
+fn a_vcpu_that_leaves_its_cpu_takes_its_log_of_written_pages_along() {
+    let host = host();
+    let vm = host.running("a");
+    host.exit(&vm, |guest| {
+        assert!(guest.logs_write(0x9000));
+        guest.exits(ExitReason::ExternalInterrupt as u32, 0);
+    });
+    vm.memory.logged.drain(|_, _| {});
+    leaves(&vm);
+    assert!(vm.memory.logged.contains(9));
 }
 
 #[test]
