@@ -62,7 +62,7 @@ fn a_store_to_a_device_reaches_it() {
     let code = [0xa3, 0x80, 0x00, 0xe0, 0xfe]; // MOV [LAPIC + 80H], EAX
     let after = violation(&host, &vm, &code, WRITE | FINAL, LAPIC + 0x80);
     assert_eq!(after.back().rip, START + 5);
-    assert_eq!(vm.platform.lock().cr8(0), 7, "the high half of the task priority");
+    assert_eq!(vm.vcpus[0].vcpu.lock().vcpu.apic.cr8(), 7, "the high half of the task priority");
 }
 
 #[test]

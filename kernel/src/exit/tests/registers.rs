@@ -109,13 +109,13 @@ fn cr8_is_the_priority_of_the_local_apic() {
     let host = host();
     let vm = host.running("a");
     assert!(mov_to(&host, &vm, 8, 5).injected.is_empty());
-    assert_eq!(vm.platform.lock().cr8(0), 5);
+    assert_eq!(vm.vcpus[0].vcpu.lock().vcpu.apic.cr8(), 5);
     let after = host.exit_for(&vm, ExitReason::CrAccess, 3, 8 | 1 << 4 | (RAX as u64) << 8);
     assert_eq!(after.back().gprs[RAX], 5);
     for value in [0x10, 1 << 63] {
         assert_eq!(mov_to(&host, &vm, 8, value).injected, [GP], "{value:#x}");
     }
-    assert_eq!(vm.platform.lock().cr8(0), 5);
+    assert_eq!(vm.vcpus[0].vcpu.lock().vcpu.apic.cr8(), 5);
 }
 
 #[test]
