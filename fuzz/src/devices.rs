@@ -92,7 +92,7 @@ fn run(board: &mut Whole, data: &[u8]) {
             }
             6 => {
                 board.uart_input(&value.to_le_bytes(), now);
-                board.set_cr8(0, address as u8 & 15);
+                board.with_apic(0, |apic| apic.set_cr8(address as u8 & 15));
                 None
             }
             _ => {
