@@ -198,6 +198,18 @@ fn current_on_this_cpu() -> &'static AtomicU64 {
 }
 
 /// A VMCS that is current on the CPU that this runs on, and stays so while this lives: it goes to no other.
+///
+/// ```compile_fail,E0277
+/// fn is_send<T: Send>() {}
+/// is_send::<hw::vmx::vmcs::Loaded<'static>>();
+/// ```
+///
+/// ```compile_fail,E0382
+/// fn twice(vmcs: hw::vmx::vmcs::Loaded<'_>) {
+///     drop(vmcs);
+///     let _ = vmcs.current();
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Loaded<'a>(&'a mut Vmcs, PhantomData<*const ()>);
 
@@ -304,6 +316,26 @@ impl Current<'_> {
     }
 
     /// Writes a field that concerns the guest alone.
+    ///
+    /// ```
+    /// fn guest_state(vmcs: hw::vmx::vmcs::Current<'_>) {
+    ///     vmcs.write(vmx_types::field::GUEST_RIP, 0x1000);
+    /// }
+    /// ```
+    ///
+    /// A field that could take the machine from the host is none of them:
+    ///
+    /// ```compile_fail,E0277
+    /// fn control(vmcs: hw::vmx::vmcs::Current<'_>) {
+    ///     vmcs.write(vmx_types::field::EPT_POINTER, 0x1000);
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// fn host_state(vmcs: hw::vmx::vmcs::Current<'_>) {
+    ///     vmcs.write(vmx_types::field::HOST_RIP, 0x1000);
+    /// }
+    /// ```
     #[inline(always)]
     pub fn write<W: Width, G: Harmless>(self, field: Field<W, G>, value: W::Value) {
         // SAFETY: such fields cannot harm the host: VM entry checks them, and controls bind the guest.
