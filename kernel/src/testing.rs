@@ -118,7 +118,7 @@ pub(crate) fn file(bytes: &[u8]) -> Arc<Held> {
 impl Host {
     /// A VM of 4 MiB by that name, made and paused.
     pub(crate) fn vm(&self, name: &str) -> Arc<Vm> {
-        self.vm_with(&VmOptions { name: name.into(), mem_mib: 4, ..VmOptions::default() })
+        self.vm_with(&small(name))
     }
 
     /// A VM by these options, made and paused.
@@ -138,9 +138,7 @@ impl Host {
 
     /// A VM by that name that is to run.
     pub(crate) fn running(&self, name: &str) -> Arc<Vm> {
-        let vm = self.vm(name);
-        vm.apply(Change::Run).expect("a VM that is made can run");
-        vm
+        self.running_with(&small(name))
     }
 
     /// Runs the only vCPU of a VM on CPU 0, for a millisecond at most.

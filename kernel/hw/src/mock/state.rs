@@ -135,13 +135,17 @@ impl Guest<'_> {
         self.set(field::EXIT_INSTRUCTION_LENGTH, length);
     }
 
-    /// Writes to a page: its address goes into the page-modification log, where there is room (SDM 28.3.6).
+    /// Writes to a page on a CPU that logs it (SDM 28.3.6): its address goes into the log, where there is room.
+    ///
+    /// # Panics
+    /// Where the guest has no log.
     pub fn logs_write(&mut self, gpa: u64) -> bool {
-        let index = self.read(field::PML_INDEX);
+        let (log, index) = (self.read(field::PML_ADDRESS), self.read(field::PML_INDEX));
+        assert!(log != 0, "there is a log");
         if index >= 512 {
             return false;
         }
-        let entry = (self.read(field::PML_ADDRESS) + index * 8) as *mut u64;
+        let entry = (log + index * 8) as *mut u64;
         // SAFETY: the log of the current VMCS is a page of its own, aligned, of 512 entries.
         unsafe { entry.write_volatile(gpa & !0xfff) };
         self.set(field::PML_INDEX, index.wrapping_sub(1) & 0xffff);
@@ -151,18 +155,6 @@ impl Guest<'_> {
     /// Lets time go on.
     pub fn runs_for(&mut self, ticks: u64) {
         self.state.tsc += ticks;
-    }
-
-    /// Writes to memory on a CPU that logs it (SDM 28.3.6): the page's address goes into the log, whose index goes down.
-    ///
-    /// # Panics
-    /// Where the log is full, or the guest has none.
-    pub fn logs(&mut self, gpa: u64) {
-        let (log, index) = (self.read(field::PML_ADDRESS), self.read(field::PML_INDEX));
-        assert!(log != 0 && index < 512, "there is room in a log");
-        // SAFETY: the VMCS names a page of this machine's memory that is the log's alone, of 512 words.
-        unsafe { ((log + index * 8) as *mut u64).write_volatile(gpa & !0xfff) };
-        self.set(field::PML_INDEX, index.wrapping_sub(1) & 0xffff);
     }
 
     /// The number of the CPU that it runs on.

@@ -183,6 +183,15 @@ fn a_full_log_of_written_pages_is_emptied_into_the_set_of_them() {
     assert!(vm.memory.logged.contains(5), "a vCPU that leaves its CPU leaves nothing in the log");
 }
 
+/// The guest is scheduled on the calling CPU and writes a page, which is in its log.
+fn logs_a_page(host: &Host, vm: &Vm) {
+    assert_eq!(vm.vcpus[0].gate.enter(vm.state_cell()), Entry::Run);
+    host.exit(vm, |guest| {
+        assert!(guest.logs_write(0x7000));
+        guest.exits(ExitReason::ExternalInterrupt as u32, 0);
+    });
+}
+
 #[test]
 fn a_harvest_finds_what_is_in_the_log_of_a_vcpu_that_is_on_a_cpu() {
     let host = host();
@@ -190,11 +199,7 @@ fn a_harvest_finds_what_is_in_the_log_of_a_vcpu_that_is_on_a_cpu() {
     let slot = &vm.vcpus[0];
     track(&vm, DirtyMethod::Pml);
     host.on(slot.cpu, || {
-        assert_eq!(slot.gate.enter(vm.state_cell()), Entry::Run);
-        host.exit(&vm, |guest| {
-            assert!(guest.logs_write(0x7000));
-            guest.exits(ExitReason::ExternalInterrupt as u32, 0);
-        });
+        logs_a_page(&host, &vm);
         host.flushes();
         // The CPUs serve what they are asked for.
         let pages = (0..1000).find_map(|_| {
@@ -217,13 +222,7 @@ fn another_cpu_harvests_only_when_the_vcpu_has_given_up_its_log() {
     let vm = host.running("a");
     let slot = &vm.vcpus[0];
     track(&vm, DirtyMethod::Pml);
-    host.on(slot.cpu, || {
-        assert_eq!(slot.gate.enter(vm.state_cell()), Entry::Run);
-        host.exit(&vm, |guest| {
-            assert!(guest.logs_write(0x7000));
-            guest.exits(ExitReason::ExternalInterrupt as u32, 0);
-        });
-    });
+    host.on(slot.cpu, || logs_a_page(&host, &vm));
     let harvest = || {
         (0..100).find_map(|_| {
             (0..CPUS).for_each(|cpu| host.on(cpu, flush::serve));

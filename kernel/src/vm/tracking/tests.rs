@@ -144,8 +144,8 @@ fn a_harvest_waits_for_the_log_of_a_running_vcpu() {
     let mut scheduler = Scheduler::default();
     let vm = tracked_on_its_cpu(&host, &mut scheduler, Pml);
     host.guest_does(|guest| {
-        guest.logs(0x24_5678);
-        guest.logs(0x10_0000);
+        assert!(guest.logs_write(0x24_5678));
+        assert!(guest.logs_write(0x10_0000));
         guest.exits(EXTERNAL_INTERRUPT, 0);
     });
     host.turn(&mut scheduler);
@@ -170,7 +170,7 @@ fn a_vcpu_that_is_taken_off_leaves_no_log_behind() {
     let mut scheduler = Scheduler::default();
     let vm = tracked_on_its_cpu(&host, &mut scheduler, Pml);
     host.guest_does(|guest| {
-        guest.logs(0x24_5000);
+        assert!(guest.logs_write(0x24_5000));
         guest.exits(EXTERNAL_INTERRUPT, 0);
     });
     host.turn(&mut scheduler);
