@@ -218,10 +218,7 @@ impl Vcpu {
     fn service_devices(&mut self, vm: &Guest, vmcs: Current<'_>) {
         let now = vm.clock.now();
         if self.index == 0 && now.tsc >= vm.apics.deadline() {
-            let mut platform = vm.platform.lock();
-            platform.advance(now);
-            let kicks = platform.take_kicks();
-            drop(platform);
+            let ((), kicks) = vm.on_board(|platform| platform.advance(now));
             self.kick_others(vm, kicks);
         }
         self.apic.catch_up(now);
@@ -271,10 +268,7 @@ impl Vcpu {
         if !interrupt.from_pic {
             return self.apic.accept(interrupt.vector);
         }
-        let mut platform = vm.platform.lock();
-        platform.accept_ext_int();
-        let kicks = platform.take_kicks();
-        drop(platform);
+        let ((), kicks) = vm.on_board(devices::Platform::accept_ext_int);
         self.kick_others(vm, kicks);
     }
 

@@ -76,12 +76,17 @@ impl Guest {
     /// Does something to the devices from outside: types at the console, say. vCPUs for which that leaves an interrupt look
     /// at it.
     pub(crate) fn with_board<R>(&self, f: impl FnOnce(&mut Platform) -> R) -> R {
-        let mut platform = self.platform.lock();
-        let result = f(&mut platform);
-        let kicks = platform.take_kicks();
-        drop(platform);
+        let (result, kicks) = self.on_board(f);
         self.kick(kicks);
         result
+    }
+
+    /// Does something to the devices, and says for which vCPUs that left something: the caller has them look at it.
+    #[inline]
+    pub(crate) fn on_board<R>(&self, f: impl FnOnce(&mut Platform) -> R) -> (R, VcpuSet) {
+        let mut platform = self.platform.lock();
+        let result = f(&mut platform);
+        (result, platform.take_kicks())
     }
 
     /// Has these vCPUs look at their interrupts.

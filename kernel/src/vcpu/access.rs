@@ -101,10 +101,7 @@ impl Vcpu {
     #[inline]
     pub(crate) fn on_board<R>(&mut self, vm: &Guest, access: impl FnOnce(&mut Platform, Now) -> R) -> R {
         let now = vm.clock.now();
-        let mut platform = vm.platform.lock();
-        let result = access(&mut platform, now);
-        let kicks = platform.take_kicks();
-        drop(platform);
+        let (result, kicks) = vm.on_board(|platform| access(platform, now));
         self.attention |= self.next_deadline(vm) != self.next_event;
         if kicks != VcpuSet(0) {
             self.attention = true;

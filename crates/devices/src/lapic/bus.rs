@@ -165,7 +165,8 @@ impl ApicBus {
         self.0.deadline.store(tsc, Ordering::Release);
     }
 
-    fn all(&self) -> VcpuSet {
+    /// All vCPUs of the machine.
+    pub(crate) fn all(&self) -> VcpuSet {
         VcpuSet(u64::MAX >> (64 - self.0.mailboxes.len().clamp(1, 64)))
     }
 
@@ -269,6 +270,15 @@ impl ApicBus {
     pub(super) fn has_mail(&self, id: u32) -> bool {
         let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return false };
         mailbox.words.load(Ordering::Acquire) != 0 || mailbox.others.load(Ordering::Acquire) != 0
+    }
+
+    /// Drops what waits for the APIC of vCPU `id`.
+    pub(super) fn forget(&self, id: u32) {
+        if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
+            mailbox.others.store(0, Ordering::Release);
+            mailbox.words.store(0, Ordering::Release);
+            mailbox.requests.iter().for_each(|word| word.store(0, Ordering::Release));
+        }
     }
 
     /// Hands over what waits for the APIC of vCPU `id`.

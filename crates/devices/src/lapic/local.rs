@@ -10,12 +10,6 @@ use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x83F;
 
-/// Whether [`LocalApic::msr_read`] and [`LocalApic::msr_write`] answer for `msr`.
-#[must_use]
-pub fn owns_msr(msr: u32) -> bool {
-    matches!(msr, IA32_APIC_BASE | IA32_TSC_DEADLINE | X2APIC_FIRST..=X2APIC_LAST)
-}
-
 /// The local APIC of one vCPU. No access to it needs the board.
 #[derive(Clone)]
 pub struct LocalApic {
@@ -54,8 +48,7 @@ impl LocalApic {
     }
 
     fn with(regs: Lapic, bus: &ApicBus) -> Self {
-        let mut old = regs.clone();
-        bus.empty(regs.id, &mut old);
+        bus.forget(regs.id);
         let apic = Self { regs, bus: bus.clone() };
         apic.publish();
         apic
@@ -148,7 +141,7 @@ impl LocalApic {
         self.act(action)
     }
 
-    /// RDMSR of an MSR that [`owns_msr`] names.
+    /// RDMSR of IA32_APIC_BASE, IA32_TSC_DEADLINE or an MSR of the x2APIC.
     ///
     /// # Errors
     /// [`GpFault`] where the processor would raise #GP(0).
@@ -162,7 +155,7 @@ impl LocalApic {
         }
     }
 
-    /// WRMSR of an MSR that [`owns_msr`] names.
+    /// WRMSR of one of them.
     ///
     /// # Errors
     /// [`GpFault`] where the processor would raise #GP(0); nothing is changed then.

@@ -15,7 +15,7 @@ use crate::config::PlatformConfig;
 pub(crate) use access::Action;
 use bus::Address;
 pub use bus::ApicBus;
-pub use local::{LocalApic, Sent, owns_msr};
+pub use local::{LocalApic, Sent};
 pub(crate) use message::{Delivery, Message};
 pub(crate) use state::KIND;
 use timer::Timer;

@@ -44,17 +44,13 @@ impl Platform {
         self.kicks.0 |= vcpus.0;
     }
 
-    fn kick_all(&mut self) {
-        self.kick(VcpuSet(u64::MAX >> (64 - u32::from(self.config.vcpus.clamp(1, 64)))));
-    }
-
     /// Looks at the PIC's INTR again.
     pub(super) fn update_intr(&mut self) {
         let intr = self.board.pic.output();
         if intr || self.intr {
             self.intr = intr;
             self.apics.set_intr(intr);
-            self.kick_all();
+            self.kick(self.apics.all());
         }
     }
 

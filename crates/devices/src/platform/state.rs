@@ -1,6 +1,6 @@
 //! The whole machine as records: one a device, one for each local APIC.
 
-use super::{Board, Bus, FUNCTIONS, Platform, VcpuSet};
+use super::{Board, Bus, FUNCTIONS, Platform};
 use crate::lapic::{self, LocalApic};
 use crate::state::{find, refuse};
 use alloc::format;
@@ -69,7 +69,7 @@ impl Platform {
             apics: self.apics.clone(),
             lines: 0,
             intr: false,
-            kicks: VcpuSet(u64::MAX >> (64 - u32::from(vcpus.clamp(1, 64)))),
+            kicks: self.apics.all(),
             // The deadlines are found at the first access.
             next: 0,
         };

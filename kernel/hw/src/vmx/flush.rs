@@ -54,7 +54,7 @@ impl Flushing {
         let mut asked = Vec::new();
         // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
         for index in ran_on.iter() {
-            if let Some(other) = host::get(index) {
+            if let Some(other) = host::of(index) {
                 asked.push((index, other.flushes.ask(eptp)));
                 kick(index);
             }
@@ -65,7 +65,7 @@ impl Flushing {
     /// A CPU that has not done so yet.
     pub fn waits_for(&self) -> Option<usize> {
         serve();
-        let done = |index, number| host::get(index).is_none_or(|cpu| cpu.flushes.has_done(number));
+        let done = |index, number| host::of(index).is_none_or(|cpu| cpu.flushes.has_done(number));
         self.0.iter().find(|(index, number)| !done(*index, *number)).map(|(index, _)| *index)
     }
 }

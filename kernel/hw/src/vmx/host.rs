@@ -125,11 +125,6 @@ pub fn required() -> Result<&'static HostCpu, &'static str> {
     boot_cpu().ok_or("this host has no VMX")
 }
 
-/// A CPU in VMX operation.
-pub fn get(index: usize) -> Option<&'static HostCpu> {
-    CPUS.get()?.get(index)?.get()
-}
-
 /// Every CPU in VMX operation.
 pub fn all() -> impl Iterator<Item = &'static HostCpu> {
     CPUS.get().into_iter().flatten().filter_map(Once::get)
