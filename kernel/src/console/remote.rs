@@ -137,11 +137,7 @@ impl Conversation {
             }
         }
         server.poll(now).map_err(|error| format!("{error}"))?;
-        match open {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!("ended{}", self.link.fault_text())),
-            Err(error) => Err(format!("{error}")),
-        }
+        if open { Ok(()) } else { Err(format!("ended{}", self.link.fault_text())) }
     }
 
     fn run(&mut self, line: &str, migrations: &mut Migrations) {

@@ -215,19 +215,17 @@ impl Incoming {
         *polled = true;
         let (connection, peer) = (*connection, *peer);
         let mut door = Door { peer: *peer.ip(), offers, ready: &self.ready, pins, why: String::new() };
-        let polled = network::with_stack(|stack| {
-            Ok(responder.poll(tsc::read(), &mut Tcp::new(stack, connection), &mut door))
-        });
+        let polled = responder.poll(tsc::read(), &mut Tcp::new(connection), &mut door);
         let why = door.why;
         match polled {
-            Ok(Poll::Pending) => return false,
-            Ok(Poll::Ready(Ok(session))) => {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(session)) => {
                 self.offenders.retain(|o| o.host != *peer.ip());
                 let link = Link::new(connection, session, peer);
                 super::welcome(&link, pins);
                 self.ready.push((link, tsc::micros()));
             }
-            Ok(Poll::Ready(Err(error))) => {
+            Poll::Ready(Err(error)) => {
                 let text = if why.is_empty() { error.to_string() } else { why };
                 let line = format!("connection from {peer} refused: {text}{}", self.failed(*peer.ip()));
                 let said = self.refused.line(line, tsc::micros());
@@ -237,7 +235,6 @@ impl Incoming {
                 warn(said);
                 let _ = network::with_stack(|stack| stack.close(connection));
             }
-            Err(_) => {}
         }
         true
     }

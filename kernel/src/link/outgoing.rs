@@ -41,15 +41,10 @@ impl Dial {
     /// Why there is no link, in words.
     pub(crate) fn poll(&mut self) -> Poll<Result<Link, String>> {
         let (connection, initiator) = (self.connection, &mut self.initiator);
-        let polled = network::with_stack(|stack| {
-            // What TCP knows is more than "cut".
-            let state = stack.connection_state(connection);
-            Ok((initiator.poll(tsc::read(), &mut Tcp::new(stack, connection)), state))
-        });
-        let (outcome, state) = match polled {
-            Ok((Poll::Pending, _)) => return Poll::Pending,
-            Ok((Poll::Ready(outcome), state)) => (outcome, state),
-            Err(error) => return Poll::Ready(Err(error.to_string())),
+        // What TCP knows is more than "cut".
+        let state = network::with_stack(|stack| stack.connection_state(connection));
+        let Poll::Ready(outcome) = initiator.poll(tsc::read(), &mut Tcp::new(connection)) else {
+            return Poll::Pending;
         };
         self.under_way = false;
         Poll::Ready(match (outcome, state) {

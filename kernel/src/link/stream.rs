@@ -4,36 +4,36 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use core::net::SocketAddrV4;
 
-use net::{Connection, ConnectionState, NetError, Stack};
+use net::{Connection, ConnectionState};
 use secure_link::{ByteStream, LinkError, PublicKey, Service, Session};
 
 use crate::net as network;
 use crate::sessions::Entry;
 use hw::arch::tsc;
 
-/// A connection, borrowed for one poll.
-pub(super) struct Tcp<'a> {
-    stack: &'a mut Stack,
+/// A connection, for one poll. It takes the network's lock for each piece of bytes and for no longer: who polls it computes
+/// between two of them, harvests included.
+pub(super) struct Tcp {
     connection: Connection,
     sent: usize,
     /// Host TSC ticks of handing bytes to TCP.
     ticks: u64,
 }
 
-impl<'a> Tcp<'a> {
-    pub(super) fn new(stack: &'a mut Stack, connection: Connection) -> Self {
-        Self { stack, connection, sent: 0, ticks: 0 }
+impl Tcp {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, sent: 0, ticks: 0 }
     }
 }
 
-impl ByteStream for Tcp<'_> {
+impl ByteStream for Tcp {
     fn recv(&mut self, buf: &mut [u8]) -> usize {
-        self.stack.receive(self.connection, buf).unwrap_or(0)
+        network::with_stack(|stack| stack.receive(self.connection, buf)).unwrap_or(0)
     }
 
     fn send(&mut self, data: &[u8]) -> usize {
         let before = tsc::read();
-        let taken = self.stack.send(self.connection, data).unwrap_or(0);
+        let taken = network::with_stack(|stack| stack.send(self.connection, data)).unwrap_or(0);
         self.sent += taken;
         self.ticks += tsc::read() - before;
         taken
@@ -41,7 +41,7 @@ impl ByteStream for Tcp<'_> {
 
     fn is_open(&self) -> bool {
         matches!(
-            self.stack.connection_state(self.connection),
+            network::with_stack(|stack| stack.connection_state(self.connection)),
             Ok(ConnectionState::Connecting | ConnectionState::Open | ConnectionState::Closing)
         )
     }
@@ -89,17 +89,11 @@ impl Link {
     }
 
     /// Lets `f` receive and send; nothing blocks. What is sent leaves with the next poll of the network.
-    ///
-    /// # Errors
-    /// The host has no network any more.
-    pub(crate) fn poll<R>(&mut self, f: impl FnOnce(&mut Bound<'_, '_>) -> R) -> Result<R, NetError> {
-        network::with_stack(|stack| {
-            let stream = Tcp::new(stack, self.connection);
-            let mut bound = Bound { session: &mut self.session, stream, ticks: 0 };
-            let result = f(&mut bound);
-            bound.session.flush(&mut bound.stream);
-            Ok(result)
-        })
+    pub(crate) fn poll<R>(&mut self, f: impl FnOnce(&mut Bound<'_>) -> R) -> R {
+        let mut bound = Bound { session: &mut self.session, stream: Tcp::new(self.connection), ticks: 0 };
+        let result = f(&mut bound);
+        bound.session.flush(&mut bound.stream);
+        result
     }
 
     /// Ends the link in order. What was sent is still delivered.
@@ -113,7 +107,6 @@ impl Link {
             bound.session.close(&mut bound.stream);
             bound.session.flush(&mut bound.stream) || !bound.stream.is_open()
         })
-        .unwrap_or(true)
     }
 
     pub(super) fn connection(&self) -> Connection {
@@ -127,14 +120,14 @@ impl Link {
 }
 
 /// A link while it is polled.
-pub(crate) struct Bound<'a, 'b> {
+pub(crate) struct Bound<'a> {
     session: &'a mut Session,
-    stream: Tcp<'b>,
+    stream: Tcp,
     /// Host TSC ticks of sending, TCP's included.
     ticks: u64,
 }
 
-impl Bound<'_, '_> {
+impl Bound<'_> {
     /// Takes bytes that have arrived; 0 where none are there now.
     pub(crate) fn recv(&mut self, buf: &mut [u8]) -> usize {
         self.session.recv(&mut self.stream, buf)

@@ -165,14 +165,13 @@ impl Doubt {
             Asking::Talking(link, question) => {
                 let answer = link.poll(|bound| question.poll(tsc::read(), bound));
                 match answer {
-                    Ok(Answer::Waiting) => {}
-                    Ok(Answer::Heard(fate)) => self.answered(&fate),
-                    Ok(Answer::Over) => self.hang_up(),
-                    Ok(Answer::Failed(why)) => {
+                    Answer::Waiting => {}
+                    Answer::Heard(fate) => self.answered(&fate),
+                    Answer::Over => self.hang_up(),
+                    Answer::Failed(why) => {
                         let why = format!("{why}{}", link.fault_text());
                         self.failed(&why);
                     }
-                    Err(error) => self.failed(&error.to_string()),
                 }
             }
         }

@@ -101,35 +101,34 @@ impl Incoming {
             vm.read_at = tsc::read();
             target.poll(vm.read_at, bound, vm)
         });
-        if !matches!(event, Ok(TargetEvent::Waiting)) {
+        if !matches!(event, TargetEvent::Waiting) {
             meter::found();
         }
         let fault = link.fault_text();
         let name = target.hello().map_or(peer.as_str(), |hello| hello.vm_name.as_str());
         match event {
-            Err(_) => return false,
-            Ok(TargetEvent::Waiting | TargetEvent::Working) => {}
-            Ok(TargetEvent::Asked(fate)) => *asked = Some(fate),
-            Ok(TargetEvent::Greeted) => {
+            TargetEvent::Waiting | TargetEvent::Working => {}
+            TargetEvent::Asked(fate) => *asked = Some(fate),
+            TargetEvent::Greeted => {
                 log::info!(target: "migrate", "migrate {name}: offered by {peer}");
             }
-            Ok(TargetEvent::Accepted) => {
+            TargetEvent::Accepted => {
                 log::info!(target: "migrate", "migrate {name}: accepted, memory comes");
             }
-            Ok(TargetEvent::Round { round, pages, dirty }) => {
+            TargetEvent::Round { round, pages, dirty } => {
                 self.marks = Stopped { stop: self.marks.pages, pages: meter::now(), state: 0 };
                 log::info!(target: "migrate", "migrate {name}: round {round}: {pages} pages here, {dirty} dirty next");
             }
-            Ok(TargetEvent::Ready) => {
+            TargetEvent::Ready => {
                 self.marks.state = meter::now();
                 log::info!(target: "migrate", "migrate {name}: all here, READY");
             }
-            Ok(TargetEvent::Running { downtime_ns }) => {
+            TargetEvent::Running { downtime_ns } => {
                 self.marks.log(name);
                 log::info!(target: "migrate", "migrate {name}: runs here, downtime {} us", downtime_ns / 1000);
                 events::tell(EventKind::VmCame, name, format!("from {peer}"));
             }
-            Ok(TargetEvent::Finished(outcome)) => {
+            TargetEvent::Finished(outcome) => {
                 let deal = target.deal();
                 let last_word = target.last_word().filter(|(_, word)| *word != Word::Holds);
                 match outcome {

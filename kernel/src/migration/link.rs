@@ -3,7 +3,7 @@
 use crate::link::Bound;
 use crate::net as network;
 
-impl migrate::Link for Bound<'_, '_> {
+impl migrate::Link for Bound<'_> {
     fn recv(&mut self, buf: &mut [u8]) -> usize {
         Bound::recv(self, buf)
     }

@@ -242,7 +242,7 @@ impl Outgoing {
             let level = if note.is_warning() { log::Level::Warn } else { log::Level::Info };
             log::log!(target: "migrate", level, "migrate {}: {note}", self.vm.vm.name);
         }
-        self.tell(event.ok()?, &fault, handovers)
+        self.tell(event, &fault, handovers)
     }
 
     /// It ended before it began.

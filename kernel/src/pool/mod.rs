@@ -295,17 +295,11 @@ impl Membership {
             },
         };
         let stays = link.poll(|bound| self.pool.poll_link(id, &mut Stream(bound), now));
-        match stays {
-            Ok(true) => Ok(Some(Wire::Up(link))),
-            Ok(false) => {
-                link.close();
-                Ok(None)
-            }
-            Err(error) => {
-                link.close();
-                Err(error.to_string())
-            }
+        if stays {
+            return Ok(Some(Wire::Up(link)));
         }
+        link.close();
+        Ok(None)
     }
 
     /// Says what happened, to the log or to the console that asked.
@@ -361,9 +355,9 @@ fn note(event: &Event) {
 }
 
 /// An established link as the pool sees it.
-struct Stream<'a, 'b, 'c>(&'a mut links::Bound<'b, 'c>);
+struct Stream<'a, 'b>(&'a mut links::Bound<'b>);
 
-impl pool::Link for Stream<'_, '_, '_> {
+impl pool::Link for Stream<'_, '_> {
     fn recv(&mut self, buf: &mut [u8]) -> usize {
         self.0.recv(buf)
     }
