@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bootinfo::BootInfo;
 use cmdline::{HostOptions, Secrets, Uart};
-use spin::{Mutex, Once};
+use spin::Once;
+
+use crate::lock::{self, Mutex};
 
 /// Everything that is known after the first stages. Lives for ever.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct Boot {
 }
 
 static BOOT: Once<Boot> = Once::new();
-static SECRETS: Mutex<Option<Secrets>> = Mutex::new(None);
+static SECRETS: Mutex<Option<Secrets>> = Mutex::new(lock::SECRETS, None);
 
 impl Boot {
     /// Where options come from, the strongest first: what each is called, and its text.

@@ -5,12 +5,12 @@ use core::fmt::Write;
 
 use cmdline::Secret;
 use entropy::{Generator, Instruction, NotEnough, Pool, Source};
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use crate::wall_clock;
 use hw::arch::{random, tsc};
 
-static POOL: Mutex<Pool> = Mutex::new(Pool::new());
+static POOL: Mutex<Pool> = Mutex::new(lock::ENTROPY, Pool::new());
 
 /// Words drawn of the CPU's generator: they make a key.
 const WORDS: usize = 32;

@@ -1,13 +1,13 @@
 //! What happened on this host, for `events`.
 
 use alloc::string::String;
-use spin::Mutex;
 
 use shell::{EventKind, EventLog, HostEvent};
 
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 
-static EVENTS: Mutex<EventLog> = Mutex::new(EventLog::new());
+static EVENTS: Mutex<EventLog> = Mutex::new(lock::EVENTS, EventLog::new());
 
 /// Something happened to a VM or a host.
 pub(crate) fn tell(kind: EventKind, subject: impl Into<String>, detail: impl Into<String>) {

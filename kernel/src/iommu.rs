@@ -9,8 +9,8 @@ use core::fmt;
 
 use acpi_tables::{Dmar, RemappingUnit, ReservedMemory};
 use iommu::{Capability, Found, IommuError, Memory, PAGE, Registers, SourceId, Tables, Unit};
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use hw::arch::{mmio, tsc};
 use hw::mm::dma::DmaBuffer;
 use hw::mm::{Hpa, map};
@@ -26,7 +26,7 @@ struct Iommu {
     faults: u64,
 }
 
-static IOMMU: Mutex<Option<Iommu>> = Mutex::new(None);
+static IOMMU: Mutex<Option<Iommu>> = Mutex::new(lock::IOMMU, None);
 
 #[derive(Debug)]
 struct Mmio(Hpa);

@@ -18,6 +18,7 @@ mod guest;
 mod init;
 mod iommu;
 mod link;
+mod lock;
 mod log;
 mod machine;
 mod meter;

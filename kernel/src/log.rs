@@ -18,8 +18,9 @@ use cmdline::{LogLevel, MAX_CONSOLES};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use log_ring::LogRing;
 use shell::TypeAhead;
-use spin::{Mutex, MutexGuard, Once};
+use spin::Once;
 
+use crate::lock::{self, Mutex, MutexGuard};
 use hw::arch::tsc;
 use hw::mm;
 use hw::platform::serial::Serial;
@@ -46,13 +47,10 @@ static QUEUES: [[AtomicU8; SIZE]; MAX_CONSOLES] =
     [const { [const { AtomicU8::new(0) }; SIZE] }; MAX_CONSOLES];
 static EARLY_RING: [AtomicU64; EARLY] = [const { AtomicU64::new(0) }; EARLY];
 
-static SINK: Mutex<Sink> = Mutex::new(Sink {
-    ports: [const { Port::closed() }; MAX_CONSOLES],
-    count: 1,
-    ring: None,
-    deferred: false,
-    heard: 0,
-});
+static SINK: Mutex<Sink> = Mutex::new(
+    lock::LOG,
+    Sink { ports: [const { Port::closed() }; MAX_CONSOLES], count: 1, ring: None, deferred: false, heard: 0 },
+);
 /// The least urgent levels that console and ring take.
 static LEVELS: [AtomicU8; 2] =
     [AtomicU8::new(LevelFilter::Info as u8), AtomicU8::new(LevelFilter::Info as u8)];

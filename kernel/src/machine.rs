@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bring_up::mce::{Bank, Context, Finding, Severity, Verdict};
 use bring_up::nmi::Reason;
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use crate::log::emergency;
 use hw::arch::{cpu, io, machine_check, tsc};
 
@@ -18,7 +18,7 @@ const LINES: usize = 4;
 const SYSTEM_CONTROL: u16 = 0x61;
 
 /// Errors that wait for the log.
-static NOTES: Mutex<Notes> = Mutex::new(Notes { list: [None; 16], count: 0 });
+static NOTES: Mutex<Notes> = Mutex::new(lock::ERRORS, Notes { list: [None; 16], count: 0 });
 /// Errors that found no room there, or the list locked.
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// NMIs that nobody of ours sent: how many, and where and on which CPU the last came.

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 pub(crate) use ::meter::Part;
 use ::meter::{Longest, Turn};
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 
 /// Host TSC ticks of the turns in which something was found.
@@ -17,7 +17,7 @@ static FOUND: AtomicBool = AtomicBool::new(false);
 /// Turns in which nothing was found, and their ticks.
 static IDLE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-static LONGEST: Mutex<Longest> = Mutex::new(Longest::new());
+static LONGEST: Mutex<Longest> = Mutex::new(lock::METER, Longest::new());
 /// What is done within a part has a name of its own: [`Part`] and one, 0 for none.
 static DOING: AtomicU8 = AtomicU8::new(0);
 

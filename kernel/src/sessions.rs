@@ -3,8 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 
 /// One of them.
@@ -23,7 +23,7 @@ pub(crate) struct Row {
     pub(crate) doing: Option<String>,
 }
 
-static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
+static ROWS: Mutex<Vec<Row>> = Mutex::new(lock::SESSIONS, Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A place in the list, for as long as it is held.

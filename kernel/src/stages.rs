@@ -3,12 +3,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use spin::Mutex;
-
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 
 /// Stages that are over, with the microseconds since the loader's first instruction.
-static STAGES: Mutex<Vec<(&'static str, u64)>> = Mutex::new(Vec::new());
+static STAGES: Mutex<Vec<(&'static str, u64)>> = Mutex::new(lock::STAGES, Vec::new());
 
 /// A stage is over.
 pub(crate) fn done(name: &'static str) {
@@ -27,11 +26,11 @@ pub(crate) fn all() -> Vec<(&'static str, u64)> {
 }
 
 /// `ready in 812.4 ms: clock 31.2, boot 2.0, ...`
-pub(crate) struct Summary;
+pub(crate) struct Summary(pub(crate) Vec<(&'static str, u64)>);
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stages = all();
+        let Self(stages) = self;
         let total: u64 = stages.iter().map(|(_, took)| took).sum();
         write!(f, "ready in {}", Millis(total))?;
         for (at, (name, took)) in stages.iter().enumerate() {

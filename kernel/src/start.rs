@@ -87,7 +87,7 @@ pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let mut pending = Pending::new(boot);
     pending.begin(boot);
     stages::done("vms");
-    log::info!(target: "boot", "{}", stages::Summary);
+    log::info!(target: "boot", "{}", stages::Summary(stages::all()));
     let more = pending.more();
     let vms = registry::all().len() + more;
     let plural = match &vmx {

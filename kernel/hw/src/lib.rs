@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod arch;
 mod hooks;
+pub mod lock;
 pub mod mm;
 #[cfg(not(target_os = "none"))]
 pub mod mock;

@@ -24,7 +24,7 @@ use crate::mm::frame;
 use crate::platform::apic;
 
 pub use state::{Action, Flush, Guest, Ipi};
-use state::{Cpu, STATE, State, with};
+use state::{Cpu, STATE, State, switch_to, with};
 
 /// Bytes of RAM.
 pub const RAM: u64 = 64 << 20;
@@ -60,7 +60,7 @@ impl Machine {
             state.flushes.clear();
             state.script.clear();
             state.injected.clear();
-            state.now = 0;
+            switch_to(0);
             state.slow = 0;
             return Self { _turn: turn };
         }
@@ -92,9 +92,9 @@ impl Machine {
 
     /// Runs `job` on the CPU with that index.
     pub fn on<R>(&self, index: usize, job: impl FnOnce() -> R) -> R {
-        let before = with(|state| core::mem::replace(&mut state.now, index));
+        let before = switch_to(index);
         let result = job();
-        with(|state| state.now = before);
+        switch_to(before);
         result
     }
 

@@ -7,9 +7,9 @@ mod tests;
 use alloc::sync::Arc;
 
 use shell::GuestOutput;
-use spin::{Mutex, MutexGuard};
 
 use super::Guest;
+use crate::lock::{self, Mutex, MutexGuard};
 use hw::arch::tsc;
 
 /// What a guest has printed, and who shows it. It outlives the VM, until a port has shown the last byte.
@@ -19,7 +19,7 @@ pub(crate) struct GuestConsole(Arc<Mutex<GuestOutput>>);
 impl GuestConsole {
     /// `live`: the guest is this host's from the start.
     pub(crate) fn new(live: bool) -> Self {
-        Self(Arc::new(Mutex::new(GuestOutput::new(live))))
+        Self(Arc::new(Mutex::new(lock::CONSOLE, GuestOutput::new(live))))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, GuestOutput> {

@@ -16,9 +16,9 @@ use alloc::vec::Vec;
 use cpu_policy::GuestPolicy;
 use devices::{ApicBus, Platform, VcpuSet};
 use ept::{CpuSet, Mmu};
-use spin::Mutex;
 use vm_types::Gpa;
 
+use crate::lock::Mutex;
 use audit::Audit;
 use clock::Clock;
 use console::GuestConsole;

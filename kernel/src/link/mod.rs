@@ -17,8 +17,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use cmdline::{HostOptions, Secret, Secrets};
 use net::Listener;
 use secure_link::{PublicKey, Security};
-use spin::Mutex;
 
+use crate::lock::{self, Mutex};
 use crate::net as network;
 use hw::arch::{tsc, vector};
 use incoming::{Incoming, Offers};
@@ -50,17 +50,20 @@ struct Links {
     closing: Vec<(Link, u64)>,
 }
 
-static LINKS: Mutex<Links> = Mutex::new(Links {
-    security: Err(String::new()),
-    host_key: None,
-    migrates: false,
-    port: None,
-    listener: None,
-    offers: Offers::new(),
-    incoming: Incoming::new(),
-    pins: Pins::new(),
-    closing: Vec::new(),
-});
+static LINKS: Mutex<Links> = Mutex::new(
+    lock::LINKS,
+    Links {
+        security: Err(String::new()),
+        host_key: None,
+        migrates: false,
+        port: None,
+        listener: None,
+        offers: Offers::new(),
+        incoming: Incoming::new(),
+        pins: Pins::new(),
+        closing: Vec::new(),
+    },
+);
 
 /// Takes the keys that the boot line and the boot modules give, and listens if the boot line says so. The answer is
 /// for the line `ready:`.

@@ -53,16 +53,13 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
         apic.export()
     };
     let apics: Vec<StateRecord> = vm.vcpus.iter().map(apic).collect();
+    let stops_on_reset = (vm.restarts.lock().on_reset == OnReset::Stop).then_some(true);
     let platform = vm.platform.lock();
     records.extend(platform.export(apics));
     if let Some(body) = vm.audited(|findings, _| (!findings.is_empty()).then(|| findings.encode())) {
         records.push(StateRecord { kind: AUDIT.into(), instance: 0, version: AUDIT_VERSION, body });
     }
-    let machine = Machine {
-        tsc: now.tsc,
-        debug_exit: platform.config().debug_exit,
-        stops_on_reset: (vm.restarts.lock().on_reset == OnReset::Stop).then_some(true),
-    };
+    let machine = Machine { tsc: now.tsc, debug_exit: platform.config().debug_exit, stops_on_reset };
     let body = minicbor::to_vec(&machine).map_err(|error| format!("{error}"))?;
     records.push(StateRecord { kind: MACHINE.into(), instance: 0, version: MACHINE_VERSION, body });
     Ok(records)

@@ -1,6 +1,8 @@
 //! The host's network: card, switch and TCP/IP of the `net` crate, polled by CPU 0.
 
 mod nic;
+#[cfg(test)]
+mod tests;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,8 +14,9 @@ use cmdline::{HostOptions, IpConfig};
 use migrate::Arrival;
 use net::intel::{LoopError, Model};
 use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::lock::{self, Mutex};
 use crate::{entropy, iommu, meter};
 use hw::arch::tsc;
 use hw::platform::pci::Function;
@@ -40,7 +43,7 @@ struct Network {
 /// Host TSC at which the frames came that the last poll with any has found.
 static CAME: AtomicU64 = AtomicU64::new(0);
 
-static NETWORK: Mutex<Option<Network>> = Mutex::new(None);
+static NETWORK: Mutex<Option<Network>> = Mutex::new(lock::NETWORK, None);
 
 /// Brings the network up as the boot line wants it. Returns whether there is one; the host runs without, too.
 pub(crate) fn init(options: &HostOptions) -> bool {

@@ -9,8 +9,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use cmdline::VmOptions;
 use cpu_policy::{Baseline, GuestPolicy, HostPolicy, Level, Shape};
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::lock::{self, Mutex};
 use hw::arch::{cpu, msr, tsc};
 
 /// What this host can give, read once.
@@ -20,7 +21,7 @@ pub(crate) fn host() -> &'static HostPolicy {
 }
 
 /// The pool's level, while this host is in a pool.
-static POOL: Mutex<Option<Baseline>> = Mutex::new(None);
+static POOL: Mutex<Option<Baseline>> = Mutex::new(lock::LEVEL, None);
 
 /// What a new guest gets that names no level: the pool's, or this host's own while it is alone.
 pub(crate) fn default_baseline() -> Baseline {

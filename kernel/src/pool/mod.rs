@@ -13,10 +13,10 @@ use cmdline::HostOptions;
 use cpu_policy::HostPolicy;
 use pool::{Change, Dial, Event, LinkId, Member, Pool, Status, Timing, TscMeans};
 use shell::{EventKind, Output};
-use spin::Mutex;
 
 use crate::ended::Ended;
 use crate::link::{self as links, Service};
+use crate::lock::{self, Mutex};
 use crate::{events, net, policy};
 use hw::arch::tsc;
 use hw::vmx::host;
@@ -44,7 +44,7 @@ struct Membership {
     answer: String,
 }
 
-static SERVICE: Mutex<Option<Membership>> = Mutex::new(None);
+static SERVICE: Mutex<Option<Membership>> = Mutex::new(lock::POOL, None);
 
 /// Begins as the boot line says. The host has links, and answers others, in no pool, too.
 pub(crate) fn init(options: &HostOptions) {

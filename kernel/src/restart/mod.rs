@@ -8,15 +8,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Poll;
 
-use spin::Mutex;
-
+use crate::lock::{self, Mutex};
 use crate::vm::outcome::Outcome;
 use crate::vm::reset::{self, Anew};
 use crate::vm::{Vm, registry, restart};
 use refetch::Refetch;
 
 /// VMs whose files come.
-static FETCHING: Mutex<Vec<Fetching>> = Mutex::new(Vec::new());
+static FETCHING: Mutex<Vec<Fetching>> = Mutex::new(lock::FETCHING, Vec::new());
 
 struct Fetching {
     vm: Arc<Vm>,

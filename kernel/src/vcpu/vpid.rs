@@ -1,9 +1,10 @@
 //! The VPIDs of this host's vCPUs.
 
 use ept::Vpids;
-use spin::Mutex;
 
-static TAKEN: Mutex<Vpids> = Mutex::new(Vpids::new());
+use crate::lock::{self, Mutex};
+
+static TAKEN: Mutex<Vpids> = Mutex::new(lock::VPIDS, Vpids::new());
 
 /// A VPID, for as long as its vCPU lives.
 #[derive(Debug)]

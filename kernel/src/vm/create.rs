@@ -16,21 +16,23 @@ use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
-use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 use x86::msr;
 
 use super::source::Source;
+use super::tracking::Tracking;
 use super::usage::Usage;
 use super::{Change, VcpuSlot, Vm, files, registry};
 use crate::events;
+use crate::guest::audit::Audit;
 use crate::guest::clock::Clock;
 use crate::guest::console::GuestConsole;
 use crate::guest::mailbox::Mailbox;
 use crate::guest::name::Name;
 use crate::guest::{Guest, IDENTITY_PAGE};
+use crate::lock::{self, Mutex};
 use crate::policy;
 use crate::vcpu::{LIVE_MSRS, VmxVcpu, Vpid};
 use crate::wall_clock;
@@ -134,7 +136,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         let apic = LocalApic::new(index as u16, &board, &apics);
         let vcpu = VmxVcpu::new(index, vpid, cpu, Arc::clone(&policy), apic).map_err(memory_error)?;
         vcpus.push(VcpuSlot {
-            vcpu: Mutex::new(vcpu),
+            vcpu: Mutex::new(lock::VCPU, vcpu),
             mailbox,
             gate: Gate::new(),
             ran: AtomicU64::new(0),
@@ -146,13 +148,13 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
     let guest = Guest {
         name: Name::new(&spec.name),
         id: registry::next_id(),
-        policy: Mutex::new(policy),
+        policy: Mutex::new(lock::POLICY, policy),
         memory,
-        mmu: Mutex::new(Box::new(mmu)),
+        mmu: Mutex::new(lock::TRANSLATION, Box::new(mmu)),
         ran_on: CpuSet::new(cpu::count()),
-        audit: Mutex::default(),
+        audit: Mutex::new(lock::AUDIT, Audit::default()),
         msr_bitmap,
-        platform: Mutex::new(Platform::new(&board, &apics)),
+        platform: Mutex::new(lock::BOARD, Platform::new(&board, &apics)),
         apics,
         clock,
         mailboxes,
@@ -167,13 +169,13 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         board,
         companion: spec.companion,
         to_send,
-        tracking: Mutex::default(),
+        tracking: Mutex::new(lock::TRACKING, Tracking::default()),
         vcpus,
         state: StateCell::new(),
-        stop_reason: Mutex::new(None),
-        restarts: Mutex::new(Restarts::new(spec.on_reset)),
+        stop_reason: Mutex::new(lock::STOP_REASON, None),
+        restarts: Mutex::new(lock::RESTARTS, Restarts::new(spec.on_reset)),
         usage: Usage::default(),
-        source: Mutex::new(spec.source),
+        source: Mutex::new(lock::SOURCE, spec.source),
     }))
 }
 

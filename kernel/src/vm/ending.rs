@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 
 use ::making::{Patience, Silent};
 use shell::EventKind;
-use spin::Mutex;
 
 use super::outcome::Outcome;
 use super::{Change, Vm, registry};
 use crate::events;
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 
 /// A VM that is being destroyed.
@@ -24,7 +24,7 @@ struct Ending {
     outcome: Outcome,
 }
 
-static ENDINGS: Mutex<Vec<Ending>> = Mutex::new(Vec::new());
+static ENDINGS: Mutex<Vec<Ending>> = Mutex::new(lock::ENDINGS, Vec::new());
 
 /// Destroys a VM. The answer tells how that ends.
 ///

@@ -11,10 +11,10 @@ use core::task::Poll;
 
 use migrate::origin::Sha256;
 use sha2::Digest;
-use spin::Mutex;
 
 use super::registry;
 use super::source::Content;
+use crate::lock::{self, Mutex};
 use crate::meter::{self, Part};
 use hw::mm::held::Held;
 
@@ -25,7 +25,7 @@ const STEP: usize = 8 << 10;
 static MAX_FILE: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// A digest in the making, and those that are asked for.
-static HASHING: Mutex<Vec<Hashing>> = Mutex::new(Vec::new());
+static HASHING: Mutex<Vec<Hashing>> = Mutex::new(lock::HASHING, Vec::new());
 /// There is one.
 static WANTED: AtomicBool = AtomicBool::new(false);
 

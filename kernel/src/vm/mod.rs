@@ -26,11 +26,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::Companion;
 use devices::PlatformConfig;
 use migrate::ownership::{Gate, StateCell};
-use spin::Mutex;
 use vm_types::{Backlog, GuestMemory, Restarts};
 
 use crate::guest::mailbox::Mailbox;
 use crate::guest::{Guest, StopReason};
+use crate::lock::Mutex;
 use crate::vcpu::VmxVcpu;
 use hw::arch::tsc;
 

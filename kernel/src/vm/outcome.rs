@@ -3,11 +3,17 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use spin::Mutex;
+use crate::lock::{self, Mutex};
 
 /// The end, once it is known.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Outcome(Arc<Mutex<Option<Result<(), String>>>>);
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(lock::OUTCOME, None)))
+    }
+}
 
 impl Outcome {
     /// It is known, and was not before.

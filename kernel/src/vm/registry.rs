@@ -8,9 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::Mutex;
 
 use super::{Vm, remains};
+use crate::lock::{self, Mutex};
 use hw::vmx::flush;
 
 /// Most VMs at a time; the console's table bounds it.
@@ -22,7 +22,7 @@ struct Vms {
     making: Vec<Arc<Nascent>>,
 }
 
-static VMS: Mutex<Vms> = Mutex::new(Vms { here: Vec::new(), making: Vec::new() });
+static VMS: Mutex<Vms> = Mutex::new(lock::VMS, Vms { here: Vec::new(), making: Vec::new() });
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Changes with every insertion and removal, so that a CPU's scheduler copies the list only then.
 static GENERATION: AtomicU64 = AtomicU64::new(0);

@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use ept::Mmu;
-use spin::Mutex;
 
 use super::Vm;
+use crate::lock::{self, Mutex};
 use hw::arch::tsc;
 use hw::vmx::ept::Ept;
 
@@ -18,7 +18,7 @@ enum Remains {
     Tables(Box<dyn Mmu>),
 }
 
-static REMAINS: Mutex<Vec<Remains>> = Mutex::new(Vec::new());
+static REMAINS: Mutex<Vec<Remains>> = Mutex::new(lock::REMAINS, Vec::new());
 
 /// Takes the tables of a VM apart that is not in the registry any more.
 pub(super) fn of_vm(vm: Arc<Vm>) {

@@ -13,13 +13,13 @@ use core::task::Poll;
 use ::making::{End, Reset, Silent, Subject, Turn};
 use cpu_policy::{Feature, GuestPolicy};
 use devices::{LocalApic, Platform, PlatformConfig};
-use spin::Mutex;
 
 use super::loading::Loading;
 use super::outcome::Outcome;
 use super::source::Source;
 use super::tracking::Watched;
 use super::{Change, State, StopReason, Vm, create, files};
+use crate::lock::{self, Mutex};
 use crate::meter::{self, Part};
 use hw::arch::tsc;
 use hw::mm::guest::Cleared;
@@ -78,7 +78,7 @@ struct Being {
 }
 
 /// All of them.
-static RESETS: Mutex<Vec<Resetting>> = Mutex::new(Vec::new());
+static RESETS: Mutex<Vec<Resetting>> = Mutex::new(lock::RESETS, Vec::new());
 
 /// Boots a VM again, whatever its guest does now: as a reset button would. The time line goes on, what watches it ends.
 /// `outcome` will tell how it ends.

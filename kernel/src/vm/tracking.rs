@@ -10,18 +10,18 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 
 use ept::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
-use spin::Mutex;
 use vm_types::{Backlog, PageSet};
 
 use super::Vm;
 use crate::guest::mailbox::Request;
+use crate::lock::{self, Mutex};
 use crate::meter::{self, Part};
 use hw::arch::{cpu, tsc};
 use hw::vmx::flush::{self, Flushing};
 use hw::vmx::host;
 
 /// Changes that go on by themselves, one after the other.
-static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(Vec::new());
+static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(lock::CHANGES, Vec::new());
 
 /// The tracking of one VM.
 #[derive(Default)]
@@ -148,6 +148,7 @@ impl Vm {
 
     /// Goes on with a change for a bounded time. At its end its figure, and the ticks that it took.
     fn advance(&self, change: Change) -> Poll<(Result<u64, OutOfMemory>, u64)> {
+        lock::assert_none_held("other CPUs are waited for");
         let (began, until) = (tsc::read(), super::steps_until());
         loop {
             let polled = ept::poll(self, change);

@@ -31,6 +31,9 @@ pub struct PerCpu {
     state: AtomicU8,
     /// Interrupts taken.
     pub interrupts: AtomicU64,
+    /// Ranks of the locks that it holds, a bit each (`crate::lock`).
+    #[cfg(all(debug_assertions, target_os = "none"))]
+    held: AtomicU64,
     /// What an idle CPU writes to IA32_SPEC_CTRL when it wakes; 0 for nothing.
     pub spec_ctrl_on_wake: AtomicU64,
     /// By how much its TSC was ahead of CPU 0's when it came up.
@@ -65,6 +68,8 @@ impl PerCpu {
             requests: AtomicU32::new(0),
             state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
+            #[cfg(all(debug_assertions, target_os = "none"))]
+            held: AtomicU64::new(0),
             spec_ctrl_on_wake: AtomicU64::new(0),
             ahead: Once::new(),
             stacks,
@@ -127,6 +132,15 @@ pub fn this() -> &'static PerCpu {
 pub fn try_this() -> Option<&'static PerCpu> {
     (msr::read(msr::IA32_GS_BASE) != 0).then(this)
 }
+
+/// Ranks of the locks that this CPU holds, a bit each; none before it has got so far.
+#[cfg(all(debug_assertions, target_os = "none"))]
+pub(crate) fn held_locks() -> Option<&'static AtomicU64> {
+    try_this().map(|cpu| &cpu.held)
+}
+
+#[cfg(all(debug_assertions, not(target_os = "none")))]
+pub(crate) use crate::mock::state::held_locks;
 
 /// How many CPUs run.
 pub fn count() -> usize {

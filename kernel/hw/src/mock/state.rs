@@ -5,6 +5,9 @@ extern crate std;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+#[cfg(debug_assertions)]
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -62,8 +65,6 @@ pub(crate) struct State {
     pub(crate) ipis: Vec<Ipi>,
     pub(crate) flushes: Vec<Flush>,
     pub(crate) cpus: Vec<Cpu>,
-    /// Index of the CPU that runs.
-    pub(crate) now: usize,
     /// Fields of each VMCS, by its region.
     pub(crate) vmcss: HashMap<u64, HashMap<u32, u64>>,
     /// What guests do, entry by entry.
@@ -73,6 +74,31 @@ pub(crate) struct State {
 }
 
 pub(super) static STATE: Mutex<Option<State>> = Mutex::new(None);
+/// Index of the CPU that runs.
+static NOW: AtomicUsize = AtomicUsize::new(0);
+
+/// Index of the CPU that runs.
+pub(crate) fn now() -> usize {
+    NOW.load(Ordering::Relaxed)
+}
+
+/// Another CPU runs from now on. The index of the one that ran.
+pub(super) fn switch_to(cpu: usize) -> usize {
+    NOW.swap(cpu, Ordering::Relaxed)
+}
+
+/// Ranks of the locks that the CPU that runs holds, a bit each. Tests without a machine run beside the one that has it, so
+/// that each thread has words of its own.
+#[cfg(debug_assertions)]
+#[expect(clippy::unnecessary_wraps, reason = "a real CPU has none before it has come up")]
+pub(crate) fn held_locks() -> Option<&'static AtomicU64> {
+    const CPUS: usize = 8;
+    std::thread_local! {
+        static HELD: &'static [AtomicU64; CPUS] =
+            Box::leak(Box::new([const { AtomicU64::new(0) }; CPUS]));
+    }
+    Some(HELD.with(|held| &held[now() % CPUS]))
+}
 
 /// Looks at the machine.
 ///
@@ -86,7 +112,7 @@ pub(crate) fn with<R>(look: impl FnOnce(&mut State) -> R) -> R {
 impl State {
     /// The CPU that runs.
     pub(crate) fn cpu(&mut self) -> &mut Cpu {
-        &mut self.cpus[self.now]
+        &mut self.cpus[now()]
     }
 
     /// The counter, which goes on with each look.
@@ -159,7 +185,7 @@ impl Guest<'_> {
 
     /// The number of the CPU that it runs on.
     pub fn cpu(&self) -> usize {
-        self.state.now
+        now()
     }
 }
 

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{apic, pic};
 use crate::arch::{cpu, insn, msr};
+use crate::lock;
 
 /// Another CPU wants this one to look at its `requests`. The VM exit or the end of `hlt` is all it takes.
 pub const KICK: u8 = 0xf1;
@@ -21,11 +22,13 @@ pub fn register(vector: u8, handler: fn()) {
 
 /// Takes every interrupt that is pending now.
 pub fn drain() {
+    lock::assert_none_held("interrupts are taken");
     insn::interrupt_window();
 }
 
 /// Halts until an interrupt has been taken.
 pub fn wait() {
+    lock::assert_none_held("a CPU waits for an interrupt");
     insn::wait();
 }
 

@@ -39,6 +39,7 @@ pub(super) const KERNEL: &[Layer] = &[
         &["boot", "ended", "events", "meter", "sessions", "stages", "version", "wall_clock"],
         "what any room tells or asks: figures, events, the date, this build",
     ),
+    layer(&["lock"], "the order of the locks"),
 ];
 
 /// The rooms of `kernel/hw/src`.
@@ -49,6 +50,7 @@ pub(super) const HW: &[Layer] = &[
     layer(&["vmx"], "VMX: entry, VMCS, EPT, flushes"),
     layer(&["platform"], "interrupt controllers, the other CPUs, PCI, serial ports"),
     layer(&["mm"], "physical memory, heap, page tables"),
+    layer(&["lock"], "locks that know their place in an order"),
     layer(&["arch"], "instructions, registers and tables of the CPU"),
     layer(&["mock::state"], "what the instructions act on in a machine made up"),
 ];

@@ -47,14 +47,14 @@ pub(crate) unsafe fn write<W: Width, G: Writable>(to: Field<W, G>, value: W::Val
 
 pub(crate) fn invept(scope: Scope, eptp: u64) {
     mock::with(|state| {
-        let now = state.now;
+        let now = mock::now();
         state.flushes.push(if scope == Scope::All { Flush::AllEpt(now) } else { Flush::Ept(now, eptp) });
     });
 }
 
 pub(crate) fn invvpid(scope: Scope, vpid: u16) {
     mock::with(|state| {
-        let now = state.now;
+        let now = mock::now();
         if scope == Scope::Single {
             state.flushes.push(Flush::Vpid(now, vpid));
         }
