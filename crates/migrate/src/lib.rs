@@ -58,7 +58,7 @@ pub use goal::{Goal, Rate, Stall};
 pub use link::Link;
 pub use memory::{Chosen, Measured};
 pub use origin::{Origin, OriginFile};
-pub use page::{PAGE_BYTES, PageKind, scan};
+pub use page::{PAGE_BYTES, PageKind, scan, scan_shared};
 pub use reason::Reason;
 pub use source::{Note, Progress, Slowed, Source, SourceEvent, SourceOutcome, SourceParams, Status};
 pub use stats::{Cost, Mebibytes, RoundStats, StopCause, Summary, Totals};

@@ -1,5 +1,7 @@
 //! What a page holds: one word over and over, or data.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 /// Bytes in a page, as an array length.
 pub const PAGE_BYTES: usize = 4096;
 
@@ -18,17 +20,28 @@ pub enum PageKind {
 /// Looks at a page: a few words spread over it first, then all of them until one differs.
 #[must_use]
 pub fn scan(page: &[u8; PAGE_BYTES]) -> PageKind {
-    let words = page.as_chunks::<8>().0;
-    let word = |i: usize| words.get(i).map_or(0, |w| u64::from_le_bytes(*w));
-    let first = word(0);
-    if word(511) != first || word(256) != first || word(1) != first || word(100) != first {
+    scan_words(page.as_chunks::<8>().0, |word| u64::from_le_bytes(*word))
+}
+
+/// The same of a page that a guest may write to meanwhile: each word is read once.
+#[must_use]
+pub fn scan_shared(page: &[AtomicU64; PAGE_BYTES / 8]) -> PageKind {
+    scan_words(page, |word| u64::from_le(word.load(Ordering::Relaxed)))
+}
+
+#[inline(always)]
+fn scan_words<W>(words: &[W], read: impl Fn(&W) -> u64) -> PageKind {
+    let Some((first, last)) = words.first().zip(words.last()) else { return PageKind::Data };
+    let first = read(first);
+    let differs = |i: usize| words.get(i).is_some_and(|word| read(word) != first);
+    if read(last) != first || differs(256) || differs(1) || differs(100) {
         return PageKind::Data;
     }
     let blocks = words.as_chunks::<STRIDE>().0;
     let same = if first == 0 {
-        blocks.iter().all(|block| block.iter().fold(0, |acc, w| acc | u64::from_le_bytes(*w)) == 0)
+        blocks.iter().all(|block| block.iter().fold(0, |acc, word| acc | read(word)) == 0)
     } else {
-        blocks.iter().all(|block| block.iter().all(|w| u64::from_le_bytes(*w) == first))
+        blocks.iter().all(|block| block.iter().all(|word| read(word) == first))
     };
     if same { PageKind::Fill(first) } else { PageKind::Data }
 }
@@ -42,6 +55,14 @@ mod tests {
         for base in [0u8, 0xcc] {
             let mut page = [base; PAGE_BYTES];
             assert_eq!(scan(&page), PageKind::Fill(u64::from_le_bytes([base; 8])));
+            let words = [const { AtomicU64::new(0) }; PAGE_BYTES / 8];
+            words.iter().for_each(|word| word.store(u64::from_ne_bytes([base; 8]), Ordering::Relaxed));
+            assert_eq!(scan_shared(&words), scan(&page));
+            for word in &words {
+                word.fetch_xor(1 << 60, Ordering::Relaxed);
+                assert_eq!(scan_shared(&words), PageKind::Data);
+                word.fetch_xor(1 << 60, Ordering::Relaxed);
+            }
             for at in 0..PAGE_BYTES {
                 page[at] ^= 0x10;
                 assert_eq!(scan(&page), PageKind::Data, "byte {at}");

@@ -35,7 +35,7 @@ pub trait SourceVm {
     fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError>;
 
     /// Says what a page holds, and copies it out where that is data. To be replaced where a page can be
-    /// scanned in place: a write that races with the scan makes the page dirty again.
+    /// scanned in place ([`crate::scan_shared`]): a write that races with the scan makes the page dirty again.
     ///
     /// # Errors
     /// As [`SourceVm::read_page`].

@@ -1,5 +1,8 @@
 //! The source's end: a VM of this host as the protocol's `SourceVm`.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,7 +14,7 @@ use core::task::Poll;
 use migrate::body::Fate;
 use migrate::ownership::Phase;
 use migrate::{
-    Cost, Hello, PAGE_BYTES, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
+    Cost, Hello, PAGE_BYTES, PageKind, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
     SourceParams, SourceVm, Status, Tuning,
 };
 use shell::{EventKind, Millis};
@@ -411,6 +414,13 @@ impl SourceVm for Leaving {
 
     fn read_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<(), MemoryError> {
         self.vm.memory.read(Gpa(gfn.saturating_mul(PAGE_SIZE)), page)
+    }
+
+    fn classify_page(&mut self, gfn: u64, page: &mut [u8; PAGE_BYTES]) -> Result<PageKind, MemoryError> {
+        match self.vm.memory.page(gfn).map(migrate::scan_shared) {
+            Some(fill @ PageKind::Fill(_)) => Ok(fill),
+            _ => self.read_page(gfn, page).map(|()| PageKind::Data),
+        }
     }
 
     fn ended(&self) -> Option<String> {

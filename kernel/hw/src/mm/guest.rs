@@ -197,6 +197,20 @@ impl GuestRam {
         cleared.chunk < self.chunks.0.len()
     }
 
+    /// A page where it lies, which the guest may write to at any time; `None` where that is no RAM.
+    pub fn page(&self, gfn: u64) -> Option<&[AtomicU64; 512]> {
+        for chunk in &self.chunks.0 {
+            let at = gfn.wrapping_sub(chunk.gpa.gfn());
+            if at < chunk.len / PAGE_SIZE {
+                let hpa = chunk.hpa.0 + nospec::offset(at * PAGE_SIZE, chunk.len);
+                // SAFETY: a whole page of our chunk, aligned, which lives as long as `self`. Whoever else touches it, a guest
+                // or this host, does so by plain stores of bytes: words are read once, and none of their values is wrong.
+                return Some(unsafe { &*(hpa as *const [AtomicU64; 512]) });
+            }
+        }
+        None
+    }
+
     /// Overwrites a whole page; the migration target's way in.
     pub fn fill_page(&self, gfn: u64, word: u64) -> Result<(), MemoryError> {
         self.access(Gpa(gfn * PAGE_SIZE), PAGE_SIZE as usize, |hpa, len, _| {
