@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 
 use cpu_policy::GuestPolicy;
 use devices::{ApicBus, Platform, VcpuSet};
-use ept::{CpuSet, Mmu};
 use spin::Mutex;
+use translation::{CpuSet, Mmu};
 use vm_types::Gpa;
 
 use audit::Audit;

@@ -1,7 +1,7 @@
 //! The VPIDs of this host's vCPUs.
 
-use ept::Vpids;
 use spin::Mutex;
+use translation::Vpids;
 
 static TAKEN: Mutex<Vpids> = Mutex::new(Vpids::new());
 

@@ -6,7 +6,7 @@ mod tests;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use ept::Change;
+use translation::Change;
 
 use super::{State, Vm, registry};
 use crate::guest::audit;

@@ -12,11 +12,11 @@ use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{ApicBus, LocalApic, Platform, PlatformConfig};
-use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
 use spin::Mutex;
+use translation::{CpuSet, Mmu, OutOfMemory};
 use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
@@ -38,8 +38,8 @@ use hw::arch::{cpu, tsc};
 use hw::mm::frame;
 use hw::mm::guest::{GuestRam, layout};
 use hw::vmx::bitmap::MsrBitmap;
-use hw::vmx::ept::Ept;
 use hw::vmx::host::{self, HostCpu};
+use hw::vmx::translation::Ept;
 
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
 const VMCS_MSRS: [u32; 6] = [msr::FS_BASE, msr::GS_BASE, 0x174, 0x175, 0x176, msr::PAT];

@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ept::Mmu;
 use spin::Mutex;
+use translation::Mmu;
 
 use super::Vm;
 use hw::arch::tsc;
-use hw::vmx::ept::Ept;
+use hw::vmx::translation::Ept;
 
 enum Remains {
     /// Of a VM that is not in the registry any more, and whose vCPUs are off for good. Others may still know it.

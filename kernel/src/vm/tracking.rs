@@ -1,5 +1,5 @@
 //! Which pages the guest has written: starting, harvesting, stopping, each in steps between which the guest's exits have
-//! the tables and CPU 0 does its other work. The order is [`ept::poll`]'s.
+//! the tables and CPU 0 does its other work. The order is [`translation::poll`]'s.
 
 #[cfg(test)]
 mod tests;
@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-use ept::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
 use spin::Mutex;
+use translation::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
 use vm_types::{Backlog, PageSet};
 
 use super::Vm;
@@ -150,7 +150,7 @@ impl Vm {
     fn advance(&self, change: Change) -> Poll<(Result<u64, OutOfMemory>, u64)> {
         let (began, until) = (tsc::read(), super::steps_until());
         loop {
-            let polled = ept::poll(self, change);
+            let polled = translation::poll(self, change);
             let now = tsc::read();
             if polled.is_ready() || now >= until {
                 let mut tracking = self.tracking.lock();

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use ept::{CpuSet, Wanted};
+use translation::{CpuSet, Wanted};
 
 use super::host;
 use super::insn::{self, Scope};
@@ -52,7 +52,7 @@ impl Flushing {
     /// are left alone.
     pub fn ask(ran_on: &CpuSet, eptp: u64) -> Self {
         let mut asked = Vec::new();
-        // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
+        // One that joins after this has flushed by itself, and reads the tables as they are now: `translation::load`.
         for index in ran_on.iter() {
             if let Some(other) = host::of(index) {
                 asked.push((index, other.flushes.ask(eptp)));

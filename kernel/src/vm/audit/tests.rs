@@ -9,10 +9,10 @@ use super::poll;
 use crate::testing::{HOME, Host, host};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{Change, Vm, tracking};
-use ept::Fault;
 use hw::arch::tsc;
 use hw::mock::Flush;
 use hw::vmx::flush;
+use translation::Fault;
 
 const PAGE: u64 = 0x200;
 const RIP: u64 = 0x10_0020;

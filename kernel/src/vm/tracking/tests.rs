@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-use ept::DirtyMethod::{AccessDirty, Pml, WriteProtect};
-use ept::{Change, DirtyMethod};
+use translation::DirtyMethod::{AccessDirty, Pml, WriteProtect};
+use translation::{Change, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 

@@ -5,11 +5,11 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::Hpa;
 
-use crate::entry::{
+use super::entry::{
     ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, READ, SIZE_4K, Table, WRITE, WRITE_BACK, index, is_table,
 };
+use super::work::Work;
 use crate::words::{DirtyMethod, OutOfMemory};
-use crate::work::Work;
 
 /// Memory for tables, which CPUs read and write by themselves.
 pub trait Frames<'m>: Copy + Send {

@@ -1,4 +1,5 @@
-//! Extended page tables (SDM 28.3), and the order in which tables change and CPUs drop what they cached of them.
+//! From a guest's addresses to the host's: extended page tables (SDM 28.3), and the order in which tables change and CPUs
+//! drop what they cached of them.
 //!
 //! A CPU may keep what it once read of a table for as long as no instruction makes it drop that (SDM 28.4), and use it
 //! at any time: reading memory that is another VM's by now, or writing a page without anybody noticing. So the order
@@ -9,28 +10,18 @@
 
 extern crate alloc;
 
-mod apart;
-mod audit;
-mod change;
 mod cpus;
-mod entry;
-mod map;
+mod ept;
 mod mmu;
 mod order;
 mod request;
-mod table;
-mod track;
 mod vpid;
 mod words;
-mod work;
 
-pub use apart::Unmapped;
-pub use change::STEP;
 pub use cpus::{Caches, CpuSet, Tags, load};
-pub use entry::Table;
+pub use ept::{Ept, Features, Frames, STEP, Table, Unmapped};
 pub use mmu::Mmu;
 pub use order::{Tracked, finish, poll};
 pub use request::{FlushRequests, Wanted};
-pub use table::{Ept, Features, Frames};
 pub use vpid::Vpids;
 pub use words::{Asked, Change, DirtyMethod, Fault, OutOfMemory, Step};

@@ -4,11 +4,11 @@ use core::sync::atomic::Ordering;
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 use vmx_types::qualification::EptViolation;
 
-use crate::entry::{
+use super::entry::{
     ADDRESS, DECODED, EXECUTE, LARGE, PRESENT, READ, SIZE_2M, SIZE_4K, WRITE, WRITE_BACK, index,
 };
+use super::table::{Ept, Frames};
 use crate::mmu::Mmu;
-use crate::table::{Ept, Frames};
 use crate::words::{Change, DirtyMethod, Fault, OutOfMemory, Step};
 
 impl<'m, F: Frames<'m>> Mmu for Ept<'m, F> {

@@ -10,10 +10,10 @@ pub(crate) mod choice;
 pub(crate) mod cpu;
 pub(crate) mod host;
 
-use ept::{Frames, Table};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use translation::{Frames, Table};
 use vm_types::Hpa;
 
 pub(crate) const PRESENT: u64 = 7;

@@ -3,11 +3,11 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Backlog, PageSet};
 
-use crate::change::STEP;
-use crate::entry::{
+use super::change::STEP;
+use super::entry::{
     ACCESSED, DIRTY, EXECUTE, LARGE, PRESENT, RECENT, SPLIT_MAY_MERGE, Table, WRITE, is_table,
 };
-use crate::table::{Ept, Frames};
+use super::table::{Ept, Frames};
 use crate::words::{DirtyMethod, OutOfMemory};
 
 /// Entries of a table, as a cost.

@@ -2,9 +2,9 @@
 
 use super::Memory;
 use super::cpu::{Access, Cpu, Reached};
-use ept::{Asked, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use translation::{Asked, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
 /// What is left out, to see whether the model finds it out.
@@ -117,7 +117,7 @@ impl<'h> Vm<'h> {
     /// Its vCPU comes to a CPU. What the last one has logged goes into the set, as when it is taken off there.
     pub(crate) fn load(&self, cpu: usize) {
         self.take_logs();
-        ept::load(&self.ran_on, cpu, self.last.get(), self.tags(), &On(self.host, cpu));
+        translation::load(&self.ran_on, cpu, self.last.get(), self.tags(), &On(self.host, cpu));
         self.last.set(Some(cpu));
     }
 
@@ -146,7 +146,7 @@ impl<'h> Vm<'h> {
     }
 
     pub(crate) fn change(&self, change: Change) -> u64 {
-        ept::finish(self, change).expect("memory for tables")
+        translation::finish(self, change).expect("memory for tables")
     }
 
     pub(crate) fn track(&self, method: DirtyMethod) -> u64 {

@@ -3,9 +3,9 @@
 use core::sync::atomic::Ordering;
 use vm_types::{Gpa, Hpa};
 
-use crate::entry::{ADDRESS, SIZE_2M, is_table};
+use super::entry::{ADDRESS, SIZE_2M, is_table};
+use super::table::{Ept, Frames};
 use crate::mmu::Mmu;
-use crate::table::{Ept, Frames};
 use crate::words::OutOfMemory;
 
 /// Most pages that a step gives back, and directories of 512 entries that it goes through.

@@ -3,12 +3,12 @@
 
 mod model;
 
-use ept::{Asked, Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
 use model::choice::{Choices, explore};
 use model::cpu::{Access, Reached};
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
 use std::cell::Cell;
 use std::task::Poll;
+use translation::{Asked, Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
 use vmx_types::qualification::EptViolation;
 
 const MIB: u64 = 1 << 20;

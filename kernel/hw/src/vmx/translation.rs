@@ -1,6 +1,6 @@
-//! Binds `crates/ept` to this machine: memory for tables, and the instructions that flush.
+//! Binds `crates/translation` to this machine: memory for tables, and the instructions that flush.
 
-use ::ept::{Caches, CpuSet, Features, Frames, Table, Tags};
+use ::translation::{Caches, CpuSet, Features, Frames, Table, Tags};
 use vmx_types::capability::Caps;
 
 use super::insn::{self, Scope};
@@ -8,7 +8,7 @@ use crate::arch::cpu;
 use crate::mm::{Hpa, PAGE, frame};
 
 /// The tables of one VM.
-pub type Ept = ::ept::Ept<'static, HostFrames>;
+pub type Ept = ::translation::Ept<'static, HostFrames>;
 
 /// Pages of this host.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ impl Frames<'static> for HostFrames {
 
     #[inline(always)]
     fn table(self, page: Hpa) -> &'static Table {
-        // SAFETY: `ept` asks for pages that it has from `alloc` and has not given back; they are 4 KiB of our own,
+        // SAFETY: `translation` asks for pages that it has from `alloc` and has not given back; they are 4 KiB of our own,
         // identity mapped, and the CPU's own accesses to them are what the atomics are for.
         unsafe {
             // Page 0 is never given out, nor mapped. Said, since each way to a table would look whether it has one.
@@ -61,5 +61,5 @@ impl Caches for Here {
 /// This CPU is about to run a vCPU, which was on CPU `last` before, of a VM with these tables that ran on those CPUs.
 pub fn load(eptp: u64, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
     let tags = Tags { eptp, vpid };
-    ::ept::load(ran_on, cpu::this().index, last, tags, &Here);
+    ::translation::load(ran_on, cpu::this().index, last, tags, &Here);
 }

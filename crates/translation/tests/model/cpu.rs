@@ -1,9 +1,9 @@
 //! A CPU with its caches.
 
 use super::{ACCESSED, ADDRESS, DIRTY, EXECUTE, LARGE, Memory, PRESENT, WRITE};
-use ept::Tags;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use translation::Tags;
 
 /// What the CPU does with a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,9 @@
 //! A VM of 1 TiB: no step is long, and a harvest looks at what may be dirty only. Fault 3.4.
 
-use ept::{Asked, Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, Unmapped, poll};
 use std::sync::atomic::{AtomicU64, Ordering};
+use translation::{
+    Asked, Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, Unmapped, poll,
+};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
 const TIB: u64 = 1 << 40;

@@ -3,9 +3,9 @@
 use core::sync::atomic::AtomicU64;
 use vm_types::{Backlog, PageSet};
 
-use crate::table::{Ept, Frames};
+use super::table::{Ept, Frames};
+use super::work::{Stage, Work};
 use crate::words::{Asked, Change, DirtyMethod, OutOfMemory, Step};
-use crate::work::{Stage, Work};
 
 /// Most table entries, or words of a set of pages, that one step touches.
 pub const STEP: u32 = 4096;

@@ -1,0 +1,15 @@
+//! Extended page tables (SDM 28.3).
+
+mod apart;
+mod audit;
+mod change;
+mod entry;
+mod map;
+mod table;
+mod track;
+mod work;
+
+pub use apart::Unmapped;
+pub use change::STEP;
+pub use entry::Table;
+pub use table::{Ept, Features, Frames};
