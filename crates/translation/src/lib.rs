@@ -10,18 +10,24 @@
 
 extern crate alloc;
 
+mod backing;
 mod cpus;
 mod ept;
-mod mmu;
+mod frames;
 mod order;
 mod request;
+mod translation;
+mod unmapped;
 mod vpid;
 mod words;
 
+pub use backing::Backing;
 pub use cpus::{Caches, CpuSet, Tags, load};
-pub use ept::{Ept, Features, Frames, STEP, Table, Unmapped};
-pub use mmu::Mmu;
+pub use ept::{Ept, Features};
+pub use frames::{Frames, Table};
 pub use order::{Tracked, finish, poll};
 pub use request::{FlushRequests, Wanted};
+pub use translation::Translation;
+pub use unmapped::Unmapped;
 pub use vpid::Vpids;
-pub use words::{Asked, Change, DirtyMethod, Fault, OutOfMemory, Step};
+pub use words::{Asked, Change, DirtyMethod, Fault, OutOfMemory, STEP, Step};

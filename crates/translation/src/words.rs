@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+/// Most table entries, or words of a set of pages, that one step of a change touches.
+pub const STEP: u32 = 4096;
+
 /// How writes of the guest are noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DirtyMethod {
@@ -32,9 +35,9 @@ pub enum Fault {
     Resolved,
     /// No memory there: MMIO or nothing.
     Unmapped,
-    /// The audit is to look at this page first, and to let it be executed: [`Mmu::admit_code`].
+    /// The audit is to look at this page first, and to let it be executed: [`crate::Backing::admit_code`].
     FirstFetch,
-    /// The page was decoded, and is about to be written: [`Mmu::admit_write`].
+    /// The page was decoded, and is about to be written: [`crate::Backing::admit_write`].
     CodeWrite,
 }
 
@@ -77,7 +80,7 @@ pub enum Asked {
 pub enum Step {
     /// There is more to do.
     Working,
-    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Mmu::answered`].
+    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Backing::answered`].
     Ask(Asked),
     /// They have been asked, and not all have answered.
     Wait(Asked),

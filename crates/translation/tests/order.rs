@@ -8,7 +8,7 @@ use model::cpu::{Access, Reached};
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
 use std::cell::Cell;
 use std::task::Poll;
-use translation::{Asked, Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
+use translation::{Asked, Backing, Change, DirtyMethod, Fault, Features, Step, Tracked, poll};
 use vmx_types::qualification::EptViolation;
 
 const MIB: u64 = 1 << 20;

@@ -5,7 +5,7 @@ mod model;
 use model::cpu::Access;
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
 use model::{Memory, VICTIM};
-use translation::{Change, DirtyMethod, Step, Tracked};
+use translation::{Backing, Change, DirtyMethod, Step, Tracked};
 
 const MIB: u64 = 1 << 20;
 /// Where the RAM of the two VMs is.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use translation::{
-    Asked, Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, Unmapped, poll,
+    Asked, Backing, Change, DirtyMethod, Ept, Features, Frames, STEP, Table, Tracked, Unmapped, poll,
 };
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
@@ -127,11 +127,13 @@ impl<'m> Vm<'m> {
     }
 }
 
-impl Tracked for Vm<'_> {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
+impl<'m> Tracked for Vm<'m> {
+    type Tables = Ept<'m, &'m Vast>;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Self::Tables) -> R) -> R {
         let harvested = self.backlog.count();
         self.memory.touched.store(0, Ordering::Relaxed);
-        let result = f(&mut *self.ept.borrow_mut());
+        let result = f(&mut self.ept.borrow_mut());
         let touched = self.memory.touched.load(Ordering::Relaxed);
         assert!(!self.counts || touched <= STEP.into(), "a step of {touched} entries");
         let harvested = self.backlog.count().saturating_sub(harvested);

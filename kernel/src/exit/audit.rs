@@ -1,6 +1,7 @@
 //! EPT violations that the audit of a VM wants.
 
 use alloc::format;
+use translation::Backing;
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use vmx_types::qualification::EptViolation;

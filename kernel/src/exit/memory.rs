@@ -1,7 +1,7 @@
 //! EPT violations: memory that wants a permission or a dirty mark, or a device.
 
 use alloc::format;
-use translation::Fault;
+use translation::{Backing, Fault};
 use vm_types::Gpa;
 use vmx_types::field::{self, Segment};
 use vmx_types::qualification::EptViolation;

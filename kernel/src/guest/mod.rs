@@ -9,14 +9,13 @@ pub(crate) mod mailbox;
 pub(crate) mod name;
 mod stop;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use cpu_policy::GuestPolicy;
 use devices::{ApicBus, Platform, VcpuSet};
 use spin::Mutex;
-use translation::{CpuSet, Mmu};
+use translation::CpuSet;
 use vm_types::Gpa;
 
 use audit::Audit;
@@ -26,6 +25,7 @@ use hw::mm::Hpa;
 use hw::mm::frame;
 use hw::mm::guest::GuestRam;
 use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::translation::Translation;
 use mailbox::{Mailbox, Request};
 use name::Name;
 
@@ -45,8 +45,8 @@ pub(crate) struct Guest {
     pub(crate) policy: Mutex<Arc<GuestPolicy>>,
     /// RAM.
     pub(crate) memory: GuestRam,
-    /// Second-level translation.
-    pub(crate) mmu: Mutex<Box<dyn Mmu>>,
+    /// From its addresses to the host's.
+    pub(crate) mmu: Mutex<Translation>,
     /// CPUs that ran it.
     pub(crate) ran_on: CpuSet,
     /// Which instructions outside its policy it executes.

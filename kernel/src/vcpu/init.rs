@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::GuestPolicy;
 use devices::LocalApic;
-use translation::OutOfMemory;
+use translation::{Backing, OutOfMemory};
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 

@@ -1,5 +1,6 @@
 //! Making a vCPU current on a host CPU, and taking it off again.
 
+use ::translation::Backing;
 use core::sync::atomic::Ordering;
 use vmx_types::field;
 

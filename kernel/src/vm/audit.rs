@@ -6,7 +6,7 @@ mod tests;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use translation::Change;
+use translation::{Backing, Change};
 
 use super::{State, Vm, registry};
 use crate::guest::audit;

@@ -21,7 +21,7 @@ use super::{Change, Vm, remains};
 use crate::entropy;
 use hw::arch::tsc;
 use hw::mm::guest::Clearing;
-use hw::vmx::translation::{self as tables, Ept};
+use hw::vmx::translation::{self as tables, Translation};
 use hw::vmx::{host, slots};
 
 /// The VM.
@@ -37,7 +37,7 @@ struct Parts {
     spec: Option<Spec>,
     memory: Option<Clearing>,
     sets: Option<Sets>,
-    mmu: Option<Ept>,
+    mmu: Option<Translation>,
     unmapped: Vec<Unmapped>,
     vm: Option<Arc<Vm>>,
     loading: Option<Loading>,

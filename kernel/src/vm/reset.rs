@@ -14,6 +14,7 @@ use ::making::{End, Reset, Silent, Subject, Turn};
 use cpu_policy::{Feature, GuestPolicy};
 use devices::{LocalApic, Platform, PlatformConfig};
 use spin::Mutex;
+use translation::Backing;
 
 use super::loading::Loading;
 use super::outcome::Outcome;

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 
 use spin::Mutex;
-use translation::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
+use translation::{Asked, Backing, Change, DirtyMethod, OutOfMemory, Tracked};
 use vm_types::{Backlog, PageSet};
 
 use super::Vm;
@@ -19,6 +19,7 @@ use crate::meter::{self, Part};
 use hw::arch::{cpu, tsc};
 use hw::vmx::flush::{self, Flushing};
 use hw::vmx::host;
+use hw::vmx::translation::Translation;
 
 /// Changes that go on by themselves, one after the other.
 static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(Vec::new());
@@ -179,8 +180,10 @@ pub(crate) fn poll() -> bool {
 }
 
 impl Tracked for Vm {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
-        f(&mut **self.mmu.lock())
+    type Tables = Translation;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Translation) -> R) -> R {
+        f(&mut self.mmu.lock())
     }
 
     fn logged(&self) -> &PageSet {

@@ -7,11 +7,12 @@ use vmx_types::qualification::EptViolation;
 use super::entry::{
     ADDRESS, DECODED, EXECUTE, LARGE, PRESENT, READ, SIZE_2M, SIZE_4K, WRITE, WRITE_BACK, index,
 };
-use super::table::{Ept, Frames};
-use crate::mmu::Mmu;
+use super::table::Ept;
+use crate::backing::Backing;
+use crate::frames::Frames;
 use crate::words::{Change, DirtyMethod, Fault, OutOfMemory, Step};
 
-impl<'m, F: Frames<'m>> Mmu for Ept<'m, F> {
+impl<'m, F: Frames<'m>> Backing for Ept<'m, F> {
     fn root(&self) -> u64 {
         self.eptp
     }

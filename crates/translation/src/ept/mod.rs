@@ -9,7 +9,4 @@ mod table;
 mod track;
 mod work;
 
-pub use apart::Unmapped;
-pub use change::STEP;
-pub use entry::Table;
-pub use table::{Ept, Features, Frames};
+pub use table::{Ept, Features};

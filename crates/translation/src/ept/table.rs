@@ -6,22 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::Hpa;
 
 use super::entry::{
-    ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, READ, SIZE_4K, Table, WRITE, WRITE_BACK, index, is_table,
+    ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, READ, SIZE_4K, WRITE, WRITE_BACK, index, is_table,
 };
 use super::work::Work;
+use crate::frames::{Frames, Table};
 use crate::words::{DirtyMethod, OutOfMemory};
-
-/// Memory for tables, which CPUs read and write by themselves.
-pub trait Frames<'m>: Copy + Send {
-    /// A page of zeros; `None` where there is none left.
-    fn alloc(self) -> Option<Hpa>;
-    /// Gives a page back: the next who gets it may be anybody.
-    fn free(self, page: Hpa);
-    /// Pages that [`Frames::alloc`] has to give now.
-    fn available(self) -> u64;
-    /// The entries of a page from [`Frames::alloc`] that has not been given back.
-    fn table(self, page: Hpa) -> &'m Table;
-}
 
 /// What the CPU can do, and what it must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

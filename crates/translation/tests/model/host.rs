@@ -4,7 +4,7 @@ use super::Memory;
 use super::cpu::{Access, Cpu, Reached};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use translation::{Asked, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
+use translation::{Asked, Backing, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Tags, Tracked};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
 /// What is left out, to see whether the model finds it out.
@@ -180,10 +180,12 @@ impl<'h> Vm<'h> {
     }
 }
 
-impl Tracked for Vm<'_> {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
+impl<'h> Tracked for Vm<'h> {
+    type Tables = Ept<'h, &'h Memory>;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Self::Tables) -> R) -> R {
         self.interrupted();
-        f(&mut *self.ept.borrow_mut())
+        f(&mut self.ept.borrow_mut())
     }
 
     fn logged(&self) -> &PageSet {

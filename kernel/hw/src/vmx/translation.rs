@@ -1,14 +1,14 @@
 //! Binds `crates/translation` to this machine: memory for tables, and the instructions that flush.
 
-use ::translation::{Caches, CpuSet, Features, Frames, Table, Tags};
+use ::translation::{Caches, CpuSet, Ept, Features, Frames, Table, Tags};
 use vmx_types::capability::Caps;
 
 use super::insn::{self, Scope};
 use crate::arch::cpu;
 use crate::mm::{Hpa, PAGE, frame};
 
-/// The tables of one VM.
-pub type Ept = ::translation::Ept<'static, HostFrames>;
+/// The translation of one VM.
+pub type Translation = ::translation::Translation<'static, HostFrames>;
 
 /// Pages of this host.
 #[derive(Clone, Copy)]
@@ -39,10 +39,10 @@ impl Frames<'static> for HostFrames {
     }
 }
 
-/// Empty tables; `None` when the host is out of memory.
-pub fn new(caps: &Caps, executable_large_pages: bool) -> Option<Ept> {
+/// Empty tables, of the kind that this host's VMs have; `None` when the host is out of memory.
+pub fn new(caps: &Caps, executable_large_pages: bool) -> Option<Translation> {
     let features = Features { access_dirty: caps.ept_access_dirty(), executable_large_pages };
-    Ept::new(HostFrames, features)
+    Ept::new(HostFrames, features).map(Translation::Ept)
 }
 
 /// The caches of this CPU.

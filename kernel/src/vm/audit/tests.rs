@@ -12,7 +12,7 @@ use crate::vm::{Change, Vm, tracking};
 use hw::arch::tsc;
 use hw::mock::Flush;
 use hw::vmx::flush;
-use translation::Fault;
+use translation::{Backing, Fault};
 
 const PAGE: u64 = 0x200;
 const RIP: u64 = 0x10_0020;

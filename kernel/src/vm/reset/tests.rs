@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use translation::DirtyMethod;
+use translation::{Backing, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 

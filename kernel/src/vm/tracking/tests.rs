@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 
 use translation::DirtyMethod::{AccessDirty, Pml, WriteProtect};
-use translation::{Change, DirtyMethod};
+use translation::{Backing, Change, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 
