@@ -1,12 +1,13 @@
 //! Which translation a VM has. An enum, not a `dyn`: it is asked at every violation, and with one variant it costs nothing.
 
-use vm_types::{Backlog, Gpa, Hpa, PageSet};
-use vmx_types::qualification::EptViolation;
+use vm_types::{Backlog, Gpa, GuestMemory, Hpa, PageSet};
+use vmx_types::paging::ControlRegs;
 
 use crate::backing::Backing;
-use crate::ept::Ept;
+use crate::ept::{Ept, EptView};
 use crate::frames::Frames;
-use crate::words::{Change, Fault, OutOfMemory, Step};
+use crate::view::{Cause, HwPaging, Invalid, View};
+use crate::words::{Change, Eptp, Fault, OutOfMemory, Step};
 
 /// The translation of one VM, of whichever kind. Who makes one chooses the kind, and nobody asks for it later.
 pub enum Translation<'m, F: Frames<'m>> {
@@ -14,68 +15,104 @@ pub enum Translation<'m, F: Frames<'m>> {
     Ept(Ept<'m, F>),
 }
 
+/// Its side of one vCPU.
+pub enum AnyView<'a, 'm, F: Frames<'m>> {
+    /// By extended page tables.
+    Ept(EptView<'a, 'm, F>),
+}
+
 /// Has whichever it is do it.
 macro_rules! each {
-    ($any:expr, $tables:ident => $does:expr) => {
+    ($of:ident, $any:expr, $it:ident => $does:expr) => {
         match $any {
-            Translation::Ept($tables) => $does,
+            $of::Ept($it) => $does,
         }
     };
 }
 
+impl<'m, F: Frames<'m>> View for AnyView<'_, 'm, F> {
+    #[inline(always)]
+    fn activate(&mut self, regs: &ControlRegs, pdptes: Option<[u64; 4]>) -> HwPaging {
+        each!(Self, self, view => view.activate(regs, pdptes))
+    }
+
+    #[inline(always)]
+    fn fault(
+        &mut self,
+        cause: Cause,
+        memory: &impl GuestMemory,
+        logged: &PageSet,
+    ) -> Result<Fault, OutOfMemory> {
+        each!(Self, self, view => view.fault(cause, memory, logged))
+    }
+
+    #[inline(always)]
+    fn invalidate(&mut self, what: Invalid) {
+        each!(Self, self, view => view.invalidate(what));
+    }
+}
+
 impl<'m, F: Frames<'m>> Backing for Translation<'m, F> {
+    type View<'a>
+        = AnyView<'a, 'm, F>
+    where
+        Self: 'a;
+    const FOLLOWS_PAGING: bool = Ept::<'m, F>::FOLLOWS_PAGING;
+
+    #[inline(always)]
+    fn view(&mut self, vcpu: u32) -> AnyView<'_, 'm, F> {
+        match self {
+            Self::Ept(tables) => AnyView::Ept(tables.view(vcpu)),
+        }
+    }
+
     #[inline]
-    fn root(&self) -> u64 {
-        each!(self, tables => tables.root())
+    fn cached(&self) -> Option<Eptp> {
+        each!(Self, self, tables => tables.cached())
     }
 
     fn map(&mut self, gpa: Gpa, hpa: Hpa, len: u64) -> Result<(), OutOfMemory> {
-        each!(self, tables => tables.map(gpa, hpa, len))
+        each!(Self, self, tables => tables.map(gpa, hpa, len))
     }
 
     fn translate(&self, gpa: Gpa) -> Option<Hpa> {
-        each!(self, tables => tables.translate(gpa))
+        each!(Self, self, tables => tables.translate(gpa))
     }
 
     #[inline]
     fn first_write(&self, gpa: u64, logged: &PageSet) -> bool {
-        each!(self, tables => tables.first_write(gpa, logged))
-    }
-
-    #[inline]
-    fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory> {
-        each!(self, tables => tables.fault(violation, logged))
+        each!(Self, self, tables => tables.first_write(gpa, logged))
     }
 
     fn under_way(&self) -> Option<Change> {
-        each!(self, tables => tables.under_way())
+        each!(Self, self, tables => tables.under_way())
     }
 
     fn begin(&mut self, change: Change) {
-        each!(self, tables => tables.begin(change));
+        each!(Self, self, tables => tables.begin(change));
     }
 
     fn step(&mut self, logged: &PageSet, backlog: &Backlog) -> Step {
-        each!(self, tables => tables.step(logged, backlog))
+        each!(Self, self, tables => tables.step(logged, backlog))
     }
 
     fn answered(&mut self) {
-        each!(self, tables => tables.answered());
+        each!(Self, self, tables => tables.answered());
     }
 
     fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {
-        each!(self, tables => tables.admit_code(gpa))
+        each!(Self, self, tables => tables.admit_code(gpa))
     }
 
     fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet) {
-        each!(self, tables => tables.admit_write(gpa, executable, logged));
+        each!(Self, self, tables => tables.admit_write(gpa, executable, logged));
     }
 
     fn revoke_code(&mut self, gpa: Gpa) {
-        each!(self, tables => tables.revoke_code(gpa));
+        each!(Self, self, tables => tables.revoke_code(gpa));
     }
 
     fn take_apart(&mut self) -> bool {
-        each!(self, tables => tables.take_apart())
+        each!(Self, self, tables => tables.take_apart())
     }
 }

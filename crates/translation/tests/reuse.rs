@@ -166,8 +166,7 @@ fn a_split_under_a_live_mapping_changes_no_address() {
     vm.reaches(0, 4096, Access::Write);
     assert!(vm.reaches(0, 4096, Access::Fetch).is_empty());
     let violation = vmx_types::qualification::EptViolation::decode(1 << 2 | 3 << 3, 4096);
-    let fault = vm.with(|mmu| mmu.fault(violation, vm.logged()));
-    assert_eq!(fault, Ok(translation::Fault::Resolved));
+    assert_eq!(vm.fault(violation), Ok(translation::Fault::Resolved));
     assert_eq!(vm.reaches(0, 4096, Access::Fetch), [OF_A + 4096].into());
     assert!(vm.stays_inside(0, 4096) && vm.stays_inside(0, MIB));
 }

@@ -122,7 +122,7 @@ impl<'m> Vm<'m> {
         let at =
             |table: u64, index: u64| &self.memory.upper[(table / 4096 - 1) as usize][index as usize & 511];
         let below = |entry: &AtomicU64| entry.load(Ordering::Relaxed) & ADDRESS;
-        let third = below(at(self.ept.borrow().root() & ADDRESS, region >> 18));
+        let third = below(at(self.ept.borrow().cached().expect("an EPT pointer").0 & ADDRESS, region >> 18));
         at(below(at(third, region >> 9)), region)
     }
 }

@@ -8,14 +8,15 @@ pub(crate) mod exits;
 pub(crate) mod mailbox;
 pub(crate) mod name;
 mod stop;
+mod translation;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use ::translation::CpuSet;
 use cpu_policy::GuestPolicy;
 use devices::{ApicBus, Platform, VcpuSet};
 use spin::Mutex;
-use translation::CpuSet;
 use vm_types::Gpa;
 
 use audit::Audit;

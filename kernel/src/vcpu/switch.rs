@@ -1,6 +1,5 @@
 //! Making a vCPU current on a host CPU, and taking it off again.
 
-use ::translation::Backing;
 use core::sync::atomic::Ordering;
 use vmx_types::field;
 
@@ -9,7 +8,7 @@ use crate::guest::Guest;
 use crate::policy::ledger;
 use hw::arch::{debug, msr, xstate};
 use hw::vmx::vmcs::{Came, Current, Loaded};
-use hw::vmx::{host, pml, slots, translation};
+use hw::vmx::{host, pml, slots};
 
 impl VmxVcpu {
     /// Makes this vCPU current on this CPU: VMCS, host fields, live registers, FPU. Cheap when it is already.
@@ -54,8 +53,7 @@ impl Vcpu {
         }
         self.load_live(vm);
         let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| self.vpid.get());
-        let eptp = vm.mmu.lock().root();
-        translation::load(eptp, &vm.ran_on, from, vpid);
+        vm.comes(from, vpid);
     }
 
     fn load_live(&mut self, vm: &Guest) {

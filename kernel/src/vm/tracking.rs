@@ -207,8 +207,8 @@ impl Tracked for Vm {
             }
             Asked::Logs => {}
             Asked::Flush => {
-                let root = self.mmu.lock().root();
-                self.tracking.lock().flushing = Some(Flushing::ask(&self.ran_on, root));
+                let flushing = self.flush();
+                self.tracking.lock().flushing = Some(flushing);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::entry::{
 };
 use super::work::Work;
 use crate::frames::{Frames, Table};
-use crate::words::{DirtyMethod, OutOfMemory};
+use crate::words::{DirtyMethod, Eptp, OutOfMemory};
 
 /// What the CPU can do, and what it must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +29,7 @@ pub struct Features {
 pub struct Ept<'m, F: Frames<'m>> {
     pub(crate) frames: F,
     pub(crate) root: Hpa,
-    pub(crate) eptp: u64,
+    pub(crate) eptp: Eptp,
     /// The table of 2 MiB entries of each GiB, 0 for none: a leaf is found by two loads, a walk goes on anywhere.
     pub(crate) directories: Vec<u64>,
     /// Number of 2 MiB regions up to the last that something was mapped in: a small VM has less than a GiB of them.
@@ -57,7 +57,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             frames,
             root,
             // memory type write-back, page-walk length 4 (SDM 24.6.11)
-            eptp: root.0 | 6 | 3 << 3 | access_dirty,
+            eptp: Eptp(root.0 | 6 | 3 << 3 | access_dirty),
             directories: Vec::new(),
             regions: 0,
             large: if features.executable_large_pages { PRESENT } else { READ | WRITE },

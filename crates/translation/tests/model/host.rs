@@ -1,11 +1,15 @@
 //! A host with a few CPUs, and a VM on it.
 
-use super::Memory;
 use super::cpu::{Access, Cpu, Reached};
+use super::{Memory, Unseen};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use translation::{Asked, Backing, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Tags, Tracked};
+use translation::{
+    Asked, Backing, Caches, Cause, Change, CpuSet, DirtyMethod, Ept, Eptp, Fault, Features, OutOfMemory,
+    Tags, Tracked, View,
+};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
+use vmx_types::qualification::EptViolation;
 
 /// What is left out, to see whether the model finds it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,7 +36,7 @@ pub(crate) struct Host {
 struct On<'h>(&'h Host, usize);
 
 impl Caches for On<'_> {
-    fn invept(&self, eptp: u64) {
+    fn invept(&self, eptp: Eptp) {
         if self.0.flaw != Flaw::NoFlushOfNewRoot {
             self.0.cpus[self.1].invept(eptp);
         }
@@ -106,7 +110,16 @@ impl<'h> Vm<'h> {
     }
 
     pub(crate) fn tags(&self) -> Tags {
-        Tags { eptp: self.ept.borrow().root(), vpid: Some(self.vpid) }
+        Tags { eptp: self.ept.borrow().cached(), vpid: Some(self.vpid) }
+    }
+
+    pub(crate) fn eptp(&self) -> Eptp {
+        self.tags().eptp.expect("its tables are EPT's")
+    }
+
+    /// An exit for an access that the tables do not allow.
+    pub(crate) fn fault(&self, violation: EptViolation) -> Result<Fault, OutOfMemory> {
+        self.with(|tables| tables.view(0).fault(Cause::violation(violation), &Unseen, &self.logged))
     }
 
     /// Where its vCPU is.
@@ -167,7 +180,7 @@ impl<'h> Vm<'h> {
             Asked::Logs => self.take_logs(),
             Asked::Flush => {
                 for cpu in cpus.filter(|_| self.host.flaw != Flaw::NoFlush) {
-                    self.host.cpus[cpu].invept(self.tags().eptp);
+                    self.host.cpus[cpu].invept(self.eptp());
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Binds `crates/translation` to this machine: memory for tables, and the instructions that flush.
 
-use ::translation::{Caches, CpuSet, Ept, Features, Frames, Table, Tags};
+use ::translation::{Caches, CpuSet, Ept, Eptp, Features, Frames, Table, Tags};
 use vmx_types::capability::Caps;
 
 use super::insn::{self, Scope};
@@ -49,8 +49,8 @@ pub fn new(caps: &Caps, executable_large_pages: bool) -> Option<Translation> {
 struct Here;
 
 impl Caches for Here {
-    fn invept(&self, eptp: u64) {
-        insn::invept(Scope::Single, eptp);
+    fn invept(&self, eptp: Eptp) {
+        insn::invept(Scope::Single, eptp.0);
     }
 
     fn invvpid(&self, vpid: u16) {
@@ -59,7 +59,7 @@ impl Caches for Here {
 }
 
 /// This CPU is about to run a vCPU, which was on CPU `last` before, of a VM with these tables that ran on those CPUs.
-pub fn load(eptp: u64, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
+pub fn load(eptp: Option<Eptp>, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
     let tags = Tags { eptp, vpid };
     ::translation::load(ran_on, cpu::this().index, last, tags, &Here);
 }
