@@ -30,6 +30,6 @@ pub use order::{Tracked, finish, poll};
 pub use request::{FlushRequests, Wanted};
 pub use translation::{AnyView, Translation};
 pub use unmapped::Unmapped;
-pub use view::{Cause, HwPaging, Invalid, Shadowed, View};
+pub use view::{Cause, GuestPaging, HwPaging, Invalid, Shadowed, View};
 pub use vpid::Vpids;
 pub use words::{Asked, Change, DirtyMethod, Eptp, Fault, OutOfMemory, STEP, Step};

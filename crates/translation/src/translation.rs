@@ -1,12 +1,11 @@
 //! Which translation a VM has. An enum, not a `dyn`: it is asked at every violation, and with one variant it costs nothing.
 
 use vm_types::{Backlog, Gpa, GuestMemory, Hpa, PageSet};
-use vmx_types::paging::ControlRegs;
 
 use crate::backing::Backing;
 use crate::ept::{Ept, EptView};
 use crate::frames::Frames;
-use crate::view::{Cause, HwPaging, Invalid, View};
+use crate::view::{Cause, GuestPaging, HwPaging, Invalid, View};
 use crate::words::{Change, Eptp, Fault, OutOfMemory, Step};
 
 /// The translation of one VM, of whichever kind. Who makes one chooses the kind, and nobody asks for it later.
@@ -32,8 +31,8 @@ macro_rules! each {
 
 impl<'m, F: Frames<'m>> View for AnyView<'_, 'm, F> {
     #[inline(always)]
-    fn activate(&mut self, regs: &ControlRegs, pdptes: Option<[u64; 4]>) -> HwPaging {
-        each!(Self, self, view => view.activate(regs, pdptes))
+    fn activate(&mut self, guest: &GuestPaging) -> HwPaging {
+        each!(Self, self, view => view.activate(guest))
     }
 
     #[inline(always)]

@@ -14,11 +14,11 @@ use crate::words::{Eptp, Fault, OutOfMemory};
 /// guest has not invalidated may be used, one that it has may not.
 pub trait View {
     /// The guest's control registers have been loaded: MOV to CR0, CR3 or CR4, CLTS, LMSW, WRMSR to IA32_EFER, a task
-    /// switch, or a state that is imported. `pdptes`: those that were loaded with them, with PAE paging (SDM 3A 4.4.1).
+    /// switch, or a state that is imported.
     ///
     /// What such a load invalidates is invalid from here on (SDM 3A 4.10.4.1). Where nothing differs from the last call,
     /// CR3 was loaded with the value that it had. Bits that the guest owns may differ from what it has by now.
-    fn activate(&mut self, regs: &ControlRegs, pdptes: Option<[u64; 4]>) -> HwPaging;
+    fn activate(&mut self, guest: &GuestPaging) -> HwPaging;
     /// Resolves a fault if it is ours to resolve. `memory`: the guest's tables, for who walks them; a write noticed goes
     /// into `logged`, writes to the guest's tables among them.
     ///
@@ -32,6 +32,17 @@ pub trait View {
     ) -> Result<Fault, OutOfMemory>;
     /// The guest's translations of this are invalid from here on.
     fn invalidate(&mut self, what: Invalid);
+}
+
+/// What the guest's paging depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GuestPaging {
+    /// As the guest sees them.
+    pub regs: ControlRegs,
+    /// The PDPTEs, where they were loaded with these registers (SDM 3A 4.4.1).
+    pub pdptes: Option<[u64; 4]>,
+    /// Width of its physical addresses: bits above are reserved in its tables.
+    pub phys_bits: u8,
 }
 
 /// How a vCPU's paging stands in the hardware: what the VMCS needs of it.

@@ -1,25 +1,24 @@
 //! The guest's translation, as its vCPUs ask it: each by its number.
 
-use ::translation::{Backing, Cause, Fault, HwPaging, Invalid, OutOfMemory, Shadowed, View};
-use vmx_types::paging::ControlRegs;
+use ::translation::{Backing, Cause, Fault, GuestPaging, HwPaging, Invalid, OutOfMemory, Shadowed, View};
 
 use super::Guest;
 use hw::vmx::flush::{self, Flushing};
 use hw::vmx::translation::{self, Translation};
 
 impl Guest {
-    /// How a vCPU with these control registers stands in the hardware.
-    pub(crate) fn paging(&self, vcpu: u32, regs: &ControlRegs) -> HwPaging {
-        self.mmu.lock().view(vcpu).activate(regs, None)
+    /// How a vCPU stands in the hardware when it has loaded these control registers.
+    pub(crate) fn paging(&self, vcpu: u32, guest: &GuestPaging) -> HwPaging {
+        self.mmu.lock().view(vcpu).activate(guest)
     }
 
-    /// A vCPU has loaded control registers, and these PDPTEs. What is the hypervisor's of them, if anything.
+    /// A vCPU has loaded control registers. What is the hypervisor's of them, if anything.
     #[inline(always)]
-    pub(crate) fn loads(&self, vcpu: u32, regs: &ControlRegs, pdptes: Option<[u64; 4]>) -> Option<Shadowed> {
+    pub(crate) fn loads(&self, vcpu: u32, guest: &GuestPaging) -> Option<Shadowed> {
         if !Translation::FOLLOWS_PAGING {
             return None;
         }
-        match self.mmu.lock().view(vcpu).activate(regs, pdptes) {
+        match self.paging(vcpu, guest) {
             HwPaging::Nested(_) => None,
             HwPaging::Shadowed(shadowed) => Some(shadowed),
         }

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::GuestPolicy;
 use devices::LocalApic;
-use translation::OutOfMemory;
+use translation::{GuestPaging, OutOfMemory};
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
@@ -71,12 +71,13 @@ impl Vcpu {
         // What the level hides gives #UD, as far as VMX can: the ledger says the same of the same choice.
         let choice = ledger::enforcement(&self.policy);
         self.tsx_ctrl = choice.tsx_ctrl;
+        let guest = GuestPaging { regs: *regs, pdptes: None, phys_bits: self.policy.phys_bits() };
         (self.proc, self.entry) = vmcs.set_up(&Setup {
             primary: choice.primary,
             secondary: choice.secondary,
             tertiary: choice.tertiary,
             msr_bitmap: &vm.msr_bitmap,
-            paging: vm.paging(self.index, regs),
+            paging: vm.paging(self.index, &guest),
             vpid: self.vpid.get(),
             tsc_multiplier: vm.clock.scaling(),
             pml: self.pml.as_ref(),

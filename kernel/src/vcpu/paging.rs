@@ -1,6 +1,6 @@
 //! The guest's control registers: architectural values in [`Vcpu`], hardware values in the VMCS.
 
-use translation::{Backing, Shadowed};
+use translation::{Backing, GuestPaging, Shadowed};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use vmx_types::paging::{
@@ -55,7 +55,8 @@ impl Vcpu {
         };
         let mut hw = hardware(&new, &caps)?;
         let mut owned = self.policy.cr4_allowed();
-        let shadowed = vm.loads(self.index, &new, pdptes);
+        let guest = GuestPaging { regs: new, pdptes, phys_bits: self.policy.phys_bits() };
+        let shadowed = vm.loads(self.index, &guest);
         if let Some(Shadowed { cr3, cr0, cr4 }) = shadowed {
             hw = Hardware { cr0: hw.cr0 | cr0, cr3, cr4: hw.cr4 | cr4, cr3_exiting: true, ..hw };
             owned &= !CR4_PGE; // what it drops is ours to drop

@@ -11,11 +11,10 @@ mod track;
 mod work;
 
 use vm_types::{Backlog, Gpa, GuestMemory, Hpa, PageSet};
-use vmx_types::paging::ControlRegs;
 
 use crate::backing::Backing;
 use crate::frames::Frames;
-use crate::view::{Cause, HwPaging, Invalid, View};
+use crate::view::{Cause, GuestPaging, HwPaging, Invalid, View};
 use crate::words::{Change, Eptp, Fault, OutOfMemory, Step};
 
 pub use table::{Ept, Features};
@@ -25,7 +24,7 @@ pub struct EptView<'a, 'm, F: Frames<'m>>(&'a mut Ept<'m, F>);
 
 impl<'m, F: Frames<'m>> View for EptView<'_, 'm, F> {
     #[inline(always)]
-    fn activate(&mut self, _: &ControlRegs, _: Option<[u64; 4]>) -> HwPaging {
+    fn activate(&mut self, _: &GuestPaging) -> HwPaging {
         HwPaging::Nested(self.0.eptp)
     }
 
