@@ -54,12 +54,10 @@ impl Vcpu {
             identity_cr3: IDENTITY_PAGE.0,
         };
         let mut hw = hardware(&new, &caps)?;
-        let mut owned = self.policy.cr4_allowed();
         let guest = GuestPaging { regs: new, pdptes, phys_bits: self.policy.phys_bits() };
         let shadowed = vm.loads(self.index, &guest);
         if let Some(Shadowed { cr3, cr0, cr4 }) = shadowed {
             hw = Hardware { cr0: hw.cr0 | cr0, cr3, cr4: hw.cr4 | cr4, cr3_exiting: true, ..hw };
-            owned &= !CR4_PGE; // what it drops is ours to drop
             self.own_pdptes = pdptes.or(self.own_pdptes).or(Some([0; 4]));
         }
         self.regs = new;
@@ -70,15 +68,18 @@ impl Vcpu {
         vmcs.write(field::GUEST_IA32_EFER, hw.efer);
         vmcs.write(field::CR0_READ_SHADOW, new.cr0);
         vmcs.write(field::CR4_READ_SHADOW, new.cr4);
-        vmcs.set_cr4_owned(owned);
+        // What a write of PGE drops of the hypervisor's tables is ours to drop.
+        let kept = if shadowed.is_some() { CR4_PGE } else { 0 };
+        vmcs.set_cr4_owned(self.policy.cr4_allowed() & !kept);
         self.entry.set_ia32e(hw.ia32e);
         vmcs.set_entry(self.entry);
         self.proc.set_cr3_exiting(hw.cr3_exiting);
         vmcs.set_proc(self.proc);
         // With EPT the CPU takes them from here, not from memory (SDM 26.3.2.4).
-        let loaded = pdptes.filter(|_| shadowed.is_none());
-        for (field, value) in field::GUEST_PDPTES.into_iter().zip(loaded.into_iter().flatten()) {
-            vmcs.write(field, value);
+        if shadowed.is_none() {
+            for (field, value) in field::GUEST_PDPTES.into_iter().zip(pdptes.into_iter().flatten()) {
+                vmcs.write(field, value);
+            }
         }
         if cpu.caps.vpid() {
             flush::linear(self.vpid.get());
