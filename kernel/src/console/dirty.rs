@@ -6,8 +6,8 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::task::Poll;
-use ept::DirtyMethod;
 use shell::{Code, Failure, Millis, Output};
+use translation::DirtyMethod;
 
 use super::answer::{Done, Job, Task};
 use super::out::{Out, json_line};
@@ -128,7 +128,7 @@ impl Task for Counting {
             Work::Forget { from, pages, output, ticks } => {
                 // What `top` harvests meanwhile is either counted here, or is there the next time.
                 let before = vm.to_send.count();
-                let next = vm.to_send.clear_some(*from, ept::STEP / 2);
+                let next = vm.to_send.clear_some(*from, translation::STEP / 2);
                 *pages += before - vm.to_send.count();
                 if let Some(next) = next {
                     *from = next;

@@ -1,9 +1,9 @@
-//! EPT violations that the audit of a VM wants.
+//! Faults that the audit of a VM wants.
 
 use alloc::format;
+use translation::Backing;
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
-use vmx_types::qualification::EptViolation;
 use x86::PAGE_SIZE as PAGE;
 use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
 
@@ -11,13 +11,7 @@ use super::{Next, fatal};
 use crate::guest::Guest;
 use crate::guest::audit::{Fetch, WINDOW};
 use crate::vcpu::Vcpu;
-use hw::vmx::flush;
 use hw::vmx::vmcs::Current;
-
-/// Drops what this CPU has cached of the VM's memory: a permission was taken. The VM's one vCPU runs here alone.
-fn flush(vm: &Guest) {
-    flush::second_level(vm.mmu.lock().root());
-}
 
 /// Guest-linear address of the instruction.
 fn linear_rip(vcpu: &Vcpu, vmcs: Current<'_>) -> (u64, CodeSize) {
@@ -28,18 +22,18 @@ fn linear_rip(vcpu: &Vcpu, vmcs: Current<'_>) -> (u64, CodeSize) {
     (if mode == CodeSize::Bits64 { rip } else { based() }, mode)
 }
 
-/// A page is executed for the first time, or after a write.
+/// A page is executed for the first time, or after a write. `linear`: by what address, where it has one.
 #[cold]
-pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
-    let gpa = Gpa(violation.gpa & !(PAGE - 1));
+pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, gpa: Gpa, linear: Option<u64>) -> Next {
+    let gpa = Gpa(gpa.0 & !(PAGE - 1));
     let again = match vm.mmu.lock().admit_code(gpa) {
         Ok(again) => again,
         Err(error) => return fatal(format!("{error}")),
     };
-    // Before the page is read: what is written from here on is noticed.
-    flush(vm);
+    // Before the page is read: what is written from here on is noticed. The VM's one vCPU runs here alone.
+    vm.flush_here();
     let (rip, mode) = linear_rip(vcpu, vmcs);
-    let at = if violation.linear_translation() { vmcs.read(field::GUEST_LINEAR_ADDRESS) } else { rip };
+    let at = linear.unwrap_or(rip);
     let linear = at & !(PAGE - 1);
     let paging = vcpu.paging_state(vmcs);
     let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
@@ -74,11 +68,11 @@ fn fill(vm: &Guest, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, win
 
 /// A page that was decoded is about to be written.
 #[cold]
-pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
-    let gpa = Gpa(violation.gpa & !(PAGE - 1));
+pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current<'_>, gpa: Gpa) -> Next {
+    let gpa = Gpa(gpa.0 & !(PAGE - 1));
     let (rip, _) = linear_rip(vcpu, vmcs);
     let executable = vm.audit_write(rip, gpa);
     vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
-    flush(vm);
+    vm.flush_here();
     Next::Resume
 }

@@ -64,7 +64,7 @@ pub(super) fn apply(
     });
     match loaded {
         Err(_) => GENERAL_PROTECTION,
-        Ok((new, pdptes)) => match vcpu.set_control_regs(vmcs, new, pdptes) {
+        Ok((new, pdptes)) => match vcpu.set_control_regs(vm, vmcs, new, pdptes) {
             Ok(()) => Next::Advance,
             Err(_) => fatal(
                 "the guest enters real mode, which this CPU cannot run: it lacks unrestricted guest (Westmere and later have it)"

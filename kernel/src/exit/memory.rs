@@ -1,7 +1,7 @@
-//! EPT violations: memory that wants a permission or a dirty mark, or a device.
+//! Faults of translation: memory that wants a permission or a dirty mark, or a device.
 
 use alloc::format;
-use ept::Fault;
+use translation::{Backing, Cause, Fault};
 use vm_types::Gpa;
 use vmx_types::field::{self, Segment};
 use vmx_types::qualification::EptViolation;
@@ -25,27 +25,48 @@ pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violatio
 #[inline(never)]
 fn other_violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     vcpu.block_nmis_again(vmcs, violation.qualification(), None);
-    let resolved = vm.mmu.lock().fault(violation, &vm.memory.logged);
-    match resolved {
+    fault(vcpu, vm, vmcs, Cause::violation(violation))
+}
+
+/// A page fault under tables of the hypervisor's, which stand for the guest's own.
+#[cold]
+pub(super) fn page_fault(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, error_code: u32) -> Next {
+    let linear = vmcs.read(field::EXIT_QUALIFICATION);
+    fault(vcpu, vm, vmcs, Cause::page_fault(linear, error_code))
+}
+
+#[inline(always)]
+fn fault(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause) -> Next {
+    match vm.fault(vcpu.index, cause) {
         Ok(Fault::Resolved) => Next::Resume,
-        Ok(Fault::FirstFetch) => audit::fetch(vcpu, vm, vmcs, violation),
-        Ok(Fault::CodeWrite) => audit::write(vcpu, vm, vmcs, violation),
-        Ok(Fault::Unmapped) => not_memory(vcpu, vm, vmcs, violation),
+        Ok(Fault::FirstFetch(gpa)) => {
+            let linear = cause.linear_translation().then(|| linear(vmcs, cause));
+            audit::fetch(vcpu, vm, vmcs, gpa, linear)
+        }
+        Ok(Fault::CodeWrite(gpa)) => audit::write(vcpu, vm, vmcs, gpa),
+        Ok(Fault::Unmapped(gpa)) => not_memory(vcpu, vm, vmcs, cause, gpa),
+        Ok(Fault::Guests(error_code)) => {
+            emulate::raise(GuestFault::page(linear(vmcs, cause), error_code as u32))
+        }
         Err(error) => fatal(format!("{error}")),
     }
 }
 
+/// The linear address of an access that has one.
+fn linear(vmcs: Current<'_>, cause: Cause) -> u64 {
+    cause.as_page_fault().map_or_else(|| vmcs.read(field::GUEST_LINEAR_ADDRESS), |(linear, _)| linear)
+}
+
 /// An access to a device, or to nothing.
-fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
-    let gpa = Gpa(violation.gpa);
-    if violation.gpa >> vcpu.policy.phys_bits() != 0 || !violation.linear_translation() {
-        return bad_tables(vcpu, vm, vmcs, violation);
+fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause, gpa: Gpa) -> Next {
+    if gpa.0 >> vcpu.policy.phys_bits() != 0 || !cause.linear_translation() {
+        return bad_tables(vcpu, vm, vmcs, cause, gpa);
     }
     if let Some(event) = vmcs.interrupted_event() {
         // There is no instruction to carry out: a table or the stack of the guest lies there.
         return fatal(format!("delivery of vector {:#x} reaches {gpa}, which is not memory", event.vector));
     }
-    if violation.fetch() {
+    if cause.fetch() {
         // A bus without a device answers with ones, and FF FF is no instruction.
         return UNDEFINED;
     }
@@ -55,12 +76,12 @@ fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViol
 /// The guest's tables point where there is no memory. The CPU has gone on by its own width, which may be greater than
 /// the guest's: the bits between are reserved for the guest, and only its own walk says so.
 #[cold]
-fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
-    let linear = vmcs.read(field::GUEST_LINEAR_ADDRESS);
+fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause, gpa: Gpa) -> Next {
+    let linear = linear(vmcs, cause);
     let mut user = vcpu.cpl(vmcs) == 3;
     // What is told of an access to a table is the walk's own: with A/D flags it writes whatever the program does (SDM 28.2.3.2).
-    let kind = if violation.linear_translation() {
-        match (violation.fetch(), violation.write()) {
+    let kind = if cause.linear_translation() {
+        match (cause.fetch(), cause.write()) {
             (true, _) => AccessKind::Execute,
             (_, true) => AccessKind::Write,
             _ => AccessKind::Read,
@@ -81,7 +102,7 @@ fn bad_tables(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViol
     let access = Access { kind, user, ac: true, pkru: 0 };
     match x86_decode::walk(&vm.memory, &state, linear, access) {
         Err(WalkError::PageFault { error_code }) => emulate::raise(GuestFault::page(linear, error_code)),
-        _ => fatal(format!("access to {}, beyond the guest's memory", Gpa(violation.gpa))),
+        _ => fatal(format!("access to {gpa}, beyond the guest's memory")),
     }
 }
 

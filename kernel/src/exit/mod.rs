@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use bring_up::mce::{Context, Verdict};
 use devices::Effect;
+use translation::{Backing, Invalid};
 use vmx_types::event::{Event, EventKind, PackedEvent, vector};
 use vmx_types::exit::Exit;
 use vmx_types::field;
@@ -25,6 +26,7 @@ use crate::guest::{Guest, StopReason};
 use crate::machine;
 use crate::vcpu::Vcpu;
 use hw::vmx;
+use hw::vmx::translation::Translation;
 use hw::vmx::vmcs::Current;
 
 /// What the run loop does after an exit. Each payload fills one register, so that an answer is returned in two.
@@ -87,9 +89,13 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         Exit::PmlFull => memory::log_full(vcpu, vm, vmcs),
         Exit::Cr(access) => control::cr(vcpu, vm, vmcs, access),
         Exit::Xsetbv => control::xsetbv(vcpu, vmcs),
-        Exit::Exception(event) => exception(vcpu, vmcs, event),
+        Exit::Exception(event) => exception(vcpu, vm, vmcs, event),
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
-        Exit::CacheFlush | Exit::Invlpg(_) | Exit::Pause => Next::Advance,
+        Exit::CacheFlush | Exit::Pause => Next::Advance,
+        Exit::Invlpg(linear) => {
+            vm.invalidates(vcpu.index, Invalid::Page(linear));
+            Next::Advance
+        }
         Exit::Rdtsc => {
             vcpu.set_edx_eax(vm.clock.now().tsc.wrapping_add(vcpu.tsc_adjust()));
             Next::Advance
@@ -139,7 +145,7 @@ fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
 }
 
 #[inline(never)]
-fn exception(vcpu: &mut Vcpu, vmcs: Current<'_>, event: Event) -> Next {
+fn exception(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, event: Event) -> Next {
     let word = u64::from(vmcs.read(field::EXIT_INTERRUPTION_INFO));
     vcpu.block_nmis_again(vmcs, word, Some(event.vector));
     match (event.kind, event.vector) {
@@ -156,6 +162,9 @@ fn exception(vcpu: &mut Vcpu, vmcs: Current<'_>, event: Event) -> Next {
         (_, vector::DEBUG) => {
             vcpu.raise_debug(vmcs, event);
             inject(event)
+        }
+        (_, vector::PAGE_FAULT) if Translation::FOLLOWS_PAGING => {
+            memory::page_fault(vcpu, vm, vmcs, event.error_code.unwrap_or(0))
         }
         _ => inject(event),
     }

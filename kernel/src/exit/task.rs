@@ -106,7 +106,7 @@ pub(super) fn switch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, how: TaskSw
     let result = task::switch(&mut task, how, event, &mut memory);
     if task != old {
         let nmi = event.is_some_and(|event| event.kind == EventKind::Nmi);
-        if let Err(next) = enter(vcpu, vmcs, &task, memory.pdptes) {
+        if let Err(next) = enter(vcpu, vm, vmcs, &task, memory.pdptes) {
             return next;
         }
         let mut blocked = vmcs.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_NMI;
@@ -154,9 +154,15 @@ fn current(vcpu: &mut Vcpu, vmcs: Current<'_>, instruction: u32) -> Task {
 }
 
 /// Loads the registers of the task that is entered; RFLAGS excepted.
-fn enter(vcpu: &mut Vcpu, vmcs: Current<'_>, task: &Task, pdptes: Option<[u64; 4]>) -> Result<(), Next> {
+fn enter(
+    vcpu: &mut Vcpu,
+    vm: &Guest,
+    vmcs: Current<'_>,
+    task: &Task,
+    pdptes: Option<[u64; 4]>,
+) -> Result<(), Next> {
     let regs = ControlRegs { cr0: task.cr0, cr3: task.cr3, ..vcpu.control_regs(vmcs) };
-    vcpu.set_control_regs(vmcs, regs, pdptes)
+    vcpu.set_control_regs(vm, vmcs, regs, pdptes)
         .map_err(|_| fatal("task switch in real mode, which has none".into()))?;
     for (number, value) in task.gprs.into_iter().enumerate() {
         vcpu.set_gpr(vmcs, number as u8, value);

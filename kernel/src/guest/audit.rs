@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
+use translation::Backing;
 use vm_types::{Gpa, PageSet};
 
 use super::Guest;

@@ -8,14 +8,14 @@ pub(crate) mod exits;
 pub(crate) mod mailbox;
 pub(crate) mod name;
 mod stop;
+mod translation;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use ::translation::CpuSet;
 use cpu_policy::GuestPolicy;
 use devices::{ApicBus, Platform, VcpuSet};
-use ept::{CpuSet, Mmu};
 use vm_types::Gpa;
 
 use crate::lock::Mutex;
@@ -26,6 +26,7 @@ use hw::mm::Hpa;
 use hw::mm::frame;
 use hw::mm::guest::GuestRam;
 use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::translation::Translation;
 use mailbox::{Mailbox, Request};
 use name::Name;
 
@@ -45,8 +46,8 @@ pub(crate) struct Guest {
     pub(crate) policy: Mutex<Arc<GuestPolicy>>,
     /// RAM.
     pub(crate) memory: GuestRam,
-    /// Second-level translation.
-    pub(crate) mmu: Mutex<Box<dyn Mmu>>,
+    /// From its addresses to the host's.
+    pub(crate) mmu: Mutex<Translation>,
     /// CPUs that ran it.
     pub(crate) ran_on: CpuSet,
     /// Which instructions outside its policy it executes.

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::task::Poll;
 
 use cmdline::ModuleRole;
-use ept::DirtyMethod;
+use translation::DirtyMethod;
 use vmx_types::reason::ExitReason;
 
 use selftest_report::Verdict;

@@ -81,11 +81,7 @@ impl Vcpu {
             cr3: regs.cr3,
             cr4: regs.cr4,
             efer: regs.efer,
-            pdptes: if regs.pae_paging() {
-                field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))
-            } else {
-                [0; 4]
-            },
+            pdptes: if regs.pae_paging() { self.pdptes(vmcs) } else { [0; 4] },
             phys_bits: self.policy.phys_bits(),
         }
     }

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use cpu_policy::GuestPolicy;
 use devices::LocalApic;
-use ept::OutOfMemory;
+use translation::{GuestPaging, OutOfMemory};
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
@@ -38,6 +38,7 @@ impl VmxVcpu {
             live: LiveRegs::default(),
             regs: ControlRegs::default(),
             cr3_exiting: false,
+            own_pdptes: None,
             proc: ProcWord::new(cpu),
             entry: EntryWord::new(cpu),
             tsx_ctrl: None,
@@ -65,17 +66,18 @@ impl Vcpu {
         self.policy = policy;
     }
 
-    /// Writes the controls and everything of the guest state that never changes.
-    pub(super) fn write_controls(&mut self, vm: &Guest, vmcs: &mut Loaded<'_>) {
+    /// Writes the controls and everything of the guest state that never changes. `regs`: what it is to begin with.
+    pub(super) fn write_controls(&mut self, vm: &Guest, vmcs: &mut Loaded<'_>, regs: &ControlRegs) {
         // What the level hides gives #UD, as far as VMX can: the ledger says the same of the same choice.
         let choice = ledger::enforcement(&self.policy);
         self.tsx_ctrl = choice.tsx_ctrl;
+        let guest = GuestPaging { regs: *regs, pdptes: None, phys_bits: self.policy.phys_bits() };
         (self.proc, self.entry) = vmcs.set_up(&Setup {
             primary: choice.primary,
             secondary: choice.secondary,
             tertiary: choice.tertiary,
             msr_bitmap: &vm.msr_bitmap,
-            eptp: vm.mmu.lock().root(),
+            paging: vm.paging(self.index, &guest),
             vpid: self.vpid.get(),
             tsc_multiplier: vm.clock.scaling(),
             pml: self.pml.as_ref(),

@@ -73,6 +73,8 @@ pub(crate) struct Vcpu {
     /// Control registers as the guest sees them; [`Vcpu::control_regs`] brings the guest-owned bits up to date.
     pub(crate) regs: ControlRegs,
     cr3_exiting: bool,
+    /// PDPTEs, where the VMCS does not hold them: without EPT.
+    own_pdptes: Option<[u64; 4]>,
     pub(crate) proc: ProcWord,
     entry: EntryWord,
     /// IA32_TSX_CTRL while the vCPU is live; None on a host without it.

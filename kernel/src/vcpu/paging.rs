@@ -1,13 +1,16 @@
 //! The guest's control registers: architectural values in [`Vcpu`], hardware values in the VMCS.
 
+use translation::{Backing, GuestPaging, Shadowed};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use vmx_types::paging::{
-    ControlRegs, CrFault, Limits, NeedsRealMode, PagingCaps, hardware, load_pdptes, pdpte_table,
+    CR4_PGE, ControlRegs, CrFault, Hardware, Limits, NeedsRealMode, PagingCaps, hardware, load_pdptes,
+    pdpte_table,
 };
 
 use super::Vcpu;
 use crate::guest::{Guest, IDENTITY_PAGE};
+use hw::vmx::translation::Translation;
 use hw::vmx::vmcs::{CR4_GUEST_OWNED, Current};
 use hw::vmx::{flush, host};
 
@@ -38,6 +41,7 @@ impl Vcpu {
     /// [`NeedsRealMode`] where this CPU cannot run the guest in real mode; nothing is changed then.
     pub(crate) fn set_control_regs(
         &mut self,
+        vm: &Guest,
         vmcs: Current<'_>,
         new: ControlRegs,
         pdptes: Option<[u64; 4]>,
@@ -49,7 +53,13 @@ impl Vcpu {
             cr4_fixed0: cpu.caps.cr4_fixed0,
             identity_cr3: IDENTITY_PAGE.0,
         };
-        let hw = hardware(&new, &caps)?;
+        let mut hw = hardware(&new, &caps)?;
+        let guest = GuestPaging { regs: new, pdptes, phys_bits: self.policy.phys_bits() };
+        let shadowed = vm.loads(self.index, &guest);
+        if let Some(Shadowed { cr3, cr0, cr4 }) = shadowed {
+            hw = Hardware { cr0: hw.cr0 | cr0, cr3, cr4: hw.cr4 | cr4, cr3_exiting: true, ..hw };
+            self.own_pdptes = pdptes.or(self.own_pdptes).or(Some([0; 4]));
+        }
         self.regs = new;
         self.cr3_exiting = hw.cr3_exiting;
         vmcs.write(field::GUEST_CR0, hw.cr0);
@@ -58,19 +68,31 @@ impl Vcpu {
         vmcs.write(field::GUEST_IA32_EFER, hw.efer);
         vmcs.write(field::CR0_READ_SHADOW, new.cr0);
         vmcs.write(field::CR4_READ_SHADOW, new.cr4);
-        vmcs.set_cr4_owned(self.policy.cr4_allowed());
+        // What a write of PGE drops of the hypervisor's tables is ours to drop.
+        let kept = if shadowed.is_some() { CR4_PGE } else { 0 };
+        vmcs.set_cr4_owned(self.policy.cr4_allowed() & !kept);
         self.entry.set_ia32e(hw.ia32e);
         vmcs.set_entry(self.entry);
         self.proc.set_cr3_exiting(hw.cr3_exiting);
         vmcs.set_proc(self.proc);
         // With EPT the CPU takes them from here, not from memory (SDM 26.3.2.4).
-        for (field, value) in field::GUEST_PDPTES.into_iter().zip(pdptes.into_iter().flatten()) {
-            vmcs.write(field, value);
+        if shadowed.is_none() {
+            for (field, value) in field::GUEST_PDPTES.into_iter().zip(pdptes.into_iter().flatten()) {
+                vmcs.write(field, value);
+            }
         }
         if cpu.caps.vpid() {
             flush::linear(self.vpid.get());
         }
         Ok(())
+    }
+
+    /// The PDPTEs that were loaded last. With EPT the CPU loads them by itself.
+    pub(crate) fn pdptes(&self, vmcs: Current<'_>) -> [u64; 4] {
+        match self.own_pdptes {
+            Some(own) if Translation::FOLLOWS_PAGING => own,
+            _ => field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte)),
+        }
     }
 
     /// The PDPTEs that CR3 points to; addresses have `phys_bits` bits.

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use cpu_policy::{MsrWrite, spec_ctrl_bits};
 use flex::MISC_FEATURES_ENABLES;
+use translation::Invalid;
 use vm_types::StateError;
 use vmx_types::field::{self, Segment};
 use vmx_types::state::{SegmentState, TableState, VcpuState, XSAVE_MIN, clean_xsave};
@@ -67,7 +68,7 @@ impl VmxVcpu {
             mtrr: vcpu.mtrr,
             spec_ctrl: (spec_ctrl_bits(vcpu.policy.features()) != 0).then_some(vcpu.context.spec_ctrl()),
             misc_features: vcpu.cpuid.is_faulting().then_some(1),
-            pdptes: regs.pae_paging().then(|| field::GUEST_PDPTES.map(|pdpte| vmcs.read(pdpte))),
+            pdptes: regs.pae_paging().then(|| vcpu.pdptes(vmcs)),
             ..VcpuState::default()
         };
         vcpu.drain_pml(vm, vmcs);
@@ -114,7 +115,9 @@ impl VmxVcpu {
         area.fill(0);
         area[..state.xsave.len()].copy_from_slice(&state.xsave);
         let (vcpu, mut loaded) = self.make_current(vm);
-        vcpu.write_controls(vm, &mut loaded);
+        let regs = state.control_regs();
+        vm.invalidates(vcpu.index, Invalid::All);
+        vcpu.write_controls(vm, &mut loaded, &regs);
         let vmcs = loaded.current();
         vcpu.context.gprs = state.gprs;
         vmcs.write(field::GUEST_RSP, state.gprs[RSP]);
@@ -146,14 +149,13 @@ impl VmxVcpu {
         vcpu.event = state.event();
         vcpu.nmi_pending = state.nmi_pending;
         vcpu.attention = true;
-        let regs = state.control_regs();
         // A host of before leaves them in memory. What no CPU would load is not present there.
         let pdptes = regs.pae_paging().then(|| {
             state.pdptes.unwrap_or_else(|| {
                 Vcpu::read_pdptes(vm, regs.cr3, vcpu.policy.phys_bits()).unwrap_or_default()
             })
         });
-        let done = vcpu.set_control_regs(vmcs, regs, pdptes);
+        let done = vcpu.set_control_regs(vm, vmcs, regs, pdptes);
         self.release(vm);
         done.map_err(|_| refuse("the guest is in real mode, and this CPU has no unrestricted guest".into()))
     }

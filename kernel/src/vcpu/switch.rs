@@ -8,7 +8,7 @@ use crate::guest::Guest;
 use crate::policy::ledger;
 use hw::arch::{debug, msr, xstate};
 use hw::vmx::vmcs::{Came, Current, Loaded};
-use hw::vmx::{ept, host, pml, slots};
+use hw::vmx::{host, pml, slots};
 
 impl VmxVcpu {
     /// Makes this vCPU current on this CPU: VMCS, host fields, live registers, FPU. Cheap when it is already.
@@ -53,8 +53,7 @@ impl Vcpu {
         }
         self.load_live(vm);
         let vpid = host::this().is_some_and(|cpu| cpu.caps.vpid()).then(|| self.vpid.get());
-        let eptp = vm.mmu.lock().root();
-        ept::load(eptp, &vm.ran_on, from, vpid);
+        vm.comes(from, vpid);
     }
 
     fn load_live(&mut self, vm: &Guest) {

@@ -1,6 +1,6 @@
 //! The VPIDs of this host's vCPUs.
 
-use ept::Vpids;
+use translation::Vpids;
 
 use crate::lock::{self, Mutex};
 

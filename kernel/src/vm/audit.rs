@@ -6,11 +6,10 @@ mod tests;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use ept::Change;
+use translation::Change;
 
 use super::{State, Vm, registry};
 use crate::guest::audit;
-use hw::vmx::flush::Flushing;
 
 impl Vm {
     /// Starts the audit, which looks at all code once [`Vm::is_changing`] says no; what was found before stays.
@@ -45,7 +44,7 @@ pub(crate) fn poll() {
     for vm in registry::all() {
         if vm.close_open_pages() != 0 {
             // Nothing is read for it: nobody waits.
-            let _ = Flushing::ask(&vm.ran_on, vm.mmu.lock().root()).waits_for();
+            let _ = vm.flush().waits_for();
         }
     }
     audit::put_off();

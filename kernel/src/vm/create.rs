@@ -1,7 +1,6 @@
 //! What a VM is made of, and putting it together: one of a kernel, or the empty target of a migration. The order and the
 //! steps are [`super::making`]'s.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -12,10 +11,10 @@ use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
 use devices::{ApicBus, LocalApic, Platform, PlatformConfig};
-use ept::{CpuSet, Mmu, OutOfMemory};
 use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
+use translation::{Backing, CpuSet, OutOfMemory};
 use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
@@ -40,8 +39,8 @@ use hw::arch::{cpu, tsc};
 use hw::mm::frame;
 use hw::mm::guest::{GuestRam, layout};
 use hw::vmx::bitmap::MsrBitmap;
-use hw::vmx::ept::Ept;
 use hw::vmx::host::{self, HostCpu};
+use hw::vmx::translation::Translation;
 
 /// MSRs that VM entry and exit switch by themselves, so that the guest may access them freely.
 const VMCS_MSRS: [u32; 6] = [msr::FS_BASE, msr::GS_BASE, 0x174, 0x175, 0x176, msr::PAT];
@@ -82,7 +81,7 @@ pub(super) struct Ground {
     /// RAM, cleared.
     pub(super) memory: GuestRam,
     /// Tables that map it.
-    pub(super) mmu: Ept,
+    pub(super) mmu: Translation,
     /// For what is harvested of it.
     pub(super) to_send: Backlog,
 }
@@ -150,7 +149,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         id: registry::next_id(),
         policy: Mutex::new(lock::POLICY, policy),
         memory,
-        mmu: Mutex::new(lock::TRANSLATION, Box::new(mmu)),
+        mmu: Mutex::new(lock::TRANSLATION, mmu),
         ran_on: CpuSet::new(cpu::count()),
         audit: Mutex::new(lock::AUDIT, Audit::default()),
         msr_bitmap,
@@ -229,7 +228,7 @@ fn home_cpu() -> Result<usize, String> {
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.
-fn map_identity(mmu: &mut Ept, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
+fn map_identity(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
     if cpu.caps.unrestricted() {
         return Ok(None);
     }

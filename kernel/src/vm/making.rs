@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::task::Poll;
 
 use ::making::{Make, Site};
-use ept::Unmapped;
+use translation::Unmapped;
 use vm_types::{Backlog, PageSetGrowing};
 
 use super::create::{self, Ground, Spec};
@@ -21,7 +21,7 @@ use super::{Change, Vm, remains};
 use crate::entropy;
 use hw::arch::tsc;
 use hw::mm::guest::Clearing;
-use hw::vmx::ept::{self as tables, Ept};
+use hw::vmx::translation::{self as tables, Translation};
 use hw::vmx::{host, slots};
 
 /// The VM.
@@ -37,7 +37,7 @@ struct Parts {
     spec: Option<Spec>,
     memory: Option<Clearing>,
     sets: Option<Sets>,
-    mmu: Option<Ept>,
+    mmu: Option<Translation>,
     unmapped: Vec<Unmapped>,
     vm: Option<Arc<Vm>>,
     loading: Option<Loading>,
@@ -147,7 +147,7 @@ impl Site for Parts {
     fn map(&mut self) -> Result<bool, String> {
         let Some(mmu) = &mut self.mmu else {
             let caps = &host::required()?.caps;
-            let none = || ept::OutOfMemory.to_string();
+            let none = || translation::OutOfMemory.to_string();
             self.mmu = Some(tables::new(caps, slots::plan().large_executable_pages).ok_or_else(none)?);
             let chunks = self.memory.iter().flat_map(Clearing::chunks).rev();
             self.unmapped = chunks.map(|c| Unmapped { gpa: c.gpa, hpa: c.hpa, len: c.len }).collect();

@@ -4,18 +4,18 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ept::Mmu;
+use translation::Backing;
 
 use super::Vm;
 use crate::lock::{self, Mutex};
 use hw::arch::tsc;
-use hw::vmx::ept::Ept;
+use hw::vmx::translation::Translation;
 
 enum Remains {
     /// Of a VM that is not in the registry any more, and whose vCPUs are off for good. Others may still know it.
     Vm(Arc<Vm>),
     /// Of one that was not made in the end.
-    Tables(Box<dyn Mmu>),
+    Tables(Box<Translation>),
 }
 
 static REMAINS: Mutex<Vec<Remains>> = Mutex::new(lock::REMAINS, Vec::new());
@@ -26,7 +26,7 @@ pub(super) fn of_vm(vm: Arc<Vm>) {
 }
 
 /// The same of tables that no VM has.
-pub(super) fn of_tables(tables: Ept) {
+pub(super) fn of_tables(tables: Translation) {
     REMAINS.lock().push(Remains::Tables(Box::new(tables)));
 }
 

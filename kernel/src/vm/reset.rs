@@ -221,7 +221,7 @@ impl Subject for Being {
 
     fn flush(&mut self) -> Poll<()> {
         let vm = &self.vm;
-        let flushing = self.flushing.get_or_insert_with(|| Flushing::ask(&vm.ran_on, vm.mmu.lock().root()));
+        let flushing = self.flushing.get_or_insert_with(|| vm.flush());
         if flushing.waits_for().is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 }

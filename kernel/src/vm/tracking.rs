@@ -1,5 +1,5 @@
 //! Which pages the guest has written: starting, harvesting, stopping, each in steps between which the guest's exits have
-//! the tables and CPU 0 does its other work. The order is [`ept::poll`]'s.
+//! the tables and CPU 0 does its other work. The order is [`translation::poll`]'s.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-use ept::{Asked, Change, DirtyMethod, Mmu, OutOfMemory, Tracked};
+use translation::{Asked, Backing, Change, DirtyMethod, OutOfMemory, Tracked};
 use vm_types::{Backlog, PageSet};
 
 use super::Vm;
@@ -19,6 +19,7 @@ use crate::meter::{self, Part};
 use hw::arch::{cpu, tsc};
 use hw::vmx::flush::{self, Flushing};
 use hw::vmx::host;
+use hw::vmx::translation::Translation;
 
 /// Changes that go on by themselves, one after the other.
 static CHANGES: Mutex<Vec<(Weak<Vm>, Change)>> = Mutex::new(lock::CHANGES, Vec::new());
@@ -151,7 +152,7 @@ impl Vm {
         lock::assert_none_held("other CPUs are waited for");
         let (began, until) = (tsc::read(), super::steps_until());
         loop {
-            let polled = ept::poll(self, change);
+            let polled = translation::poll(self, change);
             let now = tsc::read();
             if polled.is_ready() || now >= until {
                 let mut tracking = self.tracking.lock();
@@ -180,8 +181,10 @@ pub(crate) fn poll() -> bool {
 }
 
 impl Tracked for Vm {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
-        f(&mut **self.mmu.lock())
+    type Tables = Translation;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Translation) -> R) -> R {
+        f(&mut self.mmu.lock())
     }
 
     fn logged(&self) -> &PageSet {
@@ -205,8 +208,8 @@ impl Tracked for Vm {
             }
             Asked::Logs => {}
             Asked::Flush => {
-                let root = self.mmu.lock().root();
-                self.tracking.lock().flushing = Some(Flushing::ask(&self.ran_on, root));
+                let flushing = self.flush();
+                self.tracking.lock().flushing = Some(flushing);
             }
         }
     }

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use ept::{CpuSet, Wanted};
+use translation::{CpuSet, Eptp, Wanted};
 
 use super::host;
 use super::insn::{self, Scope};
@@ -48,14 +48,14 @@ pub fn leave_vmx() -> bool {
 pub struct Flushing(Vec<(usize, u32)>);
 
 impl Flushing {
-    /// Has every CPU that ran a VM drop what it has cached of the VM's tables. Other CPUs, and what these have of other VMs,
-    /// are left alone.
-    pub fn ask(ran_on: &CpuSet, eptp: u64) -> Self {
+    /// Has every CPU that ran a VM drop what it has `cached` of the VM's tables. Other CPUs, and what these have of other
+    /// VMs, are left alone.
+    pub fn ask(ran_on: &CpuSet, cached: Option<Eptp>) -> Self {
         let mut asked = Vec::new();
-        // One that joins after this has flushed by itself, and reads the tables as they are now: `ept::load`.
+        // One that joins after this has flushed by itself, and reads the tables as they are now: `translation::load`.
         for index in ran_on.iter() {
             if let Some(other) = host::of(index) {
-                asked.push((index, other.flushes.ask(eptp)));
+                asked.push((index, other.flushes.ask(cached)));
                 kick(index);
             }
         }
@@ -79,14 +79,16 @@ pub fn serve() {
         arch::halt();
     }
     this.flushes.serve(|wanted| match wanted {
-        Wanted::One(eptp) => insn::invept(Scope::Single, eptp),
+        Wanted::One(eptp) => insn::invept(Scope::Single, eptp.0),
         Wanted::All => insn::invept(Scope::All, 0),
     });
 }
 
-/// Drops what this CPU has cached of a VM's second-level tables.
-pub fn second_level(eptp: u64) {
-    insn::invept(Scope::Single, eptp);
+/// Drops what this CPU has cached of a VM's tables; without an EPT pointer the exit has done so.
+pub fn here(cached: Option<Eptp>) {
+    if let Some(eptp) = cached {
+        insn::invept(Scope::Single, eptp.0);
+    }
 }
 
 /// Drops what this CPU has cached of a guest's linear addresses.

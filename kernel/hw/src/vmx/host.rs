@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
-use ept::FlushRequests;
 use spin::Once;
+use translation::FlushRequests;
 use vmx_types::capability::{Caps, NoVmx};
 use vmx_types::controls::Controls;
 use vmx_types::field;

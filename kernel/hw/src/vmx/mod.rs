@@ -4,12 +4,12 @@ pub mod bitmap;
 mod caps;
 mod dump;
 pub mod entry;
-pub mod ept;
 pub mod flush;
 pub mod host;
 pub mod insn;
 pub mod pml;
 pub mod slots;
+pub mod translation;
 pub mod vmcs;
 pub mod xsave;
 

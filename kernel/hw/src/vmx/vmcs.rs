@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use translation::HwPaging;
 use vmx_types::control::{EntryControls, PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field::{Control, Harmless};
@@ -33,6 +34,12 @@ const EXIT_BITMAPS: [(ProcBased2, Field<u64, Control>); 2] = [
     (ProcBased2::ENCLS_EXITING, field::ENCLS_EXITING_BITMAP),
     (ProcBased2::ENCLV_EXITING, field::ENCLV_EXITING_BITMAP),
 ];
+
+/// Controls that need EPT (SDM 26.2.1.1), and that of VPID: tables of the hypervisor's are nobody else's to cache.
+const NESTED: ProcBased2 = ProcBased2::ENABLE_EPT
+    .union(ProcBased2::UNRESTRICTED_GUEST)
+    .union(ProcBased2::ENABLE_PML)
+    .union(ProcBased2::ENABLE_VPID);
 
 /// Bits of CR4 that a guest may change without an exit: TSD, DE, PGE, PCE, OSXMMEXCPT.
 pub const CR4_GUEST_OWNED: u64 = 1 << 2 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10;
@@ -70,8 +77,8 @@ pub struct Setup<'a> {
     pub tertiary: u64,
     /// Which MSRs do not exit.
     pub msr_bitmap: &'a Arc<MsrBitmap>,
-    /// The EPT pointer: of tables that map nothing but the guest's memory, and live as long as the VM.
-    pub eptp: u64,
+    /// Its paging, by tables that map nothing but the guest's memory, and live as long as the VM.
+    pub paging: HwPaging,
     /// Its VPID, not 0.
     pub vpid: u16,
     /// TSC multiplier, where the guest's TSC is scaled.
@@ -247,6 +254,12 @@ impl Loaded<'_> {
         if setup.tsc_multiplier.is_some() {
             proc2 |= ProcBased2::USE_TSC_SCALING;
         }
+        let mut exceptions = EXCEPTIONS;
+        if let HwPaging::Shadowed(_) = setup.paging {
+            proc |= ProcBased::INVLPG_EXITING;
+            proc2 -= NESTED;
+            exceptions |= 1 << vector::PAGE_FAULT;
+        }
         let tertiary = setup.tertiary & caps.proc3;
         if tertiary != 0 {
             proc |= ProcBased::TERTIARY_CONTROLS;
@@ -259,7 +272,7 @@ impl Loaded<'_> {
             insn::write(field::PROC_BASED_CONTROLS_2, proc2.bits());
             insn::write(field::EXIT_CONTROLS, controls.exit.bits());
             insn::write(field::ENTRY_CONTROLS, controls.entry.bits());
-            insn::write(field::EXCEPTION_BITMAP, EXCEPTIONS);
+            insn::write(field::EXCEPTION_BITMAP, exceptions);
             insn::write(field::PAGE_FAULT_ERROR_MASK, 0);
             insn::write(field::PAGE_FAULT_ERROR_MATCH, 0);
             insn::write(field::CR3_TARGET_COUNT, 0);
@@ -268,10 +281,12 @@ impl Loaded<'_> {
             insn::write(field::ENTRY_MSR_LOAD_COUNT, 0);
             insn::write(field::ENTRY_INTERRUPTION_INFO, 0);
             insn::write(field::MSR_BITMAP, setup.msr_bitmap.hpa().0);
-            insn::write(field::EPT_POINTER, setup.eptp);
             insn::write(field::CR0_MASK, u64::MAX);
             insn::write(field::VMCS_LINK_POINTER, u64::MAX);
             insn::write(field::GUEST_IA32_DEBUGCTL, 0);
+            if let HwPaging::Nested(eptp) = setup.paging {
+                insn::write(field::EPT_POINTER, eptp.0);
+            }
             if caps.vpid() {
                 insn::write(field::VPID, setup.vpid);
             }

@@ -2,9 +2,9 @@
 
 use core::task::Poll;
 
-use ept::DirtyMethod;
 use hw::vmx::flush;
 use migrate::ownership::Entry;
+use translation::DirtyMethod;
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use vmx_types::reason::ExitReason;

@@ -2,4 +2,5 @@
 
 mod checks;
 mod live;
+mod paging;
 mod state;

@@ -9,12 +9,13 @@ use super::poll;
 use crate::testing::{HOME, Host, host};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{Change, Vm, tracking};
-use ept::Fault;
 use hw::arch::tsc;
 use hw::mock::Flush;
 use hw::vmx::flush;
+use translation::{Backing, Cause, Fault};
 
 const PAGE: u64 = 0x200;
+const AT: Gpa = Gpa(PAGE << 12);
 const RIP: u64 = 0x10_0020;
 /// Accesses by a linear address (SDM table 27-7): a fetch from a page that is readable and writable, a write to one
 /// that is readable and executable.
@@ -23,7 +24,7 @@ const WRITE: u64 = 1 << 1 | 5 << 3 | 3 << 7;
 
 /// What the tables say of an access to [`PAGE`].
 fn fault(vm: &Vm, access: u64) -> Fault {
-    vm.mmu.lock().fault(EptViolation::decode(access, PAGE << 12), &vm.memory.logged).unwrap()
+    vm.fault(0, Cause::violation(EptViolation::decode(access, PAGE << 12))).unwrap()
 }
 
 /// A VM with the audit on.
@@ -38,7 +39,7 @@ fn audited(host: &Host) -> Arc<Vm> {
 /// The guest executes an instruction of [`PAGE`] that writes to the same page.
 fn opens(vm: &Vm) {
     let gpa = Gpa(PAGE << 12);
-    assert_eq!(fault(vm, FETCH), Fault::FirstFetch);
+    assert_eq!(fault(vm, FETCH), Fault::FirstFetch(AT));
     vm.mmu.lock().admit_code(gpa).unwrap();
     let fetch = crate::guest::audit::Fetch {
         gpa,
@@ -48,7 +49,7 @@ fn opens(vm: &Vm) {
         mode: x86_decode::CodeSize::Bits32,
     };
     vm.audit_fetch(&fetch, false, |_| 0);
-    assert_eq!(fault(vm, WRITE), Fault::CodeWrite);
+    assert_eq!(fault(vm, WRITE), Fault::CodeWrite(AT));
     let executable = vm.audit_write(RIP, gpa);
     assert!(executable, "it would never get ahead");
     vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
@@ -81,13 +82,13 @@ fn a_page_is_executed_or_written() {
     let host = host();
     let vm = audited(&host);
     let gpa = Gpa(PAGE << 12);
-    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch);
+    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch(AT));
     assert_eq!(vm.mmu.lock().admit_code(gpa), Ok(false));
-    assert_eq!(fault(&vm, WRITE), Fault::CodeWrite, "a page that is executed is not written unnoticed");
+    assert_eq!(fault(&vm, WRITE), Fault::CodeWrite(AT), "a page that is executed is not written unnoticed");
     let executable = vm.audit_write(RIP, gpa);
     assert!(!executable, "the instruction is on another page");
     vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
-    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch, "what was written is decoded again");
+    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch(AT), "what was written is decoded again");
     assert_eq!(vm.mmu.lock().admit_code(gpa), Ok(true));
 }
 
@@ -105,9 +106,9 @@ fn a_page_is_both_for_a_tenth_of_a_second() {
     host.flushes();
     host.pass(tsc::ticks(20_000));
     poll();
-    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch, "it is to be decoded again");
+    assert_eq!(fault(&vm, FETCH), Fault::FirstFetch(AT), "it is to be decoded again");
     host.on(HOME, flush::serve);
-    let root = vm.mmu.lock().root();
+    let root = vm.mmu.lock().cached().unwrap().0;
     assert!(host.flushes().contains(&Flush::Ept(HOME, root)), "what a CPU has cached of it is dropped");
     // Nothing is open: nobody is bothered.
     host.pass(tsc::ticks(200_000));

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ept::DirtyMethod;
+use translation::{Backing, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 
@@ -132,7 +132,7 @@ fn cpus_that_ran_it_forget_it_before_it_runs_again() {
     }
     assert_eq!((outcome.get(), vm.state()), (None, State::Resetting), "CPU 1 has not answered");
     assert_eq!(data(&vm), [0; 4]);
-    let root = vm.mmu.lock().root();
+    let root = vm.mmu.lock().cached().unwrap().0;
     assert!(!host.flushes().contains(&Flush::Ept(HOME, root)));
     host.on(HOME, flush::serve);
     assert_eq!(host.flushes(), [Flush::Ept(HOME, root)]);

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
-use ept::DirtyMethod::{AccessDirty, Pml, WriteProtect};
-use ept::{Change, DirtyMethod};
+use translation::DirtyMethod::{AccessDirty, Pml, WriteProtect};
+use translation::{Backing, Cause, Change, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 
@@ -107,7 +107,7 @@ fn pages_are_read_only_after_every_cpu_has_flushed() {
     for _ in 0..5 {
         assert_eq!(vm.harvest(), Poll::Pending, "CPU 1 may have the page as writable");
     }
-    let root = vm.mmu.lock().root();
+    let root = vm.mmu.lock().cached().unwrap().0;
     assert_eq!((host.ipis(), host.flushes()), (Vec::from([KICK]), Vec::from([Flush::Ept(0, root)])), "once");
     assert!(vm.mmu.lock().first_write(0x200 << 12, &vm.memory.logged), "it was armed again before that");
     host.on(HOME, flush::serve);
@@ -132,7 +132,7 @@ fn a_cpu_that_did_not_run_it_is_left_alone() {
     host.ipis();
     track(&vm, WriteProtect);
     assert_eq!(harvest(&vm), (0, Vec::new()));
-    let root = vm.mmu.lock().root();
+    let root = vm.mmu.lock().cached().unwrap().0;
     let flushes = host.flushes();
     assert!(!flushes.contains(&Flush::Ept(HOME, root)) && host.ipis().is_empty(), "{flushes:?}");
 }
@@ -194,7 +194,7 @@ fn tracking_ends_by_itself() {
     while poll() {}
     assert!(!vm.is_changing());
     // Nothing is protected any more: a write that exits is none of tracking's.
-    vm.mmu.lock().fault(violation(0x200), &vm.memory.logged).unwrap();
+    vm.fault(0, Cause::violation(violation(0x200))).unwrap();
     assert!(!vm.memory.logged.contains(0x200));
 }
 

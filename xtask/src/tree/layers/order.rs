@@ -67,7 +67,7 @@ pub(super) const CRATES: &[Layer] = &[
     layer(&["flex", "isa-audit", "pool"], "FlexMigration's switches; the audit; records of a pool"),
     layer(&["cpu-policy"], "what a guest sees of CPUs"),
     layer(
-        &["ept", "making", "migrate", "mitigations", "secure-link", "selftest-report"],
+        &["making", "migrate", "mitigations", "secure-link", "selftest-report", "translation"],
         "machines and judgements",
     ),
     layer(

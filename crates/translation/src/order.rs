@@ -4,13 +4,16 @@
 use core::task::Poll;
 use vm_types::{Backlog, PageSet};
 
-use crate::mmu::Mmu;
+use crate::backing::Backing;
 use crate::words::{Asked, Change, OutOfMemory, Step};
 
 /// A VM, as far as the order needs it.
 pub trait Tracked {
+    /// Its translation.
+    type Tables: Backing;
+
     /// Does something with the tables, under their lock: the guest's exits take it as well.
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R;
+    fn with<R>(&self, f: impl FnOnce(&mut Self::Tables) -> R) -> R;
     /// Pages noticed as written.
     fn logged(&self) -> &PageSet;
     /// Pages harvested and not yet sent.
@@ -31,9 +34,9 @@ pub trait Tracked {
 /// is read afterwards has it. And a CPU that has a retired table cached may walk it until then.
 pub fn poll<T: Tracked>(vm: &T, change: Change) -> Poll<Result<u64, OutOfMemory>> {
     loop {
-        let step = vm.with(|mmu| {
-            mmu.begin(change);
-            mmu.step(vm.logged(), vm.backlog())
+        let step = vm.with(|tables| {
+            tables.begin(change);
+            tables.step(vm.logged(), vm.backlog())
         });
         match step {
             Step::Working | Step::Idle => return Poll::Pending,
@@ -44,7 +47,7 @@ pub fn poll<T: Tracked>(vm: &T, change: Change) -> Poll<Result<u64, OutOfMemory>
                 if !vm.has_answered(asked) {
                     return Poll::Pending;
                 }
-                vm.with(|mmu| mmu.answered());
+                vm.with(|tables| tables.answered());
             }
             Step::Done(done, result) if done == change => return Poll::Ready(result),
             Step::Done(..) => return Poll::Pending,

@@ -1,19 +1,28 @@
-//! The one interface to a VM's second-level translation. Only its implementations know the table format: EPT today,
-//! shadow paging beside it later.
+//! What a VM's translation is to the VM as a whole: where its memory lies, which of its pages are noticed, and changes of
+//! all tables. Only the implementations know a table format.
 
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
-use vmx_types::qualification::EptViolation;
 
-use crate::words::{Change, Fault, OutOfMemory, Step};
+use crate::view::View;
+use crate::words::{Change, Eptp, OutOfMemory, Step};
 
-/// Second-level translation of one VM.
+/// The translation of one VM.
 ///
-/// What takes a permission from one page, [`Mmu::admit_code`], [`Mmu::admit_write`] and [`Mmu::revoke_code`], is
+/// What takes a permission from one page, [`Backing::admit_code`], [`Backing::admit_write`] and [`Backing::revoke_code`], is
 /// followed by a flush of every CPU that ran the VM before the page is read: a CPU with a cached translation would
 /// write, or execute, without being noticed. Changes of all pages are [`crate::poll`]'s, which sees to that.
-pub trait Mmu: Send {
-    /// The value for the VMCS: an EPT pointer.
-    fn root(&self) -> u64;
+pub trait Backing: Send {
+    /// Its side of one vCPU.
+    type View<'a>: View
+    where
+        Self: 'a;
+    /// Whether it has to know of the guest's control registers and INVLPG. Where not, nobody need ask it.
+    const FOLLOWS_PAGING: bool;
+
+    /// The side of the vCPU with that number within the VM.
+    fn view(&mut self, vcpu: u32) -> Self::View<'_>;
+    /// What CPUs keep of it across VM entries and exits; `None` where that is nothing.
+    fn cached(&self) -> Option<Eptp>;
     /// Maps `len` bytes, all three multiples of 4 KiB, readable, writable and executable, where nothing is mapped.
     ///
     /// # Errors
@@ -22,13 +31,8 @@ pub trait Mmu: Send {
     /// Where a guest address lies.
     fn translate(&self, gpa: Gpa) -> Option<Hpa>;
     /// Resolves the first write to a page that write protection keeps, and that the audit has not decoded; false for
-    /// whatever else it is, which is [`Mmu::fault`]'s.
+    /// whatever else it is, which is [`View::fault`]'s.
     fn first_write(&self, gpa: u64, logged: &PageSet) -> bool;
-    /// Resolves a violation if it is ours to resolve; a write noticed goes into `logged`.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`]; nothing has changed then.
-    fn fault(&mut self, violation: EptViolation, logged: &PageSet) -> Result<Fault, OutOfMemory>;
     /// The change that is under way.
     fn under_way(&self) -> Option<Change>;
     /// Begins a change, unless one is under way that must end first.

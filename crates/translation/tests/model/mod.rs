@@ -10,11 +10,11 @@ pub(crate) mod choice;
 pub(crate) mod cpu;
 pub(crate) mod host;
 
-use ept::{Frames, Table};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vm_types::Hpa;
+use translation::{Frames, Table};
+use vm_types::{Gpa, GuestMemory, Hpa, MemRange, MemoryError};
 
 pub(crate) const PRESENT: u64 = 7;
 pub(crate) const WRITE: u64 = 1 << 1;
@@ -85,5 +85,22 @@ impl<'m> Frames<'m> for &'m Memory {
         assert!(!self.free.lock().unwrap().contains(&number), "{page} is no table");
         self.asked.fetch_add(1, Ordering::Relaxed);
         &self.pages[number]
+    }
+}
+
+/// Guest memory that nobody looks at: the CPU walks the guest's tables.
+pub(crate) struct Unseen;
+
+impl GuestMemory for Unseen {
+    fn ranges(&self) -> &[MemRange] {
+        &[]
+    }
+
+    fn read(&self, gpa: Gpa, _: &mut [u8]) -> Result<(), MemoryError> {
+        panic!("{gpa} is read")
+    }
+
+    fn write(&self, gpa: Gpa, _: &[u8]) -> Result<(), MemoryError> {
+        panic!("{gpa} is written")
     }
 }

@@ -3,12 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Backlog, PageSet};
 
-use crate::change::STEP;
-use crate::entry::{
-    ACCESSED, DIRTY, EXECUTE, LARGE, PRESENT, RECENT, SPLIT_MAY_MERGE, Table, WRITE, is_table,
-};
-use crate::table::{Ept, Frames};
-use crate::words::{DirtyMethod, OutOfMemory};
+use super::entry::{ACCESSED, DIRTY, EXECUTE, LARGE, PRESENT, RECENT, SPLIT_MAY_MERGE, WRITE, is_table};
+use super::table::Ept;
+use crate::frames::{Frames, Table};
+use crate::words::{DirtyMethod, OutOfMemory, STEP};
 
 /// Entries of a table, as a cost.
 pub(crate) const TABLE: u32 = 512;

@@ -5,23 +5,12 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::Hpa;
 
-use crate::entry::{
-    ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, READ, SIZE_4K, Table, WRITE, WRITE_BACK, index, is_table,
+use super::entry::{
+    ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, READ, SIZE_4K, WRITE, WRITE_BACK, index, is_table,
 };
-use crate::words::{DirtyMethod, OutOfMemory};
-use crate::work::Work;
-
-/// Memory for tables, which CPUs read and write by themselves.
-pub trait Frames<'m>: Copy + Send {
-    /// A page of zeros; `None` where there is none left.
-    fn alloc(self) -> Option<Hpa>;
-    /// Gives a page back: the next who gets it may be anybody.
-    fn free(self, page: Hpa);
-    /// Pages that [`Frames::alloc`] has to give now.
-    fn available(self) -> u64;
-    /// The entries of a page from [`Frames::alloc`] that has not been given back.
-    fn table(self, page: Hpa) -> &'m Table;
-}
+use super::work::Work;
+use crate::frames::{Frames, Table};
+use crate::words::{DirtyMethod, Eptp, OutOfMemory};
 
 /// What the CPU can do, and what it must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +29,7 @@ pub struct Features {
 pub struct Ept<'m, F: Frames<'m>> {
     pub(crate) frames: F,
     pub(crate) root: Hpa,
-    pub(crate) eptp: u64,
+    pub(crate) eptp: Eptp,
     /// The table of 2 MiB entries of each GiB, 0 for none: a leaf is found by two loads, a walk goes on anywhere.
     pub(crate) directories: Vec<u64>,
     /// Number of 2 MiB regions up to the last that something was mapped in: a small VM has less than a GiB of them.
@@ -68,7 +57,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             frames,
             root,
             // memory type write-back, page-walk length 4 (SDM 24.6.11)
-            eptp: root.0 | 6 | 3 << 3 | access_dirty,
+            eptp: Eptp(root.0 | 6 | 3 << 3 | access_dirty),
             directories: Vec::new(),
             regions: 0,
             large: if features.executable_large_pages { PRESENT } else { READ | WRITE },

@@ -1,44 +1,15 @@
-//! Mapping and giving back, in bounded steps: the tables of a terabyte are half a million entries.
+//! Giving back, in bounded steps: the tables of a terabyte are half a million entries.
 
 use core::sync::atomic::Ordering;
-use vm_types::{Gpa, Hpa};
+use vm_types::Hpa;
 
-use crate::entry::{ADDRESS, SIZE_2M, is_table};
-use crate::mmu::Mmu;
-use crate::table::{Ept, Frames};
-use crate::words::OutOfMemory;
+use super::entry::{ADDRESS, is_table};
+use super::table::Ept;
+use crate::frames::Frames;
 
 /// Most pages that a step gives back, and directories of 512 entries that it goes through.
 const FREED: usize = 64;
 const DIRECTORIES: usize = 4;
-const GIB: u64 = 1 << 30;
-
-/// A run of memory that is to be mapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unmapped {
-    /// Where the guest is to see it.
-    pub gpa: Gpa,
-    /// Where it lies.
-    pub hpa: Hpa,
-    /// Bytes, as for [`Mmu::map`].
-    pub len: u64,
-}
-
-impl Unmapped {
-    /// Maps a part of it in one bounded step. True while some is left.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`]; a part may be mapped then.
-    pub fn step(&mut self, mmu: &mut dyn Mmu) -> Result<bool, OutOfMemory> {
-        // Within one GiB, and where it has to be small pages, within one of their tables.
-        let large = self.gpa.0.is_multiple_of(SIZE_2M) && self.hpa.0.is_multiple_of(SIZE_2M);
-        let span = if large { GIB } else { SIZE_2M };
-        let piece = (span - self.gpa.0 % span).min(self.len);
-        mmu.map(self.gpa, self.hpa, piece)?;
-        *self = Self { gpa: Gpa(self.gpa.0 + piece), hpa: Hpa(self.hpa.0 + piece), len: self.len - piece };
-        Ok(self.len > 0)
-    }
-}
 
 impl<'m, F: Frames<'m>> Ept<'m, F> {
     /// Gives back a bounded part of the tables, all but the root. True while some are left.

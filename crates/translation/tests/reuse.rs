@@ -2,10 +2,10 @@
 
 mod model;
 
-use ept::{Change, DirtyMethod, Step, Tracked};
 use model::cpu::Access;
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
 use model::{Memory, VICTIM};
+use translation::{Backing, Change, DirtyMethod, Step, Tracked};
 
 const MIB: u64 = 1 << 20;
 /// Where the RAM of the two VMs is.
@@ -113,8 +113,8 @@ fn tracking_without_memory_leaves_all_as_it_was() {
         vm.load(0);
         let before = host.memory.free_pages();
         assert!(before < 3);
-        let refused = ept::finish(&vm, Change::Track(DirtyMethod::WriteProtect));
-        assert_eq!(refused, Err(ept::OutOfMemory));
+        let refused = translation::finish(&vm, Change::Track(DirtyMethod::WriteProtect));
+        assert_eq!(refused, Err(translation::OutOfMemory));
         assert_eq!(host.memory.free_pages(), before);
         assert_eq!(vm.reaches(0, 4096, Access::Write), [OF_A + 4096].into());
     }
@@ -129,7 +129,7 @@ fn tables_are_freed_in_the_middle_of_a_change() {
         let vm = Vm::new(&host, FEATURES, OF_A, 64 * MIB, 1);
         for step in 0..steps {
             let change = if step < 15 { Change::Track(DirtyMethod::Pml) } else { Change::Untrack };
-            let _ = ept::poll(&vm, change);
+            let _ = translation::poll(&vm, change);
         }
         drop(vm);
         assert_eq!(host.memory.free_pages(), before, "after {steps} steps");
@@ -166,8 +166,7 @@ fn a_split_under_a_live_mapping_changes_no_address() {
     vm.reaches(0, 4096, Access::Write);
     assert!(vm.reaches(0, 4096, Access::Fetch).is_empty());
     let violation = vmx_types::qualification::EptViolation::decode(1 << 2 | 3 << 3, 4096);
-    let fault = vm.with(|mmu| mmu.fault(violation, vm.logged()));
-    assert_eq!(fault, Ok(ept::Fault::Resolved));
+    assert_eq!(vm.fault(violation), Ok(translation::Fault::Resolved));
     assert_eq!(vm.reaches(0, 4096, Access::Fetch), [OF_A + 4096].into());
     assert!(vm.stays_inside(0, 4096) && vm.stays_inside(0, MIB));
 }
@@ -175,7 +174,7 @@ fn a_split_under_a_live_mapping_changes_no_address() {
 /// The model is hard on whoever uses a page that was given back.
 #[test]
 fn a_page_that_is_given_back_is_somebody_elses() {
-    use ept::Frames;
+    use translation::Frames;
     let memory = Memory::new(1);
     let page = (&memory).alloc().unwrap();
     (&memory).free(page);

@@ -1,11 +1,15 @@
 //! A host with a few CPUs, and a VM on it.
 
-use super::Memory;
 use super::cpu::{Access, Cpu, Reached};
-use ept::{Asked, Caches, Change, CpuSet, DirtyMethod, Ept, Features, Mmu, Tags, Tracked};
+use super::{Memory, Unseen};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use translation::{
+    Asked, Backing, Caches, Cause, Change, CpuSet, DirtyMethod, Ept, Eptp, Fault, Features, OutOfMemory,
+    Tags, Tracked, View,
+};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
+use vmx_types::qualification::EptViolation;
 
 /// What is left out, to see whether the model finds it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,7 +36,7 @@ pub(crate) struct Host {
 struct On<'h>(&'h Host, usize);
 
 impl Caches for On<'_> {
-    fn invept(&self, eptp: u64) {
+    fn invept(&self, eptp: Eptp) {
         if self.0.flaw != Flaw::NoFlushOfNewRoot {
             self.0.cpus[self.1].invept(eptp);
         }
@@ -106,7 +110,16 @@ impl<'h> Vm<'h> {
     }
 
     pub(crate) fn tags(&self) -> Tags {
-        Tags { eptp: self.ept.borrow().root(), vpid: Some(self.vpid) }
+        Tags { eptp: self.ept.borrow().cached(), vpid: Some(self.vpid) }
+    }
+
+    pub(crate) fn eptp(&self) -> Eptp {
+        self.tags().eptp.expect("its tables are EPT's")
+    }
+
+    /// An exit for an access that the tables do not allow.
+    pub(crate) fn fault(&self, violation: EptViolation) -> Result<Fault, OutOfMemory> {
+        self.with(|tables| tables.view(0).fault(Cause::violation(violation), &Unseen, &self.logged))
     }
 
     /// Where its vCPU is.
@@ -117,7 +130,7 @@ impl<'h> Vm<'h> {
     /// Its vCPU comes to a CPU. What the last one has logged goes into the set, as when it is taken off there.
     pub(crate) fn load(&self, cpu: usize) {
         self.take_logs();
-        ept::load(&self.ran_on, cpu, self.last.get(), self.tags(), &On(self.host, cpu));
+        translation::load(&self.ran_on, cpu, self.last.get(), self.tags(), &On(self.host, cpu));
         self.last.set(Some(cpu));
     }
 
@@ -146,7 +159,7 @@ impl<'h> Vm<'h> {
     }
 
     pub(crate) fn change(&self, change: Change) -> u64 {
-        ept::finish(self, change).expect("memory for tables")
+        translation::finish(self, change).expect("memory for tables")
     }
 
     pub(crate) fn track(&self, method: DirtyMethod) -> u64 {
@@ -167,7 +180,7 @@ impl<'h> Vm<'h> {
             Asked::Logs => self.take_logs(),
             Asked::Flush => {
                 for cpu in cpus.filter(|_| self.host.flaw != Flaw::NoFlush) {
-                    self.host.cpus[cpu].invept(self.tags().eptp);
+                    self.host.cpus[cpu].invept(self.eptp());
                 }
             }
         }
@@ -180,10 +193,12 @@ impl<'h> Vm<'h> {
     }
 }
 
-impl Tracked for Vm<'_> {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
+impl<'h> Tracked for Vm<'h> {
+    type Tables = Ept<'h, &'h Memory>;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Self::Tables) -> R) -> R {
         self.interrupted();
-        f(&mut *self.ept.borrow_mut())
+        f(&mut self.ept.borrow_mut())
     }
 
     fn logged(&self) -> &PageSet {

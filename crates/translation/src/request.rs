@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::words::Eptp;
+
 /// More than one EPT pointer was asked for: no pointer has these bits.
 const ALL: u64 = u64::MAX;
 
@@ -9,7 +11,7 @@ const ALL: u64 = u64::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wanted {
     /// One EPT pointer.
-    One(u64),
+    One(Eptp),
     /// All of them.
     All,
 }
@@ -24,10 +26,11 @@ pub struct FlushRequests {
 }
 
 impl FlushRequests {
-    /// Asks for a flush of what is cached of `eptp` by now. Then the CPU is kicked. The number of what was asked is for
-    /// [`FlushRequests::has_done`].
-    pub fn ask(&self, eptp: u64) -> u32 {
-        let join = |other| Some(if other == 0 || other == eptp { eptp } else { ALL });
+    /// Asks for a flush of what is cached of `eptp` by now; `None` where the VM exit that it takes to be served is all that
+    /// is needed. Then the CPU is kicked. The number of what was asked is for [`FlushRequests::has_done`].
+    pub fn ask(&self, eptp: Option<Eptp>) -> u32 {
+        let eptp = eptp.map_or(0, |eptp| eptp.0);
+        let join = |other| Some(if other == 0 || eptp == 0 || other == eptp { other | eptp } else { ALL });
         let _ = self.eptp.fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
         // After the pointer: who sees the number sees that as well, or somebody has taken it who flushes it.
         self.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
@@ -42,7 +45,7 @@ impl FlushRequests {
         match self.eptp.swap(0, Ordering::AcqRel) {
             0 => {}
             ALL => flush(Wanted::All),
-            eptp => flush(Wanted::One(eptp)),
+            eptp => flush(Wanted::One(Eptp(eptp))),
         }
         self.done.store(asked, Ordering::Release);
     }
@@ -76,10 +79,10 @@ mod tests {
     fn flushes_what_was_asked_for_once() {
         let requests = FlushRequests::default();
         assert!(requests.is_done() && served(&requests).is_empty());
-        requests.ask(0x1000);
-        requests.ask(0x1000);
+        requests.ask(Some(Eptp(0x1000)));
+        requests.ask(Some(Eptp(0x1000)));
         assert!(!requests.is_done());
-        assert_eq!(served(&requests), [Wanted::One(0x1000)]);
+        assert_eq!(served(&requests), [Wanted::One(Eptp(0x1000))]);
         assert!(requests.is_done() && served(&requests).is_empty());
     }
 
@@ -91,21 +94,33 @@ mod tests {
             done: AtomicU32::new(u32::MAX),
             ..Default::default()
         };
-        let first = requests.ask(0x1000);
+        let first = requests.ask(Some(Eptp(0x1000)));
         assert!(!requests.has_done(first));
         served(&requests);
-        let second = requests.ask(0x2000);
+        let second = requests.ask(Some(Eptp(0x2000)));
         assert!(requests.has_done(first) && !requests.has_done(second) && !requests.is_done());
         served(&requests);
         assert!(requests.has_done(second));
     }
 
+    /// Who has no pointer is answered all the same, and takes nobody else's away.
+    #[test]
+    fn an_exit_may_be_all_that_is_needed() {
+        let requests = FlushRequests::default();
+        let number = requests.ask(None);
+        assert!(!requests.has_done(number));
+        assert!(served(&requests).is_empty() && requests.has_done(number));
+        requests.ask(Some(Eptp(0x1000)));
+        requests.ask(None);
+        assert_eq!(served(&requests), [Wanted::One(Eptp(0x1000))]);
+    }
+
     #[test]
     fn two_pointers_are_all() {
         let requests = FlushRequests::default();
-        requests.ask(0x1000);
-        requests.ask(0x2000);
-        requests.ask(0x1000);
+        requests.ask(Some(Eptp(0x1000)));
+        requests.ask(Some(Eptp(0x2000)));
+        requests.ask(Some(Eptp(0x1000)));
         assert_eq!(served(&requests), [Wanted::All]);
         assert!(requests.is_done());
     }

@@ -3,12 +3,13 @@
 
 mod model;
 
-use ept::{Asked, Change, DirtyMethod, Fault, Features, Mmu, Step, Tracked, poll};
+use model::Unseen;
 use model::choice::{Choices, explore};
 use model::cpu::{Access, Reached};
 use model::host::{FEATURES, Flaw, Host, NO_FLAGS, Vm};
 use std::cell::Cell;
 use std::task::Poll;
+use translation::{Asked, Backing, Cause, Change, DirtyMethod, Fault, Features, Step, Tracked, View, poll};
 use vmx_types::qualification::EptViolation;
 
 const MIB: u64 = 1 << 20;
@@ -33,8 +34,8 @@ fn access(vm: &Vm<'_>, access: Access, choices: &Choices) {
             // The exit takes the lock that the hypervisor's steps take.
             let mut ept = vm.ept.borrow_mut();
             if !ept.first_write(GPA, vm.logged()) {
-                let fault = ept.fault(EptViolation::decode(WRITE_VIOLATION, GPA), vm.logged());
-                assert_eq!(fault, Ok(Fault::Resolved));
+                let cause = Cause::violation(EptViolation::decode(WRITE_VIOLATION, GPA));
+                assert_eq!(ept.view(0).fault(cause, &Unseen, vm.logged()), Ok(Fault::Resolved));
             }
             continue;
         }
@@ -197,7 +198,7 @@ fn the_model_finds_out_that_the_set_of_cpus_is_read_too_early() {
         let cpus: Vec<usize> = vm.ran_on.iter().collect();
         steps(vm, || {
             for cpu in &cpus {
-                vm.host.cpus[*cpu].invept(vm.tags().eptp);
+                vm.host.cpus[*cpu].invept(vm.eptp());
             }
         });
     };
@@ -224,7 +225,7 @@ fn no_fetch_is_missed_by_the_audit() {
         let vm = Vm::new(&host, FEATURES, RAM, 2 * MIB, 1);
         vm.load(0);
         let fetch = EptViolation::decode(1 << 2 | 3 << 3, GPA);
-        assert_eq!(vm.with(|mmu| mmu.fault(fetch, vm.logged())), Ok(Fault::Resolved));
+        assert_eq!(vm.fault(fetch), Ok(Fault::Resolved));
         assert!(!vm.reaches(0, GPA, Access::Fetch).is_empty());
         vm.change(Change::Audit);
         assert_eq!(!vm.reaches(0, GPA, Access::Fetch).is_empty(), missed);
@@ -247,7 +248,7 @@ fn a_guest_that_faults_between_two_steps_goes_on() {
                 for _ in 0..2 {
                     if vm.reaches(0, gpa, Access::Write).is_empty() {
                         let violation = EptViolation::decode(WRITE_VIOLATION, gpa);
-                        assert_eq!(vm.with(|mmu| mmu.fault(violation, vm.logged())), Ok(Fault::Resolved));
+                        assert_eq!(vm.fault(violation), Ok(Fault::Resolved));
                     }
                 }
                 assert!(!vm.reaches(0, gpa, Access::Write).is_empty(), "{change:?}: {gpa:#x} after {steps}");

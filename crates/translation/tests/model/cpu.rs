@@ -1,9 +1,9 @@
 //! A CPU with its caches.
 
 use super::{ACCESSED, ADDRESS, DIRTY, EXECUTE, LARGE, Memory, PRESENT, WRITE};
-use ept::Tags;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use translation::{Eptp, Tags};
 
 /// What the CPU does with a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,14 +64,18 @@ const fn allows(entry: u64, access: Access) -> bool {
     }
 }
 
-const fn has_flags(tags: Tags) -> bool {
-    tags.eptp & 1 << 6 != 0
+fn eptp(tags: Tags) -> u64 {
+    tags.eptp.expect("its tables are EPT's").0
+}
+
+fn has_flags(tags: Tags) -> bool {
+    eptp(tags) & 1 << 6 != 0
 }
 
 impl Cpu {
     /// All ways in which an access may be translated. `gpa`: where the guest's tables say that `linear` is.
     pub(crate) fn ways(&self, tags: Tags, linear: u64, gpa: u64, access: Access) -> Vec<Way> {
-        let (ours, vpid) = (tags.eptp & ADDRESS, tags.vpid.unwrap_or(0));
+        let (ours, vpid) = (eptp(tags) & ADDRESS, tags.vpid.unwrap_or(0));
         // A write by an entry whose dirty flag is not set yet has to set it in memory.
         let usable = |entry| {
             allows(entry, access) && (access != Access::Write || !has_flags(tags) || entry & DIRTY != 0)
@@ -115,7 +119,7 @@ impl Cpu {
             Way::Cached { entry, level, gpa } => return Reached::Page(page(entry, level, gpa)),
             Way::Walk { table, level } => (table, level),
         };
-        let (ep4ta, vpid) = (tags.eptp & ADDRESS, tags.vpid.unwrap_or(0));
+        let (ep4ta, vpid) = (eptp(tags) & ADDRESS, tags.vpid.unwrap_or(0));
         loop {
             let Some(at) = memory.entry(table, (gpa >> shift(level)) as usize & 511) else {
                 return Reached::Page(table); // a table in the memory of somebody else
@@ -152,7 +156,7 @@ impl Cpu {
 
     /// An EPT violation drops what would translate the address (SDM 28.4.3.1).
     fn violation(&self, tags: Tags, linear: u64, gpa: u64) {
-        let ours = tags.eptp & ADDRESS;
+        let ours = eptp(tags) & ADDRESS;
         self.cached.borrow_mut().retain(|cached| match *cached {
             Cached::Physical { ep4ta, level, prefix, .. } => ep4ta != ours || prefix != gpa >> shift(level),
             Cached::Combined { ep4ta, linear: l, .. } => ep4ta != ours || l != linear,
@@ -160,9 +164,9 @@ impl Cpu {
     }
 
     /// INVEPT, single context (SDM 28.4.3.1).
-    pub(crate) fn invept(&self, eptp: u64) {
+    pub(crate) fn invept(&self, eptp: Eptp) {
         self.cached.borrow_mut().retain(|cached| match *cached {
-            Cached::Physical { ep4ta, .. } | Cached::Combined { ep4ta, .. } => ep4ta != eptp & ADDRESS,
+            Cached::Physical { ep4ta, .. } | Cached::Combined { ep4ta, .. } => ep4ta != eptp.0 & ADDRESS,
         });
     }
 

@@ -1,6 +1,10 @@
 //! What is said of tables: how writes are noticed, what an access meets, how all of them change.
 
 use core::fmt;
+use vm_types::Gpa;
+
+/// Most table entries, or words of a set of pages, that one step of a change touches.
+pub const STEP: u32 = 4096;
 
 /// How writes of the guest are noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,17 +29,23 @@ impl DirtyMethod {
     }
 }
 
-/// What became of a violation.
+/// An EPT pointer (SDM 24.6.11): what names, to the instruction that flushes, all that CPUs cache of a VM's tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Eptp(pub u64);
+
+/// What became of a fault. Each payload fills one register, so that an answer is returned in two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The guest can go on.
     Resolved,
-    /// No memory there: MMIO or nothing.
-    Unmapped,
-    /// The audit is to look at this page first, and to let it be executed: [`Mmu::admit_code`].
-    FirstFetch,
-    /// The page was decoded, and is about to be written: [`Mmu::admit_write`].
-    CodeWrite,
+    /// No memory at this address: MMIO or nothing.
+    Unmapped(Gpa),
+    /// The audit is to look at this page first, and to let it be executed: [`crate::Backing::admit_code`].
+    FirstFetch(Gpa),
+    /// The page was decoded, and is about to be written: [`crate::Backing::admit_write`].
+    CodeWrite(Gpa),
+    /// The guest's own tables do not allow it: it gets #PF with this error code, which has 32 bits.
+    Guests(u64),
 }
 
 /// The host has no page left for a table.
@@ -77,7 +87,7 @@ pub enum Asked {
 pub enum Step {
     /// There is more to do.
     Working,
-    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Mmu::answered`].
+    /// The VM's CPUs are to be asked for this; once all have answered, [`crate::Backing::answered`].
     Ask(Asked),
     /// They have been asked, and not all have answered.
     Wait(Asked),

@@ -1,7 +1,5 @@
 //! The bits of an entry (SDM tables 28-1 to 28-6).
 
-use core::sync::atomic::AtomicU64;
-
 pub(crate) const READ: u64 = 1 << 0;
 pub(crate) const WRITE: u64 = 1 << 1;
 pub(crate) const EXECUTE: u64 = 1 << 2;
@@ -22,9 +20,6 @@ pub(crate) const PRESENT: u64 = READ | WRITE | EXECUTE;
 
 pub(crate) const SIZE_4K: u64 = 1 << 12;
 pub(crate) const SIZE_2M: u64 = 1 << 21;
-
-/// The entries of a table.
-pub type Table = [AtomicU64; 512];
 
 /// True where an entry above the last level leads to a table. One that is present is readable, so that two bits tell.
 pub(crate) const fn is_table(entry: u64) -> bool {

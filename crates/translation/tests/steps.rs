@@ -1,7 +1,9 @@
 //! A VM of 1 TiB: no step is long, and a harvest looks at what may be dirty only. Fault 3.4.
 
-use ept::{Asked, Change, DirtyMethod, Ept, Features, Frames, Mmu, STEP, Table, Tracked, Unmapped, poll};
 use std::sync::atomic::{AtomicU64, Ordering};
+use translation::{
+    Asked, Backing, Change, DirtyMethod, Ept, Features, Frames, STEP, Table, Tracked, Unmapped, poll,
+};
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
 const TIB: u64 = 1 << 40;
@@ -120,16 +122,18 @@ impl<'m> Vm<'m> {
         let at =
             |table: u64, index: u64| &self.memory.upper[(table / 4096 - 1) as usize][index as usize & 511];
         let below = |entry: &AtomicU64| entry.load(Ordering::Relaxed) & ADDRESS;
-        let third = below(at(self.ept.borrow().root() & ADDRESS, region >> 18));
+        let third = below(at(self.ept.borrow().cached().expect("an EPT pointer").0 & ADDRESS, region >> 18));
         at(below(at(third, region >> 9)), region)
     }
 }
 
-impl Tracked for Vm<'_> {
-    fn with<R>(&self, f: impl FnOnce(&mut dyn Mmu) -> R) -> R {
+impl<'m> Tracked for Vm<'m> {
+    type Tables = Ept<'m, &'m Vast>;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Self::Tables) -> R) -> R {
         let harvested = self.backlog.count();
         self.memory.touched.store(0, Ordering::Relaxed);
-        let result = f(&mut *self.ept.borrow_mut());
+        let result = f(&mut self.ept.borrow_mut());
         let touched = self.memory.touched.load(Ordering::Relaxed);
         assert!(!self.counts || touched <= STEP.into(), "a step of {touched} entries");
         let harvested = self.backlog.count().saturating_sub(harvested);

@@ -1,4 +1,5 @@
-//! Extended page tables (SDM 28.3), and the order in which tables change and CPUs drop what they cached of them.
+//! From a guest's addresses to the host's: extended page tables (SDM 28.3), and the order in which tables change and CPUs
+//! drop what they cached of them.
 //!
 //! A CPU may keep what it once read of a table for as long as no instruction makes it drop that (SDM 28.4), and use it
 //! at any time: reading memory that is another VM's by now, or writing a page without anybody noticing. So the order
@@ -9,28 +10,26 @@
 
 extern crate alloc;
 
-mod apart;
-mod audit;
-mod change;
+mod backing;
 mod cpus;
-mod entry;
-mod map;
-mod mmu;
+mod ept;
+mod frames;
 mod order;
 mod request;
-mod table;
-mod track;
+mod translation;
+mod unmapped;
+mod view;
 mod vpid;
 mod words;
-mod work;
 
-pub use apart::Unmapped;
-pub use change::STEP;
+pub use backing::Backing;
 pub use cpus::{Caches, CpuSet, Tags, load};
-pub use entry::Table;
-pub use mmu::Mmu;
+pub use ept::{Ept, EptView, Features};
+pub use frames::{Frames, Table};
 pub use order::{Tracked, finish, poll};
 pub use request::{FlushRequests, Wanted};
-pub use table::{Ept, Features, Frames};
+pub use translation::{AnyView, Translation};
+pub use unmapped::Unmapped;
+pub use view::{Cause, GuestPaging, HwPaging, Invalid, Shadowed, View};
 pub use vpid::Vpids;
-pub use words::{Asked, Change, DirtyMethod, Fault, OutOfMemory, Step};
+pub use words::{Asked, Change, DirtyMethod, Eptp, Fault, OutOfMemory, STEP, Step};

@@ -1,14 +1,14 @@
-//! Binds `crates/ept` to this machine: memory for tables, and the instructions that flush.
+//! Binds `crates/translation` to this machine: memory for tables, and the instructions that flush.
 
-use ::ept::{Caches, CpuSet, Features, Frames, Table, Tags};
+use ::translation::{Caches, CpuSet, Ept, Eptp, Features, Frames, Table, Tags};
 use vmx_types::capability::Caps;
 
 use super::insn::{self, Scope};
 use crate::arch::cpu;
 use crate::mm::{Hpa, PAGE, frame};
 
-/// The tables of one VM.
-pub type Ept = ::ept::Ept<'static, HostFrames>;
+/// The translation of one VM.
+pub type Translation = ::translation::Translation<'static, HostFrames>;
 
 /// Pages of this host.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ impl Frames<'static> for HostFrames {
 
     #[inline(always)]
     fn table(self, page: Hpa) -> &'static Table {
-        // SAFETY: `ept` asks for pages that it has from `alloc` and has not given back; they are 4 KiB of our own,
+        // SAFETY: `translation` asks for pages that it has from `alloc` and has not given back; they are 4 KiB of our own,
         // identity mapped, and the CPU's own accesses to them are what the atomics are for.
         unsafe {
             // Page 0 is never given out, nor mapped. Said, since each way to a table would look whether it has one.
@@ -39,18 +39,18 @@ impl Frames<'static> for HostFrames {
     }
 }
 
-/// Empty tables; `None` when the host is out of memory.
-pub fn new(caps: &Caps, executable_large_pages: bool) -> Option<Ept> {
+/// Empty tables, of the kind that this host's VMs have; `None` when the host is out of memory.
+pub fn new(caps: &Caps, executable_large_pages: bool) -> Option<Translation> {
     let features = Features { access_dirty: caps.ept_access_dirty(), executable_large_pages };
-    Ept::new(HostFrames, features)
+    Ept::new(HostFrames, features).map(Translation::Ept)
 }
 
 /// The caches of this CPU.
 struct Here;
 
 impl Caches for Here {
-    fn invept(&self, eptp: u64) {
-        insn::invept(Scope::Single, eptp);
+    fn invept(&self, eptp: Eptp) {
+        insn::invept(Scope::Single, eptp.0);
     }
 
     fn invvpid(&self, vpid: u16) {
@@ -59,7 +59,7 @@ impl Caches for Here {
 }
 
 /// This CPU is about to run a vCPU, which was on CPU `last` before, of a VM with these tables that ran on those CPUs.
-pub fn load(eptp: u64, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
+pub fn load(eptp: Option<Eptp>, ran_on: &CpuSet, last: Option<usize>, vpid: Option<u16>) {
     let tags = Tags { eptp, vpid };
-    ::ept::load(ran_on, cpu::this().index, last, tags, &Here);
+    ::translation::load(ran_on, cpu::this().index, last, tags, &Here);
 }

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::words::Eptp;
+
 /// The CPUs that ran a VM since it was made: those that a change of its tables has to reach, and no others.
 #[derive(Debug)]
 pub struct CpuSet(Vec<AtomicU64>);
@@ -36,8 +38,8 @@ impl CpuSet {
 /// Under which tags a CPU caches a vCPU's translations (SDM 28.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tags {
-    /// EPT pointer of its VM.
-    pub eptp: u64,
+    /// EPT pointer of its VM; `None` where it has none, and drops combined translations at each entry and exit.
+    pub eptp: Option<Eptp>,
     /// Its VPID; `None` where the CPU has none, and drops linear translations at each entry and exit.
     pub vpid: Option<u16>,
 }
@@ -45,7 +47,7 @@ pub struct Tags {
 /// The caches of the CPU that this code runs on.
 pub trait Caches {
     /// INVEPT, single context: guest-physical and combined mappings of an EPT pointer.
-    fn invept(&self, eptp: u64);
+    fn invept(&self, eptp: Eptp);
     /// INVVPID, single context: linear and combined mappings of a VPID.
     fn invvpid(&self, vpid: u16);
 }
@@ -63,8 +65,10 @@ pub trait Caches {
 /// reads the set then. Both are sequentially consistent, so one of the two sees the other: the CPU is flushed, or what
 /// it reads is new.
 pub fn load(cpus: &CpuSet, here: usize, last: Option<usize>, tags: Tags, caches: &impl Caches) {
-    if cpus.insert(here) {
-        caches.invept(tags.eptp);
+    if cpus.insert(here)
+        && let Some(eptp) = tags.eptp
+    {
+        caches.invept(eptp);
     }
     if let Some(vpid) = tags.vpid.filter(|_| last != Some(here)) {
         caches.invvpid(vpid);

@@ -3,12 +3,11 @@
 use core::sync::atomic::AtomicU64;
 use vm_types::{Backlog, PageSet};
 
-use crate::table::{Ept, Frames};
-use crate::words::{Asked, Change, DirtyMethod, OutOfMemory, Step};
-use crate::work::{Stage, Work};
+use super::table::Ept;
+use super::work::{Stage, Work};
+use crate::frames::Frames;
+use crate::words::{Asked, Change, DirtyMethod, OutOfMemory, STEP, Step};
 
-/// Most table entries, or words of a set of pages, that one step touches.
-pub const STEP: u32 = 4096;
 /// Most entries that one region costs: its own, and those of a table that is made, or looked at and put back.
 const REGION: u32 = 1 + 1024;
 /// Pages that a step gives back.

@@ -3,9 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::PageSet;
 
-use crate::entry::{DECODED, DECODED_ONCE, EXECUTE, PRESENT, SPLIT_MAY_MERGE, Table, WRITE, is_table};
-use crate::table::{Ept, Frames};
-use crate::track::TABLE;
+use super::entry::{DECODED, DECODED_ONCE, EXECUTE, PRESENT, SPLIT_MAY_MERGE, WRITE, is_table};
+use super::table::Ept;
+use super::track::TABLE;
+use crate::frames::{Frames, Table};
 use crate::words::{DirtyMethod, OutOfMemory};
 
 impl<'m, F: Frames<'m>> Ept<'m, F> {

@@ -1,0 +1,61 @@
+//! The guest's translation, as its vCPUs ask it: each by its number.
+
+use ::translation::{Backing, Cause, Fault, GuestPaging, HwPaging, Invalid, OutOfMemory, Shadowed, View};
+
+use super::Guest;
+use hw::vmx::flush::{self, Flushing};
+use hw::vmx::translation::{self, Translation};
+
+impl Guest {
+    /// How a vCPU stands in the hardware when it has loaded these control registers.
+    pub(crate) fn paging(&self, vcpu: u32, guest: &GuestPaging) -> HwPaging {
+        self.mmu.lock().view(vcpu).activate(guest)
+    }
+
+    /// A vCPU has loaded control registers. What is the hypervisor's of them, if anything.
+    #[inline(always)]
+    pub(crate) fn loads(&self, vcpu: u32, guest: &GuestPaging) -> Option<Shadowed> {
+        if !Translation::FOLLOWS_PAGING {
+            return None;
+        }
+        match self.paging(vcpu, guest) {
+            HwPaging::Nested(_) => None,
+            HwPaging::Shadowed(shadowed) => Some(shadowed),
+        }
+    }
+
+    /// A vCPU has invalidated translations of its own.
+    #[inline(always)]
+    pub(crate) fn invalidates(&self, vcpu: u32, what: Invalid) {
+        if Translation::FOLLOWS_PAGING {
+            self.mmu.lock().view(vcpu).invalidate(what);
+        }
+    }
+
+    /// Resolves a fault of a vCPU, if it is ours to resolve.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed then.
+    #[inline(always)]
+    pub(crate) fn fault(&self, vcpu: u32, cause: Cause) -> Result<Fault, OutOfMemory> {
+        self.mmu.lock().view(vcpu).fault(cause, &self.memory, &self.memory.logged)
+    }
+
+    /// A vCPU comes to this CPU; it was on CPU `from` before.
+    pub(crate) fn comes(&self, from: Option<usize>, vpid: Option<u16>) {
+        let cached = self.mmu.lock().cached();
+        translation::load(cached, &self.ran_on, from, vpid);
+    }
+
+    /// Has every CPU that ran the guest drop what it has cached of the tables as they were.
+    pub(crate) fn flush(&self) -> Flushing {
+        let cached = self.mmu.lock().cached();
+        Flushing::ask(&self.ran_on, cached)
+    }
+
+    /// Has this CPU do so: enough where no other one can have it.
+    pub(crate) fn flush_here(&self) {
+        let cached = self.mmu.lock().cached();
+        flush::here(cached);
+    }
+}
