@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use net::{AddressConfig, Host, Link, MAX_FRAME, MacAddr, Nic, TxError};
+use net::{AddressConfig, Host};
+use switch::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 

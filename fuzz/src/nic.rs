@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use net::intel::regs::*;
-use net::intel::{self, DMA_BYTES, Dma, Family, Registers};
-use net::{MAX_FRAME, MIN_FRAME, Nic};
+use nic::intel::regs::*;
+use nic::intel::{self, DMA_BYTES, Dma, Family, Registers};
+use switch::{MAX_FRAME, MIN_FRAME, Nic};
 
 const FAMILIES: [Family; 6] =
     [Family::I8254x, Family::I8257x, Family::I217, Family::Igb, Family::I210, Family::Ixgbe];

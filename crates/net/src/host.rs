@@ -1,8 +1,6 @@
-use crate::{
-    AddressConfig, AddressEvent, MAX_FRAME, MacAddr, NetError, Nic, PortId, Stack, Switch, SwitchError,
-    SwitchPort,
-};
+use crate::{AddressConfig, AddressEvent, NetError, Stack};
 use alloc::boxed::Box;
+use switch::{MAX_FRAME, MacAddr, Nic, PortId, Switch, SwitchError, SwitchPort};
 
 /// Frames that wait between card and switch, and between switch and stack: a window of 64 KiB and its answers.
 const QUEUE_DEPTH: usize = 64;

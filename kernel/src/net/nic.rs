@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ::iommu::IommuError;
+use ::nic::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
 use cmdline::NicChoice;
-use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
-use net::{Link, MacAddr};
+use switch::{Link, MacAddr};
 
 use crate::iommu;
 use hw::arch::{mmio, tsc};

@@ -3,7 +3,7 @@
 
 use super::{Hub, Inner, host_mac};
 use anyhow::{Context, Result, ensure};
-use net::{AddressConfig, Connection, Link, Listener, MAX_FRAME, MacAddr, NetError, Nic, Stack, TxError};
+use net::{AddressConfig, Connection, Listener, NetError, Stack};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use switch::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 
 /// Wait for a frame while connections are open, and while none is.
 const BUSY: Duration = Duration::from_millis(1);

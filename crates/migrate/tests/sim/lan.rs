@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use net::{Link, MacAddr, Nic, TxError};
+use switch::{Link, MacAddr, Nic, TxError};
 
 /// Frames that a card holds in each direction.
 const DEPTH: usize = 256;

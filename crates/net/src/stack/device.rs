@@ -3,10 +3,10 @@
 use super::arp;
 use super::checksum::{self, Verdict};
 use super::neighbour::Neighbours;
-use crate::{MAX_FRAME, Nic};
 use core::net::Ipv4Addr;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use switch::{MAX_FRAME, Nic};
 
 /// Untagged frame: what the stack itself sends.
 const MTU: usize = 1514;

@@ -18,7 +18,6 @@ pub use ping::PingStatus;
 pub use tcp::{Connection, ConnectionState, Listener, TcpTiming, WINDOW};
 pub use udp::MAX_DATAGRAM;
 
-use crate::{MAX_FRAME, MacAddr, Nic};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -29,6 +28,7 @@ use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
+use switch::{MAX_FRAME, MacAddr, Nic};
 
 /// Frames taken in by one [`Stack::poll`]: bounds its time when frames come faster than they are handled.
 const POLL_BUDGET: usize = 64;

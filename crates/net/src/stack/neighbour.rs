@@ -8,10 +8,10 @@
 use super::NetError;
 use super::address::Address;
 use super::arp::{self, Arp};
-use crate::{MAX_FRAME, MacAddr, Nic};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::Ipv4Addr;
+use switch::{MAX_FRAME, MacAddr, Nic};
 
 /// Where smoltcp sends everything but broadcasts; no station has it.
 pub(super) const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0]);

@@ -72,6 +72,7 @@ pub(super) const CRATES: &[Layer] = &[
         &["cmdline", "devices", "guest-load", "vmx-types", "x86-decode"],
         "the parts of a VM, and the options for them",
     ),
+    layer(&["net", "nic"], "the host's TCP/IP; drivers of network cards"),
     layer(
         &[
             "acpi-tables",
@@ -85,7 +86,7 @@ pub(super) const CRATES: &[Layer] = &[
             "log-ring",
             "manage",
             "meter",
-            "net",
+            "switch",
             "text",
             "vm-types",
         ],

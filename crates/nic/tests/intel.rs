@@ -4,10 +4,10 @@
 mod common;
 
 use common::{BUS, Dice, Mock, TestCard, mac, nic, nic_of};
-use net::intel::regs::*;
-use net::intel::{DMA_BYTES, Dma, Family, InitError, LoopError, MODELS, Model, Probed, VENDOR_INTEL};
-use net::{Link, MAX_FRAME, MacAddr, Nic, TxError};
+use nic::intel::regs::*;
+use nic::intel::{DMA_BYTES, Dma, Family, InitError, LoopError, MODELS, Model, Probed, VENDOR_INTEL};
 use proptest::prelude::*;
+use switch::{Link, MAX_FRAME, MacAddr, Nic, TxError};
 
 fn frame(n: u8, len: usize) -> Vec<u8> {
     let mut f = vec![n; len];

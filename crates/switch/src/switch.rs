@@ -1,38 +1,9 @@
-//! Learning L2 switch between the card, the host's stack and later the guests.
-
-mod port;
-mod table;
-
-pub use port::SwitchPort;
-
+use crate::mac::MacAddr;
+use crate::nic::{Nic, TxError};
+use crate::port::{MAX_PORTS, PortCounters, PortId};
 use crate::queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
-use crate::{MacAddr, Nic};
+use crate::table::MacTable;
 use alloc::vec::Vec;
-use table::MacTable;
-
-/// Most ports a switch can have.
-pub const MAX_PORTS: usize = 32;
-
-/// A port of one [`Switch`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortId(u8);
-
-/// Frames and bytes of one port, as seen from the switch: `in` came from the port's owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PortCounters {
-    /// Good frames from the owner.
-    pub in_frames: u64,
-    /// Their bytes.
-    pub in_bytes: u64,
-    /// Frames from the owner thrown away: length, group source address or link-local destination.
-    pub in_bad: u64,
-    /// Frames queued for the owner.
-    pub out_frames: u64,
-    /// Their bytes.
-    pub out_bytes: u64,
-    /// Frames lost because the owner's queue was full.
-    pub out_dropped: u64,
-}
 
 /// Why the switch refused a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -181,7 +152,7 @@ impl Switch {
             moved += 1;
         }
         while let Some(frame) = self.front(port) {
-            if nic.tx(frame) == Err(crate::TxError::Full) {
+            if nic.tx(frame) == Err(TxError::Full) {
                 break;
             }
             self.pop(port);
@@ -190,6 +161,3 @@ impl Switch {
         moved
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! Frames that a card sends to itself, inside its MAC: what DMA, rings and filter do, without cable and neighbour.
 
 use super::{Card, Dma, Family, Registers, TX_DEPTH, regs::*};
-use crate::{MAX_FRAME, Nic};
+use switch::{MAX_FRAME, Nic};
 
 /// Lengths of the frames, without FCS: from the least of Ethernet, which no card pads, to the most of an untagged one.
 const LENGTHS: [usize; 8] = [60, 61, 64, 65, 128, 999, 1500, 1514];

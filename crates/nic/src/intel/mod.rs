@@ -10,12 +10,12 @@ pub mod regs;
 mod reset;
 mod rings;
 
-use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
 pub use loopback::LoopError;
 pub use models::{Family, MODELS, Model, VENDOR_INTEL};
 pub use probe::Probed;
 use regs::*;
 use rings::{RX_RING, RxRing, TX_RING, TxRing};
+use switch::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
 
 /// The card's memory-mapped registers (BAR 0).
 pub trait Registers {

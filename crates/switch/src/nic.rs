@@ -1,4 +1,4 @@
-use crate::MacAddr;
+use crate::mac::MacAddr;
 use core::fmt;
 
 /// State of the physical link.

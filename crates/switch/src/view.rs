@@ -1,5 +1,8 @@
-use super::{PortId, Switch};
-use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
+use crate::mac::MacAddr;
+use crate::nic::{Link, Nic, TxError};
+use crate::port::PortId;
+use crate::queue::{MAX_FRAME, MIN_FRAME};
+use crate::switch::Switch;
 
 /// A switch port seen from its owner, as a NIC: the host's stack runs on one.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 
 use super::regs::*;
 use super::{Dma, Registers};
-use crate::{MAX_FRAME, MIN_FRAME};
+use switch::{MAX_FRAME, MIN_FRAME};
 
 pub(super) const RX_RING: usize = 64;
 pub(super) const TX_RING: usize = 64;
