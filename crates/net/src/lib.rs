@@ -4,8 +4,8 @@
 //! card (Nic) <-> Switch port "uplink"      Switch port "host" <-> Stack (smoltcp)
 //! ```
 //!
-//! Everything is polled and does no I/O of its own: time comes in as microseconds, randomness as one `u64`. [`Host`] joins
-//! the parts.
+//! Everything is polled and does no I/O of its own: time comes in as microseconds, randomness as one `u64`. A [`Station`] is
+//! a stack on a port of a switch that stands without it; [`Host`] joins card, switch and station.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ extern crate alloc;
 mod host;
 mod stack;
 
-pub use host::{Host, HostError};
+pub use host::{Host, HostError, Station};
 pub use stack::{
     Address, AddressConfig, AddressEvent, Connection, ConnectionState, Listener, MAX_DATAGRAM, MAX_SOCKETS,
     NetError, PingStatus, Search, Stack, TcpTiming, WINDOW,

@@ -15,11 +15,11 @@ mod switch;
 mod table;
 #[cfg(test)]
 mod tests;
-mod view;
+mod uplink;
 
 pub use mac::MacAddr;
 pub use nic::{Link, Nic, TxError};
 pub use port::{MAX_PORTS, PortCounters, PortId};
 pub use queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
 pub use switch::{Switch, SwitchError};
-pub use view::SwitchPort;
+pub use uplink::{SwitchPort, Uplink};

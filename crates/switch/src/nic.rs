@@ -1,4 +1,5 @@
 use crate::mac::MacAddr;
+use crate::queue::{MAX_FRAME, MIN_FRAME};
 use core::fmt;
 
 /// State of the physical link.
@@ -25,12 +26,13 @@ pub enum TxError {
     /// No free descriptor or queue slot: poll and try again.
     #[error("transmit queue is full")]
     Full,
-    /// Shorter than an Ethernet header or longer than [`crate::MAX_FRAME`].
+    /// Shorter than an Ethernet header or longer than [`MAX_FRAME`].
     #[error("frame of {0} bytes cannot be sent")]
     BadLength(usize),
 }
 
-/// A polled Ethernet device. Frames are byte slices from the destination MAC to the end of the payload, without FCS.
+/// A polled Ethernet device. Frames are byte slices from the destination MAC to the end of the payload, without FCS. They are
+/// shown where they lie: who needs no copy makes none.
 pub trait Nic {
     /// The station's own address.
     fn mac(&self) -> MacAddr;
@@ -41,12 +43,30 @@ pub trait Nic {
     /// Housekeeping: takes back transmitted buffers, gives received ones back to the card. Never blocks.
     fn poll(&mut self);
 
-    /// Copies the next received frame to `buf` and returns its length; `None` when none waits.
-    /// Frames that do not fit `buf` or are damaged are counted and skipped.
-    fn rx(&mut self, buf: &mut [u8]) -> Option<usize>;
+    /// Shows the next received frame to `look`, and drops it afterwards; `None` when none waits. Damaged frames are counted
+    /// and skipped.
+    fn rx_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R>;
 
-    /// Queues one frame for transmission.
-    fn tx(&mut self, frame: &[u8]) -> Result<(), TxError>;
+    /// Has `fill` write a frame of `len` bytes where it is sent from, whatever that holds, and sends it if `fill` says so.
+    ///
+    /// `fill` is called in any case. What it wrote is lost where [`Nic::tx_room`] is 0, and where `len` is not
+    /// [`MIN_FRAME`] to [`MAX_FRAME`], of which it is shown the latter at most.
+    fn tx_with<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R;
+
+    /// Queues a copy of a frame for transmission.
+    ///
+    /// # Errors
+    /// There is no room, or it is no frame by its length.
+    fn tx(&mut self, frame: &[u8]) -> Result<(), TxError> {
+        if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
+            return Err(TxError::BadLength(frame.len()));
+        }
+        if self.tx_room() == 0 {
+            return Err(TxError::Full);
+        }
+        self.tx_with(frame.len(), |to| (to.copy_from_slice(frame), true));
+        Ok(())
+    }
 
     /// Frames that [`Nic::tx`] takes now without [`TxError::Full`].
     fn tx_room(&self) -> usize;

@@ -68,6 +68,14 @@ impl Dma for Arena {
     fn write(&mut self, offset: usize, from: &[u8]) {
         self.0.write(offset, from);
     }
+
+    fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.0.with(offset, len, look)
+    }
+
+    fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.0.with_mut(offset, len, fill)
+    }
 }
 
 /// Why a card that a driver knows is not used.
@@ -223,3 +231,6 @@ fn bring_up(function: &Function, card: Probed<Bar0>) -> Result<Card, Refusal> {
     function.enable();
     Ok(card.start(Arena(arena))?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,6 +274,14 @@ impl Dma for Mock {
     fn write(&mut self, offset: usize, from: &[u8]) {
         self.card().memory[offset..offset + from.len()].copy_from_slice(from);
     }
+
+    fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R {
+        look(&self.look().memory[offset..offset + len])
+    }
+
+    fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        fill(&mut self.card().memory[offset..offset + len])
+    }
 }
 
 pub fn mac(n: u8) -> MacAddr {
