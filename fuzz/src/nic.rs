@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use net::intel::regs::*;
-use net::intel::{self, DMA_BYTES, Dma, Family, Registers};
-use net::{MAX_FRAME, MIN_FRAME, Nic};
+use nic::intel::regs::*;
+use nic::intel::{self, DMA_BYTES, Dma, Family, Registers};
+use switch::{MAX_FRAME, MIN_FRAME, Nic};
 
 const FAMILIES: [Family; 6] =
     [Family::I8254x, Family::I8257x, Family::I217, Family::Igb, Family::I210, Family::Ixgbe];
@@ -58,6 +58,14 @@ impl Dma for Card {
     fn write(&mut self, offset: usize, from: &[u8]) {
         self.0.borrow_mut().memory[offset..offset + from.len()].copy_from_slice(from);
     }
+
+    fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R {
+        look(&self.0.borrow().memory[offset..offset + len])
+    }
+
+    fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        fill(&mut self.0.borrow_mut().memory[offset..offset + len])
+    }
 }
 
 /// The family, then steps of eight bytes: what is done, where, and with which bytes.
@@ -66,7 +74,7 @@ pub fn card(data: &[u8]) {
     let family = FAMILIES[usize::from(*pick) % FAMILIES.len()];
     let card = Card(Rc::new(RefCell::new(State { regs: HashMap::new(), memory: vec![0; DMA_BYTES] })));
     let mut nic = intel::Card::new(family, card.clone(), card.clone()).expect("a card that starts");
-    let mut buf = [0; MAX_FRAME];
+    let buf = [0; MAX_FRAME];
     for step in steps.chunks_exact(8) {
         let at = usize::from(u16::from_le_bytes([step[1], step[2]]));
         let [.., a, b, c, d] = *step else { return };
@@ -83,7 +91,7 @@ pub fn card(data: &[u8]) {
         }
         nic.poll();
         let _ = nic.link();
-        if let Some(len) = nic.rx(&mut buf) {
+        if let Some(len) = nic.rx_with(<[u8]>::len) {
             assert!((MIN_FRAME..=MAX_FRAME).contains(&len));
         }
         assert!(nic.tx_room() < 64);

@@ -1,30 +1,21 @@
-//! Ethernet for the host and, later, its guests: NIC driver, learning switch and the host's TCP/IP.
+//! The host's TCP/IP on one port of a switch.
 //!
 //! ```text
-//! card <-> intel (Nic) <-> Switch port "uplink"      Switch port "host" <-> Stack (smoltcp)
+//! card (Nic) <-> Switch port "uplink"      Switch port "host" <-> Stack (smoltcp)
 //! ```
 //!
-//! Everything is polled and does no I/O of its own: the card is reached through [`intel::Registers`] and
-//! [`intel::Dma`], time comes in as microseconds, randomness as one `u64`. [`Host`] joins the parts.
+//! Everything is polled and does no I/O of its own: time comes in as microseconds, randomness as one `u64`. A [`Station`] is
+//! a stack on a port of a switch that stands without it; [`Host`] joins card, switch and station.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod host;
-pub mod intel;
-mod mac;
-mod nic;
-mod queue;
 mod stack;
-mod switch;
 
-pub use host::{Host, HostError};
-pub use mac::MacAddr;
-pub use nic::{Link, Nic, TxError};
-pub use queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
+pub use host::{Host, HostError, Station};
 pub use stack::{
     Address, AddressConfig, AddressEvent, Connection, ConnectionState, Listener, MAX_DATAGRAM, MAX_SOCKETS,
     NetError, PingStatus, Search, Stack, TcpTiming, WINDOW,
 };
-pub use switch::{MAX_PORTS, PortCounters, PortId, Switch, SwitchError, SwitchPort};

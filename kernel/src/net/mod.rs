@@ -1,4 +1,4 @@
-//! The host's network: card, switch and TCP/IP of the `net` crate, polled by CPU 0.
+//! The host's network: card, switch and TCP/IP of the crates `nic`, `switch` and `net`, polled by CPU 0.
 
 mod nic;
 #[cfg(test)]
@@ -10,11 +10,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use ::nic::intel::{LoopError, Model};
 use cmdline::{HostOptions, IpConfig};
 use migrate::Arrival;
-use net::intel::{LoopError, Model};
-use net::{AddressConfig, AddressEvent, Host, Link, MAX_SOCKETS, NetError, Nic, Stack};
+use net::{AddressConfig, AddressEvent, Host, MAX_SOCKETS, NetError, Stack};
 use spin::Once;
+use switch::{Link, Nic};
 
 use crate::lock::{self, Mutex};
 use crate::{entropy, iommu, meter};
@@ -138,7 +139,7 @@ pub(crate) fn with_stack<R>(f: impl FnOnce(&mut Stack) -> Result<R, NetError>) -
     }
 }
 
-/// Has the card send frames to itself ([`net::intel::Card::try_loop`]) and gives how many, or how many connections it has: then
+/// Has the card send frames to itself ([`::nic::intel::Card::try_loop`]) and gives how many, or how many connections it has: then
 /// it is left alone. None without a network. What came off the wire before is taken in first.
 pub(crate) fn try_loop() -> Option<Result<Result<usize, LoopError>, usize>> {
     let mut guard = NETWORK.lock();

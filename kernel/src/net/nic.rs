@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ::iommu::IommuError;
+use ::nic::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
 use cmdline::NicChoice;
-use net::intel::{self, BAR_BYTES, DMA_BYTES, Dma, InitError, Model, Probed, Registers};
-use net::{Link, MacAddr};
+use switch::{Link, MacAddr};
 
 use crate::iommu;
 use hw::arch::{mmio, tsc};
@@ -67,6 +67,14 @@ impl Dma for Arena {
 
     fn write(&mut self, offset: usize, from: &[u8]) {
         self.0.write(offset, from);
+    }
+
+    fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.0.with(offset, len, look)
+    }
+
+    fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.0.with_mut(offset, len, fill)
     }
 }
 
@@ -223,3 +231,6 @@ fn bring_up(function: &Function, card: Probed<Bar0>) -> Result<Card, Refusal> {
     function.enable();
     Ok(card.start(Arena(arena))?)
 }
+
+#[cfg(test)]
+mod tests;

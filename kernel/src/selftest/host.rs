@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ::net::intel::LoopError;
+use ::nic::intel::LoopError;
 use selftest_report::Verdict;
 
 use super::{Run, ensure};

@@ -3,7 +3,7 @@
 
 use super::{Hub, Inner, host_mac};
 use anyhow::{Context, Result, ensure};
-use net::{AddressConfig, Connection, Link, Listener, MAX_FRAME, MacAddr, NetError, Nic, Stack, TxError};
+use net::{AddressConfig, Connection, Listener, NetError, Stack};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use switch::{Link, MAX_FRAME, MacAddr, Nic};
 
 /// Wait for a frame while connections are open, and while none is.
 const BUSY: Duration = Duration::from_millis(1);
@@ -277,22 +278,23 @@ impl Nic for Wire {
 
     fn poll(&mut self) {}
 
-    fn rx(&mut self, buf: &mut [u8]) -> Option<usize> {
+    fn rx_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
         loop {
             let frame = self.pending.take().or_else(|| self.receiver.try_recv().ok())?;
-            if let Some(room) = buf.get_mut(..frame.len()) {
-                room.copy_from_slice(&frame);
-                return Some(frame.len());
+            if frame.len() <= MAX_FRAME {
+                return Some(look(&frame));
             }
         }
     }
 
-    fn tx(&mut self, frame: &[u8]) -> Result<(), TxError> {
-        if frame.len() > MAX_FRAME {
-            return Err(TxError::BadLength(frame.len()));
+    fn tx_with<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
+        let mut frame = [0; MAX_FRAME];
+        let frame = &mut frame[..len.min(MAX_FRAME)];
+        let (result, send) = fill(frame);
+        if send && len <= MAX_FRAME {
+            self.hub.handle(self.port, frame);
         }
-        self.hub.handle(self.port, frame);
-        Ok(())
+        result
     }
 
     fn tx_room(&self) -> usize {

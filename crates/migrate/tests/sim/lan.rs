@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use net::{Link, MacAddr, Nic, TxError};
+use switch::{Link, MacAddr, Nic};
 
 /// Frames that a card holds in each direction.
 const DEPTH: usize = 256;
@@ -39,18 +39,18 @@ impl Nic for Card {
 
     fn poll(&mut self) {}
 
-    fn rx(&mut self, buf: &mut [u8]) -> Option<usize> {
+    fn rx_with<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let frame = self.queues.borrow_mut().received.pop_front()?;
-        buf[..frame.len()].copy_from_slice(&frame);
-        Some(frame.len())
+        Some(look(&frame))
     }
 
-    fn tx(&mut self, frame: &[u8]) -> Result<(), TxError> {
-        if self.tx_room() == 0 {
-            return Err(TxError::Full);
+    fn tx_with<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> (R, bool)) -> R {
+        let mut frame = vec![0; len];
+        let (result, send) = fill(&mut frame);
+        if send && self.tx_room() > 0 {
+            self.queues.borrow_mut().sent.push_back(frame);
         }
-        self.queues.borrow_mut().sent.push_back(frame.to_vec());
-        Ok(())
+        result
     }
 
     fn tx_room(&self) -> usize {

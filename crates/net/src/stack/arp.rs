@@ -1,10 +1,10 @@
 //! ARP packets for IPv4 on Ethernet (RFC 826).
 
-use crate::MacAddr;
 use core::net::Ipv4Addr;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
 };
+use switch::MacAddr;
 
 /// Bytes of a frame that holds an ARP packet.
 pub(super) const FRAME: usize = 14 + 28;

@@ -1,38 +1,56 @@
 //! smoltcp's `phy::Device` over any [`Nic`].
 
-use super::arp;
-use super::checksum::{self, Verdict};
+use super::checksum;
 use super::neighbour::Neighbours;
-use crate::{MAX_FRAME, Nic};
-use core::net::Ipv4Addr;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use switch::{MAX_FRAME, Nic};
 
 /// Untagged frame: what the stack itself sends.
 const MTU: usize = 1514;
 
-/// A NIC, the two frame buffers that tokens work in, and who is at the other end.
-pub(super) struct NicDevice<'a, N: Nic> {
+/// What smoltcp sends at once to the frame that it looks at.
+#[derive(Debug)]
+pub(super) struct Answer {
+    bytes: Box<[u8; MAX_FRAME]>,
+    len: usize,
+}
+
+impl Answer {
+    pub(super) fn new() -> Self {
+        Self { bytes: Box::new([0; MAX_FRAME]), len: 0 }
+    }
+
+    /// The answer, once: none if it needs none.
+    pub(super) fn take(&mut self) -> Option<&mut [u8]> {
+        let len = core::mem::take(&mut self.len);
+        self.bytes.get_mut(..len).filter(|frame| !frame.is_empty())
+    }
+}
+
+/// What smoltcp sees of the network for one call.
+pub(super) struct View<'a, N: Nic> {
+    /// A frame for smoltcp, where it lies. It holds the card, so that there is no `way` out meanwhile.
+    pub(super) received: Option<&'a [u8]>,
+    pub(super) way: Option<Way<'a, N>>,
+    pub(super) answer: &'a mut Answer,
+}
+
+/// Out: a NIC, and who is at the other end.
+pub(super) struct Way<'a, N: Nic> {
     pub(super) nic: &'a mut N,
     pub(super) neighbours: &'a mut Neighbours,
-    /// smoltcp is to be told of its router at this address, before anything else.
-    pub(super) introduce: &'a mut Option<Ipv4Addr>,
     pub(super) now_us: u64,
-    pub(super) received: &'a mut [u8; MAX_FRAME],
-    pub(super) outgoing: &'a mut [u8; MAX_FRAME],
-    /// Bytes of the frame in `received` that smoltcp has not taken yet.
-    pub(super) fetched: Option<usize>,
-    /// Counts frames with a wrong TCP checksum, and fragments.
-    pub(super) refused: &'a mut u64,
 }
 
 pub(super) struct Received<'a>(&'a [u8]);
 
+/// To the NIC, or, while a received frame is looked at, to the answer.
 pub(super) struct Outgoing<'a, N: Nic> {
-    nic: &'a mut N,
-    neighbours: &'a mut Neighbours,
-    buffer: &'a mut [u8; MAX_FRAME],
-    now_us: u64,
+    way: Option<Way<'a, N>>,
+    answer: &'a mut Answer,
 }
 
 impl RxToken for Received<'_> {
@@ -43,46 +61,36 @@ impl RxToken for Received<'_> {
 
 impl<N: Nic> TxToken for Outgoing<'_, N> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        // smoltcp never asks for more than the MTU; were it to, the frame would be cut and its checksum wrong.
-        let frame = match self.buffer.get_mut(..len) {
-            Some(frame) => frame,
-            None => return f(&mut alloc::vec![0; len]),
+        if let Some(Way { nic, neighbours, now_us }) = self.way
+            && len <= MAX_FRAME
+        {
+            let result = nic.tx_with(len, |frame| {
+                let result = f(frame);
+                checksum::fill(frame);
+                (result, neighbours.direct(frame, now_us))
+            });
+            neighbours.ask(nic);
+            return result;
+        }
+        // smoltcp never asks for more than the MTU; were it to, the frame would be lost.
+        let mut too_long = Vec::new();
+        let frame = match self.answer.bytes.get_mut(..len) {
+            Some(frame) => {
+                self.answer.len = len;
+                frame
+            }
+            None => {
+                too_long.resize(len, 0);
+                &mut too_long[..]
+            }
         };
         let result = f(frame);
         checksum::fill(frame);
-        self.neighbours.send(self.nic, frame, self.now_us);
         result
     }
 }
 
-impl<N: Nic> NicDevice<'_, N> {
-    /// Takes the next frame that is smoltcp's, only when its answer could be sent, so that echo replies are not lost.
-    pub(super) fn fetch(&mut self) -> Option<&[u8]> {
-        let len = loop {
-            if self.nic.tx_room() == 0 {
-                return None;
-            }
-            if let Some(router) = self.introduce.take() {
-                let frame = self.neighbours.introduction(router);
-                self.received[..frame.len()].copy_from_slice(&frame);
-                break frame.len();
-            }
-            let len = self.nic.rx(self.received)?;
-            let frame = self.received.get(..len)?;
-            if arp::is_arp(frame) {
-                self.neighbours.receive(self.nic, frame, self.now_us);
-            } else if checksum::check(frame) == Verdict::Good {
-                break len;
-            } else {
-                *self.refused += 1;
-            }
-        };
-        self.fetched = Some(len);
-        self.received.get(..len)
-    }
-}
-
-impl<N: Nic> Device for NicDevice<'_, N> {
+impl<N: Nic> Device for View<'_, N> {
     type RxToken<'t>
         = Received<'t>
     where
@@ -93,23 +101,14 @@ impl<N: Nic> Device for NicDevice<'_, N> {
         Self: 't;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Outgoing<'_, N>)> {
-        let len = self.fetched.take()?;
-        let outgoing = Outgoing {
-            nic: self.nic,
-            neighbours: self.neighbours,
-            buffer: self.outgoing,
-            now_us: self.now_us,
-        };
-        Some((Received(self.received.get(..len)?), outgoing))
+        let frame = self.received.take()?;
+        Some((Received(frame), Outgoing { way: None, answer: self.answer }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_, N>> {
-        (self.nic.tx_room() > 0).then_some(Outgoing {
-            nic: self.nic,
-            neighbours: self.neighbours,
-            buffer: self.outgoing,
-            now_us: self.now_us,
-        })
+        let Way { nic, neighbours, now_us } = self.way.as_mut().filter(|way| way.nic.tx_room() > 0)?;
+        let way = Way { nic: &mut **nic, neighbours, now_us: *now_us };
+        Some(Outgoing { way: Some(way), answer: self.answer })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

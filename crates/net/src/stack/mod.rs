@@ -18,22 +18,33 @@ pub use ping::PingStatus;
 pub use tcp::{Connection, ConnectionState, Listener, TcpTiming, WINDOW};
 pub use udp::MAX_DATAGRAM;
 
-use crate::{MAX_FRAME, MacAddr, Nic};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
+use arp::Arp;
+use checksum::Verdict;
 use core::net::Ipv4Addr;
-use device::NicDevice;
+use device::{Answer, View, Way};
 use neighbour::Neighbours;
 use rng::SplitMix64;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
+use switch::{MacAddr, Nic};
 
 /// Frames taken in by one [`Stack::poll`]: bounds its time when frames come faster than they are handled.
 const POLL_BUDGET: usize = 64;
 /// smoltcp forgets its router after 60 s: it is told of it more often.
 const INTRODUCE_US: u64 = 30_000_000;
+
+/// What a received frame was.
+enum Came {
+    /// Smoltcp's, which has it.
+    Frame,
+    /// ARP.
+    Arp(Arp),
+    /// Nothing that anybody wants.
+    Refused,
+}
 
 /// The stack. Times are microseconds of any clock that starts at or after zero and never goes back.
 pub struct Stack {
@@ -54,8 +65,8 @@ pub struct Stack {
     ping_socket: SocketHandle,
     ping_ident: u16,
     ping_sequence: u16,
-    received: Box<[u8; MAX_FRAME]>,
-    outgoing: Box<[u8; MAX_FRAME]>,
+    answer: Answer,
+    /// Frames with a wrong TCP checksum, and fragments.
     refused: u64,
 }
 
@@ -75,8 +86,8 @@ fn instant(now_us: u64) -> Instant {
 impl Stack {
     /// A stack for the station `nic.mac()`. `entropy` seeds sequence numbers and local ports: two hosts may be given
     /// the same as long as their MACs differ.
-    pub fn new(
-        nic: &mut impl Nic,
+    pub fn new<N: Nic>(
+        nic: &mut N,
         config: AddressConfig,
         entropy: u64,
         now_us: u64,
@@ -87,20 +98,10 @@ impl Stack {
         let mut rng = SplitMix64::new(entropy, &mac.0);
         let mut settings = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.0)));
         settings.random_seed = rng.next();
-        let mut received = Box::new([0; MAX_FRAME]);
-        let mut outgoing = Box::new([0; MAX_FRAME]);
-        let mut neighbours = Neighbours::new(mac);
-        let mut device = NicDevice {
-            nic,
-            neighbours: &mut neighbours,
-            introduce: &mut None,
-            now_us,
-            fetched: None,
-            received: &mut received,
-            outgoing: &mut outgoing,
-            refused: &mut 0,
-        };
-        let interface = Interface::new(settings, &mut device, instant(now_us));
+        let mut answer = Answer::new();
+        let neighbours = Neighbours::new(mac);
+        let mut view = View::<N> { received: None, way: None, answer: &mut answer };
+        let interface = Interface::new(settings, &mut view, instant(now_us));
 
         let mut sockets = SocketSet::new(Vec::new());
         let ping_ident = rng.next() as u16;
@@ -121,8 +122,7 @@ impl Stack {
             ping_socket,
             ping_ident,
             ping_sequence: 0,
-            received,
-            outgoing,
+            answer,
             refused: 0,
         };
         match config {
@@ -135,45 +135,32 @@ impl Stack {
     }
 
     /// Takes in waiting frames, runs timers, sends what is due. Returns whether anything happened.
-    pub fn poll(&mut self, nic: &mut impl Nic, now_us: u64) -> bool {
-        let now = instant(now_us);
+    pub fn poll<N: Nic>(&mut self, nic: &mut N, now_us: u64) -> bool {
         let mut busy = false;
         self.neighbours.poll(nic, now_us);
         let mut introduce = self.address.filter(|_| now_us >= self.introduce_at).map(|a| a.line_end());
         if introduce.is_some() {
             self.introduce_at = now_us.saturating_add(INTRODUCE_US);
         }
-        let mut device = NicDevice {
-            nic,
-            neighbours: &mut self.neighbours,
-            introduce: &mut introduce,
-            now_us,
-            fetched: None,
-            received: &mut self.received,
-            outgoing: &mut self.outgoing,
-            refused: &mut self.refused,
-        };
         // What ends a connection while frames are sent: a socket that is closed after frames came in was closed by one.
         let by_timer = if self.address.is_some() { tcp::ClosedBy::Timer } else { tcp::ClosedBy::AddressLoss };
-        self.interface.poll_maintenance(now);
+        self.interface.poll_maintenance(instant(now_us));
         for frame in 1..=POLL_BUDGET {
-            match device.fetch() {
-                None => break,
-                Some(frame) => self.tcp.make_way(&mut self.sockets, checksum::syn(frame)),
+            if !self.take_in(nic, &mut introduce, now_us) {
+                break;
             }
-            self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
             busy = true;
             // Acknowledge at least every second segment (RFC 9293 3.8.6.3): the peer's slow start counts answers.
             if frame.is_multiple_of(2) {
                 self.tcp.note_changes(&mut self.sockets, tcp::ClosedBy::Peer);
-                self.interface.poll_egress(now, &mut device, &mut self.sockets);
+                self.send_due(nic, now_us);
                 self.tcp.note_changes(&mut self.sockets, by_timer);
             }
         }
         self.tcp.note_changes(&mut self.sockets, tcp::ClosedBy::Peer);
         self.tcp.avoid_short_segments(&mut self.sockets);
         for _ in 0..POLL_BUDGET {
-            match self.interface.poll_egress(now, &mut device, &mut self.sockets) {
+            match self.send_due(nic, now_us) {
                 PollResult::None => break,
                 PollResult::SocketStateChanged => busy = true,
             }
@@ -191,6 +178,58 @@ impl Stack {
         self.poll_dhcp();
         self.tcp.maintain(&mut self.sockets, now_us);
         busy
+    }
+
+    /// Takes in the next frame that is smoltcp's, only when its answer could be sent, so that echo replies are not lost.
+    fn take_in<N: Nic>(&mut self, nic: &mut N, introduce: &mut Option<Ipv4Addr>, now_us: u64) -> bool {
+        while nic.tx_room() > 0 {
+            let came = match introduce.take() {
+                Some(router) => {
+                    let frame = self.neighbours.introduction(router);
+                    Some(self.hand_in::<N>(&frame, now_us))
+                }
+                None => nic.rx_with(|frame| self.look::<N>(frame, now_us)),
+            };
+            match came {
+                None => return false,
+                Some(Came::Frame) => {
+                    if let Some(answer) = self.answer.take() {
+                        self.neighbours.send(nic, answer, now_us);
+                    }
+                    return true;
+                }
+                Some(Came::Arp(arp)) => self.neighbours.receive(nic, arp, now_us),
+                Some(Came::Refused) => {}
+            }
+        }
+        false
+    }
+
+    /// Looks at a received frame where it lies, and gives smoltcp what is smoltcp's.
+    fn look<N: Nic>(&mut self, frame: &[u8], now_us: u64) -> Came {
+        if arp::is_arp(frame) {
+            return Arp::parse(frame).map_or(Came::Refused, Came::Arp);
+        }
+        if checksum::check(frame) != Verdict::Good {
+            self.refused += 1;
+            return Came::Refused;
+        }
+        self.hand_in::<N>(frame, now_us)
+    }
+
+    /// Has smoltcp take a frame in. Its answer, if there is one, is left in `answer`.
+    fn hand_in<N: Nic>(&mut self, frame: &[u8], now_us: u64) -> Came {
+        self.tcp.make_way(&mut self.sockets, checksum::syn(frame));
+        let mut view = View::<N> { received: Some(frame), way: None, answer: &mut self.answer };
+        self.interface.poll_ingress_single(instant(now_us), &mut view, &mut self.sockets);
+        Came::Frame
+    }
+
+    /// Has smoltcp send what is due, one packet of each socket.
+    fn send_due<N: Nic>(&mut self, nic: &mut N, now_us: u64) -> PollResult {
+        let way = Way { nic, neighbours: &mut self.neighbours, now_us };
+        let mut view = View { received: None, way: Some(way), answer: &mut self.answer };
+        self.interface.poll_egress(instant(now_us), &mut view, &mut self.sockets)
     }
 
     /// When [`Stack::poll`] should run next if no frame comes before; `None`: only when one does.

@@ -8,10 +8,10 @@
 use super::NetError;
 use super::address::Address;
 use super::arp::{self, Arp};
-use crate::{MAX_FRAME, MacAddr, Nic};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::Ipv4Addr;
+use switch::{MAX_FRAME, MacAddr, Nic};
 
 /// Where smoltcp sends everything but broadcasts; no station has it.
 pub(super) const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0]);
@@ -83,6 +83,8 @@ pub(super) struct Neighbours {
     due: u64,
     /// Somebody who is searched for was asked for once more in vain.
     vain: bool,
+    /// Who is to be asked for now.
+    question: Option<Ipv4Addr>,
 }
 
 impl Neighbours {
@@ -97,6 +99,7 @@ impl Neighbours {
             held: core::iter::repeat_with(held).take(HELD).collect(),
             due: u64::MAX,
             vain: false,
+            question: None,
         }
     }
 
@@ -118,23 +121,46 @@ impl Neighbours {
 
     /// Sends a frame of smoltcp's, once it is known where to.
     pub(super) fn send(&mut self, nic: &mut impl Nic, frame: &mut [u8], now: u64) {
-        if frame.get(..6) != Some(&ROUTER.0) {
-            // To all; room was there when smoltcp asked for it.
+        let goes = self.direct(frame, now);
+        self.ask(nic);
+        if goes {
+            // Room was there when the frame that it answers was taken.
             let _ = nic.tx(frame);
-            return;
-        }
-        let to = frame.get(30..34).and_then(|to| to.first_chunk::<4>()).map(|to| Ipv4Addr::from(*to));
-        // No way there: the answer to a sender that cannot be one.
-        let Some(ip) = self.address.and_then(|address| address.next_hop(to?)) else { return };
-        match self.resolve(nic, ip, now) {
-            Some(mac) => send_to(nic, frame, mac),
-            None => self.hold(ip, frame, now),
         }
     }
 
-    /// Looks at an ARP frame, and answers it.
-    pub(super) fn receive(&mut self, nic: &mut impl Nic, frame: &[u8], now: u64) {
-        let (Some(arp), Some(address)) = (Arp::parse(frame), self.address) else { return };
+    /// Gives a frame of smoltcp's the address of the station it is for. False: it does not go now, and a copy is kept until it
+    /// is known where to. Either way there may be somebody to [ask](Self::ask).
+    pub(super) fn direct(&mut self, frame: &mut [u8], now: u64) -> bool {
+        if frame.get(..6) != Some(&ROUTER.0) {
+            return true; // to all
+        }
+        let to = frame.get(30..34).and_then(|to| to.first_chunk::<4>()).map(|to| Ipv4Addr::from(*to));
+        // No way there: the answer to a sender that cannot be one.
+        let Some(ip) = self.address.and_then(|address| address.next_hop(to?)) else { return false };
+        let known = self.resolve(ip, now);
+        match known {
+            Some(mac) => set_destination(frame, mac),
+            None => self.hold(ip, frame, now),
+        }
+        known.is_some()
+    }
+
+    /// Sends the question that is due, if there is one.
+    #[inline(never)]
+    pub(super) fn ask(&mut self, nic: &mut impl Nic) {
+        if let Some(ip) = self.question.take()
+            && let Some(address) = self.address
+        {
+            // Where there is no room it is asked for again a second later.
+            let target = (ip, MacAddr::BROADCAST);
+            let _ = nic.tx(&Arp { is_request: true, sender: (address.ip, self.mac), target }.frame());
+        }
+    }
+
+    /// Looks at an ARP packet, and answers it.
+    pub(super) fn receive(&mut self, nic: &mut impl Nic, arp: Arp, now: u64) {
+        let Some(address) = self.address else { return };
         let for_us = arp.target.1 == self.mac || arp.target.1 == MacAddr::BROADCAST;
         let (ip, mac) = arp.sender;
         let about_us = arp.target.0 == address.ip;
@@ -175,11 +201,14 @@ impl Neighbours {
                 self.due = now;
                 return;
             }
-            let known = self.resolve(nic, ip, now);
+            let known = self.resolve(ip, now);
+            self.ask(nic);
             let held = &mut self.held[at];
             if let Some(mac) = known {
                 held.len = 0;
-                send_to(nic, &mut held.frame[..len], mac);
+                let frame = &mut held.frame[..len];
+                set_destination(frame, mac);
+                let _ = nic.tx(frame);
             } else if now.saturating_sub(since) >= HOLD_US {
                 held.len = 0;
             } else {
@@ -194,8 +223,8 @@ impl Neighbours {
         (self.due != u64::MAX).then_some(self.due)
     }
 
-    /// The station that has an address, if that is known. Asks for it where it is time to.
-    fn resolve(&mut self, nic: &mut impl Nic, ip: Ipv4Addr, now: u64) -> Option<MacAddr> {
+    /// The station that has an address, if that is known. Where it is time to [ask](Self::ask) for it, that is noted.
+    fn resolve(&mut self, ip: Ipv4Addr, now: u64) -> Option<MacAddr> {
         let at = self.find(ip).unwrap_or_else(|| self.claim(ip));
         let entry = &mut self.entries[at];
         entry.used = now;
@@ -203,16 +232,11 @@ impl Neighbours {
             entry.mac = None;
         }
         let known = entry.mac;
-        if (known.is_none() || now >= entry.fresh_until)
-            && now >= entry.ask_at
-            && let Some(address) = self.address
-        {
+        if (known.is_none() || now >= entry.fresh_until) && now >= entry.ask_at && self.address.is_some() {
             entry.ask_at = now.saturating_add(ASK_US);
             entry.asked = entry.asked.saturating_add(1);
             self.vain |= entry.mac.is_none() && entry.asked > QUESTIONS;
-            // Where there is no room it is asked for again a second later.
-            let target = (ip, MacAddr::BROADCAST);
-            let _ = nic.tx(&Arp { is_request: true, sender: (address.ip, self.mac), target }.frame());
+            self.question = Some(ip);
         }
         known
     }
@@ -277,10 +301,8 @@ impl Neighbours {
     }
 }
 
-fn send_to(nic: &mut impl Nic, frame: &mut [u8], mac: MacAddr) {
+fn set_destination(frame: &mut [u8], mac: MacAddr) {
     if let Some(to) = frame.first_chunk_mut::<6>() {
         *to = mac.0;
     }
-    // Room was there when smoltcp, or `poll`, asked for it.
-    let _ = nic.tx(frame);
 }

@@ -4,8 +4,9 @@ use core::arch::asm;
 
 use super::{Hpa, frame};
 
-/// Pages in one piece that a device may read and write at any time. No reference into them ever exists: bytes are
-/// copied in and out, in program order as the device sees it.
+/// Pages in one piece that a device may read and write at any time: bytes are copied in and out, in program order as the
+/// device sees it. References into them exist only in [`DmaBuffer::with`] and [`DmaBuffer::with_mut`], for the part that the
+/// device has given back.
 #[derive(Debug)]
 pub struct DmaBuffer {
     base: Hpa,
@@ -47,6 +48,30 @@ impl DmaBuffer {
         let to = self.range(offset, from.len());
         // SAFETY: `to` covers `from.len()` bytes of ours, and `from` is not in the buffer.
         unsafe { copy(from.as_ptr().addr() as u64, to, from.len()) };
+    }
+
+    /// Shows `len` bytes of the buffer where they lie. They must be none that the device may write to now: the driver has seen
+    /// it say that it is done with them, and gives them back to it afterwards.
+    ///
+    /// # Panics
+    /// As [`DmaBuffer::read`].
+    pub fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R {
+        let from = self.range(offset, len);
+        // SAFETY: `len` bytes of ours, cleared when they were allocated, which nobody writes to while `self` is borrowed. Of the
+        // device that rests on its keeping to its descriptors: one that does not could change what is looked at meanwhile. What
+        // the driver read before, by `read`, was read before this, which the compiler cannot move across it.
+        look(unsafe { core::slice::from_raw_parts(from as *const u8, len) })
+    }
+
+    /// Lets `fill` change `len` bytes of the buffer where they lie. They must be none that the device has to do with now; the
+    /// driver tells it of them later, by [`DmaBuffer::write`], behind which nothing of this remains to be stored.
+    ///
+    /// # Panics
+    /// As [`DmaBuffer::write`].
+    pub fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let to = self.range(offset, len);
+        // SAFETY: as in `with`; `self` is borrowed alone, and no other reference into the buffer outlives its borrow.
+        fill(unsafe { core::slice::from_raw_parts_mut(to as *mut u8, len) })
     }
 
     /// Writes the cache line of `offset` back to memory, for a device that does not snoop caches.

@@ -74,6 +74,7 @@ pub(super) const CRATES: &[Layer] = &[
         &["cmdline", "devices", "guest-load", "vmx-types", "x86-decode"],
         "the parts of a VM, and the options for them",
     ),
+    layer(&["net", "nic"], "the host's TCP/IP; drivers of network cards"),
     layer(
         &[
             "acpi-tables",
@@ -87,7 +88,7 @@ pub(super) const CRATES: &[Layer] = &[
             "log-ring",
             "manage",
             "meter",
-            "net",
+            "switch",
             "text",
             "vm-types",
         ],

@@ -1,9 +1,9 @@
-use super::PortId;
-use crate::MacAddr;
+use crate::mac::MacAddr;
+use crate::port::PortId;
 use alloc::{boxed::Box, vec};
 
 /// A learnt address not heard of for this long is forgotten (the default of IEEE 802.1Q 8.8.3).
-pub(super) const AGEING_US: u64 = 300_000_000;
+pub(crate) const AGEING_US: u64 = 300_000_000;
 
 const WAYS: usize = 4;
 const SETS: usize = 64;
@@ -25,14 +25,14 @@ enum Kind {
 /// Filtering database of fixed size: a set-associative table, so that lookup and learning take bounded time
 /// whatever addresses the network invents. A full set forgets its oldest learnt address.
 #[derive(Debug)]
-pub(super) struct MacTable {
+pub(crate) struct MacTable {
     entries: Box<[Entry]>,
 }
 
 impl MacTable {
-    pub(super) const CAPACITY: usize = WAYS * SETS;
+    pub(crate) const CAPACITY: usize = WAYS * SETS;
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let empty = Entry { mac: MacAddr::default(), port: PortId(0), kind: Kind::Empty };
         Self { entries: vec![empty; Self::CAPACITY].into_boxed_slice() }
     }
@@ -50,7 +50,7 @@ impl MacTable {
     }
 
     /// The port `mac` was last heard on.
-    pub(super) fn lookup(&self, mac: MacAddr, now_us: u64) -> Option<PortId> {
+    pub(crate) fn lookup(&self, mac: MacAddr, now_us: u64) -> Option<PortId> {
         let start = Self::set_start(mac);
         self.entries[start..start + WAYS]
             .iter()
@@ -59,7 +59,7 @@ impl MacTable {
     }
 
     /// Notes that `mac` is behind `port`. Pinned addresses do not move.
-    pub(super) fn learn(&mut self, mac: MacAddr, port: PortId, now_us: u64) {
+    pub(crate) fn learn(&mut self, mac: MacAddr, port: PortId, now_us: u64) {
         let set = self.set(mac);
         let known = set.iter().position(|e| e.mac == mac && e.kind != Kind::Empty);
         let victim = known.or_else(|| {
@@ -73,7 +73,7 @@ impl MacTable {
     }
 
     /// Ties `mac` to `port` for good; false if its set holds only pinned addresses.
-    pub(super) fn pin(&mut self, mac: MacAddr, port: PortId) -> bool {
+    pub(crate) fn pin(&mut self, mac: MacAddr, port: PortId) -> bool {
         let set = self.set(mac);
         let known = set.iter().position(|e| e.mac == mac && e.kind != Kind::Empty);
         let free = known.or_else(|| set.iter().position(|e| e.kind != Kind::Pinned));
@@ -83,14 +83,14 @@ impl MacTable {
     }
 
     /// Forgets every address behind `port`.
-    pub(super) fn forget(&mut self, port: PortId) {
+    pub(crate) fn forget(&mut self, port: PortId) {
         for entry in self.entries.iter_mut().filter(|e| e.port == port) {
             entry.kind = Kind::Empty;
         }
     }
 
     /// Addresses known at `now_us`.
-    pub(super) fn len(&self, now_us: u64) -> usize {
+    pub(crate) fn len(&self, now_us: u64) -> usize {
         self.entries.iter().filter(|e| e.kind.is_alive(now_us)).count()
     }
 }

@@ -1,38 +1,8 @@
-//! Learning L2 switch between the card, the host's stack and later the guests.
-
-mod port;
-mod table;
-
-pub use port::SwitchPort;
-
+use crate::mac::MacAddr;
+use crate::port::{MAX_PORTS, PortCounters, PortId, PortSet};
 use crate::queue::{FrameQueue, MAX_FRAME, MIN_FRAME};
-use crate::{MacAddr, Nic};
+use crate::table::MacTable;
 use alloc::vec::Vec;
-use table::MacTable;
-
-/// Most ports a switch can have.
-pub const MAX_PORTS: usize = 32;
-
-/// A port of one [`Switch`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortId(u8);
-
-/// Frames and bytes of one port, as seen from the switch: `in` came from the port's owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PortCounters {
-    /// Good frames from the owner.
-    pub in_frames: u64,
-    /// Their bytes.
-    pub in_bytes: u64,
-    /// Frames from the owner thrown away: length, group source address or link-local destination.
-    pub in_bad: u64,
-    /// Frames queued for the owner.
-    pub out_frames: u64,
-    /// Their bytes.
-    pub out_bytes: u64,
-    /// Frames lost because the owner's queue was full.
-    pub out_dropped: u64,
-}
 
 /// Why the switch refused a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -52,6 +22,22 @@ pub enum SwitchError {
 struct Port {
     egress: FrameQueue,
     counters: PortCounters,
+}
+
+impl Port {
+    /// Queues a copy of a frame, or counts it as lost.
+    fn queue(&mut self, frame: &[u8]) {
+        if self.egress.push(frame) {
+            self.count_out(frame.len());
+        } else {
+            self.counters.out_dropped += 1;
+        }
+    }
+
+    fn count_out(&mut self, len: usize) {
+        self.counters.out_frames += 1;
+        self.counters.out_bytes += len as u64;
+    }
 }
 
 /// The switch: frames go in with [`Switch::input`] and wait in the destination port's bounded queue.
@@ -96,35 +82,47 @@ impl Switch {
     /// Takes a frame from the owner of `from` and queues it where it belongs: the port its destination was heard
     /// on, or all others if that is a group address or unknown.
     pub fn input(&mut self, from: PortId, frame: &[u8], now_us: u64) {
-        let Some(port) = self.ports.get_mut(usize::from(from.0)) else { return };
+        let to = self.admit(from, frame, now_us);
+        self.spread(to, frame);
+    }
+
+    /// The same, but if it goes to port `at` alone, whose owner is at hand, and nothing waits there, it is left to the
+    /// caller to hand over: then the answer is true.
+    pub(crate) fn pass(&mut self, from: PortId, frame: &[u8], at: PortId, now_us: u64) -> bool {
+        let to = self.admit(from, frame, now_us);
+        if to == PortSet::of(at)
+            && let Some(port) = self.ports.get_mut(usize::from(at.0))
+            && port.egress.is_empty()
+        {
+            port.count_out(frame.len());
+            return true;
+        }
+        self.spread(to, frame);
+        false
+    }
+
+    /// Counts a frame from the owner of `from`, learns where its source is, and says which ports it goes to.
+    fn admit(&mut self, from: PortId, frame: &[u8], now_us: u64) -> PortSet {
+        let Some(port) = self.ports.get_mut(usize::from(from.0)) else { return PortSet::NONE };
         let addresses = MacAddr::of_frame(frame).filter(|(dst, src)| {
             (MIN_FRAME..=MAX_FRAME).contains(&frame.len()) && src.is_station() && !dst.is_link_local()
         });
         let Some((dst, src)) = addresses else {
             port.counters.in_bad += 1;
-            return;
+            return PortSet::NONE;
         };
         port.counters.in_frames += 1;
         port.counters.in_bytes += frame.len() as u64;
         self.table.learn(src, from, now_us);
-        let to = if dst.is_group() { None } else { self.table.lookup(dst, now_us) };
-        match to {
-            Some(to) if to == from => {}
-            Some(to) => self.enqueue(to, frame),
-            None => (0..self.ports.len() as u8)
-                .map(PortId)
-                .filter(|&p| p != from)
-                .for_each(|p| self.enqueue(p, frame)),
-        }
+        let known = if dst.is_group() { None } else { self.table.lookup(dst, now_us) };
+        known.map_or(PortSet::first(self.ports.len()), PortSet::of).without(from)
     }
 
-    fn enqueue(&mut self, to: PortId, frame: &[u8]) {
-        let Some(port) = self.ports.get_mut(usize::from(to.0)) else { return };
-        if port.egress.push(frame) {
-            port.counters.out_frames += 1;
-            port.counters.out_bytes += frame.len() as u64;
-        } else {
-            port.counters.out_dropped += 1;
+    fn spread(&mut self, to: PortSet, frame: &[u8]) {
+        for port in to.ports() {
+            if let Some(port) = self.ports.get_mut(usize::from(port.0)) {
+                port.queue(frame);
+            }
         }
     }
 
@@ -162,34 +160,4 @@ impl Switch {
     pub fn addresses(&self, now_us: u64) -> usize {
         self.table.len(now_us)
     }
-
-    /// Moves frames between a NIC and the port it is the owner of: at most `budget` in, out as long as it takes them.
-    /// Returns how many moved.
-    pub fn exchange(
-        &mut self,
-        port: PortId,
-        nic: &mut impl Nic,
-        scratch: &mut [u8],
-        budget: usize,
-        now_us: u64,
-    ) -> usize {
-        let mut moved = 0;
-        nic.poll();
-        while moved < budget {
-            let Some(frame) = nic.rx(scratch).and_then(|len| scratch.get(..len)) else { break };
-            self.input(port, frame, now_us);
-            moved += 1;
-        }
-        while let Some(frame) = self.front(port) {
-            if nic.tx(frame) == Err(crate::TxError::Full) {
-                break;
-            }
-            self.pop(port);
-            moved += 1;
-        }
-        moved
-    }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,12 +10,12 @@ pub mod regs;
 mod reset;
 mod rings;
 
-use crate::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
 pub use loopback::LoopError;
 pub use models::{Family, MODELS, Model, VENDOR_INTEL};
 pub use probe::Probed;
 use regs::*;
 use rings::{RX_RING, RxRing, TX_RING, TxRing};
+use switch::{Link, MAX_FRAME, MIN_FRAME, MacAddr, Nic, TxError};
 
 /// The card's memory-mapped registers (BAR 0).
 pub trait Registers {
@@ -39,6 +39,10 @@ pub trait Dma {
     fn read(&self, offset: usize, to: &mut [u8]);
     /// Copies into the arena.
     fn write(&mut self, offset: usize, from: &[u8]);
+    /// Shows `len` bytes where they lie. The card must not write there meanwhile.
+    fn with<R>(&self, offset: usize, len: usize, look: impl FnOnce(&[u8]) -> R) -> R;
+    /// Lets `fill` change `len` bytes where they lie. The card must neither read nor write there meanwhile.
+    fn with_mut<R>(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
 }
 
 /// Size of the DMA arena that [`Card::new`] needs.
@@ -132,6 +136,48 @@ impl<R: Registers, D: Dma> Card<R, D> {
         self.counters
     }
 
+    /// The next good frame: where it lies, and how long it is. Damaged ones are counted and given back.
+    fn next_frame(&mut self) -> Option<(usize, usize)> {
+        // One turn of the ring at most, however fast a broken card sets its done bits.
+        for _ in 0..RX_RING {
+            match self.rx.next(&self.dma) {
+                None => break,
+                Some(Ok((at, len))) => {
+                    self.counters.rx_frames += 1;
+                    self.counters.rx_bytes += len as u64;
+                    return Some((at, len));
+                }
+                Some(Err(_)) => {
+                    self.counters.rx_bad += 1;
+                    self.rx.consume(&mut self.dma);
+                    self.rx.give_back_batch(&mut self.registers);
+                }
+            }
+        }
+        self.rx.give_back(&mut self.registers);
+        None
+    }
+
+    /// Gives the card the frame of `len` bytes in the next buffer; false where no descriptor is free, or it is no frame. Out of
+    /// line, as callers are made anew for each way to write a frame.
+    #[inline(never)]
+    fn sent(&mut self, len: usize) -> bool {
+        if !(MIN_FRAME..=MAX_FRAME).contains(&len) {
+            return false;
+        }
+        if self.tx.room() == 0 {
+            self.tx.reclaim(&self.dma);
+        }
+        let sent = self.tx.send(&mut self.registers, &mut self.dma, len);
+        if sent {
+            self.counters.tx_frames += 1;
+            self.counters.tx_bytes += len as u64;
+        } else {
+            self.counters.tx_full += 1;
+        }
+        sent
+    }
+
     /// Stops both directions and resets the card, so that it writes to memory no more (before a reboot).
     pub fn shut_down(&mut self) -> Result<(), InitError> {
         reset::reset(self.family, &mut self.registers)?;
@@ -154,36 +200,31 @@ impl<R: Registers, D: Dma> Nic for Card<R, D> {
         self.rx.give_back(&mut self.registers);
     }
 
-    fn rx(&mut self, buf: &mut [u8]) -> Option<usize> {
-        // One turn of the ring at most, however fast a broken card sets its done bits.
-        for _ in 0..RX_RING {
-            let Some(length) = self.rx.next(&mut self.dma, buf) else { break };
-            self.rx.give_back_batch(&mut self.registers);
-            if let Ok(length) = length {
-                self.counters.rx_frames += 1;
-                self.counters.rx_bytes += length as u64;
-                return Some(length);
-            }
-            self.counters.rx_bad += 1;
+    fn rx_with<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let (at, len) = self.next_frame()?;
+        // In place: a card that has set DD leaves descriptor and buffer alone until it is given them anew, and that is below.
+        let result = self.dma.with(at, len, look);
+        self.rx.consume(&mut self.dma);
+        self.rx.give_back_batch(&mut self.registers);
+        Some(result)
+    }
+
+    fn tx_with<T>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> (T, bool)) -> T {
+        // In place: the card has no descriptor of this buffer, neither a full ring's.
+        let (result, send) = self.dma.with_mut(self.tx.buffer(), len.min(MAX_FRAME), fill);
+        if send {
+            self.sent(len);
         }
-        self.rx.give_back(&mut self.registers);
-        None
+        result
     }
 
     fn tx(&mut self, frame: &[u8]) -> Result<(), TxError> {
-        if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
-            return Err(TxError::BadLength(frame.len()));
+        let len = frame.len();
+        if !(MIN_FRAME..=MAX_FRAME).contains(&len) {
+            return Err(TxError::BadLength(len));
         }
-        if self.tx.room() == 0 {
-            self.tx.reclaim(&self.dma);
-        }
-        if !self.tx.send(&mut self.registers, &mut self.dma, frame) {
-            self.counters.tx_full += 1;
-            return Err(TxError::Full);
-        }
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += frame.len() as u64;
-        Ok(())
+        self.dma.write(self.tx.buffer(), frame);
+        if self.sent(len) { Ok(()) } else { Err(TxError::Full) }
     }
 
     fn tx_room(&self) -> usize {

@@ -1,7 +1,8 @@
 extern crate std;
-use super::*;
+use crate::{MAX_FRAME, MAX_PORTS, MIN_FRAME, MacAddr, PortId, Switch, SwitchError};
 use proptest::prelude::*;
 use std::vec;
+use std::vec::Vec;
 
 const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
 const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);

@@ -1,7 +1,7 @@
 //! Frames that a card sends to itself, inside its MAC: what DMA, rings and filter do, without cable and neighbour.
 
 use super::{Card, Dma, Family, Registers, TX_DEPTH, regs::*};
-use crate::{MAX_FRAME, Nic};
+use switch::{MAX_FRAME, Nic};
 
 /// Lengths of the frames, without FCS: from the least of Ethernet, which no card pads, to the most of an untagged one.
 const LENGTHS: [usize; 8] = [60, 61, 64, 65, 128, 999, 1500, 1514];
@@ -78,16 +78,14 @@ impl<R: Registers, D: Dma> Card<R, D> {
         let header = [&self.mac.0[..], &self.mac.0, &EXPERIMENT].concat();
         frame[..HEADER].copy_from_slice(&header);
         self.tx(frame).map_err(|_| LoopError::Lost(length))?;
-        let mut came = [0; MAX_FRAME];
-        let wanted = self.wait(|card| {
-            let length = card.rx(&mut came)?;
+        let came = self.wait(|card| {
             // What came off the wire before is not ours.
-            (came.get(..HEADER) == Some(&header)).then_some(length)
+            card.rx_with(|came| (came.get(..HEADER) == Some(&header)).then_some(came == &*frame))?
         });
-        match wanted.map(|length| came.get(..length)) {
+        match came {
             None => Err(LoopError::Lost(length)),
-            Some(came) if came == Some(&*frame) => Ok(()),
-            Some(_) => Err(LoopError::Changed(length)),
+            Some(true) => Ok(()),
+            Some(false) => Err(LoopError::Changed(length)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::regs::*;
 use super::{Family, InitError, Registers};
-use crate::MacAddr;
+use switch::MacAddr;
 
 impl Family {
     fn is_pci_express(self) -> bool {

@@ -5,12 +5,12 @@
 //! 0x1000  RX buffers       64 x 2 KiB
 //! 0x21000 TX buffers       64 x 2 KiB
 //! ```
-//! What the card writes is read once, checked, and used only as a length within one buffer; ring positions and
-//! buffer addresses are our own.
+//! What the card writes to a descriptor is read once, checked, and used only as a length within one buffer; ring positions
+//! and buffer addresses are our own.
 
 use super::regs::*;
 use super::{Dma, Registers};
-use crate::{MAX_FRAME, MIN_FRAME};
+use switch::{MAX_FRAME, MIN_FRAME};
 
 pub(super) const RX_RING: usize = 64;
 pub(super) const TX_RING: usize = 64;
@@ -73,8 +73,9 @@ impl RxRing {
         registers.write32(self.queue + QUEUE_T, RX_RING as u32 - 1);
     }
 
-    /// Consumes one descriptor the card is done with: copies its frame to `buf`, or says that it was no good.
-    pub(super) fn next(&mut self, dma: &mut impl Dma, buf: &mut [u8]) -> Option<Result<usize, Bad>> {
+    /// Looks at the descriptor that the card is done with: where its frame lies and how long it is, or that it is no good. To be
+    /// [consumed](Self::consume) before the next.
+    pub(super) fn next(&mut self, dma: &impl Dma) -> Option<Result<(usize, usize), Bad>> {
         let descriptor = RX_DESCRIPTORS + self.next * DESCRIPTOR;
         let mut done = [0; 1];
         dma.read(descriptor + STATUS_BYTE, &mut done);
@@ -91,17 +92,14 @@ impl RxRing {
         let continued = core::mem::replace(&mut self.inside_long_frame, !whole);
         let good =
             whole && !continued && errors & RXD_ERRORS == 0 && (MIN_FRAME..=MAX_FRAME).contains(&length);
-        let result = match buf.get_mut(..length).filter(|_| good) {
-            Some(to) => {
-                dma.read(RX_BUFFERS + self.next * BUFFER, to);
-                Ok(length)
-            }
-            None => Err(Bad),
-        };
+        Some(if good { Ok((RX_BUFFERS + self.next * BUFFER, length)) } else { Err(Bad) })
+    }
+
+    /// Makes the descriptor that was looked at ready for the card, which is told of it later.
+    pub(super) fn consume(&mut self, dma: &mut impl Dma) {
         arm(dma, self.next);
         self.next = (self.next + 1) % RX_RING;
         self.owed += 1;
-        Some(result)
     }
 
     /// Hands consumed descriptors back to the card.
@@ -162,16 +160,20 @@ impl TxRing {
         }
     }
 
-    /// Copies `frame` (at most [`MAX_FRAME`] bytes) to the next buffer and tells the card; false when none is free.
-    pub(super) fn send(&mut self, registers: &mut impl Registers, dma: &mut impl Dma, frame: &[u8]) -> bool {
+    /// Where the next frame is to be written, up to [`MAX_FRAME`] bytes. The card never has this buffer: the descriptor that
+    /// stays free has one, too.
+    pub(super) fn buffer(&self) -> usize {
+        TX_BUFFERS + self.tail * BUFFER
+    }
+
+    /// Tells the card of the frame of `len` bytes in [`Self::buffer`]; false when no descriptor is free.
+    pub(super) fn send(&mut self, registers: &mut impl Registers, dma: &mut impl Dma, len: usize) -> bool {
         if self.room() == 0 {
             return false;
         }
-        let buffer = TX_BUFFERS + self.tail * BUFFER;
-        dma.write(buffer, frame);
         let mut descriptor = [0; DESCRIPTOR];
-        descriptor[..8].copy_from_slice(&dma.bus_addr(buffer).to_le_bytes());
-        descriptor[LENGTH..LENGTH + 2].copy_from_slice(&(frame.len() as u16).to_le_bytes());
+        descriptor[..8].copy_from_slice(&dma.bus_addr(self.buffer()).to_le_bytes());
+        descriptor[LENGTH..LENGTH + 2].copy_from_slice(&(len as u16).to_le_bytes());
         descriptor[11] = TXD_CMD_EOP | TXD_CMD_IFCS | TXD_CMD_RS;
         dma.write(TX_DESCRIPTORS + self.tail * DESCRIPTOR, &descriptor);
         self.tail = (self.tail + 1) % TX_RING;

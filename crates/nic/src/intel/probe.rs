@@ -2,7 +2,7 @@
 
 use super::reset::{prepare, read_mac, release, reset};
 use super::{Card, Counters, DMA_BYTES, Dma, Family, InitError, Registers, regs::*, start};
-use crate::{Link, MacAddr};
+use switch::{Link, MacAddr};
 
 /// A card that works: reset, its address known, its link coming up. It reads and writes no memory yet.
 #[derive(Debug)]
