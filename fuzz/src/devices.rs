@@ -88,7 +88,8 @@ fn run(board: &mut Whole, data: &[u8]) {
                     low => 0x800 + u32::from(low & 0xFF),
                 };
                 let _ = board.msr_read(0, msr, now);
-                board.msr_write(0, msr, value, now).ok().flatten()
+                let _ = board.msr_write(0, msr, value, now);
+                None
             }
             6 => {
                 board.uart_input(&value.to_le_bytes(), now);
@@ -97,6 +98,7 @@ fn run(board: &mut Whole, data: &[u8]) {
             }
             _ => {
                 board.advance(now);
+                board.take_init_sipi(0);
                 if let Some(vector) = board.pending_interrupt(0) {
                     board.accept(0, vector);
                 }

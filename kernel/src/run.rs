@@ -4,7 +4,9 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
+use alloc::string::ToString;
 use core::sync::atomic::Ordering;
+use devices::InitSipi;
 use migrate::ownership::StateCell;
 use vmx_types::event::Event;
 use vmx_types::exit::Exit;
@@ -26,6 +28,8 @@ use slice::Slice;
 pub(crate) enum Outcome {
     /// Its time is over, or the host wants the CPU.
     Yield,
+    /// It has woken another vCPU of this CPU.
+    GivesWay,
     /// Waits for an interrupt; the earliest comes at this host TSC.
     Halted(u64),
     /// Stopped on request, and taken off the CPU.
@@ -41,6 +45,16 @@ struct Interrupt {
     from_pic: bool,
 }
 
+/// What became of a vCPU that was looked at.
+enum Attended {
+    /// It can be entered.
+    Runs,
+    /// It is halted, or waits for a start-up IPI, and nothing wakes it.
+    Waits,
+    /// INIT or a start-up IPI has come.
+    Signalled,
+}
+
 /// Exits in a row after which the clock is looked at and the end of the turn set anew. The preemption timer stands still
 /// while the host runs, so that a device may have its turn late by the host's part of so many exits.
 const UNMETERED: u32 = 16;
@@ -49,16 +63,48 @@ impl VmxVcpu {
     /// Runs the guest until host TSC `until` at the latest, or until `state` does not let it.
     pub(crate) fn run(&mut self, vm: &Guest, state: &StateCell, until: u64) -> Outcome {
         let timed = vm.mailboxes[self.vcpu.index as usize].exits.is_timed();
-        if timed || self.vcpu.is_checked() {
-            self.turn::<true>(vm, state, until, timed)
-        } else {
-            self.turn::<false>(vm, state, until, false)
+        loop {
+            let outcome = if timed || self.vcpu.is_checked() {
+                self.turn::<true>(vm, state, until, timed)
+            } else {
+                self.turn::<false>(vm, state, until, false)
+            };
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            if let Err(reason) = self.take_init_sipi(vm) {
+                return Outcome::Stopped(reason);
+            }
         }
+    }
+
+    /// Does what INIT and start-up IPIs that have come for the vCPU ask for (SDM vol. 3, 9.4.4). It is off the CPU then.
+    ///
+    /// # Errors
+    /// The end of the VM: its bootstrap CPU has got INIT, from which it would go on in firmware. A guest has none, and what
+    /// firmware would do is start the machine again. Or the host cannot run what starts.
+    pub(crate) fn take_init_sipi(&mut self, vm: &Guest) -> Result<(), StopReason> {
+        let InitSipi { init, sipi } = self.vcpu.apic.take_init_sipi();
+        if init && self.vcpu.index == 0 {
+            return Err(StopReason::Reset);
+        }
+        // One that runs ignores a start-up IPI, and pays nothing for it.
+        if !init && self.vcpu.activity != Activity::WaitForSipi {
+            return Ok(());
+        }
+        let mut state = self.export(vm);
+        if init {
+            state.init(self.vcpu.signature());
+        }
+        if let Some(vector) = sipi {
+            state.start_up(vector);
+        }
+        self.import(vm, &state).map_err(|error| StopReason::Error(error.to_string()))
     }
 
     /// With `WATCHED`, what each exit takes is measured, where it is `timed`, and entries are checked, where that was
     /// asked for: a loop of its own, so that the other one pays nothing for it. Each is a function of its own as well:
-    /// what the scheduler keeps in registers has none here.
+    /// what the scheduler keeps in registers has none here. `None`: INIT or a start-up IPI has come.
     #[inline(never)]
     fn turn<const WATCHED: bool>(
         &mut self,
@@ -66,7 +112,7 @@ impl VmxVcpu {
         state: &StateCell,
         until: u64,
         timed: bool,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let (vcpu, mut loaded) = self.make_current(vm);
         vcpu.context.touched();
         let mailbox = &*vm.mailboxes[vcpu.index as usize];
@@ -77,27 +123,34 @@ impl VmxVcpu {
             let vmcs = loaded.current();
             if mailbox.requests.load(Ordering::Acquire) != 0 && !vcpu.serve_requests(vm, state, vmcs) {
                 self.release(vm);
-                return Outcome::Paused;
+                return Some(Outcome::Paused);
             }
             if vcpu.attention || unmetered == 0 {
                 let now = tsc::read();
                 if now >= until {
-                    return Outcome::Yield;
+                    return Some(Outcome::Yield);
                 }
-                if (vcpu.attention || now >= vcpu.deadline) && !vcpu.attend(vm, vmcs) {
-                    return Outcome::Halted(vcpu.deadline);
+                if core::mem::take(&mut vcpu.gives_way) {
+                    return Some(Outcome::GivesWay);
+                }
+                if vcpu.attention || now >= vcpu.deadline {
+                    match vcpu.attend(vm, vmcs) {
+                        Attended::Runs => {}
+                        Attended::Waits => return Some(Outcome::Halted(vcpu.deadline)),
+                        Attended::Signalled => return None,
+                    }
                 }
                 slice.set(vmcs, now, vcpu.deadline.min(until));
                 unmetered = UNMETERED;
             }
             unmetered -= 1;
             if WATCHED && let Err(reason) = vcpu.check_entry(vmcs) {
-                return Outcome::Stopped(reason);
+                return Some(Outcome::Stopped(reason));
             }
             let entered = loaded.enter(&mut vcpu.context);
             let vmcs = loaded.current();
             if entered.is_err() {
-                return vcpu.entry_failed(vm, vmcs);
+                return Some(vcpu.entry_failed(vm, vmcs));
             }
             if WATCHED {
                 vcpu.note_exit(vmcs);
@@ -117,7 +170,7 @@ impl VmxVcpu {
                 Next::Delivered => vcpu.attention = true,
                 Next::Inject(event) => {
                     if !vcpu.raise(vmcs, event.unpack()) {
-                        return Outcome::Stopped(StopReason::TripleFault);
+                        return Some(Outcome::Stopped(StopReason::TripleFault));
                     }
                 }
                 Next::Halt => {
@@ -129,9 +182,9 @@ impl VmxVcpu {
                 }
                 Next::Yield => {
                     vcpu.requeue_event(vmcs);
-                    return Outcome::Yield;
+                    return Some(Outcome::Yield);
                 }
-                Next::Stop(reason) => return Outcome::Stopped(*reason),
+                Next::Stop(reason) => return Some(Outcome::Stopped(*reason)),
             }
         }
     }
@@ -151,23 +204,26 @@ impl Vcpu {
         combined.is_some()
     }
 
-    /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way. False
-    /// where the vCPU is halted and nothing wakes it.
-    fn attend(&mut self, vm: &Guest, vmcs: Current<'_>) -> bool {
+    /// Looks at everything that the short way of an exit leaves alone: timers, interrupts, an event on its way.
+    fn attend(&mut self, vm: &Guest, vmcs: Current<'_>) -> Attended {
         self.attention = false;
         self.context.touched();
         self.service_devices(vm, vmcs);
+        if self.apic.has_init_sipi() {
+            self.attention = true;
+            return Attended::Signalled;
+        }
         if self.activity != Activity::Running {
             if self.event.is_none() {
                 self.attention = true;
-                return false;
+                return Attended::Waits;
             }
             self.activity = Activity::Running;
         }
         if let Some(event) = self.event.take() {
             inject(vmcs, event.in_mode(self.regs.cr0 & CR0_PE != 0));
         }
-        true
+        Attended::Runs
     }
 
     /// An exit in the middle of an event's delivery: the event is delivered again (SDM 27.2.4).
@@ -228,6 +284,10 @@ impl Vcpu {
             self.deadline = if next == u64::MAX { u64::MAX } else { vm.clock.host_tsc(next) };
         }
         self.nmi_pending |= self.apic.take_nmi();
+        // Nothing but a start-up IPI ends that wait; an NMI comes after it.
+        if self.activity == Activity::WaitForSipi {
+            return;
+        }
         let flow = vmcs.flow();
         let on_its_way = self.event.is_some();
         let mut waits = self.interrupt(vm);

@@ -141,10 +141,15 @@ impl Host {
         self.running_with(&small(name))
     }
 
-    /// Runs the only vCPU of a VM on CPU 0, for a millisecond at most.
+    /// Runs the first vCPU of a VM on CPU 0, for a millisecond at most.
     pub(crate) fn run(&self, vm: &Vm) -> Outcome {
+        self.run_vcpu(vm, 0)
+    }
+
+    /// The same of any.
+    pub(crate) fn run_vcpu(&self, vm: &Vm, index: usize) -> Outcome {
         let until = tsc::read() + tsc::ticks(1000);
-        vm.vcpus[0].vcpu.lock().run(vm, vm.state_cell(), until)
+        vm.vcpus[index].vcpu.lock().run(vm, vm.state_cell(), until)
     }
 
     /// Opens the PIC's inputs of a guest, and COM1's interrupts: what is left for it by these interrupts it then.

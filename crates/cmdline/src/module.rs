@@ -12,7 +12,7 @@ use crate::value;
 use crate::words::Words;
 
 /// Most vCPUs a VM can have.
-pub const MAX_VCPUS: u32 = 1;
+pub const MAX_VCPUS: u32 = vm_types::MAX_VCPUS;
 /// Most memory a VM can have, in MiB.
 pub const MAX_MEM_MIB: u32 = 1 << 20;
 
@@ -89,9 +89,9 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
     },
     Spec {
         name: "vcpus",
-        form: "1",
+        form: "N (1 to 64)",
         default: "1",
-        help: "Number of virtual CPUs; this version gives one.",
+        help: "Number of virtual CPUs. More than one want a host CPU with unrestricted guest (Westmere and later).",
         set: |o, v| value::decimal(v, 1, MAX_VCPUS).map(|count| o.vcpus = count),
     },
     Spec {

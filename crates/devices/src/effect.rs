@@ -26,13 +26,4 @@ pub enum Effect {
     /// A function on the PCI bus wants to work on the guest's memory: [`crate::Platform::service`], before the guest runs
     /// on.
     Service,
-    /// INIT IPI. The local APICs are reset already; the vCPUs must wait for SIPI.
-    Init(VcpuSet),
-    /// Start-up IPI: vCPUs that wait for it start at `vector` * 4096 in real mode.
-    StartUp {
-        /// The vCPUs addressed.
-        targets: VcpuSet,
-        /// The page number of the entry point.
-        vector: u8,
-    },
 }

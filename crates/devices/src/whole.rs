@@ -3,7 +3,7 @@
 
 use crate::config::{MAX_VCPUS, PlatformConfig};
 use crate::effect::{Effect, VcpuSet};
-use crate::lapic::{ApicBus, GpFault, LocalApic, Sent};
+use crate::lapic::{ApicBus, GpFault, InitSipi, LocalApic, Sent};
 use crate::pci::Socket;
 use crate::platform::{FUNCTIONS, Platform};
 use alloc::vec::Vec;
@@ -49,12 +49,12 @@ impl Whole {
     }
 
     /// What a write to a local APIC asked for.
-    fn sent(&mut self, vcpu: usize, sent: Sent) -> Option<Effect> {
+    fn sent(&mut self, vcpu: usize, sent: Sent) {
         if let Some(vector) = sent.eoi {
             self.board.eoi(vector);
         }
         self.dirty.0 |= sent.kicks.0 | 1u64.checked_shl(vcpu as u32).unwrap_or(0);
-        self.settle(sent.effect)
+        self.settle(());
     }
 
     /// Brings every timer up to `now`.
@@ -105,7 +105,8 @@ impl Whole {
         match self.apics.get_mut(vcpu) {
             Some(apic) if LocalApic::is_at(gpa) => {
                 let sent = apic.mmio_write(gpa, size, value, now);
-                self.sent(vcpu, sent)
+                self.sent(vcpu, sent);
+                None
             }
             _ => {
                 let effect = self.board.mmio_write(gpa, size, value, now);
@@ -127,16 +128,11 @@ impl Whole {
     ///
     /// # Errors
     /// [`GpFault`] where the processor would raise #GP(0); nothing is changed then.
-    pub fn msr_write(
-        &mut self,
-        vcpu: usize,
-        msr: u32,
-        value: u64,
-        now: Now,
-    ) -> Result<Option<Effect>, GpFault> {
+    pub fn msr_write(&mut self, vcpu: usize, msr: u32, value: u64, now: Now) -> Result<(), GpFault> {
         self.advance(now);
         let sent = self.apics.get_mut(vcpu).ok_or(GpFault)?.msr_write(msr, value, now)?;
-        Ok(self.sent(vcpu, sent))
+        self.sent(vcpu, sent);
+        Ok(())
     }
 
     /// Whether the pending interrupt of `vcpu` may have changed since [`Whole::pending_interrupt`] was asked.
@@ -186,6 +182,14 @@ impl Whole {
         self.apics.get_mut(vcpu).is_some_and(|apic| {
             apic.collect();
             apic.take_nmi()
+        })
+    }
+
+    /// INIT and start-up IPI that have come for `vcpu`, which has taken them then.
+    pub fn take_init_sipi(&mut self, vcpu: usize) -> InitSipi {
+        self.apics.get_mut(vcpu).map_or_else(InitSipi::default, |apic| {
+            apic.collect();
+            apic.take_init_sipi()
         })
     }
 

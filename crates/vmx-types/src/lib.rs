@@ -19,6 +19,7 @@ pub mod qualification;
 pub mod reason;
 pub mod rules;
 pub mod slice;
+mod start;
 pub mod state;
 pub mod task;
 pub mod vmcs;

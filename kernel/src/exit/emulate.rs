@@ -1,6 +1,6 @@
 //! Instructions that the hypervisor carries out itself: accesses to what is not memory, and string I/O.
 
-use devices::LocalApic;
+use devices::{LocalApic, Platform};
 use vm_types::Gpa;
 use vmx_types::event::Event;
 use vmx_types::field::{self, Segment as VmcsSegment};
@@ -69,13 +69,12 @@ impl Machine for Board<'_> {
     }
 
     fn store(&mut self, gpa: Gpa, size: u8, value: u64) {
-        let effect = if LocalApic::is_at(gpa) {
+        if LocalApic::is_at(gpa) {
             let sent = self.vcpu.apic.mmio_write(gpa, size, value, self.vm.clock.now());
-            self.vcpu.sent(self.vm, sent)
-        } else {
-            self.vcpu.on_board(self.vm, |platform, now| platform.mmio_write(gpa, size, value, now))
-        };
-        self.effect = self.effect.or(effect);
+            return self.vcpu.sent(self.vm, sent);
+        }
+        let access = |platform: &mut Platform, now| platform.mmio_write(gpa, size, value, now);
+        self.effect = self.effect.or(self.vcpu.on_board(self.vm, access));
     }
 
     fn input(&mut self, port: u16, size: u8) -> u32 {

@@ -139,8 +139,6 @@ fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
             vcpu.on_board(vm, |platform, now| platform.service(&vm.memory, now));
             Next::Advance
         }
-        // One vCPU a VM: there is none to start, and no system sends INIT to its only CPU.
-        Effect::Init(_) | Effect::StartUp { .. } => Next::Advance,
     }
 }
 

@@ -97,10 +97,7 @@ fn emulated_write(
             let Ok(sent) = vcpu.apic.msr_write(index, value, vm.clock.now()) else {
                 return GENERAL_PROTECTION;
             };
-            return match vcpu.sent(vm, sent) {
-                None => Next::Advance,
-                Some(effect) => super::effect(vcpu, vm, effect),
-            };
+            vcpu.sent(vm, sent);
         }
         MsrKind::MtrrVariable(n) => {
             if let Some(register) = vcpu.mtrr.variable.get_mut(usize::from(n)) {

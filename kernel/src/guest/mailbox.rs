@@ -22,6 +22,9 @@ pub(crate) enum Request {
     Clock = 1 << 3,
 }
 
+/// A [`Mailbox::wake`] that is long past: something has been sent to a vCPU that was halted.
+pub(crate) const WOKEN: u64 = 1;
+
 impl Request {
     /// What the one who asks waits for; Pause is acknowledged by the gate of its slot.
     pub(crate) const WAITED_FOR: u32 = Self::DrainPml as u32;
@@ -33,7 +36,8 @@ pub(crate) struct Mailbox {
     pub(crate) requests: AtomicU32,
     /// The host CPU that schedules it.
     pub(crate) cpu: usize,
-    /// Host TSC before which it need not be scheduled: it is halted.
+    /// Host TSC before which it need not be scheduled: it is halted. 0 while it is not, [`WOKEN`] once it has been woken and
+    /// has not run since. A hint alone: a vCPU with a request is scheduled whatever this says.
     pub(crate) wake: AtomicU64,
     /// Its VM exits.
     pub(crate) exits: Exits,
@@ -45,10 +49,14 @@ impl Mailbox {
         Self { requests: AtomicU32::new(0), cpu, wake: AtomicU64::new(0), exits: Exits::new() }
     }
 
-    /// Sets a request bit and makes the vCPU's CPU look.
-    pub(crate) fn post(&self, request: Request) {
+    /// Sets a request bit and makes the vCPU's CPU look. True where the vCPU was asleep.
+    pub(crate) fn post(&self, request: Request) -> bool {
         self.requests.fetch_or(request as u32, Ordering::Release);
-        self.wake.store(0, Ordering::Relaxed);
+        let asleep = self.wake.load(Ordering::Relaxed) > WOKEN;
+        if asleep {
+            self.wake.store(WOKEN, Ordering::Relaxed);
+        }
         flush::kick(self.cpu);
+        asleep
     }
 }

@@ -22,6 +22,7 @@ use crate::lock::Mutex;
 use audit::Audit;
 use clock::Clock;
 use console::GuestConsole;
+use hw::arch::cpu;
 use hw::mm::Hpa;
 use hw::mm::frame;
 use hw::mm::guest::GuestRam;
@@ -90,16 +91,18 @@ impl Guest {
         (result, platform.take_kicks())
     }
 
-    /// Has these vCPUs look at their interrupts.
-    pub(crate) fn kick(&self, vcpus: VcpuSet) {
+    /// Has these vCPUs look at their interrupts. True where one of them was asleep that waits for this CPU now.
+    pub(crate) fn kick(&self, vcpus: VcpuSet) -> bool {
         if vcpus == VcpuSet(0) {
-            return;
+            return false;
         }
+        let mut woken_here = false;
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             if vcpus.contains(index) {
-                mailbox.post(Request::Interrupt);
+                woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu == cpu::this().index;
             }
         }
+        woken_here
     }
 }
 

@@ -219,9 +219,7 @@ impl TargetVm for Arriving {
         let guest = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
         policy::fits(&guest)?;
         Clock::new(offer.shape.tsc_hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
-        if offer.shape.vcpus != 1 {
-            return Err(format!("{} vCPUs; this version runs 1", offer.shape.vcpus));
-        }
+        create::check_vcpus(offer.shape.vcpus, cpu)?;
         let known = |kind: &str| kind == state::VCPU || Platform::knows(kind);
         if let Some(device) = offer.shape.devices.iter().find(|device| !known(device)) {
             return Err(format!("device {device} is not known here"));

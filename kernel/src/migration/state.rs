@@ -36,8 +36,13 @@ struct Machine {
 /// Everything but memory and policy. The VM is off every CPU.
 pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
     let mut records = Vec::new();
+    let now = vm.clock.now();
     for (index, slot) in vm.vcpus.iter().enumerate() {
-        let body = slot.vcpu.lock().export(vm).to_bytes();
+        let mut vcpu = slot.vcpu.lock();
+        // What has been sent to it is part of its state. All vCPUs stand still, so that nothing follows.
+        vcpu.vcpu.apic.catch_up(now);
+        vcpu.take_init_sipi(vm).map_err(|reason| format!("vCPU {index}: {reason}"))?;
+        let body = vcpu.export(vm).to_bytes();
         records.push(StateRecord {
             kind: VCPU.into(),
             instance: index as u16,
@@ -45,7 +50,6 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
             body,
         });
     }
-    let now = vm.clock.now();
     vm.platform.lock().advance(now);
     let apic = |slot: &VcpuSlot| {
         let apic = &mut slot.vcpu.lock().vcpu.apic;

@@ -1,6 +1,7 @@
 //! The run loop, with guests that do what a test says.
 
 mod events;
+mod start;
 mod turns;
 
 use vmx_types::field;

@@ -1,6 +1,6 @@
 //! Small accesses to a vCPU that exit handlers share.
 
-use devices::{Effect, LocalApic, Platform, Sent, VcpuSet};
+use devices::{LocalApic, Platform, Sent, VcpuSet};
 use vm_types::Now;
 use vmx_types::Event;
 use vmx_types::field;
@@ -86,6 +86,12 @@ impl Vcpu {
         }
     }
 
+    /// What CPUID leaf 1 answers in EAX: family, model, stepping.
+    pub(crate) fn signature(&self) -> u32 {
+        let state = || cpu_policy::Dynamic { apic_id: self.index, cr4: 0, xcr0: 1 };
+        self.policy.cpuid(1, 0, state)[0]
+    }
+
     /// What CPUID answers depend on at this moment.
     pub(crate) fn cpuid_dynamic(&mut self, vmcs: Current<'_>) -> cpu_policy::Dynamic {
         let regs = self.control_regs(vmcs);
@@ -114,10 +120,11 @@ impl Vcpu {
         self.apic.deadline().min(board)
     }
 
-    /// Has the other vCPUs of this set look at their interrupts.
+    /// Has the other vCPUs of this set look at their interrupts. One that sleeps and has this CPU too is to run soon: who
+    /// sends an IPI most often waits for what comes of it.
     #[inline]
-    pub(crate) fn kick_others(&self, vm: &Guest, vcpus: VcpuSet) {
-        vm.kick(VcpuSet(vcpus.0 & !(1u64 << (self.index & 63))));
+    pub(crate) fn kick_others(&mut self, vm: &Guest, vcpus: VcpuSet) {
+        self.gives_way |= vm.kick(VcpuSet(vcpus.0 & !(1u64 << (self.index & 63))));
     }
 
     /// A read of its local APIC. Its timer may have expired meanwhile, and an illegal register raises the error interrupt.
@@ -128,14 +135,13 @@ impl Vcpu {
         result
     }
 
-    /// After a write to the local APIC: what it asks for reaches the board and the other vCPUs; the rest is the answer.
-    pub(crate) fn sent(&mut self, vm: &Guest, sent: Sent) -> Option<Effect> {
+    /// After a write to the local APIC: what it asks for reaches the board and the other vCPUs.
+    pub(crate) fn sent(&mut self, vm: &Guest, sent: Sent) {
         self.attention = true;
         self.kick_others(vm, sent.kicks);
         if let Some(vector) = sent.eoi {
             self.on_board(vm, |platform, _| platform.eoi(vector));
         }
-        sent.effect
     }
 
     /// IA32_TSC_ADJUST.

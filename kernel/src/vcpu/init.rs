@@ -51,6 +51,7 @@ impl VmxVcpu {
             event: None,
             nmi_pending: false,
             attention: true,
+            gives_way: false,
             next_event: 0,
             deadline: 0,
             checker: check::checker(),

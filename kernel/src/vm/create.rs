@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bring_up::home;
 use bring_up::mtrr::PAT_RESET;
+use cmdline::MAX_VCPUS;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
@@ -95,6 +96,7 @@ pub(super) fn check_spec(spec: &Spec) -> Result<(), String> {
     if !tsc::is_known() {
         return Err("this host has no clock: the rate of its TSC is not known".into());
     }
+    check_vcpus(spec.vcpus, cpu)?;
     check_memory(&spec.ranges)?;
     addressable(&spec.policy, &spec.ranges)?;
     Clock::new(spec.hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
@@ -126,10 +128,10 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         pci: spec.pci,
     };
     let apics = ApicBus::new(board.vcpus);
-    let home = home_cpu()?;
+    let placed = registry::all().iter().map(|vm| vm.vcpus.len()).sum::<usize>();
     let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
     for index in 0..spec.vcpus {
-        let mailbox = Arc::new(Mailbox::new(home));
+        let mailbox = Arc::new(Mailbox::new(home_cpu(placed + index as usize)?));
         mailboxes.push(Arc::clone(&mailbox));
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         let apic = LocalApic::new(index as u16, &board, &apics);
@@ -192,6 +194,23 @@ pub(super) fn pass_msrs(policy: &GuestPolicy, bitmap: &MsrBitmap) {
     policy::mitigations::pass(policy, bitmap);
 }
 
+/// Whether this host can run so many vCPUs in a VM.
+///
+/// # Errors
+/// How many it can, or what its CPU lacks.
+pub(crate) fn check_vcpus(vcpus: u32, cpu: &HostCpu) -> Result<(), String> {
+    if !(1..=MAX_VCPUS).contains(&vcpus) {
+        return Err(format!("{vcpus} vCPUs: this version runs 1 to {MAX_VCPUS} in a VM"));
+    }
+    // All but the first start in real mode.
+    if vcpus > 1 && !cpu.caps.unrestricted() {
+        return Err(format!(
+            "{vcpus} vCPUs: this CPU runs one in a VM, as it lacks unrestricted guest (Westmere and later have it)"
+        ));
+    }
+    Ok(())
+}
+
 /// Whether this host has the memory, before anything is sized by it.
 ///
 /// # Errors
@@ -217,14 +236,13 @@ fn addressable(policy: &GuestPolicy, ranges: &[MemRange]) -> Result<(), String> 
     policy.check_memory(end).map_err(|error| error.to_string())
 }
 
-/// The CPU on which the next VM lives.
+/// The CPU on which the next vCPU lives, where so many are placed.
 ///
 /// # Errors
 /// No CPU is in VMX operation.
-fn home_cpu() -> Result<usize, String> {
+fn home_cpu(placed: usize) -> Result<usize, String> {
     let vmx = |cpu| host::of(cpu).is_some();
-    home::next(cpu::count(), vmx, registry::all().len())
-        .ok_or_else(|| "no CPU of this host is in VMX operation".into())
+    home::next(cpu::count(), vmx, placed).ok_or_else(|| "no CPU of this host is in VMX operation".into())
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.

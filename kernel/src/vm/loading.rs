@@ -25,8 +25,8 @@ fn bytes(held: &[Arc<Held>]) -> Vec<&[u8]> {
 }
 
 impl Loading {
-    /// Lays kernel and modules out in a VM that does not run and whose memory holds zeros, and sets its first vCPU to the
-    /// kernel's entry. What is long is copied by [`Loading::step`].
+    /// Lays kernel and modules out in a VM that does not run and whose memory holds zeros, sets its first vCPU to the
+    /// kernel's entry and has all others wait for a start-up IPI. What is long is copied by [`Loading::step`].
     ///
     /// # Errors
     /// Why the kernel cannot be loaded.
@@ -51,9 +51,16 @@ impl Loading {
         let entry = guest_load::load(&noted, kernel, &options.args, &modules, Some(tables.rsdp))
             .map_err(|error| error.to_string())?;
         let copies = noted.copies();
-        let mut vcpu = vm.vcpus[0].vcpu.lock();
-        vcpu.import(vm, &create::initial_state(&entry)).map_err(|error| error.to_string())?;
-        drop(vcpu);
+        if options.vcpus > 1 && options.args.split_whitespace().any(|word| word == "acpi=off") {
+            log::warn!(target: "vm", "vm {}: acpi=off: its kernel finds one of its {} vCPUs", vm.name, options.vcpus);
+        }
+        let mut state = create::initial_state(&entry);
+        for slot in &vm.vcpus {
+            let mut vcpu = slot.vcpu.lock();
+            vcpu.import(vm, &state).map_err(|error| error.to_string())?;
+            // Firmware starts one, and leaves all others waiting.
+            state.init(vcpu.vcpu.signature());
+        }
         Ok(Self { copies, held })
     }
 

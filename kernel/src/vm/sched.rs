@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use migrate::ownership::Entry;
 
 use super::{VcpuSlot, Vm, registry};
+use crate::guest::mailbox::WOKEN;
 use crate::run::Outcome;
 use hw::arch::{cpu, tsc};
 
@@ -24,6 +25,8 @@ pub(crate) struct Scheduler {
     next: usize,
     /// Until when the vCPU whose turn was last may go on: an interrupt of the host's cut it short.
     cut: Option<u64>,
+    /// Where the row goes on after a turn that a woken vCPU got before its own.
+    row: Option<usize>,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
 }
@@ -44,6 +47,9 @@ impl Scheduler {
         let now = tsc::read();
         let mut wake = u64::MAX;
         let mut cut = self.cut.take().filter(|&until| now < until);
+        if cut.is_none() {
+            self.prefer_woken();
+        }
         for _ in 0..self.vcpus.len() {
             let rest = cut.take();
             if rest.is_none() {
@@ -81,6 +87,24 @@ impl Scheduler {
         Turn::Idle(wake)
     }
 
+    /// Has the next turn given to a vCPU that was halted and has been woken, if there is one: others may spin until it
+    /// answers. Every other turn goes by the row, so that two that wake each other leave the rest their share.
+    fn prefer_woken(&mut self) {
+        if let Some(row) = self.row.take() {
+            self.next = row;
+            return;
+        }
+        let count = self.vcpus.len();
+        let woken = |at: &usize| {
+            let (vm, index) = &self.vcpus[*at];
+            vm.vcpus[*index].wake.load(Ordering::Relaxed) == WOKEN
+        };
+        if let Some(at) = (1..count).map(|n| (self.next + n) % count).find(woken) {
+            self.row = Some(self.next);
+            self.next = (at + count - 1) % count;
+        }
+    }
+
     /// Takes up VMs that came and lets go of those that went.
     fn refresh(&mut self) {
         let generation = registry::generation();
@@ -88,7 +112,7 @@ impl Scheduler {
             return;
         }
         self.generation = Some(generation);
-        self.cut = None;
+        (self.cut, self.row) = (None, None);
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {
@@ -118,8 +142,10 @@ impl Scheduler {
 fn run(vm: &Vm, index: usize, until: u64) -> bool {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
+    slot.wake.store(0, Ordering::Relaxed);
     match vcpu.run(vm, &vm.state, until) {
         Outcome::Yield => return true,
+        Outcome::GivesWay => {}
         Outcome::Halted(deadline) => {
             slot.wake.store(deadline, Ordering::Relaxed);
             // A request that came before the store must not be slept through.

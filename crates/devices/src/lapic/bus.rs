@@ -5,7 +5,7 @@
 mod tests;
 
 use super::{Delivery, Lapic, Message};
-use crate::effect::{Effect, VcpuSet};
+use crate::effect::VcpuSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -36,7 +36,7 @@ struct Mailbox {
     requests: [AtomicU32; 8],
     /// Which of them are level-triggered.
     levels: [AtomicU32; 8],
-    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`].
+    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`], [`SIPI`].
     others: AtomicU32,
 }
 
@@ -45,6 +45,18 @@ const LINT1: u32 = 1 << 1;
 const INIT: u32 = 1 << 2;
 /// A vector below 16.
 const ILLEGAL: u32 = 1 << 3;
+/// A start-up IPI, its vector in bits 15:8.
+const SIPI: u32 = 1 << 4;
+
+/// What others have sent to a vCPU besides interrupts (SDM vol. 3, 9.4.3.3): first the one, then the other.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct InitSipi {
+    /// INIT: its registers get their values after INIT, and it waits for a start-up IPI. The local APIC has been reset.
+    pub init: bool,
+    /// A start-up IPI with this vector: where the vCPU waits for one, it starts at `vector` * 4096 in real mode. It has no
+    /// meaning for any other, and the second of two has none.
+    pub sipi: Option<u8>,
+}
 
 /// What decides whether a message is for an APIC (SDM vol. 3, 11.6.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +144,12 @@ impl Mailbox {
         self.requests[word].fetch_or(bit, Ordering::Release);
         self.words.fetch_or(1 << word, Ordering::Release);
     }
+
+    /// Leaves a start-up IPI there, unless one waits already.
+    fn sipi(&self, vector: u8) {
+        let first = |others| (others & SIPI == 0).then_some(others | SIPI | u32::from(vector) << 8);
+        let _ = self.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, first);
+    }
 }
 
 impl ApicBus {
@@ -191,21 +209,16 @@ impl ApicBus {
         // Devices do not start or reset processors here.
         match message.delivery {
             Delivery::Init | Delivery::StartUp => VcpuSet(0),
-            _ => self.leave(message, self.targets(message)).0,
+            _ => self.leave(message, self.targets(message)),
         }
     }
 
-    /// Leaves a message for these: for whom it was in the end, and what it asks of the hypervisor.
-    fn leave(&self, message: &Message, targets: VcpuSet) -> (VcpuSet, Option<Effect>) {
+    /// Leaves a message for these, and says for whom it was in the end.
+    fn leave(&self, message: &Message, targets: VcpuSet) -> VcpuSet {
         let targets = match message.delivery {
             Delivery::LowestPriority => self.lowest_priority(targets),
             _ => targets,
         };
-        let there = targets.0 != 0;
-        if message.delivery == Delivery::StartUp {
-            let effect = Effect::StartUp { targets, vector: message.vector };
-            return (VcpuSet(0), there.then_some(effect));
-        }
         for (id, mailbox) in self.0.mailboxes.iter().enumerate() {
             if !targets.contains(id) {
                 continue;
@@ -213,12 +226,14 @@ impl ApicBus {
             match message.delivery {
                 Delivery::Fixed | Delivery::LowestPriority => mailbox.request(message.vector, message.level),
                 Delivery::Nmi => _ = mailbox.others.fetch_or(NMI, Ordering::Release),
-                Delivery::Init => _ = mailbox.others.fetch_or(INIT, Ordering::Release),
+                // What came before it is for nobody any more.
+                Delivery::Init => mailbox.others.store(INIT, Ordering::Release),
+                Delivery::StartUp => mailbox.sipi(message.vector),
                 // SMI: there is no SMM. ExtINT: the PIC's INTR is looked at by level.
                 _ => {}
             }
         }
-        (targets, (there && message.delivery == Delivery::Init).then_some(Effect::Init(targets)))
+        targets
     }
 
     /// Pulses the board's NMI line: LINT1 of every local APIC.
@@ -229,9 +244,9 @@ impl ApicBus {
         self.all()
     }
 
-    /// Sends the interrupt command register of vCPU `from` (SDM vol. 3, 11.6.1): for whom, and what that asks of the
-    /// hypervisor. `None` for a vector that no APIC can send.
-    pub(super) fn send(&self, from: u32, x2apic: bool, icr: u64) -> Option<(VcpuSet, Option<Effect>)> {
+    /// Sends the interrupt command register of vCPU `from` (SDM vol. 3, 11.6.1), and says for whom. `None` for a vector that
+    /// no APIC can send.
+    pub(super) fn send(&self, from: u32, x2apic: bool, icr: u64) -> Option<VcpuSet> {
         let message = Message {
             vector: icr as u8,
             delivery: Delivery::from_bits((icr >> 8) as u8),
@@ -249,7 +264,7 @@ impl ApicBus {
         };
         // INIT level de-assert resets nothing on current processors.
         if message.delivery == Delivery::Init && icr & 1 << 14 == 0 && icr & 1 << 15 != 0 {
-            return Some((VcpuSet(0), None));
+            return Some(VcpuSet(0));
         }
         if matches!(message.delivery, Delivery::Fixed | Delivery::LowestPriority) && message.vector < 16 {
             return None;
@@ -281,9 +296,9 @@ impl ApicBus {
         }
     }
 
-    /// Hands over what waits for the APIC of vCPU `id`.
-    pub(super) fn empty(&self, id: u32, apic: &mut Lapic) {
-        let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return };
+    /// Hands over what waits for the APIC of vCPU `id`, but what is its vCPU's.
+    pub(super) fn empty(&self, id: u32, apic: &mut Lapic) -> InitSipi {
+        let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return InitSipi::default() };
         let others = mailbox.others.swap(0, Ordering::AcqRel);
         if others & INIT != 0 {
             apic.init();
@@ -309,5 +324,7 @@ impl ApicBus {
                 apic.request((word * 32) as u8 + bit as u8, levels >> bit & 1 != 0);
             }
         }
+        let sipi = (others & SIPI != 0).then_some((others >> 8) as u8);
+        InitSipi { init: others & INIT != 0, sipi }
     }
 }

@@ -1,8 +1,8 @@
 //! The local APIC as its vCPU has it: its registers, and its mailbox on the bus.
 
-use super::{ApicBus, Features, GpFault, LAPIC_BASE, Lapic};
+use super::{ApicBus, Features, GpFault, InitSipi, LAPIC_BASE, Lapic};
 use crate::config::PlatformConfig;
-use crate::effect::{Effect, VcpuSet};
+use crate::effect::VcpuSet;
 use crate::lapic::access::Action;
 use vm_types::{Gpa, Now, PAGE_SIZE, StateError, StateRecord};
 use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
@@ -15,6 +15,8 @@ const X2APIC_LAST: u32 = 0x83F;
 pub struct LocalApic {
     regs: Lapic,
     bus: ApicBus,
+    /// What its vCPU has not taken of what others have sent.
+    init_sipi: InitSipi,
 }
 
 /// What a write to a local APIC asks for besides.
@@ -24,8 +26,6 @@ pub struct Sent {
     pub kicks: VcpuSet,
     /// The end of this level-triggered interrupt, for [`crate::Platform::eoi`].
     pub eoi: Option<u8>,
-    /// What it asks of the hypervisor.
-    pub effect: Option<Effect>,
 }
 
 impl LocalApic {
@@ -49,7 +49,7 @@ impl LocalApic {
 
     fn with(regs: Lapic, bus: &ApicBus) -> Self {
         bus.forget(regs.id);
-        let apic = Self { regs, bus: bus.clone() };
+        let apic = Self { regs, bus: bus.clone(), init_sipi: InitSipi::default() };
         apic.publish();
         apic
     }
@@ -68,9 +68,25 @@ impl LocalApic {
     #[inline]
     pub(crate) fn collect(&mut self) {
         if self.bus.has_mail(self.regs.id) {
-            self.bus.empty(self.regs.id, &mut self.regs);
+            let InitSipi { init, sipi } = self.bus.empty(self.regs.id, &mut self.regs);
+            if init {
+                self.init_sipi = InitSipi { init, sipi: None };
+            }
+            self.init_sipi.sipi = self.init_sipi.sipi.or(sipi);
             self.publish();
         }
+    }
+
+    /// Whether INIT or a start-up IPI waits for its vCPU.
+    #[inline]
+    #[must_use]
+    pub fn has_init_sipi(&self) -> bool {
+        self.init_sipi != InitSipi::default()
+    }
+
+    /// INIT and start-up IPI that have come, which the vCPU has taken then. Call [`LocalApic::catch_up`] first.
+    pub fn take_init_sipi(&mut self) -> InitSipi {
+        core::mem::take(&mut self.init_sipi)
     }
 
     /// The guest TSC at which its timer may interrupt next; `u64::MAX` for never.
@@ -186,7 +202,7 @@ impl LocalApic {
             Action::Eoi(vector) => sent.eoi = Some(vector),
             Action::SelfIpi(vector) => _ = self.regs.request(vector, false),
             Action::Ipi(icr) => match self.bus.send(self.regs.id, self.regs.x2apic(), icr) {
-                Some((kicks, effect)) => (sent.kicks, sent.effect) = (kicks, effect),
+                Some(kicks) => sent.kicks = kicks,
                 None => _ = self.regs.send_illegal(),
             },
         }
@@ -233,7 +249,8 @@ impl LocalApic {
         self.regs.load_tsc_adjust(adjust);
     }
 
-    /// Its state. Call [`LocalApic::catch_up`] first, so that nothing waits for it.
+    /// Its state. Call [`LocalApic::catch_up`] first, so that nothing waits for it, and [`LocalApic::take_init_sipi`]: those
+    /// are its vCPU's.
     #[must_use]
     pub fn export(&self) -> StateRecord {
         self.regs.export()

@@ -14,7 +14,7 @@ use crate::config::PlatformConfig;
 #[cfg(test)]
 pub(crate) use access::Action;
 use bus::Address;
-pub use bus::ApicBus;
+pub use bus::{ApicBus, InitSipi};
 pub use local::{LocalApic, Sent};
 pub(crate) use message::{Delivery, Message};
 pub(crate) use state::KIND;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::whole::Whole;
-use crate::{Effect, IOAPIC_BASE, LAPIC_BASE};
+use crate::{Effect, IOAPIC_BASE, InitSipi, LAPIC_BASE};
 use alloc::string::ToString;
 use alloc::vec;
 use vm_types::Gpa;
@@ -230,12 +230,15 @@ fn ipis_between_vcpus() {
     assert_eq!(lapic_write(&mut p, 0, 0x300, 0x40FB, at(0)), None);
     assert!(p.irq_dirty_set().contains(2) && !p.irq_dirty_set().contains(1));
     assert_eq!(p.pending_interrupt(2), Some(0xFB));
-    let others = VcpuSet(0b110);
-    assert_eq!(lapic_write(&mut p, 0, 0x300, 0xC_C500, at(0)), Some(Effect::Init(others)));
+    lapic_write(&mut p, 0, 0x300, 0xC_C500, at(0));
+    assert_eq!(p.irq_dirty_set().0 & 0b110, 0b110);
     assert_eq!(p.pending_interrupt(2), None, "INIT reset it");
-    assert_eq!(lapic_write(&mut p, 0, 0x300, 0xC_8500, at(0)), None, "de-assert");
-    let start = Effect::StartUp { targets: others, vector: 0x9A };
-    assert_eq!(lapic_write(&mut p, 0, 0x300, 0xC_469A, at(0)), Some(start));
+    lapic_write(&mut p, 0, 0x300, 0xC_8500, at(0)); // de-assert
+    lapic_write(&mut p, 0, 0x300, 0xC_469A, at(0));
+    for vcpu in 1..3 {
+        assert_eq!(p.take_init_sipi(vcpu), InitSipi { init: true, sipi: Some(0x9A) });
+    }
+    assert_eq!(p.take_init_sipi(0), InitSipi::default());
     lapic_write(&mut p, 0, 0x300, 0x4_4400, at(0));
     assert!(p.take_nmi(0) && !p.take_nmi(1));
     assert!(!p.take_nmi(0));

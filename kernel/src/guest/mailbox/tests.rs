@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use vmx_types::field;
 
-use super::{Mailbox, Request};
+use super::{Mailbox, Request, WOKEN};
 use crate::run::Outcome;
 use crate::testing::{HOME, host};
 use crate::vm::Change;
@@ -22,7 +22,7 @@ fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
     assert_eq!(host.ipis(), [KICK]);
     there.post(Request::Clock);
     assert_eq!(there.requests.load(Ordering::Relaxed), 0b1001, "one does not take another one's place");
-    assert_eq!((there.wake.load(Ordering::Relaxed), host.ipis()), (0, [KICK].into()));
+    assert_eq!((there.wake.load(Ordering::Relaxed), host.ipis()), (WOKEN, [KICK].into()));
     here.post(Request::Interrupt);
     assert_eq!(host.ipis(), [], "the CPU that asks looks by itself");
     host.on(HOME, || here.post(Request::Interrupt));

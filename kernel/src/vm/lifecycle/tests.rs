@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use crate::guest::StopReason;
-use crate::guest::mailbox::Request;
+use crate::guest::mailbox::{Request, WOKEN};
 use crate::testing::{HOME, Host, host};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{Change, State, Vm, registry, remains};
@@ -96,7 +96,7 @@ fn a_vm_that_goes_on_has_its_whole_share_and_looks_at_its_clock() {
     host.ipis();
     vm.apply(Change::Run).unwrap();
     assert_eq!(slot.share.load(Ordering::Relaxed), 100);
-    assert_eq!((slot.held_until.load(Ordering::Relaxed), slot.wake.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!((slot.held_until.load(Ordering::Relaxed), slot.wake.load(Ordering::Relaxed)), (0, WOKEN));
     assert_ne!(slot.requests.load(Ordering::Relaxed) & Request::Clock as u32, 0);
     assert_eq!(host.ipis(), [KICK], "its CPU may sleep");
 }

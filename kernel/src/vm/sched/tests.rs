@@ -4,12 +4,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use cmdline::VmOptions;
 use vmx_types::field;
+use vmx_types::reason::ExitReason as R;
 
 use super::{Scheduler, Turn};
 use crate::guest::StopReason;
 use crate::guest::mailbox::Request;
-use crate::testing::{HOME, Host, host};
+use crate::testing::{HOME, Host, host, small};
 use crate::vm::{Change, State, Vm};
 use hw::arch::tsc;
 use hw::mock::{Flush, Ipi};
@@ -265,4 +267,55 @@ fn a_vm_that_is_paused_in_the_middle_of_its_turn_leaves_its_cpu() {
     assert_eq!(host.turn(&mut scheduler), Turn::Ran);
     assert_eq!((vm.exits(), vm.is_off(), host.loaded_on(&vm)), (1, true, None));
     assert_eq!(vm.state(), State::Paused);
+}
+
+/// WRMSR of a register of the x2APIC, by whoever runs next.
+fn writes_msr(host: &Host, msr: u64, value: u64) {
+    host.guest_does(move |guest| {
+        (guest.gprs[1], guest.gprs[2], guest.gprs[0]) = (msr, value >> 32, value & 0xffff_ffff);
+        guest.exits(R::Wrmsr as u32, 2);
+    });
+}
+
+#[test]
+fn who_wakes_another_vcpu_of_its_cpu_gives_way_to_it() {
+    let host = host();
+    let level = Some("haswell".into());
+    let vm = host.running_with(&VmOptions { vcpus: 2, level, ..small("a") });
+    let mut scheduler = Scheduler::default();
+    let exits = |index: usize| vm.mailboxes[index].exits.total();
+    // vCPU 1 has the first turn, and waits.
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!((exits(0), exits(1)), (0, 0));
+    // x2APIC on, INIT and a start-up IPI to all others.
+    writes_msr(&host, 0x1b, 0xfee0_0d00);
+    writes_msr(&host, 0x830, 0xc_4500);
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(exits(0), 2, "its time was not over");
+    host.turn(&mut scheduler);
+    writes_msr(&host, 0x830, 0xc_4610);
+    host.turn(&mut scheduler);
+    assert_eq!((exits(0), exits(1)), (3, 0));
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_ne!(exits(1), 0, "it runs next");
+}
+
+#[test]
+fn those_that_are_woken_again_and_again_leave_the_others_their_share() {
+    let host = host();
+    let busy = host.running_with(&VmOptions { vcpus: 2, ..small("a") });
+    let other = host.running("b");
+    let mut scheduler = Scheduler::default();
+    let mut turns = 0;
+    for _ in 0..24 {
+        for mailbox in &busy.mailboxes {
+            mailbox.wake.store(u64::MAX, Ordering::Relaxed); // it is halted
+            assert!(mailbox.post(Request::Interrupt));
+        }
+        let before = other.exits();
+        host.turn(&mut scheduler);
+        turns += u32::from(other.exits() != before);
+    }
+    // Every other turn goes by the row of three.
+    assert_eq!(turns, 4);
 }

@@ -88,9 +88,64 @@ fn init_leaves_another_vcpu_with_a_fresh_apic() {
     apics[1].set_cr8(7);
     // INIT to all but itself.
     let sent = apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0x300), 4, 0xC_C500, at(0));
-    assert_eq!((sent.kicks, sent.effect), (VcpuSet(0b10), Some(Effect::Init(VcpuSet(0b10)))));
+    assert_eq!(sent.kicks, VcpuSet(0b10));
     apics[1].catch_up(at(1));
     assert_eq!(apics[1].cr8(), 0);
+    assert_eq!(apics[1].take_init_sipi(), InitSipi { init: true, sipi: None });
+}
+
+/// The command register: INIT, a start-up IPI with this page, to all but the sender.
+const INIT_OTHERS: u64 = 0xC_4500;
+const SIPI_OTHERS: u64 = 0xC_4600;
+
+fn send(apic: &mut LocalApic, icr: u64) -> VcpuSet {
+    apic.mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0x300), 4, icr, at(0)).kicks
+}
+
+fn received(apic: &mut LocalApic) -> InitSipi {
+    apic.catch_up(at(1));
+    apic.take_init_sipi()
+}
+
+#[test]
+fn start_up_ipis_reach_their_targets_and_the_first_one_counts() {
+    let (_, mut apics) = machine(3);
+    assert_eq!(send(&mut apics[0], INIT_OTHERS), VcpuSet(0b110));
+    assert_eq!(send(&mut apics[0], SIPI_OTHERS | 0x9A), VcpuSet(0b110));
+    assert_eq!(send(&mut apics[0], SIPI_OTHERS | 0x9B), VcpuSet(0b110), "as Linux sends it twice");
+    for apic in &mut apics[1..] {
+        assert_eq!(received(apic), InitSipi { init: true, sipi: Some(0x9A) });
+        assert_eq!(received(apic), InitSipi::default(), "it is taken once");
+    }
+    assert_eq!(received(&mut apics[0]), InitSipi::default());
+}
+
+/// Whether the vCPU has looked in between or not.
+#[test]
+fn init_after_a_start_up_ipi_is_the_last_word() {
+    for looks in [false, true] {
+        let (_, mut apics) = machine(2);
+        send(&mut apics[0], SIPI_OTHERS | 0x10);
+        if looks {
+            apics[1].catch_up(at(1));
+        }
+        send(&mut apics[0], INIT_OTHERS);
+        assert_eq!(received(&mut apics[1]), InitSipi { init: true, sipi: None });
+        send(&mut apics[0], SIPI_OTHERS | 0x11);
+        assert_eq!(received(&mut apics[1]), InitSipi { init: false, sipi: Some(0x11) });
+    }
+}
+
+#[test]
+fn init_drops_the_messages_before_it_and_keeps_the_mode() {
+    let (bus, mut apics) = machine(2);
+    apics[1].msr_write(0x1B, crate::LAPIC_BASE | 0xC00, at(0)).unwrap();
+    bus.deliver(&fixed(1, 0x41, false));
+    bus.deliver(&Message { delivery: Delivery::Nmi, ..fixed(1, 0, false) });
+    send(&mut apics[0], INIT_OTHERS);
+    assert!(received(&mut apics[1]).init);
+    assert!(!apics[1].take_nmi() && apics[1].pending().is_none());
+    assert_eq!(apics[1].base() & 0xC00, 0xC00, "it is in x2APIC mode still");
 }
 
 #[test]
