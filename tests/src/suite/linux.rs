@@ -143,7 +143,7 @@ fn pci_bus(context: &Context) -> Result<()> {
 }
 
 /// Nothing in the kernel's log finds fault with the CPU, and XSAVE is used where the level has it.
-fn judge_log(level: &str, log: &[String]) -> Result<()> {
+pub(super) fn judge_log(level: &str, log: &[String]) -> Result<()> {
     let said = |line: &&String| {
         let line = line.to_lowercase();
         COMPLAINTS.iter().any(|complaint| line.contains(complaint))

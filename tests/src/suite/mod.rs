@@ -30,6 +30,7 @@ mod pool;
 mod refuse;
 mod reset;
 mod selftest;
+mod smp;
 pub mod soak;
 mod speculation;
 mod state;
@@ -135,6 +136,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(pairs::cases());
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
+    cases.extend(smp::cases());
     cases.extend(network::cases());
     cases.extend(nics::cases());
     cases.extend(link::cases());

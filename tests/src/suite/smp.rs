@@ -1,0 +1,98 @@
+//! Guests with several CPUs: Debian's kernel brings all of them up, takes one down and up again, and powers off.
+
+use super::linux::judge_log;
+use super::{Case, Context, start};
+use crate::guest;
+use crate::host::{HostSpec, VmSpec};
+use crate::scenario::{Pair, Plan, Silent};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(500);
+const LEVEL: &str = "haswell";
+
+/// What Linux says, in any case of letters, where CPUs do not come up, or find fault with each other's time or APIC.
+const COMPLAINTS: [&str; 9] = [
+    "apic error",
+    "not responding",
+    "failed to bring up",
+    "tsc warp",
+    "marking tsc unstable",
+    "clocksource: timekeeping watchdog",
+    "rcu: info",
+    "soft lockup",
+    "stuck",
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |vcpus: u32, cpus: u32| {
+        let name = format!("smp/linux_{vcpus}_vcpus_on_{cpus}");
+        Case::new(&name, 700, move |context| linux(context, vcpus, cpus))
+    };
+    let mut moves = Case::new("smp/linux_moves_and_back", 900, moves_and_back);
+    moves.weight = 2;
+    vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves]
+}
+
+/// To an older Xeon and back while it works, and all that the proofs of a move say of it.
+fn moves_and_back(context: &Context) -> Result<()> {
+    let mut plan = Plan::linux("corei7_skylake_x", "corei7_haswell_4770", LEVEL)?;
+    plan.vm.options.push("vcpus=2".to_string());
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    let report = pair.run_and_back(&plan, &mut Silent)?;
+    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
+    let debian = guest::debian()?;
+    let mut vm = VmSpec::new("linux", &debian.kernel);
+    vm.mem_mib = 256;
+    vm.level = LEVEL.to_string();
+    vm.initrd = Some(debian.initrd);
+    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    vm.options.push(format!("vcpus={vcpus}"));
+    let mut spec = HostSpec::new("host", "corei7_skylake_x").with_vm(vm);
+    spec.cpus = cpus;
+    let mut host = start(context, &spec)?;
+    let console = host.guest()?;
+    console.expect("guest# ", PATIENCE)?;
+    let last = vcpus - 1;
+    console.send_line(
+        "echo online $(cat /sys/devices/system/cpu/online) of $(grep -c ^processor /proc/cpuinfo)",
+    )?;
+    console.expect(&format!("online 0-{last} of {vcpus}"), PATIENCE)?;
+    // Down and up again: INIT and a start-up IPI once more.
+    let control = format!("/sys/devices/system/cpu/cpu{last}/online");
+    for (value, left) in [(0, last), (1, vcpus)] {
+        console.send_line(&format!("echo {value} > {control}; echo has $(nproc)"))?;
+        console.expect(&format!("has {left}"), PATIENCE)?;
+    }
+    console.take_lines();
+    console.send_line("dmesg; echo dmesg ends $((2 + 3))")?;
+    let mut log = Vec::new();
+    console.expect_line("the end of the log", PATIENCE, |line| {
+        log.push(line.to_string());
+        line.contains("dmesg ends 5").then_some(())
+    })?;
+    judge_log(LEVEL, &log)?;
+    let said = |line: &&String| {
+        let line = line.to_lowercase();
+        COMPLAINTS.iter().any(|complaint| line.contains(complaint))
+    };
+    let complaints: Vec<&String> = log.iter().filter(said).collect();
+    ensure!(complaints.is_empty(), "the kernel complains: {complaints:#?}");
+    ensure!(
+        log.iter().any(|line| line.contains(&format!("{vcpus} CPUs"))),
+        "no line says that {vcpus} CPUs are up"
+    );
+    // Each CPU takes its timer interrupts: as many sleeps as there are CPUs end, each on one of them.
+    let sleeps: String = (0..vcpus).map(|cpu| format!("taskset -c {cpu} sleep 1 && ")).collect();
+    console.send_line(&format!("{sleeps}echo slept $((1 + 1))"))?;
+    console.expect("slept 2", PATIENCE)?;
+    console.send_line("poweroff -f")?;
+    let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
+    ensure!(event == "stopped: power-off", "ended with `{event}`");
+    Ok(())
+}
