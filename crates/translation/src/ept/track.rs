@@ -122,7 +122,9 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
     }
 }
 
-/// Takes the dirty flags of 512 leaves into `backlog`. `first`: the number of their first page.
+/// Takes the dirty flags of 512 leaves into `backlog`. `first`: the number of their first page. By itself: where it is
+/// inlined, the loop has no registers left.
+#[inline(never)]
 fn take_flags(first: u64, leaves: &Table, backlog: &Backlog) -> u64 {
     let Some(mut adding) = backlog.adding(first) else { return 0 };
     for (word, chunk) in leaves.as_chunks::<64>().0.iter().enumerate() {
