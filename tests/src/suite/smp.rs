@@ -3,7 +3,7 @@
 use super::linux::judge_log;
 use super::{Case, Context, start};
 use crate::guest;
-use crate::host::{HostSpec, VmSpec};
+use crate::host::{Host, HostSpec, VmSpec};
 use crate::scenario::{Pair, Plan, Silent};
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub(super) fn cases() -> Vec<Case> {
     };
     let mut moves = Case::new("smp/linux_moves_and_back", 900, moves_and_back);
     moves.weight = 2;
-    vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves]
+    let resets = Case::new("smp/linux_resets", 900, resets).slow();
+    vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves, resets]
 }
 
 /// To an older Xeon and back while it works, and all that the proofs of a move say of it.
@@ -45,7 +46,8 @@ fn moves_and_back(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
+/// Debian's kernel with a shell on so many vCPUs.
+fn debian(vcpus: u32) -> Result<VmSpec> {
     let debian = guest::debian()?;
     let mut vm = VmSpec::new("linux", &debian.kernel);
     vm.mem_mib = 256;
@@ -53,16 +55,41 @@ fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
     vm.initrd = Some(debian.initrd);
     vm.cmdline = guest::SHELL_CMDLINE.to_string();
     vm.options.push(format!("vcpus={vcpus}"));
+    Ok(vm)
+}
+
+/// The guest sees so many CPUs, all of them up.
+fn all_are_up(host: &mut Host, vcpus: u32) -> Result<()> {
+    let console = host.guest()?;
+    console.send_line(
+        "echo online $(cat /sys/devices/system/cpu/online) of $(grep -c ^processor /proc/cpuinfo)",
+    )?;
+    console.expect(&format!("online 0-{} of {vcpus}", vcpus - 1), PATIENCE)?;
+    Ok(())
+}
+
+/// A guest that resets its machine finds all of its CPUs again, waiting as at first.
+fn resets(context: &Context) -> Result<()> {
+    let mut vm = debian(2)?;
+    vm.options.push("on-reset=restart".to_string());
+    let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
+    host.guest()?.expect("guest# ", PATIENCE)?;
+    all_are_up(&mut host, 2)?;
+    host.guest()?.send_line("reboot -f")?;
+    host.guest()?.expect("guest# ", PATIENCE)?;
+    all_are_up(&mut host, 2)
+}
+
+fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
+    let vm = debian(vcpus)?;
     let mut spec = HostSpec::new("host", "corei7_skylake_x").with_vm(vm);
     spec.cpus = cpus;
     let mut host = start(context, &spec)?;
     let console = host.guest()?;
     console.expect("guest# ", PATIENCE)?;
+    all_are_up(&mut host, vcpus)?;
     let last = vcpus - 1;
-    console.send_line(
-        "echo online $(cat /sys/devices/system/cpu/online) of $(grep -c ^processor /proc/cpuinfo)",
-    )?;
-    console.expect(&format!("online 0-{last} of {vcpus}"), PATIENCE)?;
+    let console = host.guest()?;
     // Down and up again: INIT and a start-up IPI once more.
     let control = format!("/sys/devices/system/cpu/cpu{last}/online");
     for (value, left) in [(0, last), (1, vcpus)] {
