@@ -5,8 +5,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Write;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
-use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Hex, Megahertz, Output, VmCommand};
+use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Hex, Megahertz, Millis, Output, VmCommand};
 use vm_types::GuestMemory;
 
 use super::answer::{Done, Job, Task, find, state_error};
@@ -191,7 +192,15 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.field("level", vm.policy().level_name())?;
             o.field("came", vm.came)?;
             o.array("vcpus", |a| {
-                vm.vcpus.iter().try_for_each(|slot| a.object(|o| o.field("cpu", slot.cpu as u64)))
+                vm.vcpus.iter().try_for_each(|slot| {
+                    a.object(|o| {
+                        o.field("cpu", slot.cpu as u64)?;
+                        o.field("state", slot.doing())?;
+                        o.field("share", u64::from(slot.share.load(Ordering::Relaxed)))?;
+                        o.field("exits", slot.exits.total())?;
+                        o.field("ran_us", tsc::ns(slot.ran.load(Ordering::Relaxed)) / 1000)
+                    })
+                })
             })?;
             o.array("memory", |a| {
                 vm.memory.ranges().iter().try_for_each(|range| {
@@ -214,7 +223,14 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let _ = writeln!(out, "on-reset  {}, {} so far", restarts.on_reset.name(), restarts.count());
     let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy().level_name(), vm.vcpus.len());
     for (index, slot) in vm.vcpus.iter().enumerate() {
-        let _ = writeln!(out, "vcpu {index}    on CPU {}", slot.cpu);
+        let (state, share) = (slot.doing(), slot.share.load(Ordering::Relaxed));
+        let ran = Millis(tsc::ns(slot.ran.load(Ordering::Relaxed)) / 1000);
+        let exits = slot.exits.total();
+        let _ = writeln!(
+            out,
+            "vcpu {index:<4} on CPU {}, {state}, share {share} %, {exits} exits, ran {ran}",
+            slot.cpu
+        );
     }
     for range in vm.memory.ranges() {
         let _ = writeln!(out, "memory    {:#x} to {:#x}", range.start.0, range.end());

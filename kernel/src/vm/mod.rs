@@ -31,7 +31,7 @@ use vm_types::{Backlog, GuestMemory, Restarts};
 use crate::guest::mailbox::Mailbox;
 use crate::guest::{Guest, StopReason};
 use crate::lock::Mutex;
-use crate::vcpu::VmxVcpu;
+use crate::vcpu::{Activity, VmxVcpu};
 use hw::arch::tsc;
 
 pub(crate) use migrate::ownership::{Change, State};
@@ -58,6 +58,19 @@ pub(crate) struct VcpuSlot {
     pub(crate) share: AtomicU32,
     /// Host TSC before which it does not run again where its share is less.
     pub(crate) held_until: AtomicU64,
+}
+
+impl VcpuSlot {
+    /// What it does at this moment, as the console says it.
+    pub(crate) fn doing(&self) -> &'static str {
+        // Its CPU holds the lock for as long as it runs.
+        match self.vcpu.try_lock().map(|vcpu| vcpu.vcpu.activity) {
+            None => "running",
+            Some(Activity::Running) => "ready",
+            Some(Activity::Halted) => "halted",
+            Some(Activity::WaitForSipi) => "wait-for-sipi",
+        }
+    }
 }
 
 impl Deref for VcpuSlot {
