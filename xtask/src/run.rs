@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// CPU level of the guest.
     #[arg(long, default_value = "haswell")]
     level: String,
+    /// Number of vCPUs of the guest.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: u32,
     /// RAM of the guest in MiB.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=2048))]
     mem: u32,
@@ -112,6 +115,9 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     vm.level.clone_from(&args.level);
     vm.initrd.clone_from(&args.initrd);
     vm.cmdline.clone_from(&args.cmdline);
+    if args.vcpus > 1 {
+        vm.options.push(format!("vcpus={}", args.vcpus));
+    }
     if args.debug_exit {
         vm.options.push("debug-exit".to_string());
     }

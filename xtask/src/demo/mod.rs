@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// CPUs of each host.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     cpus: u32,
+    /// Number of vCPUs of the guest.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: u32,
     /// RAM of the guest in MiB.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=2048))]
     mem: u32,
@@ -132,6 +135,9 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
 fn plan(args: &Args, from: &str, to: &str) -> Result<Plan> {
     let mut plan = Plan::linux(from, to, &args.level)?;
     plan.cpus = args.cpus;
+    if args.vcpus > 1 {
+        plan.vm.options.push(format!("vcpus={}", args.vcpus));
+    }
     plan.vm.mem_mib = args.mem;
     plan.patience = Duration::from_secs(args.timeout);
     plan.until.clone_from(&args.until);
