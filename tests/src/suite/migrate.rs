@@ -31,7 +31,6 @@ pub(super) fn cases() -> Vec<Case> {
     add("linux_skylake_haswell_and_back", 900, |context| {
         linux_and_back(context, SKYLAKE, HASWELL, "haswell", 1)
     });
-    add("linux_two_host_cpus", 900, linux_two_host_cpus);
     add("skylake_haswell_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 1));
     // The guest writes on a CPU of its own while the other arms, harvests and copies.
     add("two_host_cpus_and_back", LIMIT, |context| and_back(context, SKYLAKE, HASWELL, "haswell", 2));
@@ -60,6 +59,10 @@ pub(super) fn cases() -> Vec<Case> {
         linux_and_back(context, SANDY, SKYLAKE, "sandybridge", 1)
     })
     .slow();
+    slow.weight = 2;
+    cases.push(slow);
+    // Each time a small guest does so, and Linux with two vCPUs on hosts with one CPU: `smp/linux_moves_and_back`.
+    let mut slow = Case::new("migrate/linux_two_host_cpus", 900, linux_two_host_cpus).slow();
     slow.weight = 2;
     cases.push(slow);
     cases
