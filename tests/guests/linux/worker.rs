@@ -182,9 +182,36 @@ fn dump_cpu(count: &mut u32) {
         say(&format!("{} {count}:{value}", name.trim().replace(' ', "-")));
     }
     let mut text = format!("cpuid begin {count}\n");
-    let lines = dump_cpuid(&mut text);
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let lines: usize = (0..cpus).map(|cpu| on_cpu(cpu, || dump_cpuid(&mut text))).sum();
     let _ = write!(text, "cpuid end {count} lines {lines}");
     say(&text);
+}
+
+/// Runs `job` on that CPU: some of what CPUID answers is the CPU's own, and the scheduler moves this thread as it likes.
+fn on_cpu<R>(cpu: usize, job: impl FnOnce() -> R) -> R {
+    let all = affinity(GET_AFFINITY, [0; 16]);
+    let mut one = [0; 16];
+    one[cpu / 64] = 1 << (cpu % 64);
+    affinity(SET_AFFINITY, one);
+    let result = job();
+    affinity(SET_AFFINITY, all);
+    result
+}
+
+const SET_AFFINITY: usize = 203;
+const GET_AFFINITY: usize = 204;
+
+/// The system calls `sched_setaffinity` and `sched_getaffinity` of this thread, which the standard library has not.
+fn affinity(call: usize, mut mask: [u64; 16]) -> [u64; 16] {
+    let _result: usize;
+    // SAFETY: both calls take a thread (0: this one), the mask's size and the mask, and touch no other memory; SYSCALL takes
+    // RCX and R11.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") call => _result, in("rdi") 0, in("rsi") size_of_val(&mask),
+            in("rdx") mask.as_mut_ptr(), out("rcx") _, out("r11") _);
+    }
+    mask
 }
 
 fn dump_cpuid(text: &mut String) -> usize {
