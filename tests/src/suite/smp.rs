@@ -75,6 +75,8 @@ fn resets(context: &Context) -> Result<()> {
     let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
     host.guest()?.expect("guest# ", PATIENCE)?;
     all_are_up(&mut host, 2)?;
+    // The prompt of before, so that the next one is that of the guest that has booted again.
+    host.guest()?.expect("guest# ", PATIENCE)?;
     host.guest()?.send_line("reboot -f")?;
     host.guest()?.expect("guest# ", PATIENCE)?;
     all_are_up(&mut host, 2)
