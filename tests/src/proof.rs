@@ -104,6 +104,16 @@ impl Proof {
     }
 }
 
+/// Whether none of them failed.
+///
+/// # Errors
+/// Those that did, a line each.
+pub fn all_hold(proofs: &[Proof]) -> anyhow::Result<()> {
+    let failed: Vec<String> = proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, text) = match &self.verdict {

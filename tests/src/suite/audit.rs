@@ -1,5 +1,6 @@
 //! `cpu audit`: what a guest executes outside its level is named, with its place; and the guest does not suffer.
 
+use super::linux::{debian, powers_off};
 use super::{Case, Context, start};
 use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
@@ -257,12 +258,7 @@ fn warns(context: &Context) -> Result<()> {
 }
 
 fn linux(context: &Context) -> Result<()> {
-    let linux = guest::debian()?;
-    let mut vm = VmSpec::new(VM, &linux.kernel);
-    vm.mem_mib = 256;
-    vm.level = "nehalem".to_string();
-    vm.initrd = Some(linux.initrd);
-    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    let vm = debian(VM, "nehalem")?;
     let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(vm))?;
     host.guest()?.expect("guest# ", LINUX_PATIENCE)?;
     done(&mut host, &format!("cpu audit {VM} start"))?;
@@ -278,8 +274,5 @@ fn linux(context: &Context) -> Result<()> {
     let console = host.guest()?;
     console.send_line("dmesg | grep -ciE 'oops|BUG:|invalid opcode' ; echo alive $((1 + 1))")?;
     console.expect("alive 2", LINUX_PATIENCE)?;
-    console.send_line("poweroff -f")?;
-    let event = host.vm_event(VM, &["stopped: "], PATIENCE)?;
-    ensure!(event == "stopped: power-off", "ended with `{event}`");
-    Ok(())
+    powers_off(&mut host, VM, PATIENCE)
 }

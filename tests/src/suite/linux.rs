@@ -1,12 +1,15 @@
 //! Debian's kernel on one host, to its shell.
 
 use super::{Case, Context, start};
+use crate::console::Console;
 use crate::guest;
-use crate::host::{HostSpec, VmSpec};
+use crate::host::{Host, HostSpec, VmSpec};
 use crate::levels;
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
 
+/// What its VM is called.
+pub(super) const VM: &str = "linux";
 const PATIENCE: Duration = Duration::from_secs(400);
 /// Prefix of the cases of the full matrix.
 const MATRIX: &str = "matrix-linux/";
@@ -66,12 +69,10 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn shell(context: &Context, model: &str, level: &str, cpus: u32, bzimage: bool) -> Result<()> {
-    let linux = guest::debian()?;
-    let mut vm = VmSpec::new("linux", if bzimage { &linux.bzimage } else { &linux.kernel });
-    vm.mem_mib = 256;
-    vm.level = level.to_string();
-    vm.initrd = Some(linux.initrd);
-    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    let mut vm = debian(VM, level)?;
+    if bzimage {
+        vm.kernel = guest::debian()?.bzimage;
+    }
     let mut spec = HostSpec::new("host", model).with_vm(vm);
     spec.cpus = cpus;
     let mut host = start(context, &spec)?;
@@ -84,22 +85,51 @@ fn shell(context: &Context, model: &str, level: &str, cpus: u32, bzimage: bool) 
     let flags =
         console.expect_line("the flags", PATIENCE, |line| line.strip_prefix("flags").map(str::to_string))?;
     judge_flags(level, &flags)?;
-    // All of the kernel's log, to be judged and to be read.
-    console.take_lines();
-    console.send_line("dmesg; echo dmesg ends $((2 + 3))")?;
-    let mut log = Vec::new();
-    console.expect_line("the end of the log", PATIENCE, |line| {
-        log.push(line.to_string());
-        line.contains("dmesg ends 5").then_some(())
-    })?;
-    judge_log(level, &log)?;
+    judge_log(level, &read_log(console, PATIENCE)?)?;
     // Interrupts come: a sleep ends.
     console.send_line("sleep 1 && echo slept $((1 + 1))")?;
     console.expect("slept 2", PATIENCE)?;
-    console.send_line("poweroff -f")?;
-    let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
+    powers_off(&mut host, VM, PATIENCE)
+}
+
+/// A VM with Debian's kernel, at that CPU level, that ends in a shell on its console.
+pub(super) fn debian(name: &str, level: &str) -> Result<VmSpec> {
+    let linux = guest::debian()?;
+    let mut vm = VmSpec::new(name, &linux.kernel);
+    vm.mem_mib = 256;
+    vm.level = level.to_string();
+    vm.initrd = Some(linux.initrd);
+    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    Ok(vm)
+}
+
+/// All of the kernel's log, to be judged and to be read. The guest is at its shell.
+pub(super) fn read_log(console: &mut Console, patience: Duration) -> Result<Vec<String>> {
+    console.take_lines();
+    console.send_line("dmesg; echo dmesg ends $((2 + 3))")?;
+    let mut log = Vec::new();
+    console.expect_line("the end of the log", patience, |line| {
+        log.push(line.to_string());
+        line.contains("dmesg ends 5").then_some(())
+    })?;
+    Ok(log)
+}
+
+/// The guest, which is at its shell, powers off when it is told.
+pub(super) fn powers_off(host: &mut Host, vm: &str, patience: Duration) -> Result<()> {
+    host.guest()?.send_line("poweroff -f")?;
+    let event = host.vm_event(vm, &["stopped: "], patience)?;
     ensure!(event == "stopped: power-off", "ended with `{event}`");
     Ok(())
+}
+
+/// The lines of a kernel's log that hold one of these, in any case of letters.
+pub(super) fn complaints<'l>(log: &'l [String], said: &[&str]) -> Vec<&'l String> {
+    let complains = |line: &&String| {
+        let line = line.to_lowercase();
+        said.iter().any(|complaint| line.contains(complaint))
+    };
+    log.iter().filter(complains).collect()
 }
 
 /// What Linux says where there is no way to a configuration space.
@@ -109,12 +139,7 @@ const FUNCTIONS: [&str; 3] = ["0000\t80861237", "0008\t80867000", "000b\t8086711
 
 /// Linux finds the PCI bus that it is given, and has nothing to say against it.
 fn pci_bus(context: &Context) -> Result<()> {
-    let linux = guest::debian()?;
-    let mut vm = VmSpec::new("linux", &linux.kernel);
-    vm.mem_mib = 256;
-    vm.level = "haswell".to_string();
-    vm.initrd = Some(linux.initrd);
-    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+    let mut vm = debian(VM, "haswell")?;
     vm.options.push("pci=on".to_string());
     let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
     let console = host.guest()?;
@@ -136,19 +161,12 @@ fn pci_bus(context: &Context) -> Result<()> {
     for complaint in ["can't claim", "no compatible bridge window", "BIOS bug", "conflicts with"] {
         ensure!(!said(complaint), "Linux says `{complaint}`");
     }
-    console.send_line("poweroff -f")?;
-    let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
-    ensure!(event == "stopped: power-off", "ended with `{event}`");
-    Ok(())
+    powers_off(&mut host, VM, PATIENCE)
 }
 
 /// Nothing in the kernel's log finds fault with the CPU, and XSAVE is used where the level has it.
 pub(super) fn judge_log(level: &str, log: &[String]) -> Result<()> {
-    let said = |line: &&String| {
-        let line = line.to_lowercase();
-        COMPLAINTS.iter().any(|complaint| line.contains(complaint))
-    };
-    let complaints: Vec<&String> = log.iter().filter(said).collect();
+    let complaints = complaints(log, &COMPLAINTS);
     ensure!(complaints.is_empty(), "at level {level} the kernel complains: {complaints:#?}");
     ensure!(log.len() > 100, "the kernel's log has {} lines", log.len());
     let xsave = levels::flags(level).is_some_and(|flags| flags.contains(&"xsave"));

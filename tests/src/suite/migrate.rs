@@ -7,6 +7,7 @@ use crate::host::{HostSpec, LinkKey};
 use crate::hub::peer::Peer;
 use crate::hub::stream::{PORT, Records, record};
 use crate::hub::{Frame, Hub, Verdict};
+use crate::proof::all_hold;
 use crate::scenario::{ADDRESSES, Outcome, Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::sync::Arc;
@@ -91,21 +92,20 @@ fn start_insecure(context: &Context, plan: &Plan) -> Result<Pair> {
 fn linux_and_back(context: &Context, from: &str, to: &str, level: &str, cpus: u32) -> Result<()> {
     let mut plan = Plan::linux(from, to, level)?;
     plan.cpus = cpus;
+    proven_and_back(context, &plan)
+}
+
+/// The guest of a plan moves there and back while it works, and all that the proofs of a move say of it holds.
+pub(super) fn proven_and_back(context: &Context, plan: &Plan) -> Result<()> {
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
-    let report = pair.run_and_back(&plan, &mut Silent)?;
-    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(())
+    all_hold(&pair.run_and_back(plan, &mut Silent)?.proofs)
 }
 
 fn linux_two_host_cpus(context: &Context) -> Result<()> {
     let mut plan = Plan::linux(SKYLAKE, HASWELL, "haswell")?;
     plan.cpus = 2;
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
-    let report = pair.run(&plan, &mut Silent)?;
-    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(())
+    all_hold(&pair.run(&plan, &mut Silent)?.proofs)
 }
 
 /// The counter lines `tick N errors 0` of a payload; a cut last line does not count.

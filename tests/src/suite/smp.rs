@@ -1,10 +1,10 @@
 //! Guests with several CPUs: Debian's kernel brings all of them up, takes one down and up again, and powers off.
 
-use super::linux::judge_log;
+use super::linux::{VM, complaints, debian, judge_log, powers_off, read_log};
+use super::migrate::proven_and_back;
 use super::{Case, Context, start};
-use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
-use crate::scenario::{Pair, Plan, Silent};
+use crate::scenario::Plan;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
@@ -35,25 +35,16 @@ pub(super) fn cases() -> Vec<Case> {
     vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves, resets]
 }
 
-/// To an older Xeon and back while it works, and all that the proofs of a move say of it.
+/// To an older Xeon and back.
 fn moves_and_back(context: &Context) -> Result<()> {
     let mut plan = Plan::linux("corei7_skylake_x", "corei7_haswell_4770", LEVEL)?;
     plan.vm.options.push("vcpus=2".to_string());
-    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
-    let report = pair.run_and_back(&plan, &mut Silent)?;
-    let failed: Vec<String> = report.proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    Ok(())
+    proven_and_back(context, &plan)
 }
 
 /// Debian's kernel with a shell on so many vCPUs.
-fn debian(vcpus: u32) -> Result<VmSpec> {
-    let debian = guest::debian()?;
-    let mut vm = VmSpec::new("linux", &debian.kernel);
-    vm.mem_mib = 256;
-    vm.level = LEVEL.to_string();
-    vm.initrd = Some(debian.initrd);
-    vm.cmdline = guest::SHELL_CMDLINE.to_string();
+fn with_vcpus(vcpus: u32) -> Result<VmSpec> {
+    let mut vm = debian(VM, LEVEL)?;
     vm.options.push(format!("vcpus={vcpus}"));
     Ok(vm)
 }
@@ -70,7 +61,7 @@ fn all_are_up(host: &mut Host, vcpus: u32) -> Result<()> {
 
 /// A guest that resets its machine finds all of its CPUs again, waiting as at first.
 fn resets(context: &Context) -> Result<()> {
-    let mut vm = debian(2)?;
+    let mut vm = with_vcpus(2)?;
     vm.options.push("on-reset=restart".to_string());
     let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
     host.guest()?.expect("guest# ", PATIENCE)?;
@@ -83,7 +74,7 @@ fn resets(context: &Context) -> Result<()> {
 }
 
 fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
-    let vm = debian(vcpus)?;
+    let vm = with_vcpus(vcpus)?;
     let mut spec = HostSpec::new("host", "corei7_skylake_x").with_vm(vm);
     spec.cpus = cpus;
     let mut host = start(context, &spec)?;
@@ -98,19 +89,9 @@ fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
         console.send_line(&format!("echo {value} > {control}; echo has $(nproc)"))?;
         console.expect(&format!("has {left}"), PATIENCE)?;
     }
-    console.take_lines();
-    console.send_line("dmesg; echo dmesg ends $((2 + 3))")?;
-    let mut log = Vec::new();
-    console.expect_line("the end of the log", PATIENCE, |line| {
-        log.push(line.to_string());
-        line.contains("dmesg ends 5").then_some(())
-    })?;
+    let log = read_log(console, PATIENCE)?;
     judge_log(LEVEL, &log)?;
-    let said = |line: &&String| {
-        let line = line.to_lowercase();
-        COMPLAINTS.iter().any(|complaint| line.contains(complaint))
-    };
-    let complaints: Vec<&String> = log.iter().filter(said).collect();
+    let complaints = complaints(&log, &COMPLAINTS);
     ensure!(complaints.is_empty(), "the kernel complains: {complaints:#?}");
     ensure!(
         log.iter().any(|line| line.contains(&format!("{vcpus} CPUs"))),
@@ -120,8 +101,5 @@ fn linux(context: &Context, vcpus: u32, cpus: u32) -> Result<()> {
     let sleeps: String = (0..vcpus).map(|cpu| format!("taskset -c {cpu} sleep 1 && ")).collect();
     console.send_line(&format!("{sleeps}echo slept $((1 + 1))"))?;
     console.expect("slept 2", PATIENCE)?;
-    console.send_line("poweroff -f")?;
-    let event = host.vm_event("linux", &["stopped: "], PATIENCE)?;
-    ensure!(event == "stopped: power-off", "ended with `{event}`");
-    Ok(())
+    powers_off(&mut host, VM, PATIENCE)
 }

@@ -7,6 +7,7 @@ use crate::host::{HostSpec, pool_key};
 use crate::hub::Verdict;
 use crate::hub::station::Station;
 use crate::hub::stream::{PORT, Records, record};
+use crate::proof::all_hold;
 use crate::scenario::{ADDRESSES, Outcome, Pair, Plan, SOURCE, Silent, TARGET, VM};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -300,8 +301,6 @@ fn linux(context: &Context) -> Result<()> {
     let ended = bench.send(&file, TARGET, &[])?;
     ensure!(ended.status == 0 && ended.text.contains("; the file is used"), "{ended:?}");
     bench.pair.finish(&plan, &mut Silent)?;
-    let proofs = bench.pair.judge(&plan, &printed)?;
-    let failed: Vec<String> = proofs.iter().filter(|p| p.failed()).map(ToString::to_string).collect();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    all_hold(&bench.pair.judge(&plan, &printed)?)?;
     bench.station.check()
 }
