@@ -144,15 +144,26 @@ impl GuestRam {
         &self.chunks.0
     }
 
+    /// Where an address lies, and how many bytes of its chunk are left from there on; `None` where that is no RAM.
+    #[inline(always)]
+    fn find(&self, gpa: Gpa) -> Option<(u64, u64)> {
+        for chunk in &self.chunks.0 {
+            let at = gpa.0.wrapping_sub(chunk.gpa.0);
+            if at < chunk.len {
+                return Some((chunk.hpa.0 + nospec::offset(at, chunk.len), chunk.len - at));
+            }
+        }
+        None
+    }
+
     /// Calls `f(host address, bytes, offset)` for each contiguous piece of an access, after checking all of it.
     fn access(&self, gpa: Gpa, len: usize, mut f: impl FnMut(u64, usize, usize)) -> Result<(), MemoryError> {
         // Nearly always one chunk holds all of it.
-        for chunk in &self.chunks.0 {
-            let at = gpa.0.wrapping_sub(chunk.gpa.0);
-            if at < chunk.len && len as u64 <= chunk.len - at {
-                f(chunk.hpa.0 + nospec::offset(at, chunk.len), len, 0);
-                return Ok(());
-            }
+        if let Some((hpa, left)) = self.find(gpa)
+            && len as u64 <= left
+        {
+            f(hpa, len, 0);
+            return Ok(());
         }
         let error = MemoryError { gpa, len };
         let end = gpa.0.checked_add(len as u64).ok_or(error)?;
@@ -199,16 +210,10 @@ impl GuestRam {
 
     /// A page where it lies, which the guest may write to at any time; `None` where that is no RAM.
     pub fn page(&self, gfn: u64) -> Option<&[AtomicU64; 512]> {
-        for chunk in &self.chunks.0 {
-            let at = gfn.wrapping_sub(chunk.gpa.gfn());
-            if at < chunk.len / PAGE_SIZE {
-                let hpa = chunk.hpa.0 + nospec::offset(at * PAGE_SIZE, chunk.len);
-                // SAFETY: a whole page of our chunk, aligned, which lives as long as `self`. Whoever else touches it, a guest
-                // or this host, does so by plain stores of bytes: words are read once, and none of their values is wrong.
-                return Some(unsafe { &*(hpa as *const [AtomicU64; 512]) });
-            }
-        }
-        None
+        let (hpa, _) = self.find(Gpa(gfn.checked_mul(PAGE_SIZE)?))?;
+        // SAFETY: a whole page of our chunk, aligned, which lives as long as `self`. Whoever else touches it, a guest or this
+        // host, does so by plain stores of bytes: words are read once, and none of their values is wrong.
+        Some(unsafe { &*(hpa as *const [AtomicU64; 512]) })
     }
 
     /// Overwrites a whole page; the migration target's way in.
@@ -236,13 +241,11 @@ impl GuestMemory for GuestRam {
     }
 
     fn read_u64(&self, gpa: Gpa) -> Option<u64> {
-        for chunk in &self.chunks.0 {
-            let at = gpa.0.wrapping_sub(chunk.gpa.0);
-            if at < chunk.len && gpa.0.is_multiple_of(8) {
-                let hpa = chunk.hpa.0 + nospec::offset(at, chunk.len);
-                // SAFETY: an aligned word of our chunk, which is pages. A running guest may write at the same time.
-                return Some(unsafe { &*(hpa as *const AtomicU64) }.load(Ordering::Relaxed));
-            }
+        if gpa.0.is_multiple_of(8)
+            && let Some((hpa, _)) = self.find(gpa)
+        {
+            // SAFETY: an aligned word of our chunk, which is pages. A running guest may write at the same time.
+            return Some(unsafe { &*(hpa as *const AtomicU64) }.load(Ordering::Relaxed));
         }
         let mut bytes = [0; 8];
         self.read(gpa, &mut bytes).ok()?;
