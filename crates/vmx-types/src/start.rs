@@ -19,7 +19,7 @@ impl VcpuState {
     /// leaf 1 answers in EAX. What table 9-1 leaves unchanged, such as most MSRs and the FPU, stays as it is. IA32_EFER is
     /// not in the table: with CR0.PG it would keep long mode enabled, so that it is cleared, as Linux' KVM does.
     pub fn init(&mut self, signature: u32) {
-        let kept = self.clone();
+        let kept = core::mem::take(self);
         *self = Self {
             rip: 0xfff0,
             rflags: 2,

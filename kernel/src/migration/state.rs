@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use vm_types::{OnReset, StateError, StateRecord, decode_strict};
 use vmx_types::state::{self, VcpuState};
 
-use crate::vm::{VcpuSlot, Vm};
+use crate::vm::Vm;
 
 const MACHINE: &str = "machine";
 const MACHINE_VERSION: u16 = 1;
@@ -35,8 +35,10 @@ struct Machine {
 
 /// Everything but memory and policy. The VM is off every CPU.
 pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
-    let mut records = Vec::new();
+    let (mut records, mut apics) = (Vec::new(), Vec::new());
     let now = vm.clock.now();
+    // First, as its timers may leave messages for the vCPUs.
+    vm.platform.lock().advance(now);
     for (index, slot) in vm.vcpus.iter().enumerate() {
         let mut vcpu = slot.vcpu.lock();
         // What has been sent to it is part of its state. All vCPUs stand still, so that nothing follows.
@@ -49,14 +51,8 @@ pub(super) fn export(vm: &Vm) -> Result<Vec<StateRecord>, String> {
             version: state::VERSION,
             body,
         });
+        apics.push(vcpu.vcpu.apic.export());
     }
-    vm.platform.lock().advance(now);
-    let apic = |slot: &VcpuSlot| {
-        let apic = &mut slot.vcpu.lock().vcpu.apic;
-        apic.catch_up(now);
-        apic.export()
-    };
-    let apics: Vec<StateRecord> = vm.vcpus.iter().map(apic).collect();
     let stops_on_reset = (vm.restarts.lock().on_reset == OnReset::Stop).then_some(true);
     let platform = vm.platform.lock();
     records.extend(platform.export(apics));

@@ -88,8 +88,7 @@ impl Vcpu {
 
     /// What CPUID leaf 1 answers in EAX: family, model, stepping.
     pub(crate) fn signature(&self) -> u32 {
-        let state = || cpu_policy::Dynamic { apic_id: self.index, cr4: 0, xcr0: 1 };
-        self.policy.cpuid(1, 0, state)[0]
+        self.policy.table().reg(1, 0, cpu_policy::Reg::Eax)
     }
 
     /// What CPUID answers depend on at this moment.
