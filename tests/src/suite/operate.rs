@@ -49,6 +49,9 @@ fn list(pair: &mut Pair, host: usize) -> Result<String> {
 fn watch_cancel_and_retry(context: &Context) -> Result<()> {
     let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 4)?;
     plan.cpus = 2;
+    // It writes without a pause. With one, a short round falls into it, leaves nothing to send, and the guest is gone
+    // before the operator has typed `cancel`.
+    plan.vm.cmdline = "mib=4 pages=64".into();
     let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
     pair.wait_guest(&plan, &mut Silent)?;
     let target = ADDRESSES[TARGET];
