@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod apic_page;
 mod backlog;
 mod compression;
 mod dirty;
@@ -16,6 +17,7 @@ mod restarts;
 mod strict;
 mod time;
 
+pub use apic_page::ApicPage;
 pub use backlog::{Adding, Backlog};
 pub use compression::Compression;
 pub use dirty::{PageSet, PageSetGrowing, Words};

@@ -16,30 +16,16 @@ pub(crate) enum Action {
 }
 
 /// Version 0x14 with six LVT entries, no suppression of EOI broadcasts.
-const VERSION: u32 = 0x0005_0014;
+const VERSION_VALUE: u32 = 0x0005_0014;
 
-/// Register numbers: the offset in the page / 16, the MSR - 0x800.
-const ID: u8 = 0x02;
-const VERSION_REG: u8 = 0x03;
-const TPR: u8 = 0x08;
-const PPR: u8 = 0x0A;
-const EOI: u8 = 0x0B;
-const LDR: u8 = 0x0D;
-const DFR: u8 = 0x0E;
-const SVR: u8 = 0x0F;
-const ESR: u8 = 0x28;
-const ICR_LOW: u8 = 0x30;
-const ICR_HIGH: u8 = 0x31;
-const TIMER_INITIAL: u8 = 0x38;
-const TIMER_CURRENT: u8 = 0x39;
-const TIMER_DIVIDE: u8 = 0x3E;
-const SELF_IPI: u8 = 0x3F;
+/// Registers that the model has, and the page a copy of, besides the local vector table.
+const KEPT: [u8; 8] = [ID, VERSION, LDR, DFR, SVR, ESR, TIMER_INITIAL, TIMER_DIVIDE];
 
 /// The bits of the ICR's low half that a write keeps: not delivery status (12) and the reserved ones.
-const ICR_WRITABLE: u64 = 0xC_CFFF;
+const ICR_WRITABLE: u32 = 0xC_CFFF;
 
 fn lvt_index(reg: u8) -> Option<usize> {
-    let index = usize::from(reg).checked_sub(0x32)?;
+    let index = usize::from(reg.checked_sub(LVT)?);
     (index < LVTS).then(|| nospec::index(index, LVTS))
 }
 
@@ -66,9 +52,59 @@ impl Lapic {
         } else if old != new && new == modes {
             self.ldr = self.x2apic_ldr();
             self.dfr = 0xFFFF_FFFF;
-            self.icr &= 0xFFFF_FFFF;
+            self.page.set(ICR_HIGH, 0);
         }
+        self.show_all();
         Ok(())
+    }
+
+    /// Puts what a register of the model reads as on the page.
+    fn show(&self, reg: u8) {
+        self.page.set(reg, self.kept(reg).unwrap_or(0));
+    }
+
+    /// The same of all.
+    pub(super) fn show_all(&self) {
+        for reg in KEPT.into_iter().chain(LVT..LVT + LVTS as u8) {
+            self.show(reg);
+        }
+    }
+
+    /// The registers that the model has, and the page a copy of; `None` for any other.
+    fn kept(&self, reg: u8) -> Option<u32> {
+        Some(match reg {
+            ID if self.x2apic() => self.id,
+            ID => self.id << 24,
+            VERSION => VERSION_VALUE,
+            LDR => self.ldr,
+            DFR => self.dfr,
+            SVR => self.svr,
+            ESR => self.esr,
+            TIMER_INITIAL => self.timer.initial,
+            TIMER_DIVIDE => self.timer.divide,
+            _ => self.lvt[lvt_index(reg)?],
+        })
+    }
+
+    pub(super) fn icr(&self) -> u64 {
+        u64::from(self.page.get(ICR_HIGH)) << 32 | u64::from(self.page.get(ICR_LOW))
+    }
+
+    pub(super) fn set_icr(&mut self, icr: u64) {
+        self.page.set(ICR_LOW, icr as u32);
+        self.page.set(ICR_HIGH, (icr >> 32) as u32);
+    }
+
+    /// A CPU with APIC-register virtualization has written to `offset` of the page (SDM 29.4.3.3): what it wrote takes
+    /// effect, and the page shows again what the register reads as.
+    pub(super) fn written(&mut self, offset: u64, now: Now) -> Action {
+        let reg = (offset >> 4) as u8;
+        let value = self.page.get(reg);
+        if self.x2apic() {
+            // The one MSR that such a CPU leaves there: a vector that it does not send to itself (SDM 29.5).
+            return if reg == SELF_IPI { Action::SelfIpi(value as u8) } else { Action::None };
+        }
+        self.mmio_write(offset & 0xFF0, 4, value.into(), now)
     }
 
     /// A read of the xAPIC page; parts of a register, never across two.
@@ -97,19 +133,22 @@ impl Lapic {
         match reg {
             LDR => self.ldr = value & 0xFF00_0000,
             DFR => self.dfr = value | 0x0FFF_FFFF,
-            ICR_HIGH => self.icr = self.icr & 0xFFFF_FFFF | u64::from(value & 0xFF00_0000) << 32,
+            ICR_HIGH => self.page.set(ICR_HIGH, value & 0xFF00_0000),
             ICR_LOW => {
-                self.icr = self.icr & !0xFFFF_FFFF | u64::from(value) & ICR_WRITABLE;
-                return Action::Ipi(self.icr);
+                self.page.set(ICR_LOW, value & ICR_WRITABLE);
+                return Action::Ipi(self.icr());
             }
             // The ID is fixed, as on current processors.
-            ID | VERSION_REG | PPR | TIMER_CURRENT => {}
+            ID | VERSION | PPR | TIMER_CURRENT => {}
             _ => match self.write(reg, value, now) {
                 Some(action) => return action,
                 None => {
                     self.error(ESR_ILLEGAL_REGISTER);
                 }
             },
+        }
+        if KEPT.contains(&reg) {
+            self.show(reg);
         }
         Action::None
     }
@@ -120,7 +159,7 @@ impl Lapic {
             return Err(GpFault);
         }
         match reg {
-            ICR_LOW => Ok(self.icr),
+            ICR_LOW => Ok(self.icr()),
             ICR_HIGH | DFR | EOI | SELF_IPI => Err(GpFault),
             _ => self.read(reg, now).map(u64::from).ok_or(GpFault),
         }
@@ -129,7 +168,7 @@ impl Lapic {
     /// Writes one of the x2APIC MSRs; reserved bits and read-only registers fault.
     pub(crate) fn msr_write(&mut self, reg: u8, value: u64, now: Now) -> Result<Action, GpFault> {
         let fits = match reg {
-            ICR_LOW => value & !(0xFFFF_FFFF << 32 | ICR_WRITABLE | 1 << 12) == 0,
+            ICR_LOW => value & !(0xFFFF_FFFF << 32 | u64::from(ICR_WRITABLE) | 1 << 12) == 0,
             TPR | SELF_IPI => value <= 0xFF,
             EOI | ESR => value == 0,
             SVR => value & !0x13FF == 0,
@@ -145,8 +184,8 @@ impl Lapic {
         }
         match reg {
             ICR_LOW => {
-                self.icr = value & (0xFFFF_FFFF << 32 | ICR_WRITABLE);
-                Ok(Action::Ipi(self.icr))
+                self.set_icr(value & (0xFFFF_FFFF << 32 | u64::from(ICR_WRITABLE)));
+                Ok(Action::Ipi(self.icr()))
             }
             SELF_IPI => Ok(Action::SelfIpi(value as u8)),
             _ => self.write(reg, value as u32, now).ok_or(GpFault),
@@ -155,40 +194,29 @@ impl Lapic {
 
     /// The registers that read alike in both modes; `None` where there is none.
     fn read(&mut self, reg: u8, now: Now) -> Option<u32> {
-        let word = usize::from(reg & 7);
         Some(match reg {
-            ID if self.x2apic() => self.id,
-            ID => self.id << 24,
-            VERSION_REG => VERSION,
-            TPR => u32::from(self.tpr),
-            0x09 | EOI | 0x0C if !self.x2apic() => 0,
+            APR | EOI | RRD if !self.x2apic() => 0,
             PPR => u32::from(self.ppr()),
-            LDR => self.ldr,
-            DFR => self.dfr,
-            SVR => self.svr,
-            0x10..=0x17 => self.isr[word],
-            0x18..=0x1F => self.tmr[word],
-            0x20..=0x27 => self.irr[word],
-            ESR => self.esr,
-            ICR_LOW => self.icr as u32,
-            ICR_HIGH => (self.icr >> 32) as u32,
-            TIMER_INITIAL => self.timer.initial,
+            TPR | ISR..=IRR_LAST | ICR_LOW | ICR_HIGH => self.page.get(reg),
             TIMER_CURRENT => self.timer_count(now),
-            TIMER_DIVIDE => self.timer.divide,
-            _ => self.lvt[lvt_index(reg)?],
+            _ => self.kept(reg)?,
         })
     }
 
     /// The registers that are written alike in both modes; `None` where there is none.
     fn write(&mut self, reg: u8, value: u32, now: Now) -> Option<Action> {
         match reg {
-            TPR => self.tpr = value as u8,
-            EOI => return Some(self.eoi().map_or(Action::None, Action::Eoi)),
+            TPR => {
+                self.set_tpr(value as u8);
+                return Some(Action::None);
+            }
+            EOI => return Some(self.end_of_interrupt().map_or(Action::None, Action::Eoi)),
             SVR => {
                 self.svr = value & 0x1FF;
                 if value & SVR_ENABLE == 0 {
                     self.run_timer(now);
                     self.lvt.iter_mut().for_each(|lvt| *lvt |= LVT_MASKED);
+                    self.show_all();
                 }
             }
             ESR => {
@@ -201,9 +229,15 @@ impl Lapic {
                 let i = lvt_index(reg)?;
                 let forced = if self.svr & SVR_ENABLE == 0 { LVT_MASKED } else { 0 };
                 let value = value & self.lvt_mask(i) | forced;
-                if i == LVT_TIMER { self.write_timer_lvt(value, now) } else { self.lvt[i] = value }
+                if i == LVT_TIMER {
+                    self.write_timer_lvt(value, now);
+                    self.show(TIMER_INITIAL);
+                } else {
+                    self.lvt[i] = value;
+                }
             }
         }
+        self.show(reg);
         Some(Action::None)
     }
 

@@ -280,6 +280,14 @@ impl ApicBus {
         }
     }
 
+    /// The same of its processor priority alone.
+    #[inline]
+    pub(super) fn publish_priority(&self, id: u32, priority: u8) {
+        if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
+            mailbox.priority.store(priority, Ordering::Relaxed);
+        }
+    }
+
     /// Whether something waits for the APIC of vCPU `id`.
     #[inline]
     pub(super) fn has_mail(&self, id: u32) -> bool {

@@ -4,7 +4,8 @@ use super::{ApicBus, Features, GpFault, InitSipi, LAPIC_BASE, Lapic};
 use crate::config::PlatformConfig;
 use crate::effect::VcpuSet;
 use crate::lapic::access::Action;
-use vm_types::{Gpa, Now, PAGE_SIZE, StateError, StateRecord};
+use alloc::sync::Arc;
+use vm_types::{ApicPage, Gpa, Now, PAGE_SIZE, StateError, StateRecord};
 use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
 
 const X2APIC_FIRST: u32 = 0x800;
@@ -52,6 +53,18 @@ impl LocalApic {
         let apic = Self { regs, bus: bus.clone(), init_sipi: InitSipi::default() };
         apic.publish();
         apic
+    }
+
+    /// Becomes what `other` is, a machine's that was reset or has come. Its page stays where it is.
+    pub fn become_like(&mut self, other: &Self) {
+        self.regs.become_like(&other.regs);
+        self.init_sipi = other.init_sipi;
+    }
+
+    /// Its registers, where a CPU that virtualises them finds them.
+    #[must_use]
+    pub fn page(&self) -> &Arc<ApicPage> {
+        self.regs.page()
     }
 
     fn publish(&self) {
@@ -211,6 +224,48 @@ impl LocalApic {
         sent
     }
 
+    /// A CPU with APIC-register virtualization has carried out a write to `offset` of the page, and says so by a VM exit
+    /// (SDM 29.4.3.3): what follows from it.
+    pub fn written(&mut self, offset: u16, now: Now) -> Sent {
+        self.catch_up(now);
+        let action = self.regs.written(offset.into(), now);
+        self.regs.run_timer(now);
+        self.act(action)
+    }
+
+    /// EOI in xAPIC mode, by whatever store.
+    #[inline]
+    pub fn mmio_eoi(&mut self) -> Sent {
+        if self.regs.answers() { self.eoi() } else { Sent::default() }
+    }
+
+    #[inline]
+    fn eoi(&mut self) -> Sent {
+        let sent = Sent { eoi: self.regs.end_of_interrupt(), ..Sent::default() };
+        self.bus.publish_priority(self.regs.id, self.regs.ppr());
+        sent
+    }
+
+    /// The highest request and the interrupt in service, 0 for none: RVI and SVI of a CPU with virtual-interrupt delivery
+    /// (SDM 24.4.2).
+    #[must_use]
+    pub fn interrupt_status(&self) -> (u8, u8) {
+        (self.regs.highest_request().unwrap_or(0), self.regs.in_service().unwrap_or(0))
+    }
+
+    /// The class of the highest request where TPR masks it, else 0: what a fall of TPR below it has the vCPU look at again
+    /// (SDM 29.1.2).
+    #[must_use]
+    pub fn tpr_threshold(&self) -> u8 {
+        let class = self.regs.highest_request().unwrap_or(0) >> 4;
+        if class <= self.cr8() { class } else { 0 }
+    }
+
+    /// TMR, where it has changed since this was asked last: level-triggered vectors, whose end the IO-APIC is told of.
+    pub fn changed_levels(&mut self) -> Option<[u32; 8]> {
+        self.regs.changed_levels()
+    }
+
     /// IA32_APIC_BASE.
     #[inline]
     #[must_use]
@@ -228,12 +283,6 @@ impl LocalApic {
     pub fn set_cr8(&mut self, class: u8) {
         self.regs.set_tpr((class & 0xF) << 4);
         self.publish();
-    }
-
-    /// The priority class of the highest request, masked by TPR or not: for a TPR threshold.
-    #[must_use]
-    pub fn request_class(&self) -> Option<u8> {
-        self.regs.highest_request().map(|vector| vector >> 4)
     }
 
     /// The guest wrote its TSC or IA32_TSC_ADJUST: `adjust` is what the TSC of the vCPU shows beyond the VM's time line

@@ -1,10 +1,15 @@
-//! The local APIC (SDM vol. 3, chapter 11), one for each vCPU. Its state is that of the architectural
-//! registers, so that hardware virtualisation of the APIC can take the place of this model.
+//! The local APIC (SDM vol. 3, chapter 11), one for each vCPU.
+//!
+//! Its registers are on an [`ApicPage`], where a CPU that virtualises the APIC finds them (SDM 29.1). What such a CPU
+//! changes by itself is nowhere else: TPR, ISR, IRR, TMR and the ICR. The others are fields of the model, and on the page
+//! a copy to be read ([`Lapic::show`]): a CPU with APIC-register virtualization has overwritten a register there before
+//! anybody is told, and what it was decides about what the write does.
 
 mod access;
 mod bus;
 mod local;
 mod message;
+mod registers;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -13,12 +18,15 @@ mod timer;
 use crate::config::PlatformConfig;
 #[cfg(test)]
 pub(crate) use access::Action;
+use alloc::sync::Arc;
 use bus::Address;
 pub use bus::{ApicBus, InitSipi};
 pub use local::{LocalApic, Sent};
 pub(crate) use message::{Delivery, Message};
+use registers::*;
 pub(crate) use state::KIND;
 use timer::Timer;
+use vm_types::ApicPage;
 
 /// Where the registers lie in xAPIC mode; the guest cannot move them.
 pub const LAPIC_BASE: u64 = 0xFEE0_0000;
@@ -57,56 +65,60 @@ pub(crate) struct Features {
     pub(crate) tsc_deadline: bool,
 }
 
-/// A 256-bit register: IRR, ISR or TMR.
-pub(crate) type Bits256 = [u32; 8];
-
 impl Features {
     pub(crate) const fn of(config: &PlatformConfig) -> Self {
         Self { x2apic: config.x2apic, tsc_deadline: config.tsc_deadline }
     }
 }
 
-#[derive(Clone)]
 pub(crate) struct Lapic {
     features: Features,
     id: u32,
     base: u64,
-    tpr: u8,
     ldr: u32,
     dfr: u32,
     svr: u32,
-    isr: Bits256,
-    tmr: Bits256,
-    irr: Bits256,
     esr: u32,
     /// Errors since the last write to ESR, which latches them.
     errors: u32,
-    icr: u64,
     lvt: [u32; LVTS],
     timer: Timer,
     nmi: bool,
+    /// TMR has changed since that was asked for.
+    levels_changed: bool,
+    page: Arc<ApicPage>,
+}
+
+impl Clone for Lapic {
+    fn clone(&self) -> Self {
+        let page = Arc::<ApicPage>::default();
+        page.copy_from(&self.page);
+        Self { page, ..*self }
+    }
 }
 
 impl Lapic {
     /// The state after reset; firmware enabled the one of vCPU 0 as a virtual wire (ExtINT at LINT0, NMI at LINT1).
     pub(crate) fn new(id: u32, features: Features) -> Self {
+        Self::on(Arc::default(), id, features)
+    }
+
+    /// The same on a page that is all 0.
+    fn on(page: Arc<ApicPage>, id: u32, features: Features) -> Self {
         let mut lapic = Self {
             features,
             id,
             base: LAPIC_BASE | BASE_ENABLE,
-            tpr: 0,
             ldr: 0,
             dfr: 0xFFFF_FFFF,
             svr: 0xFF,
-            isr: [0; 8],
-            tmr: [0; 8],
-            irr: [0; 8],
             esr: 0,
             errors: 0,
-            icr: 0,
             lvt: [LVT_MASKED; LVTS],
             timer: Timer::new(),
             nmi: false,
+            levels_changed: true,
+            page,
         };
         if id == 0 {
             lapic.base |= BASE_BSP;
@@ -114,6 +126,7 @@ impl Lapic {
             lapic.lvt[LVT_LINT0] = 0x700;
             lapic.lvt[LVT_LINT1] = 0x400;
         }
+        lapic.show_all();
         lapic
     }
 
@@ -122,15 +135,24 @@ impl Lapic {
         self.reset();
         if self.x2apic() {
             self.ldr = self.x2apic_ldr();
+            self.show_all();
         }
     }
 
     /// Everything but what is not the APIC's own: its ID, IA32_APIC_BASE, the vCPU's TSC.
     fn reset(&mut self) {
         let (id, base, tsc_adjust) = (self.id, self.base, self.timer.tsc_adjust);
+        self.page.clear();
         // An ID that is not 0 gives the plain reset values.
-        *self = Self { id, base, ..Self::new(u32::MAX, self.features) };
+        *self = Self { id, base, ..Self::on(Arc::clone(&self.page), u32::MAX, self.features) };
         self.timer.tsc_adjust = tsc_adjust;
+        self.show_all();
+    }
+
+    /// Becomes what `other` is. Its page stays where it is: a CPU knows it by its address.
+    pub(super) fn become_like(&mut self, other: &Self) {
+        self.page.copy_from(&other.page);
+        *self = Self { page: Arc::clone(&self.page), levels_changed: true, ..*other };
     }
 
     /// Whether it answers at [`LAPIC_BASE`].
@@ -177,35 +199,39 @@ impl Lapic {
     }
 
     pub(crate) fn tpr(&self) -> u8 {
-        self.tpr
+        self.page.get(TPR) as u8
     }
 
     pub(crate) fn set_tpr(&mut self, tpr: u8) {
-        self.tpr = tpr;
+        self.page.set(TPR, tpr.into());
     }
 
     /// Processor priority (SDM vol. 3, 11.8.3.1).
     pub(crate) fn ppr(&self) -> u8 {
-        let serving = highest(&self.isr).unwrap_or(0);
-        if self.tpr >> 4 >= serving >> 4 { self.tpr } else { serving & 0xF0 }
+        let (tpr, serving) = (self.tpr(), self.page.highest(ISR).unwrap_or(0));
+        if tpr >> 4 >= serving >> 4 { tpr } else { serving & 0xF0 }
     }
 
     /// The vector to inject now: the highest request above the processor priority.
     pub(crate) fn pending(&self) -> Option<u8> {
-        let vector = highest(&self.irr)?;
+        let vector = self.page.highest(IRR)?;
         (self.enabled() && vector >> 4 > self.ppr() >> 4).then_some(vector)
     }
 
-    /// The highest request, whatever the priority: what a TPR threshold is computed from.
+    /// The highest request, whatever the priority.
     pub(crate) fn highest_request(&self) -> Option<u8> {
-        if self.enabled() { highest(&self.irr) } else { None }
+        if self.enabled() { self.page.highest(IRR) } else { None }
+    }
+
+    /// The interrupt in service.
+    pub(crate) fn in_service(&self) -> Option<u8> {
+        self.page.highest(ISR)
     }
 
     /// The processor takes `vector`: its request becomes an interrupt in service.
     pub(crate) fn accept(&mut self, vector: u8) {
-        if test(&self.irr, vector) {
-            set(&mut self.irr, vector, false);
-            set(&mut self.isr, vector, true);
+        if self.page.set_bit(IRR, vector, false) {
+            self.page.set_bit(ISR, vector, true);
         }
     }
 
@@ -217,17 +243,24 @@ impl Lapic {
         if vector < 16 {
             return self.error(ESR_RECEIVE_ILLEGAL);
         }
-        let new = !test(&self.irr, vector);
-        set(&mut self.irr, vector, true);
-        set(&mut self.tmr, vector, level);
-        new
+        self.levels_changed |= self.page.set_bit(TMR, vector, level) != level;
+        !self.page.set_bit(IRR, vector, true)
+    }
+
+    pub(super) fn page(&self) -> &Arc<ApicPage> {
+        &self.page
+    }
+
+    /// TMR, where it has changed since this was asked last.
+    pub(super) fn changed_levels(&mut self) -> Option<[u32; 8]> {
+        core::mem::take(&mut self.levels_changed).then(|| self.page.bits(TMR))
     }
 
     /// End of interrupt: the vector to announce to the IO-APIC where it was level-triggered.
-    fn eoi(&mut self) -> Option<u8> {
-        let vector = highest(&self.isr)?;
-        set(&mut self.isr, vector, false);
-        test(&self.tmr, vector).then_some(vector)
+    pub(super) fn end_of_interrupt(&mut self) -> Option<u8> {
+        let vector = self.page.highest(ISR)?;
+        self.page.set_bit(ISR, vector, false);
+        self.page.bit(TMR, vector).then_some(vector)
     }
 
     fn error(&mut self, bit: u32) -> bool {
@@ -258,20 +291,4 @@ impl Lapic {
     fn receive_illegal(&mut self) {
         self.error(ESR_RECEIVE_ILLEGAL);
     }
-}
-
-/// The highest vector whose bit is set.
-fn highest(bits: &Bits256) -> Option<u8> {
-    let word = bits.iter().rposition(|&word| word != 0)?;
-    Some((word * 32) as u8 + (31 - bits[word].leading_zeros()) as u8)
-}
-
-fn test(bits: &Bits256, vector: u8) -> bool {
-    bits[usize::from(vector >> 5)] >> (vector & 31) & 1 != 0
-}
-
-fn set(bits: &mut Bits256, vector: u8, value: bool) {
-    let word = &mut bits[usize::from(vector >> 5)];
-    let bit = 1 << (vector & 31);
-    *word = if value { *word | bit } else { *word & !bit };
 }

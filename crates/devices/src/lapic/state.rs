@@ -26,11 +26,11 @@ struct Fields {
     #[n(5)]
     svr: u32,
     #[n(6)]
-    isr: Bits256,
+    isr: [u32; 8],
     #[n(7)]
-    tmr: Bits256,
+    tmr: [u32; 8],
     #[n(8)]
-    irr: Bits256,
+    irr: [u32; 8],
     #[n(9)]
     esr: u32,
     /// Errors not latched into ESR yet.
@@ -61,16 +61,16 @@ impl Lapic {
         let fields = Fields {
             id: self.id,
             base: self.base,
-            tpr: self.tpr,
+            tpr: self.tpr(),
             ldr: self.ldr,
             dfr: self.dfr,
             svr: self.svr,
-            isr: self.isr,
-            tmr: self.tmr,
-            irr: self.irr,
+            isr: self.page.bits(ISR),
+            tmr: self.page.bits(TMR),
+            irr: self.page.bits(IRR),
             esr: self.esr,
             errors: self.errors,
-            icr: self.icr,
+            icr: self.icr(),
             lvt: self.lvt,
             timer_initial: self.timer.initial,
             timer_divide: self.timer.divide,
@@ -90,20 +90,13 @@ impl Lapic {
         let bsp = if f.id == 0 { BASE_BSP } else { 0 };
         let legal = modes != BASE_EXTD && (modes & BASE_EXTD == 0 || features.x2apic);
         check(legal && f.base == LAPIC_BASE | bsp | modes, "base", f.base)?;
-        let lapic = Self {
-            features,
-            id: f.id,
+        let mut lapic = Self {
             base: f.base,
-            tpr: f.tpr,
             ldr: f.ldr,
             dfr: f.dfr,
             svr: f.svr,
-            isr: f.isr,
-            tmr: f.tmr,
-            irr: f.irr,
             esr: f.esr,
             errors: f.errors,
-            icr: f.icr,
             lvt: f.lvt,
             timer: Timer {
                 initial: f.timer_initial,
@@ -114,7 +107,14 @@ impl Lapic {
                 deadline: 0,
             },
             nmi: f.nmi,
+            ..Self::new(f.id, features)
         };
+        lapic.set_tpr(f.tpr);
+        lapic.set_icr(f.icr);
+        for (first, bits) in [(ISR, &f.isr), (TMR, &f.tmr), (IRR, &f.irr)] {
+            lapic.page.set_bits(first, bits);
+        }
+        lapic.show_all();
         let ldr_ok = if lapic.x2apic() { f.ldr == lapic.x2apic_ldr() } else { f.ldr & 0x00FF_FFFF == 0 };
         check(ldr_ok, "ldr", f.ldr.into())?;
         check(f.dfr | 0xF000_0000 == u32::MAX, "dfr", f.dfr.into())?;

@@ -248,3 +248,109 @@ fn init_keeps_the_identity() {
     assert_eq!(lapic.mmio_read(0xF0, 4, at(0)), 0xFF);
     assert_eq!(lapic.mmio_read(0x350, 4, at(0)), 0x1_0000);
 }
+
+/// What a CPU that virtualises the APIC would read is what the model reads, whatever was done to it.
+fn page_shows(lapic: &mut Lapic) {
+    let x2apic = lapic.x2apic();
+    for reg in [ID, VERSION, TPR, LDR, DFR, SVR, ESR, TIMER_INITIAL, TIMER_DIVIDE].into_iter().chain(ISR..=IRR_LAST).chain(LVT..LVT + LVTS as u8)
+    {
+        let model = if !x2apic {
+            lapic.mmio_read(u64::from(reg) << 4, 4, at(0))
+        } else if reg == DFR {
+            continue; // no MSR
+        } else {
+            lapic.msr_read(reg, at(0)).unwrap()
+        };
+        assert_eq!(u64::from(lapic.page.get(reg)), model, "register {reg:#x}");
+    }
+}
+
+#[test]
+fn the_page_shows_what_is_read() {
+    let mut lapic = enabled();
+    page_shows(&mut lapic);
+    for (offset, value) in [
+        (0xD0, 0x0812_3456),
+        (0xE0, 0x1234_5678),
+        (0x20, 0x0900_0000),
+        (0x320, 0x4_0040),
+        (0x320, 0x40),
+        (0x3E0, 0xFFFF),
+        (0x380, 77),
+        (0x350, 0xFFFF_FFFF),
+        (0x80, 0xFFFF_FF35),
+        (0x280, 9),
+        (0xF0, 0xFF),
+        (0xF0, 0x1FF),
+    ] {
+        lapic.mmio_write(offset, 4, value, at(0));
+        page_shows(&mut lapic);
+    }
+    lapic.request(0x51, true);
+    lapic.accept(0x51);
+    page_shows(&mut lapic);
+    lapic.write_base(LAPIC_BASE | 0xD00).unwrap();
+    page_shows(&mut lapic);
+    let mut moved = Lapic::import(&lapic.export(), BOTH).unwrap();
+    page_shows(&mut moved);
+    let address = Arc::as_ptr(&lapic.page);
+    lapic.init();
+    page_shows(&mut lapic);
+    lapic.become_like(&moved);
+    page_shows(&mut lapic);
+    assert_eq!(Arc::as_ptr(&lapic.page), address, "a CPU knows the page by its address");
+    assert_eq!(lapic.export(), moved.export());
+}
+
+/// APIC-register virtualization: the CPU has overwritten the register when the exit tells of it.
+#[test]
+fn a_write_that_the_cpu_carried_out_does_what_one_here_does() {
+    for (offset, value) in [
+        (0x20, 0xFFFF_FFFF),
+        (0xD0, 0xFFFF_FFFF),
+        (0xE0, 0),
+        (0xF0, 0xFFFF_FFFF),
+        (0x280, 0xFFFF_FFFF),
+        (0x320, 0x2_0040),
+        (0x320, 0x4_0040),
+        (0x350, 0xFFFF_FFFF),
+        (0x380, 1000),
+        (0x3E0, 0xFFFF_FFFF),
+    ] {
+        let (mut here, mut there) = (enabled(), enabled());
+        for lapic in [&mut here, &mut there] {
+            lapic.mmio_write(0x320, 4, 0x40, at(0));
+            lapic.mmio_write(0x380, 4, 5000, at(0));
+            lapic.mmio_read(0x2F0, 4, at(0)); // an error waits to be latched
+        }
+        let said = here.mmio_write(offset, 4, value, at(9));
+        there.page.set((offset >> 4) as u8, value as u32);
+        assert_eq!(there.written(offset, at(9)), said, "{offset:#x}");
+        assert_eq!(there.export(), here.export(), "{offset:#x}");
+        page_shows(&mut there);
+    }
+    let mut lapic = enabled();
+    // The CPU has done the first of the two by itself (SDM 29.4.3.2).
+    lapic.page.set(ICR_HIGH, 0x0300_0000);
+    lapic.page.set(ICR_LOW, 0xFFF3_1041);
+    assert_eq!(lapic.written(0x300, at(0)), Action::Ipi(0x0300_0000_0000_0041));
+    lapic.write_base(LAPIC_BASE | 0xD00).unwrap();
+    lapic.page.set(SELF_IPI, 5);
+    assert_eq!(lapic.written(0x3F0, at(0)), Action::SelfIpi(5));
+}
+
+#[test]
+fn what_virtual_interrupt_delivery_is_told() {
+    let mut lapic = enabled();
+    assert_eq!(lapic.changed_levels(), Some([0; 8]), "once, to begin with");
+    lapic.request(0x31, false);
+    assert_eq!((lapic.changed_levels(), lapic.highest_request(), lapic.in_service()), (None, Some(0x31), None));
+    lapic.accept(0x31);
+    lapic.request(0x52, true);
+    assert_eq!((lapic.highest_request(), lapic.in_service()), (Some(0x52), Some(0x31)));
+    assert_eq!(lapic.changed_levels(), Some([0, 0, 1 << 18, 0, 0, 0, 0, 0]));
+    lapic.request(0x52, true);
+    assert_eq!(lapic.changed_levels(), None);
+    lapic.request(0x52, false);
+    assert_eq!(lapic.changed_levels(), Some([0; 8]));
+}
