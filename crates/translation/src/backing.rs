@@ -28,6 +28,14 @@ pub trait Backing: Send {
     /// # Errors
     /// [`OutOfMemory`]; a part may be mapped then.
     fn map(&mut self, gpa: Gpa, hpa: Hpa, len: u64) -> Result<(), OutOfMemory>;
+    /// Maps a page that is a device's, readable and writable, where nothing is mapped and no memory is near: 2 MiB round it
+    /// have none. No change of all tables looks at it, and no write to it is noticed.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing is mapped then.
+    fn map_device(&mut self, gpa: Gpa, hpa: Hpa) -> Result<(), OutOfMemory>;
+    /// Takes it away again, and says whether it was there. A CPU that has it cached may use it until it is flushed.
+    fn unmap_device(&mut self, gpa: Gpa) -> bool;
     /// Where a guest address lies.
     fn translate(&self, gpa: Gpa) -> Option<Hpa>;
     /// Resolves the first write to a page that write protection keeps, and that the audit has not decoded; false for

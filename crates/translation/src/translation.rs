@@ -74,6 +74,14 @@ impl<'m, F: Frames<'m>> Backing for Translation<'m, F> {
         each!(Self, self, tables => tables.map(gpa, hpa, len))
     }
 
+    fn map_device(&mut self, gpa: Gpa, hpa: Hpa) -> Result<(), OutOfMemory> {
+        each!(Self, self, tables => tables.map_device(gpa, hpa))
+    }
+
+    fn unmap_device(&mut self, gpa: Gpa) -> bool {
+        each!(Self, self, tables => tables.unmap_device(gpa))
+    }
+
     fn translate(&self, gpa: Gpa) -> Option<Hpa> {
         each!(Self, self, tables => tables.translate(gpa))
     }

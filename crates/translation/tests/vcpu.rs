@@ -106,3 +106,47 @@ fn vcpus_share_the_tables() {
     assert!(!tables.first_write(0x5000, &logged), "it is writable for vCPU 0 as well");
     assert!(tables.first_write(0x6000, &logged) && logged.contains(6));
 }
+
+/// A page that is the hypervisor's is there for reads and writes, is nobody's code, and is left alone by all changes,
+/// though memory lies above it.
+#[test]
+fn a_device_page_is_no_memory() {
+    const PAGE: u64 = 0xfee0_0000;
+    const DEVICE: u64 = 0xd_ead0_9000;
+    let memory = Memory::new(32);
+    let free = memory.free_pages();
+    let mut tables = mapped(&memory, FEATURES);
+    tables.map(Gpa(1 << 32), Hpa(RAM + LEN), 2 << 20).unwrap();
+    let logged = PageSet::new((1 << 20) + 512);
+    tables.map_device(Gpa(PAGE), Hpa(DEVICE)).unwrap();
+    let entry = |memory: &Memory| {
+        let entries =
+            (1..=32).flat_map(|page| (0..512).filter_map(move |index| memory.entry(page << 12, index)));
+        let found: Vec<u64> = entries
+            .map(|entry| entry.load(Ordering::Relaxed))
+            .filter(|value| value & 0xf_ffff_f000 == DEVICE)
+            .collect();
+        found
+    };
+    let as_made = entry(&memory);
+    assert_eq!(as_made.len(), 1);
+    // Readable, writable, not executable; accessed and dirty, so that the CPU neither writes to it nor logs it.
+    assert_eq!(as_made[0] & 0x307, 0x303);
+    for method in [DirtyMethod::WriteProtect, DirtyMethod::AccessDirty, DirtyMethod::Pml] {
+        change(&mut tables, Change::Track(method), &logged);
+        assert_eq!(entry(&memory), as_made, "{method:?}");
+        assert!(!tables.first_write(PAGE + 0xb0, &logged));
+        change(&mut tables, Change::Audit, &logged);
+        change(&mut tables, Change::EndAudit, &logged);
+        change(&mut tables, Change::Untrack, &logged);
+        assert_eq!(entry(&memory), as_made, "{method:?}");
+    }
+    assert_eq!(fault(&mut tables, 0, FETCHES, PAGE, &logged), Fault::Unmapped(Gpa(PAGE)));
+    assert_eq!(tables.translate(Gpa(PAGE)), Some(Hpa(DEVICE)));
+    assert!(tables.unmap_device(Gpa(PAGE)) && !tables.unmap_device(Gpa(PAGE)));
+    assert!(!tables.unmap_device(Gpa(0x1000)), "memory is not taken away");
+    assert_eq!((tables.translate(Gpa(PAGE)), logged.count()), (None, 0));
+    tables.map_device(Gpa(PAGE), Hpa(DEVICE)).unwrap();
+    drop(tables);
+    assert_eq!(memory.free_pages(), free);
+}

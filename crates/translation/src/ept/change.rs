@@ -1,8 +1,9 @@
 //! Changes of all of a VM's tables, in bounded steps: between two of them the guest's exits have the tables.
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use vm_types::{Backlog, PageSet};
 
+use super::entry::DEVICE;
 use super::table::Ept;
 use super::work::{Stage, Work};
 use crate::frames::Frames;
@@ -137,6 +138,9 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         failed: bool,
         entry: &'m AtomicU64,
     ) -> Result<(u64, u32), OutOfMemory> {
+        if entry.load(Ordering::Relaxed) & DEVICE != 0 {
+            return Ok((0, 1));
+        }
         match change {
             Change::Track(method) if !failed => {
                 let before = self.large_pages;

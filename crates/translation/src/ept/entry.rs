@@ -15,6 +15,8 @@ pub(crate) const DECODED: u64 = 1 << 53;
 pub(crate) const DECODED_ONCE: u64 = 1 << 54;
 /// Ignored by the CPU: the last harvest found the table that the entry leads to accessed.
 pub(crate) const RECENT: u64 = 1 << 55;
+/// Ignored by the CPU: the page is a device's, not memory, or the region has one. No change of tables looks at it.
+pub(crate) const DEVICE: u64 = 1 << 56;
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 pub(crate) const PRESENT: u64 = READ | WRITE | EXECUTE;
 

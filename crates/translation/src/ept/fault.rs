@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 use vm_types::{Gpa, PageSet};
 use vmx_types::qualification::EptViolation;
 
-use super::entry::{DECODED, EXECUTE, PRESENT, READ, WRITE, index};
+use super::entry::{DECODED, DEVICE, EXECUTE, PRESENT, READ, WRITE, index};
 use super::table::Ept;
 use crate::frames::Frames;
 use crate::words::{DirtyMethod, Fault, OutOfMemory};
@@ -34,7 +34,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         let gpa = Gpa(violation.gpa);
         let Some((entry, level)) = self.leaf(gpa.0) else { return Ok(Fault::Unmapped(gpa)) };
         let value = entry.load(Ordering::Acquire);
-        if value & PRESENT == 0 {
+        if value & PRESENT == 0 || value & DEVICE != 0 {
             return Ok(Fault::Unmapped(gpa));
         }
         if violation.fetch() && value & EXECUTE == 0 {

@@ -58,6 +58,14 @@ impl<'m, F: Frames<'m>> Backing for Ept<'m, F> {
         self.map_pages(gpa, hpa, len)
     }
 
+    fn map_device(&mut self, gpa: Gpa, hpa: Hpa) -> Result<(), OutOfMemory> {
+        self.map_device_page(gpa, hpa)
+    }
+
+    fn unmap_device(&mut self, gpa: Gpa) -> bool {
+        self.unmap_device_page(gpa)
+    }
+
     fn translate(&self, gpa: Gpa) -> Option<Hpa> {
         self.host_address(gpa)
     }

@@ -154,6 +154,16 @@ impl Backing for Software {
         Ok(())
     }
 
+    fn map_device(&mut self, gpa: Gpa, hpa: Hpa) -> Result<(), OutOfMemory> {
+        self.map(gpa, hpa, 4096)
+    }
+
+    fn unmap_device(&mut self, gpa: Gpa) -> bool {
+        let before = self.runs.len();
+        self.runs.retain(|(from, ..)| *from != gpa.0);
+        before != self.runs.len()
+    }
+
     fn translate(&self, gpa: Gpa) -> Option<Hpa> {
         let within = |(from, _, len): &&(u64, u64, u64)| (*from..from + len).contains(&gpa.0);
         self.runs.iter().find(within).map(|(from, hpa, _)| Hpa(hpa + gpa.0 - from))
