@@ -33,6 +33,7 @@ impl Controls {
             | ProcBased::MWAIT_EXITING
             | ProcBased::MONITOR_EXITING
             | ProcBased::RDPMC_EXITING
+            // Until its APIC's mode says otherwise: `crate::apic`.
             | ProcBased::CR8_LOAD_EXITING
             | ProcBased::CR8_STORE_EXITING
             | ProcBased::USE_MSR_BITMAPS

@@ -1,7 +1,7 @@
 //! A VM exit, decoded once: the reason and what its handler needs.
 
 use crate::event::Event;
-use crate::qualification::{CrAccess, DrAccess, EptViolation, IoAccess};
+use crate::qualification::{ApicAccess, CrAccess, DrAccess, EptViolation, IoAccess};
 use crate::reason::ExitReason;
 use crate::task::TaskSwitch;
 
@@ -76,6 +76,14 @@ pub enum Exit {
         /// Exit qualification.
         qualification: u64,
     },
+    /// An access to the APIC-access page.
+    ApicAccess(ApicAccess),
+    /// A write to the virtual-APIC page that the CPU has carried out, at this offset. RIP is past the instruction.
+    ApicWrite(u16),
+    /// EOI of this vector, which the CPU has carried out. RIP is past the instruction.
+    VirtualizedEoi(u8),
+    /// TPR has fallen below the threshold. RIP is past the instruction.
+    TprBelowThreshold,
     /// PAUSE or a PAUSE loop.
     Pause,
     /// An access to GDTR, IDTR, LDTR or TR.
@@ -194,14 +202,11 @@ impl Exit {
             | R::Tdcall
             | R::RdmsrList
             | R::WrmsrList => Self::Undefined(reason),
-            R::MonitorTrapFlag
-            | R::TprBelowThreshold
-            | R::ApicAccess
-            | R::VirtualizedEoi
-            | R::ApicWrite
-            | R::Spp
-            | R::BusLock
-            | R::InstructionTimeout => Self::Unexpected(reason),
+            R::TprBelowThreshold => Self::TprBelowThreshold,
+            R::ApicAccess => Self::ApicAccess(ApicAccess::decode(fields.qualification())),
+            R::VirtualizedEoi => Self::VirtualizedEoi(fields.qualification() as u8),
+            R::ApicWrite => Self::ApicWrite(fields.qualification() as u16 & 0xfff),
+            R::MonitorTrapFlag | R::Spp | R::BusLock | R::InstructionTimeout => Self::Unexpected(reason),
         }
     }
 }

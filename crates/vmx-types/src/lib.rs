@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod apic;
 pub mod capability;
 mod check;
 pub mod control;

@@ -70,6 +70,45 @@ impl IoAccess {
     }
 }
 
+/// An access to the APIC-access page (SDM table 27-6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ApicAccess {
+    /// Where in the page; meaningless where the access was not by a linear address.
+    pub offset: u16,
+    /// What accessed it.
+    pub kind: ApicAccessKind,
+}
+
+/// What accessed the APIC-access page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApicAccessKind {
+    /// An instruction read from it.
+    Read,
+    /// An instruction wrote to it.
+    Write,
+    /// An instruction was fetched from it.
+    Fetch,
+    /// An event was delivered by way of it.
+    EventDelivery,
+    /// By a guest-physical address: the guest's tables lie there.
+    GuestPhysical,
+}
+
+impl ApicAccess {
+    /// From the exit qualification.
+    #[must_use]
+    pub const fn decode(qualification: u64) -> Self {
+        let kind = match qualification >> 12 & 0xf {
+            0 => ApicAccessKind::Read,
+            1 => ApicAccessKind::Write,
+            2 => ApicAccessKind::Fetch,
+            3 => ApicAccessKind::EventDelivery,
+            _ => ApicAccessKind::GuestPhysical,
+        };
+        Self { offset: qualification as u16 & 0xfff, kind }
+    }
+}
+
 /// An EPT violation (SDM table 27-7). Kept as the CPU gave it: it travels in two registers on a short path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EptViolation {
@@ -172,6 +211,20 @@ mod tests {
         assert_eq!(CrAccess::decode(0x0013), CrAccess::Read { cr: 3, gpr: 0 });
         assert_eq!(CrAccess::decode(0x20), CrAccess::Clts);
         assert_eq!(CrAccess::decode(0x0001_0030), CrAccess::Lmsw(1));
+    }
+
+    #[test]
+    fn apic_accesses_by_the_table() {
+        for (qualification, offset, kind) in [
+            (0x0380, 0x380, ApicAccessKind::Read),
+            (0x10b0, 0xb0, ApicAccessKind::Write),
+            (0x2fff, 0xfff, ApicAccessKind::Fetch),
+            (0x3010, 0x10, ApicAccessKind::EventDelivery),
+            (0xa000, 0, ApicAccessKind::GuestPhysical),
+            (0xf000, 0, ApicAccessKind::GuestPhysical),
+        ] {
+            assert_eq!(ApicAccess::decode(qualification), ApicAccess { offset, kind });
+        }
     }
 
     #[test]

@@ -119,6 +119,10 @@ const fn leaves_registers(reason: ExitReason) -> bool {
             | R::EptViolation
             | R::PreemptionTimer
             | R::PmlFull
+            | R::ApicAccess
+            | R::ApicWrite
+            | R::VirtualizedEoi
+            | R::TprBelowThreshold
     )
 }
 

@@ -1,6 +1,7 @@
 //! Rules for the controls (SDM 26.2.1.1, 26.2.1.2, 26.2.1.3).
 
 use super::{Broken, Verdict, need, too_wide};
+use crate::apic;
 use crate::capability::Caps;
 use crate::control::{Allowed, EntryControls, ExitControls, PinBased, ProcBased, ProcBased2};
 use crate::field;
@@ -27,8 +28,10 @@ pub struct ControlFields {
     pub entry: EntryControls,
     /// Number of CR3 targets; MSRs stored and loaded at exits, loaded at entries.
     pub counts: [u32; 4],
-    /// MSR bitmap, page-modification log.
-    pub pages: [u64; 2],
+    /// MSR bitmap, page-modification log, virtual-APIC page, APIC-access page.
+    pub pages: [u64; 4],
+    /// TPR threshold.
+    pub tpr_threshold: u32,
     /// EPT pointer.
     pub ept_pointer: u64,
     /// VPID.
@@ -49,6 +52,7 @@ impl ControlFields {
         let by = |control, field| if proc2.contains(control) { vmcs.get(field) } else { 0 };
         let bitmap = proc.contains(ProcBased::USE_MSR_BITMAPS);
         let tertiary = proc.contains(ProcBased::TERTIARY_CONTROLS);
+        let shadow = proc.contains(ProcBased::USE_TPR_SHADOW);
         Self {
             pin: PinBased::from_bits_retain(vmcs.get(field::PIN_BASED_CONTROLS)),
             proc,
@@ -66,7 +70,10 @@ impl ControlFields {
             pages: [
                 if bitmap { vmcs.get(field::MSR_BITMAP) } else { 0 },
                 by(ProcBased2::ENABLE_PML, field::PML_ADDRESS),
+                if shadow { vmcs.get(field::VIRTUAL_APIC_ADDRESS) } else { 0 },
+                by(ProcBased2::VIRTUALIZE_APIC_ACCESSES, field::APIC_ACCESS_ADDRESS),
             ],
+            tpr_threshold: if shadow { vmcs.get(field::TPR_THRESHOLD) } else { 0 },
             ept_pointer: by(ProcBased2::ENABLE_EPT, field::EPT_POINTER),
             vpid: if proc2.contains(ProcBased2::ENABLE_VPID) { vmcs.get(field::VPID) } else { 0 },
             link: vmcs.get(field::VMCS_LINK_POINTER),
@@ -75,11 +82,14 @@ impl ControlFields {
 
     /// Whether the words that change while a vCPU runs are still these.
     pub(super) fn are_those_of(&self, vmcs: &impl Vmcs) -> bool {
+        let proc2 = || vmcs.get(field::PROC_BASED_CONTROLS_2);
         self.proc.bits() == vmcs.get(field::PROC_BASED_CONTROLS)
+            && (self.proc2.is_empty() || self.proc2.bits() == proc2())
             && self.entry.bits() == vmcs.get(field::ENTRY_CONTROLS)
     }
 
-    /// All rules that a VMCS of ours can break: no I/O bitmaps, TPR shadow, APIC page or MSR lists are in use.
+    /// All rules that a VMCS of ours can break: no I/O bitmaps or MSR lists are in use. That the TPR threshold is not above
+    /// TPR is the run loop's to see to: TPR is not in the VMCS.
     ///
     /// # Errors
     /// The first that is broken.
@@ -93,8 +103,15 @@ impl ControlFields {
         self.check_exits()?;
         need(self.counts[0] <= 4, EXECUTION, "CR3-target count", self.counts[0].into())?;
         let page_fits = |page: u64| page & 0xfff == 0 && !too_wide(page, phys_bits);
-        need(page_fits(self.pages[0]), EXECUTION, "MSR bitmap", self.pages[0])?;
-        need(page_fits(self.pages[1]), EXECUTION, "PML address", self.pages[1])?;
+        for (page, name) in self.pages.into_iter().zip([
+            "MSR bitmap",
+            "PML address",
+            "virtual-APIC address",
+            "APIC-access address",
+        ]) {
+            need(page_fits(page), EXECUTION, name, page)?;
+        }
+        self.check_apic()?;
         let vpid = self.vpid != 0 || !self.proc2.contains(ProcBased2::ENABLE_VPID);
         need(vpid, EXECUTION, "VPID", self.vpid.into())?;
         self.check_ept(caps, phys_bits)?;
@@ -112,6 +129,19 @@ impl ControlFields {
         allowed(caps.entry, self.entry.bits(), ENTRY, "entry controls")?;
         need(self.exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE), "26.2.4", "exit controls", 0)?;
         need(self.link == u64::MAX, "26.3.1.5", "VMCS link pointer", self.link)
+    }
+
+    /// What of the APIC may be virtualised together.
+    fn check_apic(&self) -> Verdict {
+        let shadow = self.proc.contains(ProcBased::USE_TPR_SHADOW);
+        let needs_shadow = apic::SECONDARY - ProcBased2::VIRTUALIZE_APIC_ACCESSES;
+        let either = ProcBased2::VIRTUALIZE_APIC_ACCESSES | ProcBased2::VIRTUALIZE_X2APIC_MODE;
+        let secondary = (shadow || !self.proc2.intersects(needs_shadow)) && !self.proc2.contains(either);
+        need(secondary, EXECUTION, "secondary controls", self.proc2.bits().into())?;
+        let delivery = !self.proc2.contains(ProcBased2::VIRTUAL_INTERRUPT_DELIVERY)
+            || self.pin.contains(PinBased::EXTERNAL_INTERRUPT_EXITING);
+        need(delivery, EXECUTION, "pin-based controls", self.pin.bits().into())?;
+        need(self.tpr_threshold < 16, EXECUTION, "TPR threshold", self.tpr_threshold.into())
     }
 
     /// Which exits may stand together.

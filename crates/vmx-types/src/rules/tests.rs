@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::capability::Caps;
-use crate::control::EntryControls;
+use crate::control::{EntryControls, ProcBased, ProcBased2};
 use crate::controls::Controls;
 use crate::event::Event;
 use crate::field::{self, Field, Segment, Width};
@@ -173,6 +173,26 @@ fn each_rule_broken_alone_is_named() {
         ("CR3-target count is 0x5 (SDM 26.2.1.1)", |v| v.set(field::CR3_TARGET_COUNT, 5)),
         ("MSR bitmap is 0x5001", |v| v.set(field::MSR_BITMAP, 0x5001)),
         ("PML address is", |v| v.set(field::PML_ADDRESS, 1 << 46)),
+        ("virtual-APIC address is", |v| {
+            v.or(field::PROC_BASED_CONTROLS, ProcBased::USE_TPR_SHADOW.bits().into());
+            v.set(field::VIRTUAL_APIC_ADDRESS, 0x8008);
+        }),
+        ("APIC-access address is", |v| {
+            v.or(field::PROC_BASED_CONTROLS_2, ProcBased2::VIRTUALIZE_APIC_ACCESSES.bits().into());
+            v.set(field::APIC_ACCESS_ADDRESS, 1 << 46);
+        }),
+        ("TPR threshold is 0x10", |v| {
+            v.or(field::PROC_BASED_CONTROLS, ProcBased::USE_TPR_SHADOW.bits().into());
+            v.set(field::TPR_THRESHOLD, 16);
+        }),
+        ("secondary controls is 0x20", |v| {
+            v.or(field::PROC_BASED_CONTROLS_2, ProcBased2::VIRTUAL_INTERRUPT_DELIVERY.bits().into());
+        }),
+        ("secondary controls is 0x20", |v| {
+            v.or(field::PROC_BASED_CONTROLS, ProcBased::USE_TPR_SHADOW.bits().into());
+            let both = ProcBased2::VIRTUALIZE_APIC_ACCESSES | ProcBased2::VIRTUALIZE_X2APIC_MODE;
+            v.or(field::PROC_BASED_CONTROLS_2, both.bits().into());
+        }),
         ("VPID is 0x0 (SDM 26.2.1.1)", |v| v.set(field::VPID, 0)),
         ("EPT pointer is 0x7058", |v| v.set(field::EPT_POINTER, 0x7058)),
         ("exit controls", |v| v.set(field::PIN_BASED_CONTROLS, 0x29)),
