@@ -51,6 +51,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Exits,
+    Apic,
     Dirty,
     Boot,
     Migrations,
@@ -91,7 +92,14 @@ fn emulated(args: &Args) -> Result<Vec<Figure>> {
             break;
         }
         step(&format!("exits, mitigations={mitigations}"));
-        figures.extend(exits::measure(&dir, mitigations, suffix)?);
+        figures.extend(exits::measure(&dir, "exit-bench", &[&format!("mitigations={mitigations}")], suffix)?);
+    }
+    for (apicv, suffix) in [("off", ""), ("on", "_apicv")] {
+        if wanted(Part::Apic) {
+            step(&format!("the local APIC, apicv={apicv}"));
+            let options = ["mitigations=off", &format!("apicv={apicv}")];
+            figures.extend(exits::measure(&dir, "apic-bench", &options, suffix)?);
+        }
     }
     for (name, method, model) in [("dirty_pml", "pml", NEW), ("dirty_ad", "ad", OLD), ("dirty_wp", "wp", OLD)]
     {
