@@ -284,6 +284,7 @@ impl Vcpu {
             self.deadline = if next == u64::MAX { u64::MAX } else { vm.clock.host_tsc(next) };
         }
         self.nmi_pending |= self.apic.take_nmi();
+        self.follow_apic_mode(vm, vmcs);
         // Nothing but a start-up IPI ends that wait; an NMI comes after it.
         if self.activity == Activity::WaitForSipi {
             return;
@@ -305,6 +306,7 @@ impl Vcpu {
                 }
             }
         }
+        self.tell_cpu_of_apic(vmcs, &flow);
         let waits = waits.is_some();
         let windows = flow.windows(self.event.is_some(), self.nmi_pending, waits);
         self.attention |= self.nmi_pending && flow.nmi_waits_for_step();
@@ -316,11 +318,13 @@ impl Vcpu {
         }
     }
 
-    /// The interrupt that the guest should take now, if it can. That of the PIC comes first.
+    /// The interrupt that the guest should take now, if it can: that of the PIC, or that of the local APIC, where the CPU does
+    /// not deliver that itself.
     fn interrupt(&self, vm: &Guest) -> Option<Interrupt> {
         let external = if vm.apics.intr() { vm.platform.lock().ext_int(&self.apic) } else { None };
         let from_pic = external.is_some();
-        external.or_else(|| self.apic.pending()).map(|vector| Interrupt { vector, from_pic })
+        let own = || if self.delivers_itself() { None } else { self.apic.pending() };
+        external.or_else(own).map(|vector| Interrupt { vector, from_pic })
     }
 
     /// The guest takes it.

@@ -10,6 +10,7 @@ use core::task::Poll;
 use cmdline::{Idle, ModuleRole, VmOptions, redacted};
 use migrate::ownership::Command;
 use mitigations::Plan;
+use vmx_types::apic::ApicVirt;
 use vmx_types::slice::SliceTimer;
 
 use crate::boot::{self, Boot};
@@ -49,7 +50,8 @@ const FIRST_US: u64 = 2_000_000;
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let mut secrets = boot::take_secrets();
     entropy::init(secrets.seed.take());
-    host::init(cpu::count(), boot.options.slice_timer.map(slice_timer));
+    let asked = host::Asked { timer: boot.options.slice_timer.map(slice_timer), apicv: boot.options.apicv };
+    host::init(cpu::count(), asked);
     policy::ledger::set_aesni(boot.options.aesni);
     vcpu::check::init(boot.options.check_entry);
     let vmx = enable_vmx();
@@ -114,7 +116,11 @@ fn slice_timer(asked: cmdline::SliceTimer) -> SliceTimer {
 
 fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {
     let cpu = host::enable()?;
-    log::info!(target: "vmx", "{}", cpu.caps);
+    if !host::try_apicv() {
+        let used = if cpu.apic().contains(ApicVirt::APICV) { "used as apicv=on says" } else { "not used" };
+        log::warn!(target: "vmx", "APICv delivers interrupts that the guest has masked, as in Bochs: {used}");
+    }
+    log::info!(target: "vmx", "{}; guests' APICs by {}", cpu.caps, cpu.apic());
     log::info!(target: "cpu", "levels: {}", policy::levels_of_this_host());
     Ok(())
 }

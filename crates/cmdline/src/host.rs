@@ -104,6 +104,8 @@ pub struct HostOptions {
     pub aesni: bool,
     /// `slice-timer=`: what ends a guest's run; `None`: what suits the CPU.
     pub slice_timer: Option<SliceTimer>,
+    /// `apicv=`: whether guests' local APICs are left to the CPU; `None`: where it can do that.
+    pub apicv: Option<bool>,
     /// `check=`: whether each VM entry is judged by the SDM's rules first.
     pub check_entry: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
@@ -151,6 +153,7 @@ impl Default for HostOptions {
             iommu: true,
             aesni: true,
             slice_timer: None,
+            apicv: None,
             check_entry: false,
             migrate_port: None,
             manage: false,
@@ -276,6 +279,15 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         help: "What brings the CPU back from a guest that does not give it up: the VMX-preemption timer, or the local APIC's. \
                `auto` takes the first but on CPUs where it is broken (all Nehalem Xeons, some later ones) or not lent.",
         set: |o, v| put(&mut o.slice_timer, slice_timer(v)),
+    },
+    Spec {
+        name: "apicv",
+        form: "auto|on|off",
+        default: "auto",
+        help: "APIC-register virtualization and virtual-interrupt delivery: EOI and self-IPIs of guests do not exit. `auto` \
+               uses them where the CPU has them and masks interrupts as it should, which is tried out at boot; `on` does not \
+               mind what came out, `off` never does.",
+        set: |o, v| put(&mut o.apicv, one_of(v, &[("auto", None), ("on", Some(true)), ("off", Some(false))])),
     },
     Spec {
         name: "check",

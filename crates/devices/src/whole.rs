@@ -236,7 +236,8 @@ impl Whole {
     /// # Errors
     /// As [`Platform::import`].
     pub fn import(&mut self, records: &[StateRecord]) -> Result<(), StateError> {
-        self.apics = self.board.import(records)?;
+        let imported = self.board.import(records)?;
+        self.apics.iter_mut().zip(&imported).for_each(|(apic, came)| apic.become_like(came));
         self.settle(());
         Ok(())
     }

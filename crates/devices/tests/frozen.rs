@@ -126,7 +126,8 @@ fn life_of_a_board(seed: u64) -> u64 {
         for vcpu in 0..2 {
             // As it was asked for when this was frozen.
             let class = |vector: u8| (vector != 0).then_some(vector >> 4);
-            let apic = board.with_apic(vcpu, |apic| (apic.nmi(), class(apic.interrupt_status().0), apic.base()));
+            let apic =
+                board.with_apic(vcpu, |apic| (apic.nmi(), class(apic.interrupt_status().0), apic.base()));
             seen.note(apic.expect("there are two"));
             board.take_nmi(vcpu);
             let vector = board.pending_interrupt(vcpu);

@@ -53,18 +53,27 @@ impl ApicPage {
     }
 
     /// The highest vector of a 256-bit register whose bit is set. `first`: its first register.
-    #[inline]
+    ///
+    /// Most often there is none, which every interrupt and every end of one asks for: that much is written out, and the
+    /// search is not.
+    #[inline(always)]
     #[must_use]
     pub fn highest(&self, first: u8) -> Option<u8> {
-        let mut word = 8;
-        while word > 0 {
-            word -= 1;
-            let bits = self.get(first + word);
-            if bits != 0 {
-                return Some(word * 32 + (31 - bits.leading_zeros()) as u8);
-            }
-        }
-        None
+        if self.any(first) { self.search(first) } else { None }
+    }
+
+    /// Whether a bit of a 256-bit register is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn any(&self, first: u8) -> bool {
+        let word = |n: u8| self.get(first + n);
+        word(0) | word(1) | word(2) | word(3) | word(4) | word(5) | word(6) | word(7) != 0
+    }
+
+    #[inline(never)]
+    fn search(&self, first: u8) -> Option<u8> {
+        let found = (0..8).rev().map(|word: u8| (word, self.get(first + word))).find(|(_, bits)| *bits != 0);
+        found.map(|(word, bits)| word * 32 + (31 - bits.leading_zeros()) as u8)
     }
 
     /// The bit of `vector` in a 256-bit register.

@@ -58,7 +58,7 @@ fn linear(vmcs: Current<'_>, cause: Cause) -> u64 {
 }
 
 /// An access to a device, or to nothing.
-fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause, gpa: Gpa) -> Next {
+pub(super) fn not_memory(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause, gpa: Gpa) -> Next {
     if gpa.0 >> vcpu.policy.phys_bits() != 0 || !cause.linear_translation() {
         return bad_tables(vcpu, vm, vmcs, cause, gpa);
     }

@@ -1,6 +1,7 @@
 //! VM exits: one match, from what happened to what is next. Handlers change the guest's registers and
 //! devices; RIP, injection and stopping are the run loop's.
 
+mod apic;
 mod audit;
 mod control;
 mod cpuid;
@@ -81,11 +82,17 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         Exit::Io(access) => io::handle(vcpu, vm, vmcs, access),
         Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, violation),
         Exit::ExternalInterrupt => Next::Yield,
-        Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => {
+        Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => {
             vcpu.attention = true;
             Next::Resume
         }
         Exit::Hlt => Next::Halt,
+        Exit::ApicAccess(access) => apic::access(vcpu, vm, vmcs, access),
+        Exit::ApicWrite(offset) => apic::written(vcpu, vm, offset),
+        Exit::VirtualizedEoi(vector) => {
+            vcpu.tell_io_apic(vm, vector);
+            Next::Resume
+        }
         Exit::PmlFull => memory::log_full(vcpu, vm, vmcs),
         Exit::Cr(access) => control::cr(vcpu, vm, vmcs, access),
         Exit::Xsetbv => control::xsetbv(vcpu, vmcs),

@@ -10,6 +10,9 @@ use crate::vcpu::Vcpu;
 use hw::arch::msr as hardware;
 use hw::vmx::vmcs::Current;
 
+/// Written once for each interrupt.
+const X2APIC_EOI: u32 = 0x80b;
+
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]
 pub(super) fn read(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
@@ -35,9 +38,25 @@ fn register(all: &[u64], number: u8) -> Option<&u64> {
     if number < all.len() { all.get(nospec::index(number, all.len())) } else { None }
 }
 
-/// WRMSR. The policy has checked the value already.
-#[inline(never)]
+/// WRMSR.
+#[inline(always)]
 pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
+    if vcpu.ecx() == X2APIC_EOI { end_of_interrupt(vcpu, vm) } else { other_write(vcpu, vm, vmcs) }
+}
+
+#[inline(never)]
+fn end_of_interrupt(vcpu: &mut Vcpu, vm: &Guest) -> Next {
+    // That the APIC is in x2APIC mode says that the policy has it.
+    if !vcpu.apic.x2apic() || vcpu.edx_eax() != 0 {
+        return GENERAL_PROTECTION;
+    }
+    vcpu.end_of_interrupt(vm);
+    Next::Advance
+}
+
+/// The policy has checked the value already.
+#[inline(never)]
+fn other_write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
     let (index, value) = (vcpu.ecx(), vcpu.edx_eax());
     match vcpu.policy.write_msr(index, value) {
         MsrWrite::Ignore => Next::Advance,

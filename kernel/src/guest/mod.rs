@@ -26,7 +26,7 @@ use hw::arch::cpu;
 use hw::mm::Hpa;
 use hw::mm::frame;
 use hw::mm::guest::GuestRam;
-use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::bitmap::MsrBitmaps;
 use hw::vmx::translation::Translation;
 use mailbox::{Mailbox, Request};
 use name::Name;
@@ -54,7 +54,7 @@ pub(crate) struct Guest {
     /// Which instructions outside its policy it executes.
     pub(crate) audit: Mutex<Audit>,
     /// Which MSRs do not exit.
-    pub(crate) msr_bitmap: Arc<MsrBitmap>,
+    pub(crate) msr_bitmaps: Arc<MsrBitmaps>,
     /// Devices that its vCPUs share.
     pub(crate) platform: Mutex<Platform>,
     /// How they reach the local APICs, which are their vCPUs'.
@@ -67,6 +67,9 @@ pub(crate) struct Guest {
     pub(crate) console: GuestConsole,
     /// The page behind [`IDENTITY_PAGE`].
     pub(crate) identity: Option<Hpa>,
+    /// The APIC-access page: what lies at [`devices::LAPIC_BASE`] where the CPU tells accesses to an APIC from others. It is
+    /// never read or written. Each VM has its own, so that a CPU which has cached a way to it for too long leads nowhere.
+    pub(crate) apic_access: Option<Hpa>,
 }
 
 impl Guest {
@@ -108,7 +111,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if let Some(page) = self.identity {
+        for page in [self.identity, self.apic_access].into_iter().flatten() {
             frame::free(page, vm_types::PAGE_SIZE);
         }
     }

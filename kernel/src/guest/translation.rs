@@ -2,6 +2,9 @@
 
 use ::translation::{Backing, Cause, Fault, GuestPaging, HwPaging, Invalid, OutOfMemory, Shadowed, View};
 
+use devices::LAPIC_BASE;
+use vm_types::Gpa;
+
 use super::Guest;
 use hw::vmx::flush::{self, Flushing};
 use hw::vmx::translation::{self, Translation};
@@ -39,6 +42,26 @@ impl Guest {
     #[inline(always)]
     pub(crate) fn fault(&self, vcpu: u32, cause: Cause) -> Result<Fault, OutOfMemory> {
         self.mmu.lock().view(vcpu).fault(cause, &self.memory, &self.memory.logged)
+    }
+
+    /// A local APIC is in x2APIC mode: an access to where its registers were reaches nothing, and what tells the CPU that it is
+    /// one to an APIC is off. So the page goes, and the other vCPUs of the VM exit for a violation from then on. They may do
+    /// so later than this: what they have cached leads to the right exit as well.
+    pub(crate) fn hide_apic(&self) {
+        if self.apic_access.is_some() {
+            if self.mmu.lock().unmap_device(Gpa(LAPIC_BASE)) {
+                drop(self.flush());
+            }
+            self.flush_here();
+        }
+    }
+
+    /// No local APIC is in x2APIC mode any more.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: accesses exit for violations.
+    pub(crate) fn show_apic(&self) -> Result<(), OutOfMemory> {
+        self.apic_access.map_or(Ok(()), |page| self.mmu.lock().map_device(Gpa(LAPIC_BASE), page))
     }
 
     /// A vCPU comes to this CPU; it was on CPU `from` before.

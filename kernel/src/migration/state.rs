@@ -117,10 +117,10 @@ pub(super) fn import(vm: &Vm, records: &[StateRecord]) -> Result<u64, StateError
     *platform = Platform::new(&board, &vm.apics);
     let apics = platform.import(&devices)?;
     drop(platform);
-    for (slot, mut apic) in vm.vcpus.iter().zip(apics) {
+    for (slot, apic) in vm.vcpus.iter().zip(apics) {
         let vcpu = &mut slot.vcpu.lock().vcpu;
-        apic.load_tsc_adjust(vcpu.tsc_adjust());
-        vcpu.apic = apic;
+        vcpu.apic.become_like(&apic);
+        vcpu.apic.load_tsc_adjust(vcpu.tsc_adjust());
     }
     Ok(machine.tsc)
 }

@@ -6,7 +6,7 @@ use mitigations::{Cpu, Smt};
 use spin::Once;
 
 use hw::arch::{cpu, msr};
-use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::bitmap::MsrBitmaps;
 
 /// What the first CPU says, and whether threads share cores; the other CPUs are taken to be alike.
 pub(crate) fn host() -> &'static Cpu {
@@ -32,14 +32,14 @@ pub(crate) fn spec_ctrl_passes(policy: &GuestPolicy) -> bool {
 }
 
 /// Lets a guest at the registers that its policy offers and this CPU checks for itself.
-pub(crate) fn pass(policy: &GuestPolicy, bitmap: &MsrBitmap) {
+pub(crate) fn pass(policy: &GuestPolicy, bitmaps: &MsrBitmaps) {
     const IA32_FLUSH_CMD: u32 = 0x10b;
     if spec_ctrl_passes(policy) {
-        bitmap.pass_through(msr::IA32_SPEC_CTRL);
+        bitmaps.pass_through(msr::IA32_SPEC_CTRL);
     }
     for (command, feature) in [(msr::IA32_PRED_CMD, Feature::IbrsIbpb), (IA32_FLUSH_CMD, Feature::L1dFlush)] {
         if policy.has(feature) {
-            bitmap.pass_writes(command);
+            bitmaps.pass_writes(command);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The run loop, with guests that do what a test says.
 
+mod apicv;
 mod events;
 mod start;
 mod turns;

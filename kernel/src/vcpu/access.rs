@@ -130,7 +130,10 @@ impl Vcpu {
     #[inline]
     pub(crate) fn read_apic<R>(&mut self, vm: &Guest, access: impl FnOnce(&mut LocalApic, Now) -> R) -> R {
         let result = access(&mut self.apic, vm.clock.now());
-        self.attention |= self.apic.pending().is_some() || self.next_deadline(vm) != self.next_event;
+        // A CPU that delivers by itself has to be told of each request, whether or not it can be taken now.
+        self.attention |= self.delivers_itself()
+            || self.apic.pending().is_some()
+            || self.next_deadline(vm) != self.next_event;
         result
     }
 

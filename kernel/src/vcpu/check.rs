@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use core::sync::atomic::{AtomicU8, Ordering};
+use vmx_types::field;
 use vmx_types::rules::Checker;
 
 use super::Vcpu;
@@ -34,6 +35,17 @@ pub(super) fn checker() -> Option<Box<Checker>> {
     (PHYS_BITS.load(Ordering::Relaxed) != 0).then(Box::default)
 }
 
+/// What the last exit said: most rules are broken by what was made of it.
+struct After<'a>(Current<'a>);
+
+impl core::fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (reason, vectoring) = (self.0.read(field::EXIT_REASON), self.0.read(field::IDT_VECTORING_INFO));
+        write!(f, ", after exit {reason:#x}, qualification {:#x}", self.0.read(field::EXIT_QUALIFICATION))?;
+        write!(f, ", IDT-vectoring {vectoring:#x}")
+    }
+}
+
 impl Vcpu {
     /// Whether its entries are judged.
     pub(crate) fn is_checked(&self) -> bool {
@@ -50,7 +62,7 @@ impl Vcpu {
         let caps = &host::this().expect("VMX is on").caps;
         checker
             .before_entry(&vmcs, caps, PHYS_BITS.load(Ordering::Relaxed))
-            .map_err(|broken| StopReason::Error(format!("VM entry would fail: {broken}")))
+            .map_err(|broken| StopReason::Error(format!("VM entry would fail: {broken}{}", After(vmcs))))
     }
 
     /// Notes what an exit leaves to be done.

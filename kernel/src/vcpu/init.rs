@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use cpu_policy::GuestPolicy;
 use devices::LocalApic;
 use translation::{GuestPaging, OutOfMemory};
+use vmx_types::apic::ApicVirt;
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
@@ -46,6 +47,8 @@ impl VmxVcpu {
             policy,
             tsc_adjust: 0,
             apic,
+            apic_mode: None,
+            apic_virt: ApicVirt::empty(),
             mtrr: MtrrState::default(),
             activity: Activity::Running,
             event: None,
@@ -77,13 +80,16 @@ impl Vcpu {
             primary: choice.primary,
             secondary: choice.secondary,
             tertiary: choice.tertiary,
-            msr_bitmap: &vm.msr_bitmap,
+            msr_bitmaps: &vm.msr_bitmaps,
+            apic: self.apic.page(),
+            apic_access: vm.apic_access,
             paging: vm.paging(self.index, &guest),
             vpid: self.vpid.get(),
             tsc_multiplier: vm.clock.scaling(),
             pml: self.pml.as_ref(),
         });
         self.write_tsc_offset(vm, vmcs.current());
+        self.apic_mode = None;
     }
 
     /// Brings the VMCS up to date with the VM's clock.

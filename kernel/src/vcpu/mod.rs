@@ -1,6 +1,7 @@
 //! A virtual CPU. It is tied to no host CPU: all that ties it to one is done and undone in [`switch`].
 
 mod access;
+mod apic;
 pub(crate) mod check;
 mod init;
 mod paging;
@@ -16,6 +17,7 @@ use alloc::sync::Arc;
 use cpu_policy::{CpuidTable, GuestPolicy};
 use devices::LocalApic;
 use vmx_types::Event;
+use vmx_types::apic::{ApicMode, ApicVirt};
 use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
@@ -87,6 +89,9 @@ pub(crate) struct Vcpu {
     tsc_adjust: u64,
     /// Its local APIC: nobody else has it, messages come by its mailbox on the guest's `apics`.
     pub(crate) apic: LocalApic,
+    /// The mode of it that the VMCS is set to, and what of it the CPU does by itself in that mode; `None`: not set yet.
+    apic_mode: Option<ApicMode>,
+    apic_virt: ApicVirt,
     /// Memory-type range registers, storage alone.
     pub(crate) mtrr: MtrrState,
     /// What the guest does.

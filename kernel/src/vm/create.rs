@@ -11,12 +11,13 @@ use cmdline::MAX_VCPUS;
 use cmdline::VmOptions;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use cpu_policy::{Companion, GuestPolicy};
-use devices::{ApicBus, LocalApic, Platform, PlatformConfig};
+use devices::{ApicBus, LAPIC_BASE, LocalApic, Platform, PlatformConfig};
 use guest_load::Entry;
 use migrate::ownership::{Gate, StateCell};
 use shell::EventKind;
 use translation::{Backing, CpuSet, OutOfMemory};
-use vm_types::{Backlog, GuestMemory, MemRange, OnReset, PAGE_SIZE, Restarts};
+use vm_types::{Backlog, Gpa, GuestMemory, MemRange, OnReset, Restarts};
+use vmx_types::apic::{ApicMode, ApicVirt};
 use vmx_types::paging::EFER_LMA;
 use vmx_types::state::{MtrrState, SegmentState, TableState, VcpuState};
 use x86::msr;
@@ -39,7 +40,7 @@ use crate::wall_clock;
 use hw::arch::{cpu, tsc};
 use hw::mm::frame;
 use hw::mm::guest::{GuestRam, layout};
-use hw::vmx::bitmap::MsrBitmap;
+use hw::vmx::bitmap::MsrBitmaps;
 use hw::vmx::host::{self, HostCpu};
 use hw::vmx::translation::Translation;
 
@@ -114,9 +115,10 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
     let memory_error = |error: OutOfMemory| error.to_string();
     debug_assert!(memory.chunks().iter().all(|chunk| mmu.translate(chunk.gpa) == Some(chunk.hpa)));
     let identity = map_identity(&mut mmu, cpu).map_err(memory_error)?;
-    let msr_bitmap = MsrBitmap::trap_all();
+    let apic_access = map_apic_access(&mut mmu, cpu).map_err(memory_error)?;
+    let msr_bitmaps = MsrBitmaps::trap_all();
     let policy = Arc::new(spec.policy);
-    pass_msrs(&policy, &msr_bitmap);
+    pass_msrs(&policy, &msr_bitmaps, cpu);
     let board = PlatformConfig {
         vcpus: spec.vcpus as u16,
         debug_exit: spec.debug_exit,
@@ -154,7 +156,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         mmu: Mutex::new(lock::TRANSLATION, mmu),
         ran_on: CpuSet::new(cpu::count()),
         audit: Mutex::new(lock::AUDIT, Audit::default()),
-        msr_bitmap,
+        msr_bitmaps,
         platform: Mutex::new(lock::BOARD, Platform::new(&board, &apics)),
         apics,
         clock,
@@ -162,6 +164,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
         identity,
+        apic_access,
     };
     Ok(Arc::new(Vm {
         guest,
@@ -181,17 +184,19 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
 }
 
 /// Lets the guest at MSRs without an exit.
-pub(super) fn pass_msrs(policy: &GuestPolicy, bitmap: &MsrBitmap) {
+pub(super) fn pass_msrs(policy: &GuestPolicy, bitmaps: &MsrBitmaps, cpu: &HostCpu) {
     // Only what the level has: any other access exits, and raises #GP.
     let offered = |msr: &u32| policy.msrs().passthrough().any(|passed| passed == *msr);
     for msr in LIVE_MSRS.into_iter().chain(VMCS_MSRS).filter(offered) {
-        bitmap.pass_through(msr);
+        bitmaps.pass_through(msr);
     }
     if policy.has_rdtscp() {
         // Not every CPU faults on its reserved bits.
-        bitmap.pass_reads(crate::vcpu::IA32_TSC_AUX);
+        bitmaps.pass_reads(crate::vcpu::IA32_TSC_AUX);
     }
-    policy::mitigations::pass(policy, bitmap);
+    policy::mitigations::pass(policy, bitmaps);
+    // Where the level has no x2APIC, no APIC comes into that mode.
+    bitmaps.pass_x2apic(cpu.apic().in_mode(ApicMode::X2apic));
 }
 
 /// Whether this host can run so many vCPUs in a VM.
@@ -254,7 +259,17 @@ fn map_identity(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<hw::mm::H
     const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87 | 0x60;
     let page = frame::alloc_page().ok_or(OutOfMemory)?;
     hw::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
-    mmu.map(IDENTITY_PAGE, page, PAGE_SIZE)?;
+    mmu.map_device(IDENTITY_PAGE, page)?;
+    Ok(Some(page))
+}
+
+/// Where the CPU tells accesses to a local APIC from others, it does so by a page that lies there.
+fn map_apic_access(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
+    if !cpu.apic().contains(ApicVirt::ACCESSES) {
+        return Ok(None);
+    }
+    let page = frame::alloc_page().ok_or(OutOfMemory)?;
+    mmu.map_device(Gpa(LAPIC_BASE), page)?;
     Ok(Some(page))
 }
 

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -24,6 +24,7 @@ use crate::meter::{self, Part};
 use hw::arch::tsc;
 use hw::mm::guest::Cleared;
 use hw::vmx::flush::Flushing;
+use hw::vmx::host;
 
 /// What a VM is to boot anew from.
 pub(crate) struct Anew {
@@ -49,8 +50,10 @@ impl Vm {
     /// Another policy is in force from now on. No vCPU is on a CPU, and none has a state that is worth keeping.
     fn take_policy(&self, policy: GuestPolicy) {
         let policy = Arc::new(policy);
-        self.msr_bitmap.close();
-        create::pass_msrs(&policy, &self.msr_bitmap);
+        self.msr_bitmaps.close();
+        if let Some(cpu) = host::boot_cpu() {
+            create::pass_msrs(&policy, &self.msr_bitmaps, cpu);
+        }
         for slot in &self.vcpus {
             slot.vcpu.lock().vcpu.take_policy(Arc::clone(&policy));
         }
@@ -202,6 +205,7 @@ impl Subject for Being {
         files::came();
         let board = vm.board();
         *vm.platform.lock() = Platform::new(&board, &vm.apics);
+        vm.show_apic().map_err(|error| error.to_string())?;
         for (index, slot) in (0..).zip(&vm.vcpus) {
             slot.vcpu.lock().vcpu.apic = LocalApic::new(index, &board, &vm.apics);
             // A vCPU that stopped by itself may have been asked for something that it never did.

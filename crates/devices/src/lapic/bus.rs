@@ -4,11 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Delivery, Lapic, Message};
+use super::{Delivery, Lapic, Message, processor_priority};
 use crate::effect::VcpuSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use vm_types::ApicPage;
 
 /// What the board and the local APICs of a machine share.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ struct Shared {
 struct Mailbox {
     /// Who it is to messages: [`Address`], as its vCPU last published it.
     address: AtomicU64,
-    /// Its processor priority, in the same way.
-    priority: AtomicU8,
+    /// Its registers, which its vCPU has, and the CPU that this runs on: its processor priority is there.
+    page: Arc<ApicPage>,
     /// Which words of `requests` hold something.
     words: AtomicU8,
     /// Fixed interrupts, a bit for each vector.
@@ -111,10 +112,10 @@ impl Address {
 }
 
 impl Mailbox {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             address: AtomicU64::new(0),
-            priority: AtomicU8::new(0),
+            page: Arc::default(),
             words: AtomicU8::new(0),
             requests: [const { AtomicU32::new(0) }; 8],
             levels: [const { AtomicU32::new(0) }; 8],
@@ -200,7 +201,7 @@ impl ApicBus {
     fn lowest_priority(&self, targets: VcpuSet) -> VcpuSet {
         let boxes = self.0.mailboxes.iter().enumerate();
         let able = boxes.filter(|(id, mailbox)| targets.contains(*id) && mailbox.address().enabled);
-        let first = able.min_by_key(|(_, mailbox)| mailbox.priority.load(Ordering::Relaxed));
+        let first = able.min_by_key(|(_, mailbox)| processor_priority(&mailbox.page));
         VcpuSet(first.map_or(0, |(id, _)| 1 << id))
     }
 
@@ -273,19 +274,15 @@ impl ApicBus {
     }
 
     /// Says who the APIC of vCPU `id` is to messages from now on.
-    pub(super) fn publish(&self, id: u32, address: Address, priority: u8) {
+    pub(super) fn publish(&self, id: u32, address: Address) {
         if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
             mailbox.address.store(address.pack(), Ordering::Release);
-            mailbox.priority.store(priority, Ordering::Relaxed);
         }
     }
 
-    /// The same of its processor priority alone.
-    #[inline]
-    pub(super) fn publish_priority(&self, id: u32, priority: u8) {
-        if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
-            mailbox.priority.store(priority, Ordering::Relaxed);
-        }
+    /// The page for the registers of the APIC of vCPU `id`: the same each time, as a CPU knows it by its address.
+    pub(super) fn page(&self, id: u16) -> Arc<ApicPage> {
+        self.0.mailboxes.get(usize::from(id)).map(|mailbox| Arc::clone(&mailbox.page)).unwrap_or_default()
     }
 
     /// Whether something waits for the APIC of vCPU `id`.

@@ -18,6 +18,8 @@ pub struct LocalApic {
     bus: ApicBus,
     /// What its vCPU has not taken of what others have sent.
     init_sipi: InitSipi,
+    /// What [`LocalApic::changed_tpr_threshold`] found last.
+    tpr_threshold: Option<u8>,
 }
 
 /// What a write to a local APIC asks for besides.
@@ -30,13 +32,14 @@ pub struct Sent {
 }
 
 impl LocalApic {
-    /// That of vCPU `id`, as firmware would hand it to an operating system. What was left for it before is dropped.
+    /// That of vCPU `id`, as firmware would hand it to an operating system. What was left for it before is dropped. Its
+    /// registers are on the same page each time.
     #[must_use]
     pub fn new(id: u16, config: &PlatformConfig, bus: &ApicBus) -> Self {
-        Self::with(Lapic::new(id.into(), Features::of(config)), bus)
+        Self::with(Lapic::on(bus.page(id), id.into(), Features::of(config)), bus)
     }
 
-    /// The same with the state of `record`.
+    /// The same with the state of `record`, on a page that is nobody's: for [`LocalApic::become_like`].
     ///
     /// # Errors
     /// [`StateError`] where it cannot be that of such a machine.
@@ -50,7 +53,7 @@ impl LocalApic {
 
     fn with(regs: Lapic, bus: &ApicBus) -> Self {
         bus.forget(regs.id);
-        let apic = Self { regs, bus: bus.clone(), init_sipi: InitSipi::default() };
+        let apic = Self { regs, bus: bus.clone(), init_sipi: InitSipi::default(), tpr_threshold: None };
         apic.publish();
         apic
     }
@@ -59,6 +62,7 @@ impl LocalApic {
     pub fn become_like(&mut self, other: &Self) {
         self.regs.become_like(&other.regs);
         self.init_sipi = other.init_sipi;
+        self.forget_told();
     }
 
     /// Its registers, where a CPU that virtualises them finds them.
@@ -68,7 +72,7 @@ impl LocalApic {
     }
 
     fn publish(&self) {
-        self.bus.publish(self.regs.id, self.regs.address(), self.regs.ppr());
+        self.bus.publish(self.regs.id, self.regs.address());
     }
 
     /// Takes what others have left for it, and lets its timer expire where that is due.
@@ -84,9 +88,9 @@ impl LocalApic {
             let InitSipi { init, sipi } = self.bus.empty(self.regs.id, &mut self.regs);
             if init {
                 self.init_sipi = InitSipi { init, sipi: None };
+                self.publish();
             }
             self.init_sipi.sipi = self.init_sipi.sipi.or(sipi);
-            self.publish();
         }
     }
 
@@ -119,7 +123,6 @@ impl LocalApic {
     /// The vCPU takes the vector that [`LocalApic::pending`] named: IRR to ISR.
     pub fn accept(&mut self, vector: u8) {
         self.regs.accept(vector);
-        self.publish();
     }
 
     /// Whether an NMI waits.
@@ -211,16 +214,17 @@ impl LocalApic {
     fn act(&mut self, action: Action) -> Sent {
         let mut sent = Sent::default();
         match action {
-            Action::None => {}
+            Action::None => self.publish(),
             Action::Eoi(vector) => sent.eoi = Some(vector),
             Action::SelfIpi(vector) => _ = self.regs.request(vector, false),
-            Action::Ipi(icr) => match self.bus.send(self.regs.id, self.regs.x2apic(), icr) {
-                Some(kicks) => sent.kicks = kicks,
-                None => _ = self.regs.send_illegal(),
-            },
+            Action::Ipi(icr) => {
+                match self.bus.send(self.regs.id, self.regs.x2apic(), icr) {
+                    Some(kicks) => sent.kicks = kicks,
+                    None => _ = self.regs.send_illegal(),
+                }
+                self.collect();
+            }
         }
-        self.collect();
-        self.publish();
         sent
     }
 
@@ -233,17 +237,31 @@ impl LocalApic {
         self.act(action)
     }
 
-    /// EOI in xAPIC mode, by whatever store.
-    #[inline]
-    pub fn mmio_eoi(&mut self) -> Sent {
-        if self.regs.answers() { self.eoi() } else { Sent::default() }
+    /// EOI, by the register that this mode has it in: the vector that [`crate::Platform::eoi`] is told of.
+    #[inline(always)]
+    pub fn eoi(&mut self) -> Option<u8> {
+        self.regs.end_of_interrupt()
     }
 
+    /// Whether there is a request, which may be taken or not.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_request(&self) -> bool {
+        self.regs.has_request()
+    }
+
+    /// Whether its registers are MSRs.
     #[inline]
-    fn eoi(&mut self) -> Sent {
-        let sent = Sent { eoi: self.regs.end_of_interrupt(), ..Sent::default() };
-        self.bus.publish_priority(self.regs.id, self.regs.ppr());
-        sent
+    #[must_use]
+    pub fn x2apic(&self) -> bool {
+        self.regs.x2apic()
+    }
+
+    /// Whether its registers are memory.
+    #[inline]
+    #[must_use]
+    pub fn xapic(&self) -> bool {
+        self.regs.answers()
     }
 
     /// The highest request and the interrupt in service, 0 for none: RVI and SVI of a CPU with virtual-interrupt delivery
@@ -254,11 +272,17 @@ impl LocalApic {
     }
 
     /// The class of the highest request where TPR masks it, else 0: what a fall of TPR below it has the vCPU look at again
-    /// (SDM 29.1.2).
-    #[must_use]
-    pub fn tpr_threshold(&self) -> u8 {
+    /// (SDM 29.1.2). Where that has changed since this was asked last.
+    pub fn changed_tpr_threshold(&mut self) -> Option<u8> {
         let class = self.regs.highest_request().unwrap_or(0) >> 4;
-        if class <= self.cr8() { class } else { 0 }
+        let threshold = if class <= self.cr8() { class } else { 0 };
+        (self.tpr_threshold.replace(threshold) != Some(threshold)).then_some(threshold)
+    }
+
+    /// Nobody knows what this has answered: the next questions for a change are answered as the first ones.
+    pub fn forget_told(&mut self) {
+        self.tpr_threshold = None;
+        self.regs.forget_told();
     }
 
     /// TMR, where it has changed since this was asked last: level-triggered vectors, whose end the IO-APIC is told of.
@@ -282,7 +306,6 @@ impl LocalApic {
     /// A write of the guest to CR8: 0 to 15.
     pub fn set_cr8(&mut self, class: u8) {
         self.regs.set_tpr((class & 0xF) << 4);
-        self.publish();
     }
 
     /// The guest wrote its TSC or IA32_TSC_ADJUST: `adjust` is what the TSC of the vCPU shows beyond the VM's time line

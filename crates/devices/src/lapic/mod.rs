@@ -103,8 +103,9 @@ impl Lapic {
         Self::on(Arc::default(), id, features)
     }
 
-    /// The same on a page that is all 0.
-    fn on(page: Arc<ApicPage>, id: u32, features: Features) -> Self {
+    /// The same on a page that is cleared first.
+    pub(super) fn on(page: Arc<ApicPage>, id: u32, features: Features) -> Self {
+        page.clear();
         let mut lapic = Self {
             features,
             id,
@@ -142,7 +143,6 @@ impl Lapic {
     /// Everything but what is not the APIC's own: its ID, IA32_APIC_BASE, the vCPU's TSC.
     fn reset(&mut self) {
         let (id, base, tsc_adjust) = (self.id, self.base, self.timer.tsc_adjust);
-        self.page.clear();
         // An ID that is not 0 gives the plain reset values.
         *self = Self { id, base, ..Self::on(Arc::clone(&self.page), u32::MAX, self.features) };
         self.timer.tsc_adjust = tsc_adjust;
@@ -206,10 +206,9 @@ impl Lapic {
         self.page.set(TPR, tpr.into());
     }
 
-    /// Processor priority (SDM vol. 3, 11.8.3.1).
+    #[inline]
     pub(crate) fn ppr(&self) -> u8 {
-        let (tpr, serving) = (self.tpr(), self.page.highest(ISR).unwrap_or(0));
-        if tpr >> 4 >= serving >> 4 { tpr } else { serving & 0xF0 }
+        processor_priority(&self.page)
     }
 
     /// The vector to inject now: the highest request above the processor priority.
@@ -221,6 +220,11 @@ impl Lapic {
     /// The highest request, whatever the priority.
     pub(crate) fn highest_request(&self) -> Option<u8> {
         if self.enabled() { self.page.highest(IRR) } else { None }
+    }
+
+    #[inline(always)]
+    pub(super) fn has_request(&self) -> bool {
+        self.page.any(IRR)
     }
 
     /// The interrupt in service.
@@ -251,12 +255,17 @@ impl Lapic {
         &self.page
     }
 
+    pub(super) fn forget_told(&mut self) {
+        self.levels_changed = true;
+    }
+
     /// TMR, where it has changed since this was asked last.
     pub(super) fn changed_levels(&mut self) -> Option<[u32; 8]> {
         core::mem::take(&mut self.levels_changed).then(|| self.page.bits(TMR))
     }
 
     /// End of interrupt: the vector to announce to the IO-APIC where it was level-triggered.
+    #[inline(always)]
     pub(super) fn end_of_interrupt(&mut self) -> Option<u8> {
         let vector = self.page.highest(ISR)?;
         self.page.set_bit(ISR, vector, false);
@@ -291,4 +300,11 @@ impl Lapic {
     fn receive_illegal(&mut self) {
         self.error(ESR_RECEIVE_ILLEGAL);
     }
+}
+
+/// The processor priority of the APIC with these registers (SDM vol. 3, 11.8.3.1).
+#[inline]
+fn processor_priority(page: &ApicPage) -> u8 {
+    let (tpr, serving) = (page.get(TPR) as u8, page.highest(ISR).unwrap_or(0));
+    if tpr >> 4 >= serving >> 4 { tpr } else { serving & 0xF0 }
 }

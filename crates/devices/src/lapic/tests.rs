@@ -252,7 +252,10 @@ fn init_keeps_the_identity() {
 /// What a CPU that virtualises the APIC would read is what the model reads, whatever was done to it.
 fn page_shows(lapic: &mut Lapic) {
     let x2apic = lapic.x2apic();
-    for reg in [ID, VERSION, TPR, LDR, DFR, SVR, ESR, TIMER_INITIAL, TIMER_DIVIDE].into_iter().chain(ISR..=IRR_LAST).chain(LVT..LVT + LVTS as u8)
+    for reg in [ID, VERSION, TPR, LDR, DFR, SVR, ESR, TIMER_INITIAL, TIMER_DIVIDE]
+        .into_iter()
+        .chain(ISR..=IRR_LAST)
+        .chain(LVT..LVT + LVTS as u8)
     {
         let model = if !x2apic {
             lapic.mmio_read(u64::from(reg) << 4, 4, at(0))
@@ -344,7 +347,10 @@ fn what_virtual_interrupt_delivery_is_told() {
     let mut lapic = enabled();
     assert_eq!(lapic.changed_levels(), Some([0; 8]), "once, to begin with");
     lapic.request(0x31, false);
-    assert_eq!((lapic.changed_levels(), lapic.highest_request(), lapic.in_service()), (None, Some(0x31), None));
+    assert_eq!(
+        (lapic.changed_levels(), lapic.highest_request(), lapic.in_service()),
+        (None, Some(0x31), None)
+    );
     lapic.accept(0x31);
     lapic.request(0x52, true);
     assert_eq!((lapic.highest_request(), lapic.in_service()), (Some(0x52), Some(0x31)));

@@ -33,6 +33,11 @@ pub fn probe(address: u64) -> Option<u64> {
     insn::probe(address)
 }
 
+/// Where the guest of `apicv_probe.s` begins, and where it spins.
+pub(crate) fn apicv_probe() -> (u64, u64) {
+    link::apicv_probe()
+}
+
 /// The guest that the self-test runs: a Multiboot 1 image.
 pub fn selftest_guest() -> &'static [u8] {
     link::selftest_guest()

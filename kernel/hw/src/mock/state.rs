@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use vm_types::ApicPage;
 use vmx_types::{Field, Width, field};
 
 /// What each look at the TSC takes, in ticks.
@@ -19,6 +20,16 @@ const TICK: u64 = 10;
 const TIMER: u32 = 52;
 /// IA32_VMX_MISC, whose low five bits say by how much that timer counts slower than the TSC (SDM A.6).
 const VMX_MISC: u32 = 0x485;
+/// EOI that the CPU has carried out.
+const VIRTUALIZED_EOI: u32 = 45;
+/// Primary controls, and a secondary one.
+const INTERRUPT_WINDOW: u64 = 1 << 2;
+const TPR_SHADOW: u64 = 1 << 21;
+const VIRTUAL_INTERRUPT_DELIVERY: u64 = 1 << 9;
+/// Registers of a local APIC.
+const TPR: u8 = 0x08;
+const ISR: u8 = 0x10;
+const IRR: u8 = 0x20;
 
 /// An interrupt that one CPU has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,6 +189,62 @@ impl Guest<'_> {
         true
     }
 
+    /// The registers of its local APIC, where the CPU virtualises them.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn apic(&mut self) -> &'static ApicPage {
+        assert!(self.read(field::PROC_BASED_CONTROLS) & TPR_SHADOW != 0, "the CPU virtualises the APIC");
+        let page = self.read(field::VIRTUAL_APIC_ADDRESS);
+        // SAFETY: `set_up` has taken the address from such a page, which lives as long as the VMCS; tests end before it does.
+        unsafe { &*(page as *const ApicPage) }
+    }
+
+    /// Virtual-interrupt delivery, where that is on (SDM 29.2.2): the highest request, where the guest takes interrupts.
+    fn takes_virtual_interrupt(&mut self) {
+        const BLOCKED: u64 = 3;
+        let status = self.read(field::GUEST_INTERRUPT_STATUS);
+        let (request, in_service) = (status as u8, (status >> 8) as u8);
+        let delivers = self.read(field::PROC_BASED_CONTROLS_2) & VIRTUAL_INTERRUPT_DELIVERY != 0
+            && self.read(field::PROC_BASED_CONTROLS) & INTERRUPT_WINDOW == 0;
+        let open = self.read(field::GUEST_RFLAGS) & 1 << 9 != 0
+            && self.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED == 0;
+        if !delivers || !open {
+            return;
+        }
+        let page = self.apic();
+        let priority = (page.get(TPR) as u8 >> 4).max(in_service >> 4);
+        if request >> 4 > priority {
+            page.set_bit(IRR, request, false);
+            page.set_bit(ISR, request, true);
+            let next = page.highest(IRR).unwrap_or(0);
+            self.set(field::GUEST_INTERRUPT_STATUS, u64::from(request) << 8 | u64::from(next));
+            self.state.injected.push(1 << 31 | u32::from(request));
+        }
+    }
+
+    /// WRMSR to EOI in x2APIC mode, or a store to it, where the CPU carries that out (SDM 29.1.4). True where it exits then.
+    pub fn ends_interrupt(&mut self) -> bool {
+        let page = self.apic();
+        let status = self.read(field::GUEST_INTERRUPT_STATUS);
+        let vector = (status >> 8) as u8;
+        page.set_bit(ISR, vector, false);
+        let next = page.highest(ISR).unwrap_or(0);
+        self.set(field::GUEST_INTERRUPT_STATUS, u64::from(next) << 8 | status & 0xff);
+        let bitmaps = [
+            field::EOI_EXIT_BITMAP_0,
+            field::EOI_EXIT_BITMAP_1,
+            field::EOI_EXIT_BITMAP_2,
+            field::EOI_EXIT_BITMAP_3,
+        ];
+        let exits = self.read(bitmaps[usize::from(vector >> 6)]) >> (vector & 63) & 1 != 0;
+        if exits {
+            self.set(field::EXIT_QUALIFICATION, vector.into());
+            self.exits(VIRTUALIZED_EOI, 0);
+        }
+        exits
+    }
+
     /// Lets time go on.
     pub fn runs_for(&mut self, ticks: u64) {
         self.state.tsc += ticks;
@@ -205,6 +272,9 @@ fn entered(state: &mut State, gprs: &mut [u64; 16]) {
     }
     guest.set(field::IDT_VECTORING_INFO, 0);
     guest.set(field::EXIT_QUALIFICATION, 0);
+    if event >> 31 == 0 {
+        guest.takes_virtual_interrupt();
+    }
     match action {
         Some(action) => action(&mut guest),
         None => {

@@ -1,9 +1,10 @@
 //! VMX operation of each host CPU, and the host half of a VMCS.
 
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 use translation::FlushRequests;
+use vmx_types::apic::ApicVirt;
 use vmx_types::capability::{Caps, NoVmx};
 use vmx_types::controls::Controls;
 use vmx_types::field;
@@ -12,6 +13,7 @@ use vmx_types::slice::{Choice, SliceTimer};
 use super::caps;
 use super::entry;
 use super::insn::{self, Scope};
+use super::probe;
 use super::slots;
 use crate::arch::{cpu, insn as cpu_insn, msr};
 use crate::mm::{Hpa, frame};
@@ -25,6 +27,8 @@ pub struct HostCpu {
     pub slice: Choice,
     /// The control words every VMCS starts from.
     pub controls: Controls,
+    /// What of a guest's local APIC it can do by itself.
+    apic: ApicVirt,
     /// Address of the VMCS that is current on it, 0 for none.
     pub current_vmcs: AtomicU64,
     /// The VM whose vCPU ran on it last.
@@ -37,22 +41,30 @@ pub struct HostCpu {
 
 static CPUS: Once<Vec<Once<HostCpu>>> = Once::new();
 
-/// What the command line says of the slice timer.
-static ASKED: Once<SliceTimer> = Once::new();
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// What is to end a guest's run; `None`: what suits the CPU.
+    pub timer: Option<SliceTimer>,
+    /// Whether APICv is used: `None`, where the CPU has it and it works.
+    pub apicv: Option<bool>,
+}
 
-/// Makes room for `count` CPUs. Called once, before any [`enable`]. `asked`: what is to end a guest's run.
-pub fn init(count: usize, asked: Option<SliceTimer>) {
+static ASKED: Once<Asked> = Once::new();
+/// APICv is not used on this host, though CPUs have it: the first one has failed [`try_apicv`].
+static NO_APICV: AtomicBool = AtomicBool::new(false);
+
+/// Makes room for `count` CPUs. Called once, before any [`enable`].
+pub fn init(count: usize, asked: Asked) {
     CPUS.call_once(|| (0..count).map(|_| Once::new()).collect());
-    if let Some(asked) = asked {
-        ASKED.call_once(|| asked);
-    }
+    ASKED.call_once(|| asked);
 }
 
 /// What ends the run of guests on this CPU, with a word in the log where the first CPU's choice is not the usual one.
 fn slice_timer(caps: &Caps) -> Choice {
     let signature = cpu::cpuid(1, 0)[0];
     let first = cpu::this().index == 0;
-    let asked = ASKED.get().copied();
+    let asked = ASKED.get().and_then(|asked| asked.timer);
     let choice = Choice::new(caps, signature, asked).unwrap_or_else(|refused| {
         if first {
             log::warn!(target: "vmx", "{refused}");
@@ -73,6 +85,7 @@ pub fn enable() -> Result<&'static HostCpu, NoVmx> {
     let caps = caps::read()?;
     let slice = slice_timer(&caps);
     let controls = Controls::new(&caps, slice.timer).map_err(NoVmx::Control)?;
+    let apic = ApicVirt::new(&caps, ASKED.get().is_none_or(|asked| asked.apicv != Some(false)));
     let region = frame::alloc_page().expect("a page for VMXON");
     // SAFETY: the page is ours; a VMXON region starts with the revision (SDM 24.11.5). The bits of CR0 and
     // CR4 that VMX fixes are set first, so that VMXON cannot fault.
@@ -91,11 +104,32 @@ pub fn enable() -> Result<&'static HostCpu, NoVmx> {
         caps,
         slice,
         controls,
+        apic,
         current_vmcs: AtomicU64::new(0),
         last_vm: AtomicU64::new(0),
         flushes: FlushRequests::default(),
         _vmxon: region,
     }))
+}
+
+impl HostCpu {
+    /// What of a guest's local APIC it does by itself.
+    #[must_use]
+    pub fn apic(&self) -> ApicVirt {
+        if NO_APICV.load(Ordering::Relaxed) { self.apic.difference(ApicVirt::APICV) } else { self.apic }
+    }
+}
+
+/// Tries out on this CPU, the first one, whether APICv works, before there is a guest on any. False where it does not; it is
+/// used then only if the command line asks for it.
+pub fn try_apicv() -> bool {
+    let Some(this) = this() else { return true };
+    if !this.apic.contains(ApicVirt::APICV) || probe::masks_virtual_interrupts(this) {
+        return true;
+    }
+    let asked = ASKED.get().and_then(|asked| asked.apicv) == Some(true);
+    NO_APICV.store(!asked, Ordering::Relaxed);
+    false
 }
 
 fn slot(cpu: usize) -> &'static Once<HostCpu> {

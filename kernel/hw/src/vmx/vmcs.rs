@@ -10,6 +10,8 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use translation::HwPaging;
+use vm_types::ApicPage;
+use vmx_types::apic::{self, ApicMode, ApicVirt};
 use vmx_types::control::{EntryControls, PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field::{Control, Harmless};
@@ -17,7 +19,7 @@ use vmx_types::flow::Flow;
 use vmx_types::vmcs::Vmcs as Fields;
 use vmx_types::{Event, ExitFields, Field, Width, field};
 
-use super::bitmap::MsrBitmap;
+use super::bitmap::{self, MsrBitmaps};
 use super::entry::{self, Context};
 use super::host::{self, HostCpu};
 use super::insn;
@@ -56,8 +58,11 @@ pub struct Vmcs {
     /// HOST_RSP as the VMCS has it; 0 where it has none.
     host_rsp: u64,
     /// What its fields point at.
-    tables: Option<(Arc<MsrBitmap>, Option<Arc<PmlBuffer>>)>,
+    tables: Option<Tables>,
 }
+
+/// Memory that a VMCS points at.
+type Tables = (Arc<MsrBitmaps>, Arc<ApicPage>, Option<Arc<PmlBuffer>>);
 
 /// The VMCS had been active nowhere: the CPU on which it was last. Live registers and translations are another's there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +81,12 @@ pub struct Setup<'a> {
     /// The same of the tertiary controls.
     pub tertiary: u64,
     /// Which MSRs do not exit.
-    pub msr_bitmap: &'a Arc<MsrBitmap>,
+    pub msr_bitmaps: &'a Arc<MsrBitmaps>,
+    /// The registers of its local APIC.
+    pub apic: &'a Arc<ApicPage>,
+    /// The page that its translation has where the APIC's registers are, which lives as long as the VM; `None` where the CPU
+    /// does not virtualise accesses.
+    pub apic_access: Option<Hpa>,
     /// Its paging, by tables that map nothing but the guest's memory, and live as long as the VM.
     pub paging: HwPaging,
     /// Its VPID, not 0.
@@ -280,7 +290,14 @@ impl Loaded<'_> {
             insn::write(field::EXIT_MSR_LOAD_COUNT, 0);
             insn::write(field::ENTRY_MSR_LOAD_COUNT, 0);
             insn::write(field::ENTRY_INTERRUPTION_INFO, 0);
-            insn::write(field::MSR_BITMAP, setup.msr_bitmap.hpa().0);
+            insn::write(field::MSR_BITMAP, setup.msr_bitmaps.hpa().0);
+            if cpu.apic().contains(ApicVirt::TPR) {
+                insn::write(field::VIRTUAL_APIC_ADDRESS, Arc::as_ptr(setup.apic) as u64);
+                insn::write(field::TPR_THRESHOLD, 0);
+            }
+            if let Some(page) = setup.apic_access {
+                insn::write(field::APIC_ACCESS_ADDRESS, page.0);
+            }
             insn::write(field::CR0_MASK, u64::MAX);
             insn::write(field::VMCS_LINK_POINTER, u64::MAX);
             insn::write(field::GUEST_IA32_DEBUGCTL, 0);
@@ -309,7 +326,8 @@ impl Loaded<'_> {
                 insn::write(field::PML_INDEX, pml::ENTRIES - 1);
             }
         }
-        self.0.tables = Some((Arc::clone(setup.msr_bitmap), setup.pml.map(Arc::clone)));
+        let tables = (Arc::clone(setup.msr_bitmaps), Arc::clone(setup.apic), setup.pml.map(Arc::clone));
+        self.0.tables = Some(tables);
         (ProcWord(proc), EntryWord(controls.entry))
     }
 }
@@ -367,6 +385,43 @@ impl Current<'_> {
     pub fn set_proc(self, word: ProcWord) {
         // SAFETY: only `set_up` makes a word, and what can be changed of it costs exits at most.
         unsafe { insn::write(field::PROC_BASED_CONTROLS, word.0.bits()) };
+    }
+
+    /// Has the CPU virtualise the local APIC in this mode, which it is in from now on. What of it that is.
+    pub fn set_apic_mode(self, word: &mut ProcWord, mode: ApicMode) -> ApicVirt {
+        let virt = host::this().expect("VMX is on").apic().in_mode(mode);
+        let (primary, secondary) = virt.controls();
+        word.0 = word.0 - apic::PRIMARY | primary;
+        let others = self.read(field::PROC_BASED_CONTROLS_2) & !apic::SECONDARY.bits();
+        let bitmap = bitmap::for_mode(self.read(field::MSR_BITMAP), mode == ApicMode::X2apic);
+        // SAFETY: controls that this CPU has, in a combination that VM entry takes; the pages that they need were set by
+        // `set_up`, and so was the pair of bitmaps of which one is chosen: what the other one lets pass is the host's own.
+        unsafe {
+            insn::write(field::PROC_BASED_CONTROLS, word.0.bits());
+            insn::write(field::PROC_BASED_CONTROLS_2, others | secondary.bits());
+            insn::write(field::MSR_BITMAP, bitmap);
+        }
+        virt
+    }
+
+    /// The guest exits when TPR falls below this class, 0 to 15.
+    pub fn set_tpr_threshold(self, class: u8) {
+        // SAFETY: it costs exits at most.
+        unsafe { insn::write(field::TPR_THRESHOLD, u32::from(class & 0xf)) };
+    }
+
+    /// EOI of these vectors exits, a bit each.
+    pub fn set_eoi_exits(self, vectors: &[u32; 8]) {
+        let fields = [
+            field::EOI_EXIT_BITMAP_0,
+            field::EOI_EXIT_BITMAP_1,
+            field::EOI_EXIT_BITMAP_2,
+            field::EOI_EXIT_BITMAP_3,
+        ];
+        for (field, [low, high]) in fields.into_iter().zip(vectors.as_chunks::<2>().0) {
+            // SAFETY: it costs exits at most.
+            unsafe { insn::write(field, u64::from(*low) | u64::from(*high) << 32) };
+        }
     }
 
     /// Writes the entry controls.

@@ -247,14 +247,14 @@ fn a_guest_that_boots_at_another_level_sees_that() {
     let vm = host.running("a");
     let before = leaf_7(&host, &mut scheduler);
     let oldest = policy::host().levels().next().unwrap().name;
-    vm.msr_bitmap.pass_reads(MISC_ENABLE);
+    vm.msr_bitmaps.pass_reads(MISC_ENABLE);
     let mut lower = anew(&vm);
     lower.policy = Some(create::at_level(&vm, &mut lower.source.options, oldest).unwrap());
     let outcome = Outcome::default();
     order(&vm, lower, &outcome).unwrap();
     assert_eq!(until_over(&host, &mut scheduler, &outcome), Ok(()));
     assert_eq!(vm.policy().level_name(), oldest);
-    assert!(vm.msr_bitmap.read_exits(MISC_ENABLE), "what the level before let it at");
+    assert!(vm.msr_bitmaps.read_exits(MISC_ENABLE), "what the level before let it at");
     let after = leaf_7(&host, &mut scheduler);
     assert!(before != after && after & !before == 0, "{before:#x} {after:#x}");
     assert_eq!(

@@ -9,6 +9,7 @@ global_asm!(include_str!("../traps.s"), options(att_syntax));
 global_asm!(include_str!("../trampoline.s"), options(att_syntax));
 global_asm!(include_str!("../selftest_guest.s"), options(att_syntax));
 global_asm!(include_str!("../selftest_controls.s"), options(att_syntax));
+global_asm!(include_str!("../apicv_probe.s"), options(att_syntax));
 
 unsafe extern "C" {
     safe static __image_start: u8;
@@ -30,6 +31,8 @@ unsafe extern "C" {
     safe static selftest_controls_end: u8;
     safe static selftest_spinner_start: u8;
     safe static selftest_spinner_end: u8;
+    safe static apicv_probe_start: u8;
+    safe static apicv_probe_spins: u8;
 }
 
 /// Where the image lies.
@@ -98,4 +101,9 @@ pub(crate) fn selftest_controls() -> &'static [u8] {
 pub(crate) fn selftest_spinner() -> &'static [u8] {
     // SAFETY: `selftest_guest.s` puts it between the two.
     unsafe { between(&raw const selftest_spinner_start, &raw const selftest_spinner_end) }
+}
+
+/// Where the guest of `apicv_probe.s` begins, and where it spins.
+pub(crate) fn apicv_probe() -> (u64, u64) {
+    ((&raw const apicv_probe_start).addr() as u64, (&raw const apicv_probe_spins).addr() as u64)
 }
