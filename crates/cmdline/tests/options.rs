@@ -45,7 +45,7 @@ fn table_defaults_are_the_defaults() {
 #[test]
 fn every_host_option() {
     let line = "/boot/flexvisor.elf console=com2,57600n8 loglevel=trace ip=10.1.2.3/24,10.1.2.1 nic=82:00.1 idle=poll \
-                panic=debug-exit mitigations=off iommu=off aesni=off slice-timer=apic check=entry migrate=listen:4445 com1=vm:demo com2=host insecure selftest manage=on \
+                panic=debug-exit mitigations=off iommu=off aesni=off slice-timer=apic apicv=on check=entry migrate=listen:4445 com1=vm:demo com2=host insecure selftest manage=on \
                 pool=lab name=haswell-a peers=10.1.2.4,10.1.2.5:4445 pool-wait=60 max-file=64 accept=512 \
                 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
                 hostkey=0F0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f \
@@ -69,6 +69,7 @@ fn every_host_option() {
         iommu: false,
         aesni: false,
         slice_timer: Some(SliceTimer::Apic),
+        apicv: Some(true),
         check_entry: true,
         migrate_port: Some(4445),
         pool: Some("lab".into()),

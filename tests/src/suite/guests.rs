@@ -78,6 +78,10 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(&format!("guest/{payload}"), LIMIT, move |context| stuck(context, payload)));
     }
     cases.push(Case::new("guest/apic_timer_bounds", LIMIT, apic_timer_bounds));
+    for name in ["timer", "tsc-deadline"] {
+        cases.push(Case::new(&format!("guest/apicv_{name}"), LIMIT, move |context| apicv(context, name)));
+    }
+    cases.push(Case::new("guest/apicv_is_tried_out", LIMIT, apicv_is_tried_out));
     cases.push(Case::new("guest/no_debug_exit", LIMIT, no_debug_exit));
     cases.push(Case::new("guest/two_vms", LIMIT, two_vms));
     cases.push(Case::new("guest/refused_options", LIMIT, refused_options));
@@ -166,6 +170,25 @@ fn stuck(context: &Context, payload: &str) -> Result<()> {
         ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
     }
     host_is_well(&mut host)
+}
+
+/// A payload that judges its interrupts, in both modes of its APIC, where the CPU delivers them and takes their ends.
+fn apicv(context: &Context, payload: &str) -> Result<()> {
+    let spec = spec(MODEL, "haswell", payload, "")?.option("apicv=on");
+    let mut host = super::start(context, &spec)?;
+    host.console()?.expect("guests' APICs by APICv", PATIENCE)?;
+    host.console()?.expect("vm guest: stopped: debug exit 0", PATIENCE)?;
+    Ok(())
+}
+
+/// Bochs delivers what a guest has masked, and is found out.
+fn apicv_is_tried_out(context: &Context) -> Result<()> {
+    let mut host = super::start(context, &spec(MODEL, "haswell", "hello", "exit=0")?)?;
+    let console = host.console()?;
+    console.expect("APICv delivers interrupts that the guest has masked, as in Bochs: not used", PATIENCE)?;
+    console.expect("guests' APICs by TPR shadow and APIC-access page", PATIENCE)?;
+    console.expect("vm guest: stopped: debug exit 0", PATIENCE)?;
+    Ok(())
 }
 
 /// Fault 2.6: where the preemption timer is no use, the APIC's bounds a guest's run. Two guests that spin share the host's
