@@ -33,14 +33,18 @@ pub(crate) fn ensure(ok: bool, kind: &str, field: &str, value: impl LowerHex) ->
     Err(StateError { kind: kind.to_string(), why: format!("{field} = {value:#x} is out of range") })
 }
 
-/// The record of one device among those of a machine.
+/// The record of one device among those of a machine, where there is exactly one.
 pub(crate) fn find<'r>(
     records: &'r [StateRecord],
     kind: &str,
     instance: u16,
 ) -> Result<&'r StateRecord, StateError> {
-    let found = records.iter().find(|record| record.kind == kind && record.instance == instance);
-    found.ok_or_else(|| refuse(kind, format!("instance {instance} is missing")))
+    let mut found = records.iter().filter(|record| record.kind == kind && record.instance == instance);
+    match (found.next(), found.next()) {
+        (Some(record), None) => Ok(record),
+        (Some(_), Some(_)) => Err(refuse(kind, format!("instance {instance} is there twice"))),
+        (None, _) => Err(refuse(kind, format!("instance {instance} is missing"))),
+    }
 }
 
 /// The refusal of a record of this kind.

@@ -52,16 +52,16 @@ impl Platform {
         let vcpus = self.config.vcpus;
         let functions = self.pci.as_ref().map_or(0, Bus::count);
         let expected = Board::KINDS.len() + usize::from(vcpus) + functions;
-        if records.len() > expected {
-            return Err(refuse("platform", format!("{} records, {expected} expected", records.len())));
-        }
-        // As many records as devices, and each device finds its own: none is twice there or left over.
         let mut lapics = Vec::with_capacity(usize::from(vcpus));
         for id in 0..vcpus {
             lapics.push(LocalApic::import(find(records, lapic::KIND, id)?, &self.config, &self.apics)?);
         }
         let board = Board::import(records, &self.config)?;
         let pci = self.pci.as_ref().map(|bus| bus.import(&self.config, records)).transpose()?;
+        // Each device has found its own, and no second one: what is more has none.
+        if records.len() > expected {
+            return Err(refuse("platform", format!("{} records, {expected} expected", records.len())));
+        }
         *self = Self {
             config: self.config,
             board,

@@ -1,9 +1,10 @@
 use super::*;
 use crate::whole::Whole;
 use crate::{Effect, IOAPIC_BASE, InitSipi, LAPIC_BASE};
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
-use vm_types::Gpa;
+use vm_types::{Gpa, StateRecord};
 
 const HZ: u64 = 20_000_000;
 
@@ -288,7 +289,11 @@ fn import_is_all_or_nothing() {
         assert_eq!(target.import(&missing).unwrap_err().kind, gone.kind);
         let mut twice = good.clone();
         twice.push(gone.clone());
-        assert!(target.import(&twice).is_err());
+        let error = target.import(&twice).unwrap_err();
+        assert_eq!(
+            (error.kind, error.why),
+            (gone.kind, format!("instance {} is there twice", gone.instance))
+        );
         let mut unknown = good.clone();
         unknown[i].kind = "hpet".to_string();
         assert_eq!(target.import(&unknown).unwrap_err().kind, "hpet");
@@ -308,6 +313,21 @@ fn import_is_all_or_nothing() {
     target.advance(at(5000));
     assert_eq!(target.next_event(), source.next_event());
     assert!(Whole::new(&config(1)).import(&good).is_err(), "another number of vCPUs");
+}
+
+#[test]
+fn an_apic_id_is_there_once() {
+    let good = Whole::new(&config(2)).export();
+    let second = good.iter().position(|record| record.kind == "lapic" && record.instance == 1).unwrap();
+    let refused = |records: &[StateRecord]| Whole::new(&config(2)).import(records).unwrap_err().to_string();
+    // The first one's record in place of the second one's: as many as there should be.
+    let mut records = good.clone();
+    records[second] = records[second - 1].clone();
+    assert_eq!(refused(&records), "state record lapic: instance 0 is there twice");
+    // Two records with a number each, and one APIC id in both.
+    records[second].instance = 1;
+    assert_eq!(refused(&records), "state record lapic: id = 0x0 is out of range");
+    assert!(Whole::new(&config(2)).import(&good).is_ok());
 }
 
 #[test]

@@ -92,6 +92,23 @@ fn records_that_are_no_vm_are_refused_by_their_kind() {
 }
 
 #[test]
+fn records_of_one_vcpu_twice_are_refused() {
+    let host = host();
+    let options = |name: &str| VmOptions { vcpus: 2, ..small(name) };
+    let (from, to) = (host.vm_with(&options("from")), host.vm_with(&options("to")));
+    let records = export(&from).unwrap();
+    for (kind, why) in [("lapic", "instance 0 is there twice"), (VCPU, "vCPU 1 is missing")] {
+        let mut wrong = records.clone();
+        let at = |instance| wrong.iter().position(|r| r.kind == kind && r.instance == instance).unwrap();
+        let (first, second) = (at(0), at(1));
+        wrong[second] = wrong[first].clone();
+        let error = import(&to, &wrong).expect_err("it is no VM");
+        assert_eq!((error.kind.as_str(), error.why.as_str()), (kind, why));
+    }
+    import(&to, &records).unwrap();
+}
+
+#[test]
 fn no_byte_of_a_record_makes_the_host_panic() {
     let host = host();
     let (_from, to, records) = pair(&host);
