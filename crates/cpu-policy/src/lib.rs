@@ -47,7 +47,7 @@ pub use ledger::{
 };
 pub use level::{Cache, CacheKind, LEVELS, Level, UserSpace};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES, spec_ctrl_bits};
-pub use policy::{GuestPolicy, Shape};
+pub use policy::{GuestPolicy, OtherVcpus, Shape};
 pub use render::RenderError;
 pub use table::{CpuidTable, Dynamic, Entry, MAX_ROWS, Row, TableError};
 pub use wire::{DecodeError, MAX_ENCODED};

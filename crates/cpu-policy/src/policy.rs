@@ -21,6 +21,16 @@ pub struct Shape {
     pub phys_bits: Option<u8>,
 }
 
+/// A machine whose number of vCPUs is not the one that its policy tells the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the machine has {machine} vCPUs, its CPU policy says {policy}")]
+pub struct OtherVcpus {
+    /// vCPUs of the machine.
+    pub machine: u32,
+    /// vCPUs that CPUID counts.
+    pub policy: u32,
+}
+
 /// Everything that a guest is told by CPUID and MSRs, and what it may set in XCR0, CR4 and EFER.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GuestPolicy {
@@ -114,6 +124,15 @@ impl GuestPolicy {
     #[must_use]
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Whether it is the policy of a machine with so many vCPUs. Both numbers come from outside, each with its own record.
+    ///
+    /// # Errors
+    /// Both of them.
+    pub fn check_vcpus(&self, machine: u32) -> Result<(), OtherVcpus> {
+        let policy = self.shape.vcpus;
+        if policy == machine { Ok(()) } else { Err(OtherVcpus { machine, policy }) }
     }
 
     /// Rate of the guest's TSC in Hz.

@@ -359,7 +359,8 @@ impl TargetVm for Storing {
     }
 
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
-        GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        let guest = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        guest.check_vcpus(offer.shape.vcpus).map_err(|error| error.to_string())?;
         if self.path.exists() {
             return Err(format!("file {} exists", self.path.display()));
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::task::Poll;
 
 use anyhow::{Context, Result};
+use cpu_policy::GuestPolicy;
 use migrate::handover::{Deal, SourceOwner};
 use migrate::wire::RecordType;
 use migrate::{Hello, PAGE_BYTES, Source, SourceEvent, SourceOutcome, SourceParams, SourceVm, Tuning};
@@ -51,6 +52,10 @@ pub(crate) fn run(
         return Err(FileError::State { is: image.state(), action }).context(file);
     }
     image.verify().with_context(|| file.clone())?;
+    // A policy of another version is the host's to judge.
+    if let Ok(policy) = GuestPolicy::decode(&image.meta().policy) {
+        policy.check_vcpus(image.meta().shape.vcpus).with_context(|| file.clone())?;
+    }
     let to = resolve(host)?;
     let hello = hello(&image, what)?;
     let name = hello.vm_name.clone();

@@ -82,6 +82,22 @@ fn to_a_file_and_back() {
     }
 }
 
+/// Shape and policy are records of their own: no file is made where they contradict each other.
+#[test]
+fn a_machine_with_other_vcpus_than_its_policy_is_not_kept() {
+    let folder = scratch("vcpus");
+    let file = folder.join("demo.vm");
+    let receiver = Receiver::start(&file, &["--insecure"]);
+    let outcome = leave(&Model::full().with_vcpus(2), receiver.port, &["--insecure"]);
+    let SourceOutcome::Failed(reason) = outcome else { panic!("{outcome:?}") };
+    let why = "the machine has 2 vCPUs, its CPU policy says 1";
+    assert!(reason.to_string().contains(why), "{reason}");
+    let (status, out, errors) = receiver.end();
+    assert!(status != 0 && format!("{out}{errors}").contains(why), "{out}{errors}");
+    assert!(!file.exists());
+    fs::remove_dir_all(folder).unwrap();
+}
+
 /// The VM runs on at its source, so only another VM may begin from the file; as often as wanted.
 #[test]
 fn a_checkpoint_starts_clones_only() {

@@ -217,6 +217,7 @@ impl TargetVm for Arriving {
     fn check(&mut self, offer: &Offer<'_>) -> Result<(), String> {
         let cpu = host::required()?;
         let guest = GuestPolicy::decode(offer.policy).map_err(|error| format!("CPU policy: {error}"))?;
+        guest.check_vcpus(offer.shape.vcpus).map_err(|error| error.to_string())?;
         policy::fits(&guest)?;
         Clock::new(offer.shape.tsc_hz, cpu.caps.tsc_scaling()).map_err(|error| error.to_string())?;
         create::check_vcpus(offer.shape.vcpus, cpu)?;
@@ -405,3 +406,6 @@ impl Arriving {
         Making::new(reserved, spec)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,6 +169,14 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The same with so many vCPUs in its shape, and as many in its policy as before.
+    pub(crate) fn with_vcpus(mut self, vcpus: u32) -> Self {
+        self.shape.as_mut().unwrap().vcpus = vcpus;
+        self
+    }
+}
+
 fn no_ram(gfn: u64) -> MemoryError {
     MemoryError { gpa: Gpa(gfn * 4096), len: PAGE_BYTES }
 }
