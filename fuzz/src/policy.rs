@@ -4,8 +4,9 @@ use cpu_policy::{
     Baseline, COMPONENTS, Companion, Dump, Dynamic, GuestPolicy, HostPolicy, LEVELS, Ledger, Level, Place,
     RULES, Reg, Sense, Shape, Subject,
 };
+use vm_types::Topology;
 
-const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
+const SHAPE: Shape = Shape { topology: Topology::flat(1), tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
 
 /// A host that can give `level`.
 pub(crate) fn host_of(level: &Level) -> HostPolicy {

@@ -54,6 +54,9 @@ pub enum OptionError {
         /// The option.
         name: &'static str,
     },
+    /// vCPUs that cannot be laid out as `topology=` says.
+    #[error("option {0}")]
+    Topology(vm_types::TopologyError),
     /// A `"` without its partner.
     #[error("unclosed quote in `{}`", .word.escape_debug())]
     OpenQuote {

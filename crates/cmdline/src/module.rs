@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use vm_types::OnReset;
+use vm_types::{OnReset, Topology};
 
 use crate::error::{OptionError, Refused};
 use crate::host::one_of;
@@ -29,6 +29,8 @@ pub struct VmOptions {
     pub phys_bits: Option<u8>,
     /// `vcpus=`
     pub vcpus: u32,
+    /// `topology=`, where it is another than [`Topology::flat`]
+    pub topology: Option<Topology>,
     /// `pci=`: there is a PCI bus.
     pub pci: bool,
     /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
@@ -49,6 +51,7 @@ impl Default for VmOptions {
             level: None,
             phys_bits: None,
             vcpus: 1,
+            topology: None,
             pci: false,
             debug_exit: false,
             on_reset: OnReset::Restart,
@@ -93,6 +96,13 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
         default: "1",
         help: "Number of virtual CPUs. More than one want a host CPU with unrestricted guest (Westmere and later).",
         set: |o, v| value::decimal(v, 1, MAX_VCPUS).map(|count| o.vcpus = count),
+    },
+    Spec {
+        name: "topology",
+        form: "SOCKETS:CORES:THREADS",
+        default: "",
+        help: "How the vCPUs are laid out: packages, cores in each, threads in each core, together as many as `vcpus=` says; without it one package of cores with a thread each. Cores are a power of two where there are several packages, threads where there are several cores or packages.",
+        set: |o, v| Topology::parse(v).map(|topology| o.topology = Some(topology)),
     },
     Spec {
         name: "pci",
@@ -154,7 +164,16 @@ impl VmOptions {
         if options.name.is_empty() {
             return Err(OptionError::Missing { name: "vm" });
         }
+        options.topology().check(options.vcpus).map_err(OptionError::Topology)?;
+        // Saying what holds without saying it is no other VM.
+        options.topology = options.topology.filter(|topology| *topology != Topology::flat(options.vcpus));
         Ok(options)
+    }
+
+    /// How its vCPUs are laid out.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        self.topology.unwrap_or(Topology::flat(self.vcpus))
     }
 
     /// The options as words of a line that makes the same VM under another name: without name, `paused` and command line,
@@ -172,6 +191,7 @@ impl VmOptions {
         say(self.level.as_ref().map(|level| format!("level={level}")));
         say(self.phys_bits.map(|bits| format!("phys-bits={bits}")));
         say((self.vcpus != plain.vcpus).then(|| format!("vcpus={}", self.vcpus)));
+        say(self.topology.map(|topology| format!("topology={topology}")));
         say(self.pci.then(|| "pci=on".into()));
         say(self.debug_exit.then(|| "debug-exit".into()));
         say((self.on_reset != plain.on_reset).then(|| format!("on-reset={}", self.on_reset.name())));

@@ -5,7 +5,7 @@ use cmdline::{
     PanicAction, SerialUse, SliceTimer, Uart, VmOptions,
 };
 use proptest::prelude::*;
-use vm_types::OnReset;
+use vm_types::{OnReset, Topology};
 
 fn host(line: &str) -> (HostOptions, Vec<String>) {
     let (options, warnings) = HostOptions::parse(line);
@@ -239,13 +239,14 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
 
 #[test]
 fn every_vm_option() {
-    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=1 pci=on debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
+    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=8 topology=2:2:2 pci=on debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
     let want = VmOptions {
         name: "demo".into(),
         mem_mib: 512,
         level: Some("skylake-server".into()),
         phys_bits: Some(39),
-        vcpus: 1,
+        vcpus: 8,
+        topology: Some(Topology { sockets: 2, cores: 2, threads: 2 }),
         pci: true,
         debug_exit: true,
         on_reset: OnReset::Stop,
@@ -274,6 +275,8 @@ fn a_vm_says_itself_in_words() {
         "mem=1048576 level=haswell-v2",
         "mem=1 phys-bits=52 pci=on debug-exit on-reset=stop",
         "mem=512 level=nehalem phys-bits=39 debug-exit",
+        "mem=512 vcpus=3",
+        "mem=512 vcpus=6 topology=3:2:1",
     ] {
         let options = VmOptions::parse(&format!("vm=a {words} -- quiet")).unwrap();
         assert_eq!(options.words(), words);
@@ -283,8 +286,39 @@ fn a_vm_says_itself_in_words() {
     // An option that is added has to go along: all but these do.
     let all = seen.join(" ");
     for row in VmOptions::table() {
-        let apart = ["vm", "vcpus", "paused"].contains(&row.name);
+        let apart = ["vm", "paused"].contains(&row.name);
         assert!(apart || all.contains(row.name), "{} does not go along", row.name);
+    }
+}
+
+#[test]
+fn a_topology_is_judged_with_the_number_of_vcpus() {
+    let parse = |rest: &str| VmOptions::parse(&format!("vm=a {rest}"));
+    let two = Topology { sockets: 2, cores: 2, threads: 1 };
+    for line in ["vcpus=4 topology=2:2:1", "topology=2:2:1 vcpus=4"] {
+        let options = parse(line).unwrap();
+        assert_eq!((options.topology, options.topology()), (Some(two), two));
+    }
+    // What holds without a word is the same VM, and so the same words.
+    for line in ["vcpus=4", "vcpus=4 topology=1:4:1"] {
+        let options = parse(line).unwrap();
+        assert_eq!((options.topology, options.topology()), (None, Topology::flat(4)));
+    }
+    const GAPS: &str =
+        "threads and cores of topology= are powers of two where there is more than one of what holds them";
+    for (line, text) in [
+        ("vcpus=4 topology=2:2:2", "option topology=2:2:2 makes 8 vCPUs, the VM has vcpus=4".to_string()),
+        ("topology=1:2:1", "option topology=1:2:1 makes 2 vCPUs, the VM has vcpus=1".to_string()),
+        ("vcpus=4 topology=0:4:1", "option topology=0:4:1: each part is at least 1".to_string()),
+        ("vcpus=6 topology=2:3:1", format!("option topology=2:3:1: {GAPS}")),
+        ("vcpus=4 topology=4", "option topology=4: expected SOCKETS:CORES:THREADS".to_string()),
+        (
+            "vcpus=4 topology",
+            "option topology has no value: expected topology=SOCKETS:CORES:THREADS".to_string(),
+        ),
+        ("vcpus=4 topolgy=1:4:1", "unknown option `topolgy=1:4:1` (did you mean `topology`?)".to_string()),
+    ] {
+        assert_eq!(parse(line).unwrap_err().to_string(), text, "{line}");
     }
 }
 

@@ -2,16 +2,17 @@
 
 use crate::feature::{ARCH_CAPABILITIES, FEATURES, FeatureSet, Kind, PLATFORM_INFO, Place, Reg};
 use crate::host::VENDOR;
-use crate::leaves::xsave_rows;
+use crate::leaves::{self, xsave_rows};
 use crate::msr::{MsrClass, MsrValues, RULES};
 use crate::policy::{GuestPolicy, Shape};
-use crate::render::check_shape;
-use crate::table::{CpuidTable, Row, is_topology};
+use crate::render::{check_shape, check_vcpus};
+use crate::table::{CpuidTable, Row};
 use crate::wire::{DecodeError, MAX_ENCODED, VERSION, Wire};
+use vm_types::Topology;
 
 const REGS: [Reg; 4] = [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx];
 const MAX_NAME: usize = 32;
-/// HTT: follows from the number of vCPUs.
+/// HTT: follows from the number of vCPUs of a package.
 const HTT: u64 = 1 << 28;
 /// CPUID faulting, in MSR_PLATFORM_INFO.
 const FAULTING: u64 = 1 << 31;
@@ -36,8 +37,7 @@ impl GuestPolicy {
         if decoder.position() != bytes.len() {
             return Err(DecodeError::Trailing(bytes.len() - decoder.position()));
         }
-        let shape = Shape { vcpus: wire.vcpus, tsc_hz: wire.tsc_hz, apic_hz: wire.apic_hz, phys_bits: None };
-        checked(wire, shape)
+        checked(wire)
     }
 }
 
@@ -53,12 +53,19 @@ fn peek_version(bytes: &[u8]) -> Option<u16> {
     Some(head.version)
 }
 
-fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
+fn checked(wire: Wire) -> Result<GuestPolicy, DecodeError> {
     let name = wire.level.as_bytes();
     let legal = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     if name.is_empty() || name.len() > MAX_NAME || !name.iter().all(legal) {
         return Err(DecodeError::LevelName);
     }
+    check_vcpus(wire.vcpus)?;
+    let mut shape = Shape {
+        topology: Topology::flat(wire.vcpus),
+        tsc_hz: wire.tsc_hz,
+        apic_hz: wire.apic_hz,
+        phys_bits: None,
+    };
     check_shape(&shape)?;
     let table = CpuidTable::new(wire.rows)?;
     ranges(&table)?;
@@ -67,7 +74,7 @@ fn checked(wire: Wire, shape: Shape) -> Result<GuestPolicy, DecodeError> {
     contradictions(features)?;
     msrs(&values, features)?;
     xsave(&table, features)?;
-    shape_rows(&table, &shape)?;
+    shape.topology = topology(&table, wire.vcpus)?;
     Ok(GuestPolicy::assemble(wire.level, wire.level_version, shape, table, features, values))
 }
 
@@ -168,17 +175,44 @@ fn xsave(table: &CpuidTable, features: FeatureSet) -> Result<(), DecodeError> {
     }
 }
 
-/// The numbers that repeat the shape agree with it, and what is filled in per vCPU is empty.
-fn shape_rows(table: &CpuidTable, shape: &Shape) -> Result<(), DecodeError> {
-    let htt = table.reg(1, 0, Reg::Edx) >> 28 & 1;
-    if htt != u32::from(shape.vcpus > 1) || table.reg(1, 0, Reg::Ebx) >> 16 != shape.vcpus {
-        return Err(wrong(1, 0, "number of processors"));
+/// How many packages, cores and threads the table tells of, and that all of it agrees. The table is what travels: a host of the
+/// version before serves one that it could not have made, or refuses leaf 1 by its number of processors, and gives it on as it is.
+fn topology(table: &CpuidTable, vcpus: u32) -> Result<Topology, DecodeError> {
+    let processors = || wrong(1, 0, "number of processors");
+    let cores_of = |row: &Row| row.regs[0] >> 26;
+    // What is filled in per vCPU is empty.
+    let per_socket = table.reg(1, 0, Reg::Ebx) >> 16;
+    if per_socket == 0 || !vcpus.is_multiple_of(per_socket) {
+        return Err(processors());
     }
-    for row in table.rows().iter().filter(|row| is_topology(row.leaf)) {
-        let Row { leaf, subleaf, regs: [_, _, ecx, edx], .. } = *row;
-        if subleaf > 1 || ecx & 0xff != 0 || edx != 0 {
-            return Err(wrong(leaf, subleaf, "topology"));
+    let caches = || table.rows().iter().filter(|row| row.leaf == 4);
+    // Without leaf 4 nothing tells cores and threads apart; none of our levels is without.
+    let core_ids = caches().next().map_or(per_socket, |row| cores_of(row) + 1);
+    let threads = match core_ids {
+        0 | 1 => per_socket,
+        ids => per_socket.next_power_of_two() / ids.next_power_of_two(),
+    };
+    let cores = per_socket.checked_div(threads).unwrap_or(0);
+    let topology = Topology { sockets: vcpus / per_socket, cores, threads };
+    topology.check(vcpus).map_err(|_| processors())?;
+    if table.reg(1, 0, Reg::Edx) >> 28 & 1 != u32::from(per_socket > 1) {
+        return Err(processors());
+    }
+    for row in caches() {
+        let shared = row.regs[0] & 0xfff << 14;
+        if row.regs[0] & 0x3f << 26 != leaves::core_ids(&topology)
+            || !leaves::sharing(&topology).contains(&shared)
+        {
+            return Err(wrong(4, row.subleaf, "topology"));
         }
     }
-    Ok(())
+    for leaf in [0xb, 0x1f] {
+        let expected = leaves::topology_rows(leaf, &topology);
+        let mut rows = table.rows().iter().filter(|row| row.leaf == leaf).peekable();
+        if rows.peek().is_some() && !rows.clone().eq(&expected) {
+            let odd = rows.clone().zip(&expected).find(|(theirs, ours)| theirs != ours);
+            return Err(wrong(leaf, odd.map_or(2, |(row, _)| row.subleaf), "topology"));
+        }
+    }
+    Ok(topology)
 }

@@ -1,6 +1,7 @@
 //! The leaves of a level for one VM.
 
 use alloc::vec::Vec;
+use vm_types::Topology;
 
 use crate::feature::{Feature, FeatureSet, Reg};
 use crate::host::VENDOR;
@@ -44,23 +45,24 @@ pub(crate) fn rows(level: &Level, features: FeatureSet, shape: &Shape) -> Vec<Ro
 
 fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
     out.put(0, 0, [level.max_leaf, word(VENDOR, 0), word(VENDOR, 8), word(VENDOR, 4)]);
-    let htt = u32::from(shape.vcpus > 1) << 28;
+    let topology = &shape.topology;
+    let htt = u32::from(topology.per_socket() > 1) << 28;
     out.put(
         1,
         0,
         [
             level.signature,
-            CLFLUSH << 8 | shape.vcpus << 16,
+            CLFLUSH << 8 | topology.per_socket() << 16,
             features.cpuid(1, 0, Reg::Ecx),
             features.cpuid(1, 0, Reg::Edx) | htt,
         ],
     );
     out.put(2, 0, LEAF2);
-    let cores = shape.vcpus.next_power_of_two() - 1;
+    let [of_core, of_socket] = sharing(topology);
     let last = level.caches.iter().map(|cache| cache.level).max();
     for (index, cache) in level.caches.iter().enumerate() {
-        let sharing = if Some(cache.level) == last { cores } else { 0 };
-        let eax = cache.kind as u32 | u32::from(cache.level) << 5 | 1 << 8 | sharing << 14 | cores << 26;
+        let sharing = if Some(cache.level) == last { of_socket } else { of_core };
+        let eax = cache.kind as u32 | u32::from(cache.level) << 5 | 1 << 8 | sharing | core_ids(topology);
         out.put(4, index as u32, [eax, (cache.ways - 1) << 22 | 63, cache.sets - 1, cache.edx]);
     }
     let [eax, ecx] = [Reg::Eax, Reg::Ecx].map(|reg| features.cpuid(6, 0, reg));
@@ -74,7 +76,7 @@ fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
         out.put(7, subleaf, regs);
     }
     if level.max_leaf >= 0xb {
-        topology(out, 0xb, shape);
+        out.0.extend(topology_rows(0xb, topology));
     }
     if features.contains(Feature::Xsave) {
         xsave(out, features);
@@ -88,7 +90,7 @@ fn basic(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
         out.put(0x16, 0, [mhz, mhz, (shape.apic_hz / 1_000_000).min(0xffff), 0]);
     }
     if level.max_leaf >= 0x1f {
-        topology(out, 0x1f, shape);
+        out.0.extend(topology_rows(0x1f, topology));
     }
 }
 
@@ -96,13 +98,25 @@ fn all(features: FeatureSet, leaf: u32, subleaf: u32) -> [u32; 4] {
     [Reg::Eax, Reg::Ebx, Reg::Ecx, Reg::Edx].map(|reg| features.cpuid(leaf, subleaf, reg))
 }
 
-/// One package of cores without SMT (SDM 3A 9.9.1).
-fn topology(out: &mut Leaves, leaf: u32, shape: &Shape) {
+/// Leaf B or 1F: threads of a core, then of a package (SDM 3A 9.9.1). What is above a level's bits is the next one's number.
+pub(crate) const fn topology_rows(leaf: u32, topology: &Topology) -> [Row; 2] {
     const SMT: u32 = 1 << 8;
     const CORE: u32 = 2 << 8;
-    let bits = shape.vcpus.next_power_of_two().trailing_zeros();
-    out.put(leaf, 0, [0, 1, SMT, 0]);
-    out.put(leaf, 1, [bits, shape.vcpus, CORE, 0]);
+    let thread = [topology.thread_bits(), topology.threads, SMT, 0];
+    let core = [topology.socket_shift(), topology.per_socket(), CORE, 0];
+    [Row { leaf, subleaf: 0, regs: thread }, Row { leaf, subleaf: 1, regs: core }]
+}
+
+/// Bits 31:26 of EAX of leaf 4: the last number that a core of a package can have in APIC ids.
+pub(crate) const fn core_ids(topology: &Topology) -> u32 {
+    let bits = topology.socket_shift() - topology.thread_bits();
+    ((1 << bits) - 1) << 26
+}
+
+/// Bits 25:14 of the same, for a cache of one core and for one of the package: the last APIC id of those that share it.
+pub(crate) fn sharing(topology: &Topology) -> [u32; 2] {
+    let last = |bits: u32| ((1 << bits) - 1) << 14;
+    [last(topology.thread_bits()), last(topology.socket_shift())]
 }
 
 /// Leaf D for exactly the components allowed (SDM volume 1, 13.2).

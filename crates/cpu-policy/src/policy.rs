@@ -1,6 +1,7 @@
 //! What one guest is told and allowed; rendered once, it travels with the guest.
 
 use alloc::string::String;
+use vm_types::Topology;
 
 use crate::control::{CR4_BITS, EFER_BITS, allowed};
 use crate::feature::{Feature, FeatureSet, Reg};
@@ -11,14 +12,22 @@ use crate::xsave::{xcr0_legal, xcr0_of};
 /// What of a VM its policy depends on besides the level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
-    /// Number of vCPUs.
-    pub vcpus: u32,
+    /// Its vCPUs.
+    pub topology: Topology,
     /// Rate of the guest's TSC in Hz.
     pub tsc_hz: u64,
     /// Input clock of the APIC timer in Hz; leaf 15 calls it the crystal.
     pub apic_hz: u32,
     /// Physical address width in bits that was asked for; without it the least of level, pool and host.
     pub phys_bits: Option<u8>,
+}
+
+impl Shape {
+    /// Number of vCPUs.
+    #[must_use]
+    pub const fn vcpus(&self) -> u32 {
+        self.topology.vcpus()
+    }
 }
 
 /// A machine whose number of vCPUs is not the one that its policy tells the guest.
@@ -131,7 +140,7 @@ impl GuestPolicy {
     /// # Errors
     /// Both of them.
     pub fn check_vcpus(&self, machine: u32) -> Result<(), OtherVcpus> {
-        let policy = self.shape.vcpus;
+        let policy = self.shape.vcpus();
         if policy == machine { Ok(()) } else { Err(OtherVcpus { machine, policy }) }
     }
 

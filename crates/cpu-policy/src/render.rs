@@ -11,7 +11,7 @@ use crate::level::Level;
 use crate::msr::MsrValues;
 use crate::policy::{GuestPolicy, Shape};
 use crate::table::CpuidTable;
-use vm_types::MAX_VCPUS;
+use vm_types::{MAX_VCPUS, TopologyError};
 
 /// TSC and timer rates within these limits can be told to a guest, in Hz.
 const TSC_HZ: RangeInclusive<u64> = 1_000_000..=20_000_000_000;
@@ -23,6 +23,9 @@ pub enum RenderError {
     /// A number of vCPUs that cannot be described.
     #[error("{0} vCPUs: 1 to {MAX_VCPUS} are possible")]
     Vcpus(u32),
+    /// vCPUs that no APIC ids can be given.
+    #[error("{0}")]
+    Topology(TopologyError),
     /// A TSC rate outside all sense.
     #[error("TSC rate {} is out of range", vm_types::Megahertz(*.0))]
     TscHz(u64),
@@ -116,9 +119,8 @@ impl GuestPolicy {
 
 /// Checks the numbers of a shape.
 pub(crate) fn check_shape(shape: &Shape) -> Result<(), RenderError> {
-    if !(1..=MAX_VCPUS).contains(&shape.vcpus) {
-        return Err(RenderError::Vcpus(shape.vcpus));
-    }
+    check_vcpus(shape.vcpus())?;
+    shape.topology.check(shape.vcpus()).map_err(RenderError::Topology)?;
     if !TSC_HZ.contains(&shape.tsc_hz) {
         return Err(RenderError::TscHz(shape.tsc_hz));
     }
@@ -129,4 +131,9 @@ pub(crate) fn check_shape(shape: &Shape) -> Result<(), RenderError> {
         Some(bits) if !(32..=52).contains(&bits) => Err(RenderError::PhysBits(bits)),
         _ => Ok(()),
     }
+}
+
+/// Checks a number of vCPUs.
+pub(crate) fn check_vcpus(vcpus: u32) -> Result<(), RenderError> {
+    if (1..=MAX_VCPUS).contains(&vcpus) { Ok(()) } else { Err(RenderError::Vcpus(vcpus)) }
 }

@@ -110,7 +110,7 @@ impl GuestPolicy {
             version: VERSION,
             level: self.level.clone(),
             level_version: self.level_version,
-            vcpus: self.shape.vcpus,
+            vcpus: self.shape.vcpus(),
             tsc_hz: self.shape.tsc_hz,
             apic_hz: self.shape.apic_hz,
             rows: self.table.rows().into(),

@@ -6,6 +6,7 @@ use common::*;
 use cpu_policy::{Dynamic, Feature, FeatureSet, GuestPolicy, HostPolicy, Kind, LEVELS, Polarity, Shape};
 use proptest::prelude::*;
 use raw_cpuid::{CpuId, CpuIdResult};
+use vm_types::Topology;
 
 const CR4_OSXSAVE: u64 = 1 << 18;
 /// CPUID.1:ECX; without it the secondary controls cannot be read.
@@ -23,7 +24,7 @@ fn ask(policy: &GuestPolicy, leaf: u32, subleaf: u32) -> [u32; 4] {
 }
 
 fn shape(vcpus: u32) -> Shape {
-    Shape { vcpus, ..SHAPE }
+    Shape { topology: Topology::flat(vcpus), ..SHAPE }
 }
 
 #[test]

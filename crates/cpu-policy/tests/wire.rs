@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use cpu_policy::{DecodeError, GuestPolicy, LEVELS, MAX_ENCODED, Row, Shape};
 use proptest::prelude::*;
+use vm_types::Topology;
 
 /// The fields of the format, by number.
 #[derive(minicbor::Encode, minicbor::Decode, Clone)]
@@ -72,7 +73,9 @@ fn contradictions_are_named() {
         ("haswell", |f| f.version = 2, "format version 2"),
         ("haswell", |f| f.level = "Has well".into(), "level name"),
         ("haswell", |f| f.vcpus = 0, "0 vCPUs"),
-        ("haswell", |f| f.vcpus = 2, "CPUID 0x1.0: number of processors"),
+        ("haswell", |f| row(f, 1, 0)[1] |= 3 << 16, "CPUID 0x1.0: number of processors"),
+        ("haswell", |f| row(f, 1, 0)[1] &= 0xffff, "CPUID 0x1.0: number of processors"),
+        ("haswell", |f| row(f, 1, 0)[3] |= 1 << 28, "CPUID 0x1.0: number of processors"),
         ("haswell", |f| f.tsc_hz = 0, "TSC rate 0"),
         ("haswell", |f| row(f, 1, 0)[2] &= !(1 << 28), "FMA without CPUID.1:ECX[28] AVX"),
         ("haswell", |f| row(f, 1, 0)[2] |= 1 << 16, "unknown bits 0x10000 in CPUID.1:ECX"),
@@ -83,7 +86,10 @@ fn contradictions_are_named() {
         ("haswell", |f| row(f, 0xd, 2)[1] = 512, "XSAVE layout"),
         ("nehalem", |f| row(f, 1, 0)[2] |= 1 << 26, "CPUID 0xd.0: number of sub-leaves"),
         ("haswell", |f| row(f, 0x8000_0008, 0)[0] = 0x3040, "address widths"),
-        ("haswell", |f| row(f, 0xb, 0)[3] = 1, "topology"),
+        ("haswell", |f| row(f, 0xb, 0)[3] = 1, "CPUID 0xb.0: topology"),
+        ("haswell", |f| row(f, 0xb, 1)[1] = 2, "CPUID 0xb.1: topology"),
+        ("haswell", |f| row(f, 4, 0)[0] |= 3 << 26, "CPUID 0x1.0: number of processors"),
+        ("haswell", |f| row(f, 4, 2)[0] |= 1 << 14, "CPUID 0x4.2: topology"),
         ("haswell", |f| f.rows.swap(0, 1), "out of order"),
         (
             "haswell",
@@ -136,7 +142,7 @@ fn use_it(policy: &GuestPolicy) {
 proptest! {
     #[test]
     fn decoding_is_the_inverse(index in 0..LEVELS.len(), vcpus in 1u32..=64, khz in 1_000u64..20_000_000) {
-        let shape = Shape { vcpus, tsc_hz: khz * 1000, apic_hz: 100_000_000, phys_bits: Some(39) };
+        let shape = Shape { topology: Topology::flat(vcpus), tsc_hz: khz * 1000, apic_hz: 100_000_000, phys_bits: Some(39) };
         let policy = GuestPolicy::render(LEVELS[index], shape, &big_host()).unwrap();
         prop_assert_eq!(GuestPolicy::decode(&policy.encode()), Ok(policy));
     }

@@ -43,7 +43,7 @@ fn to_a_file_and_back() {
             "level      haswell-v",
             "ram        2688 KiB in 2 ranges\n  from     0x0: 160 pages\n  from     0x100000: 512 pages\n",
             "pages      168 zero, 168 fill, 336 data\nrecord     vcpu 0 v1: 3 bytes\nrecord     uart 1 v1: 5000 bytes\n",
-            "made from  mem=3 level=haswell\n  line     console=ttyS0\n  kernel   9000 bytes, sha256 ",
+            "made from  mem=3 level=haswell vcpus=2 topology=2:1:1\n  line     console=ttyS0\n  kernel   9000 bytes, sha256 ",
             ", from http://10.0.0.9/vmlinux\n  module   8589934592 bytes, not here\n",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
@@ -53,8 +53,11 @@ fn to_a_file_and_back() {
         assert!(json.contains(r#""pages":{"zero":168,"fill":168,"data":336}"#), "{json}");
         assert!(text.contains("\npolicy\n  vendor ") && text.contains("\n  CPUID.1:ECX "), "{text}");
         assert!(json.contains(r#""policy":{"#), "{json}");
+        assert!(json.contains(r#""sockets:cores:threads":"2:1:1""#), "{json}");
         assert!(
-            json.contains(r#""origin":{"options":"mem=3 level=haswell","args":"console=ttyS0""#),
+            json.contains(
+                r#""origin":{"options":"mem=3 level=haswell vcpus=2 topology=2:1:1","args":"console=ttyS0""#
+            ),
             "{json}"
         );
         assert!(
@@ -88,9 +91,9 @@ fn a_machine_with_other_vcpus_than_its_policy_is_not_kept() {
     let folder = scratch("vcpus");
     let file = folder.join("demo.vm");
     let receiver = Receiver::start(&file, &["--insecure"]);
-    let outcome = leave(&Model::full().with_vcpus(2), receiver.port, &["--insecure"]);
+    let outcome = leave(&Model::full().with_vcpus(3), receiver.port, &["--insecure"]);
     let SourceOutcome::Failed(reason) = outcome else { panic!("{outcome:?}") };
-    let why = "the machine has 2 vCPUs, its CPU policy says 1";
+    let why = "the machine has 3 vCPUs, its CPU policy says 2";
     assert!(reason.to_string().contains(why), "{reason}");
     let (status, out, errors) = receiver.end();
     assert!(status != 0 && format!("{out}{errors}").contains(why), "{out}{errors}");

@@ -12,6 +12,7 @@ use crate::nearest::nearest;
 use crate::table::{Arg, COMMANDS, Kind, Setting, Spec, Values, key_of};
 use crate::term::Term;
 use crate::words::{Open, Words, unquoted};
+use vm_types::{MAX_VCPUS, Topology};
 
 /// Parses one line. Blank lines and lines that begin with `#` are [`Command::Empty`].
 ///
@@ -281,6 +282,16 @@ fn set_setting<'a>(
         Setting::PhysBits => {
             let bits = number(value, 52).and_then(|n| u8::try_from(n).ok()).filter(|n| *n >= 32);
             create.phys_bits = Some(bits.ok_or_else(|| bad("is no number of bits from 32 to 52"))?);
+        }
+        Setting::Vcpus => {
+            let most = u64::from(MAX_VCPUS);
+            let count = number(value, most).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+            create.vcpus = Some(count.ok_or_else(|| bad("is no number of vCPUs from 1 to 64"))?);
+        }
+        Setting::Topology => {
+            let topology = Topology::parse(value);
+            create.topology =
+                Some(topology.ok_or_else(|| bad("is not three numbers, SOCKETS:CORES:THREADS"))?);
         }
         Setting::OnReset => {
             let found = OnReset::ALL.into_iter().find(|on| on.name() == value);

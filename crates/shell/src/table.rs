@@ -95,6 +95,10 @@ pub enum Setting {
     CpuLevel,
     /// Its physical address width.
     PhysBits,
+    /// How many vCPUs it has.
+    Vcpus,
+    /// How they are laid out.
+    Topology,
     /// What follows when the guest resets its machine.
     OnReset,
     /// Digest of the kernel's file.

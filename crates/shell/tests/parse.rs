@@ -400,12 +400,13 @@ fn a_vm_is_made_of_urls() {
         Err(error) => Err(error.to_string()),
     };
     let all = made(
-        "--paused --kernel http://10.0.0.2/k --initrd=tftp://10.0.0.3/i --mem 512 --cmdline='a \"b c\" d' --level haswell --phys-bits=39 --on-reset=stop",
+        "--paused --kernel http://10.0.0.2/k --initrd=tftp://10.0.0.3/i --mem 512 --cmdline='a \"b c\" d' --level haswell --phys-bits=39 --vcpus 8 --topology 2:2:2 --on-reset=stop",
     );
     let all = all.unwrap();
     for part in [
         "name: \"new\", kernel: \"http://10.0.0.2/k\", initrd: Some(\"tftp://10.0.0.3/i\"), mem_mib: Some(512)",
-        r#"cmdline: "a \"b c\" d", level: Some("haswell"), phys_bits: Some(39), sha256: None"#,
+        r#"cmdline: "a \"b c\" d", level: Some("haswell"), phys_bits: Some(39), "#,
+        "vcpus: Some(8), topology: Some(Topology { sockets: 2, cores: 2, threads: 2 })",
         "paused: true",
         "on_reset: Some(Stop)",
     ] {
@@ -420,6 +421,12 @@ fn a_vm_is_made_of_urls() {
         ),
         ("--kernel http://10.0.0.2/k --mem 0", "--mem MIB '0' is no number of MiB from 1 to 1048576"),
         ("--kernel http://10.0.0.2/k --mem 1G", "--mem MIB '1G' is no number of MiB"),
+        ("--kernel http://10.0.0.2/k --vcpus 65", "--vcpus N '65' is no number of vCPUs from 1 to 64"),
+        ("--kernel http://10.0.0.2/k --vcpus 0", "--vcpus N '0' is no number of vCPUs"),
+        (
+            "--kernel http://10.0.0.2/k --topology 4:1",
+            "--topology SOCKETS:CORES:THREADS '4:1' is not three numbers, SOCKETS:CORES:THREADS",
+        ),
         ("--kernal http://10.0.0.2/k", "unknown option '--kernal' of 'vm create': did you mean '--kernel'?"),
         ("--kernal=http://10.0.0.2/k", "did you mean '--kernel'?"),
         ("--kernel http://10.0.0.2/k --sha256 12", "is no SHA-256 digest of 64 hexadecimal digits"),
@@ -481,6 +488,8 @@ fn valid_line(spec: &shell::Spec) -> String {
                 Setting::GuestLine => "--cmdline \"console=ttyS0 quiet\"",
                 Setting::CpuLevel => "--level haswell",
                 Setting::PhysBits => "--phys-bits 39",
+                Setting::Vcpus => "--vcpus 4",
+                Setting::Topology => "--topology=2:2:1",
                 Setting::OnReset => "--on-reset stop",
                 Setting::State => "--state stopped",
                 Setting::Sort => "--sort=uptime",

@@ -16,6 +16,7 @@ mod record;
 mod restarts;
 mod strict;
 mod time;
+mod topology;
 
 pub use apic_page::ApicPage;
 pub use backlog::{Adding, Backlog};
@@ -28,6 +29,7 @@ pub use record::{StateError, StateRecord};
 pub use restarts::Restarts;
 pub use strict::decode_strict;
 pub use time::{Megahertz, Now};
+pub use topology::{Topology, TopologyError};
 
 /// The most vCPUs that the board and the CPU policy of a VM can describe. How many this version runs is `cmdline`'s to say.
 pub const MAX_VCPUS: u32 = 64;

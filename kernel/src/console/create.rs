@@ -114,6 +114,12 @@ fn options(asked: &CreateOptions<'_>) -> Result<VmOptions, Failure> {
     if let Some(bits) = asked.phys_bits {
         let _ = write!(line, " phys-bits={bits}");
     }
+    if let Some(vcpus) = asked.vcpus {
+        let _ = write!(line, " vcpus={vcpus}");
+    }
+    if let Some(topology) = asked.topology {
+        let _ = write!(line, " topology={topology}");
+    }
     let mut options =
         VmOptions::parse(&line).map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
     options.args = asked.cmdline.into();

@@ -181,6 +181,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let tracking = vm.tracking().map(|method| method.name());
     let printed = vm.printed();
     let restarts = *vm.restarts.lock();
+    let topology = vm.policy().shape().topology.to_string();
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("name", &*vm.name.get())?;
@@ -191,6 +192,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.field("resets", restarts.count())?;
             o.field("level", vm.policy().level_name())?;
             o.field("came", vm.came)?;
+            o.field("topology", topology.as_str())?;
             o.array("vcpus", |a| {
                 vm.vcpus.iter().try_for_each(|slot| {
                     a.object(|o| {
@@ -222,6 +224,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let _ = writeln!(out, "name      {}\nuuid      {}\nstate     {shown}", vm.name, Hex(&vm.uuid));
     let _ = writeln!(out, "on-reset  {}, {} so far", restarts.on_reset.name(), restarts.count());
     let _ = writeln!(out, "level     {}\nvcpus     {}", vm.policy().level_name(), vm.vcpus.len());
+    let _ = writeln!(out, "topology  {topology}");
     for (index, slot) in vm.vcpus.iter().enumerate() {
         let (state, share) = (slot.doing(), slot.share.load(Ordering::Relaxed));
         let ran = Millis(tsc::ns(slot.ran.load(Ordering::Relaxed)) / 1000);

@@ -259,7 +259,14 @@ impl TargetVm for Arriving {
     fn wants(&mut self, origin: &Origin) -> Vec<u32> {
         let Some(vm) = &self.vm else { return Vec::new() };
         let name = vm.name.get();
-        let mut source = match Source::told(origin, &name) {
+        let shape = *vm.policy().shape();
+        let told = Source::told(origin, &name).and_then(|source| {
+            // Booted anew at another level it would be another machine.
+            let told = source.options.topology();
+            let same = format!("topology={told} of a VM with {}", shape.topology);
+            if told == shape.topology { Ok(source) } else { Err(same) }
+        });
+        let mut source = match told {
             Ok(source) => source,
             Err(why) => {
                 log::warn!(target: "migrate", "migrate {name}: what it was made from is left out: {why}");

@@ -40,7 +40,7 @@ pub(crate) fn set_pool_baseline(baseline: Option<Baseline>) {
 /// An unknown level, with those there are; each feature that the host lacks; or memory beyond the width.
 pub(crate) fn render(options: &VmOptions, tsc_hz: u64) -> Result<GuestPolicy, String> {
     let apic_hz = devices::APIC_BUS_HZ as u32;
-    let mut shape = Shape { vcpus: options.vcpus, tsc_hz, apic_hz, phys_bits: options.phys_bits };
+    let mut shape = Shape { topology: options.topology(), tsc_hz, apic_hz, phys_bits: options.phys_bits };
     let rendered = match options.level.as_deref() {
         Some(name) => {
             let level = Level::by_name(name).ok_or_else(|| {

@@ -5,8 +5,11 @@ use alloc::string::ToString;
 use cmdline::VmOptions;
 use cpu_policy::{Baseline, Dump, Feature, GuestPolicy};
 
+use vm_types::{GuestMemory, Topology};
+
 use super::{fits, host as this_host, render, set_pool_baseline};
 use crate::testing::{host, small};
+use crate::vm::create;
 
 /// A lesser member of the pool.
 const HASWELL: &str = include_str!("../../../crates/cpu-policy/tests/dumps/corei7_haswell_4770.cpu");
@@ -54,4 +57,40 @@ fn what_was_rendered_here_fits_here() {
         assert_eq!(policy.level_name(), level.name);
     }
     assert_eq!(fits(&at(None).unwrap()), Ok(()));
+}
+
+/// CPUID, local APICs and the MADT name a vCPU by the same number.
+#[test]
+fn a_topology_has_the_same_ids_everywhere() {
+    let host = host();
+    let two = Topology { sockets: 2, cores: 2, threads: 2 };
+    let options = VmOptions { vcpus: 8, topology: Some(two), ..small("a") };
+    let vm = host.vm_with(&options);
+    assert_eq!(vm.policy().shape().topology, two);
+    let mut firmware = [0; 0x2000];
+    vm.memory.read(devices::acpi::DEFAULT_BASE, &mut firmware).unwrap();
+    let madt = firmware.windows(4).position(|bytes| bytes == b"APIC").expect("there is a MADT");
+    // Behind its head of 44 bytes: processor local APICs, of 8 bytes each, the id in the fourth.
+    let madt_ids = firmware[madt + 44..].chunks(8).take_while(|entry| entry[0] == 0).map(|entry| entry[3]);
+    assert!(madt_ids.eq(0..8));
+    for (index, slot) in vm.vcpus.iter().enumerate() {
+        let slot = slot.vcpu.lock();
+        // What CPUID tells, and what IPIs are sent to.
+        assert_eq!(slot.vcpu.index, index as u32);
+        assert_eq!(slot.vcpu.apic.export().instance, index as u16);
+    }
+}
+
+#[test]
+fn another_level_is_no_other_topology() {
+    let host = host();
+    let two = Topology { sockets: 2, cores: 2, threads: 1 };
+    let mut options = VmOptions { vcpus: 4, topology: Some(two), ..small("a") };
+    let vm = host.vm_with(&options);
+    let policy = create::at_level(&vm, &mut options, "haswell").unwrap();
+    assert_eq!((policy.level_name(), policy.shape().topology), ("haswell", two));
+    let wrong =
+        VmOptions { vcpus: 6, topology: Some(Topology { sockets: 2, cores: 3, threads: 1 }), ..options };
+    let why = render(&wrong, hw::mock::TSC_HZ).unwrap_err();
+    assert!(why.starts_with("topology=2:3:1: threads and cores"), "{why}");
 }

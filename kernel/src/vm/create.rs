@@ -318,7 +318,7 @@ pub(crate) fn begin(vm: &Vm) -> Result<(), String> {
 /// # Errors
 /// Why not.
 pub(crate) fn check(options: &VmOptions) -> Result<(), String> {
-    host::required()?;
+    check_vcpus(options.vcpus, host::required()?)?;
     let ranges = layout(u64::from(options.mem_mib) << 20);
     let policy = policy::render(options, tsc::hz())?;
     addressable(&policy, &ranges)?;

@@ -229,7 +229,8 @@ impl Subject {
         facts.add("EFER bits allowed", format!("{:#x}", guest.efer_allowed()));
         facts.add("TSC", rate(guest.tsc_hz()));
         facts.add("crystal", rate(guest.shape().apic_hz.into()));
-        facts.add("vCPUs", guest.shape().vcpus);
+        facts.add("vCPUs", guest.shape().vcpus());
+        facts.add("sockets:cores:threads", guest.shape().topology);
         Self {
             name: name.into(),
             kind: "guest".into(),

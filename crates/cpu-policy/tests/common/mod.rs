@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use cpu_policy::{GuestPolicy, HostPolicy, Level, Shape};
+use vm_types::Topology;
 
 /// The registers of one model that features are read from.
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +259,8 @@ pub(crate) fn big_host() -> HostPolicy {
     Dump { leaf7: [ebx | 1 << 4, ecx, edx], ..XEON_GRANITE_RAPIDS }.policy()
 }
 
-pub(crate) const SHAPE: Shape = Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 100_000_000, phys_bits: None };
+pub(crate) const SHAPE: Shape =
+    Shape { topology: Topology::flat(1), tsc_hz: 20_000_000, apic_hz: 100_000_000, phys_bits: None };
 
 pub(crate) fn level(name: &str) -> &'static Level {
     Level::by_name(name).unwrap_or_else(|| panic!("level {name}"))

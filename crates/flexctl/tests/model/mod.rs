@@ -24,7 +24,7 @@ use secure_link::{
     Session,
 };
 use sha2::{Digest, Sha256};
-use vm_types::{Gpa, MemoryError, StateError, StateRecord};
+use vm_types::{Gpa, MemoryError, StateError, StateRecord, Topology};
 
 pub(crate) type Page = [u8; PAGE_BYTES];
 /// Of two pages and a bit.
@@ -116,7 +116,12 @@ fn policy() -> Vec<u8> {
     let dumps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/dumps");
     let text = fs::read_to_string(dumps.join("corei7_haswell_4770.cpu")).unwrap();
     let host = Dump::parse(&text).unwrap().policy();
-    let shape = cpu_policy::Shape { vcpus: 1, tsc_hz: 20_000_000, apic_hz: 100_000_000, phys_bits: None };
+    let shape = cpu_policy::Shape {
+        topology: Topology { sockets: 2, cores: 1, threads: 1 },
+        tsc_hz: 20_000_000,
+        apic_hz: 100_000_000,
+        phys_bits: None,
+    };
     GuestPolicy::render(Level::by_name("haswell").unwrap(), shape, &host).unwrap().encode()
 }
 
@@ -148,7 +153,7 @@ impl Model {
             policy: policy(),
             companion: b"companion".to_vec(),
             origin: Some(Origin {
-                options: "mem=3 level=haswell".into(),
+                options: "mem=3 level=haswell vcpus=2 topology=2:1:1".into(),
                 args: "console=ttyS0".into(),
                 files: vec![
                     OriginFile {
@@ -162,7 +167,7 @@ impl Model {
                 ],
             }),
             files: [(0, KERNEL.to_vec())].into(),
-            shape: Some(Shape { vcpus: 1, ranges, tsc_hz: 20_000_000, devices: vec!["uart/2".into()] }),
+            shape: Some(Shape { vcpus: 2, ranges, tsc_hz: 20_000_000, devices: vec!["uart/2".into()] }),
             name: "demo".into(),
             uuid: [0x42; 16],
         }

@@ -1,6 +1,6 @@
 //! `vm`.
 
-use vm_types::OnReset;
+use vm_types::{OnReset, Topology};
 
 use super::Output;
 
@@ -157,6 +157,10 @@ pub struct CreateOptions<'a> {
     pub level: Option<&'a str>,
     /// Physical address width in bits; the least of level, pool and host where none is given.
     pub phys_bits: Option<u8>,
+    /// vCPUs; the host's default where not given.
+    pub vcpus: Option<u32>,
+    /// How they are laid out; one package of cores where not given. Whoever makes the VM judges it with their number.
+    pub topology: Option<Topology>,
     /// SHA-256 that the kernel's file must have.
     pub sha256: Option<[u8; 32]>,
     /// The same of the initrd's.
@@ -178,6 +182,8 @@ impl CreateOptions<'_> {
         cmdline: "",
         level: None,
         phys_bits: None,
+        vcpus: None,
+        topology: None,
         sha256: None,
         initrd_sha256: None,
         paused: false,

@@ -77,6 +77,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("resets", "how often the guest reset its machine on this host"),
             ("level", "its CPU level"),
             ("came", "whether it came by migration"),
+            ("topology", "packages, cores in each, threads in each core, as `2:4:1`"),
             ("vcpus", "each of them"),
             ("vcpus[].cpu", "the host CPU that it is on"),
             ("vcpus[].state", "running (in this moment), ready, halted, or wait-for-sipi"),

@@ -1,11 +1,12 @@
 //! What is refused before any of a VM comes.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use cmdline::VmOptions;
-use migrate::{Hello, Offer, Shape, TargetVm};
-use vm_types::PAGE_SIZE;
+use migrate::{Hello, Offer, Origin, OriginFile, Shape, TargetVm};
+use vm_types::{PAGE_SIZE, Topology};
 
 use super::Arriving;
 use crate::policy;
@@ -46,5 +47,28 @@ fn a_machine_with_other_vcpus_than_its_policy_is_refused_by_both_numbers() {
     }
     for vcpus in [1, 2, 64] {
         assert_eq!(verdict(vcpus, vcpus), Ok(()));
+    }
+}
+
+/// What a VM was made from decides how it boots anew: it is left out where that would be another machine.
+#[test]
+fn options_of_another_topology_are_left_out() {
+    let host = host();
+    let two = Topology { sockets: 2, cores: 1, threads: 1 };
+    let vm = host.vm_with(&VmOptions { vcpus: 2, topology: Some(two), ..small("web") });
+    let file = OriginFile { sha256: Some([7; 32]), len: 64, text: String::new(), url: None, stays: None };
+    let source_of = |options: &str| {
+        *vm.source.lock() = None;
+        let mut arriving = Arriving { vm: Some(Arc::clone(&vm)), ..Arriving::default() };
+        let origin =
+            Origin { options: options.into(), args: String::new(), files: Vec::from([file.clone()]) };
+        let wanted = arriving.wants(&origin);
+        (wanted, vm.source.lock().as_ref().map(|source| source.options.topology()))
+    };
+    assert_eq!(source_of("mem=4 vcpus=2 topology=2:1:1"), (Vec::from([0]), Some(two)));
+    for other in
+        ["mem=4 vcpus=2", "mem=4", "mem=4 vcpus=4 topology=2:2:1", "mem=4 vcpus=64", "mem=4 sockets=2"]
+    {
+        assert_eq!(source_of(other), (Vec::new(), None), "{other}");
     }
 }

@@ -3,15 +3,16 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use cmdline::VmOptions;
 use translation::{Backing, DirtyMethod};
-use vm_types::{Gpa, GuestMemory};
+use vm_types::{Gpa, GuestMemory, Topology};
 use vmx_types::field;
 
 use super::{Anew, order, poll};
 use crate::guest::StopReason;
 use crate::guest::mailbox::Request;
 use crate::policy;
-use crate::testing::{HOME, Host, TURN_US, file, host};
+use crate::testing::{HOME, Host, TURN_US, file, host, small};
 use crate::vm::outcome::Outcome;
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::source::Content;
@@ -244,7 +245,8 @@ fn leaf_7(host: &Host, scheduler: &mut Scheduler) -> u64 {
 fn a_guest_that_boots_at_another_level_sees_that() {
     let host = host();
     let mut scheduler = Scheduler::default();
-    let vm = host.running("a");
+    let topology = Some(Topology { sockets: 2, cores: 1, threads: 1 });
+    let vm = host.running_with(&VmOptions { vcpus: 2, topology, ..small("a") });
     let before = leaf_7(&host, &mut scheduler);
     let oldest = policy::host().levels().next().unwrap().name;
     vm.msr_bitmaps.pass_reads(MISC_ENABLE);
@@ -254,6 +256,7 @@ fn a_guest_that_boots_at_another_level_sees_that() {
     order(&vm, lower, &outcome).unwrap();
     assert_eq!(until_over(&host, &mut scheduler, &outcome), Ok(()));
     assert_eq!(vm.policy().level_name(), oldest);
+    assert_eq!(Some(vm.policy().shape().topology), topology, "its vCPUs stay where they are");
     assert!(vm.msr_bitmaps.read_exits(MISC_ENABLE), "what the level before let it at");
     let after = leaf_7(&host, &mut scheduler);
     assert!(before != after && after & !before == 0, "{before:#x} {after:#x}");

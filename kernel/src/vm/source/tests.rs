@@ -1,6 +1,7 @@
 //! What a VM was made from, as it is told from host to host.
 
 use cmdline::VmOptions;
+use vm_types::Topology;
 
 use super::{Content, Source, SourceFile};
 use crate::testing::{file, host, source};
@@ -10,6 +11,8 @@ fn options() -> VmOptions {
         name: "a".into(),
         mem_mib: 12,
         pci: true,
+        vcpus: 4,
+        topology: Some(Topology { sockets: 2, cores: 2, threads: 1 }),
         args: "root=/dev/sda  x".into(),
         ..VmOptions::default()
     }

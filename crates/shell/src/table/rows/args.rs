@@ -71,6 +71,9 @@ pub(super) const GUEST_LEVEL: Arg =
     Arg { name: "--level LEVEL", kind: Kind::Setting(Setting::CpuLevel), required: false };
 pub(super) const PHYS_BITS: Arg =
     Arg { name: "--phys-bits BITS", kind: Kind::Setting(Setting::PhysBits), required: false };
+pub(super) const VCPUS: Arg = Arg { name: "--vcpus N", kind: Kind::Setting(Setting::Vcpus), required: false };
+pub(super) const TOPOLOGY: Arg =
+    Arg { name: "--topology SOCKETS:CORES:THREADS", kind: Kind::Setting(Setting::Topology), required: false };
 pub(super) const SHA256: Arg =
     Arg { name: "--sha256 HEX", kind: Kind::Setting(Setting::Sha256), required: false };
 pub(super) const INITRD_SHA256: Arg =

@@ -2,8 +2,8 @@
 
 use super::args::{
     ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
-    METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, UTC,
-    VIRTUAL, VM,
+    METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, TOPOLOGY,
+    UTC, VCPUS, VIRTUAL, VM,
 };
 use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
@@ -37,6 +37,8 @@ pub(super) const ROWS: &[Spec] = &[
             CMDLINE,
             GUEST_LEVEL,
             PHYS_BITS,
+            VCPUS,
+            TOPOLOGY,
             SHA256,
             INITRD_SHA256,
             PAUSED,
@@ -44,7 +46,7 @@ pub(super) const ROWS: &[Spec] = &[
             ON_RESET,
         ],
         summary: "Make a VM of a kernel that a server has.",
-        details: "The files come by `http://A.B.C.D[:PORT]/PATH` or `tftp://A.B.C.D[:PORT]/PATH`: a bzImage, an ELF with a PVH note, or a Multiboot 1 kernel, and its initrd or module. Name, level and memory are judged before the first byte is asked for; where a digest is given, a file that has another is refused. The VM has 256 MiB unless `--mem` says otherwise, sees as many physical address bits as level, pool and host all have unless `--phys-bits` says otherwise, and runs at once unless `--paused` is there. One that resets its machine boots anew, or is over with `--on-reset stop`. Quotes hold a command line together: `--cmdline \"console=ttyS0 quiet\"`. Ctrl-C ends it, and all that came is given back.",
+        details: "The files come by `http://A.B.C.D[:PORT]/PATH` or `tftp://A.B.C.D[:PORT]/PATH`: a bzImage, an ELF with a PVH note, or a Multiboot 1 kernel, and its initrd or module. Name, level and memory are judged before the first byte is asked for; where a digest is given, a file that has another is refused. The VM has 256 MiB unless `--mem` says otherwise, sees as many physical address bits as level, pool and host all have unless `--phys-bits` says otherwise, has one vCPU unless `--vcpus` says otherwise, all in one package of cores unless `--topology` says otherwise, and runs at once unless `--paused` is there. One that resets its machine boots anew, or is over with `--on-reset stop`. Quotes hold a command line together: `--cmdline \"console=ttyS0 quiet\"`. Ctrl-C ends it, and all that came is given back.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Create(CreateOptions { name: v.name, ..v.create })),
     },
