@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Write};
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 use json::Object;
 use migrate::ownership::Phase;
@@ -36,8 +37,22 @@ struct Sample {
 /// Those of a VM.
 struct Row {
     vm: Arc<Vm>,
+    vcpus: Vec<Ran>,
+}
+
+/// Those of a vCPU.
+#[derive(Clone, Copy, Default)]
+struct Ran {
     exits: u64,
-    ran: u64,
+    ticks: u64,
+}
+
+impl Row {
+    fn take(vm: Arc<Vm>) -> Self {
+        let slots = vm.vcpus.iter();
+        let ran = slots.map(|s| Ran { exits: s.exits.total(), ticks: s.ran.load(Ordering::Relaxed) });
+        Self { vcpus: ran.collect(), vm }
+    }
 }
 
 /// Pages that a VM has written.
@@ -54,7 +69,7 @@ impl Sample {
             tsc: tsc::read(),
             host: meter::before(),
             net: net::counters().unwrap_or_default(),
-            vms: vms.map(|vm| Row { exits: vm.exits(), ran: vm.ran(), vm }).collect(),
+            vms: vms.map(Row::take).collect(),
             written,
         }
     }
@@ -170,6 +185,15 @@ struct VmLine {
     cpu: Share,
     exits: u64,
     dirty: Option<u64>,
+    vcpus: Vec<VcpuLine>,
+}
+
+struct VcpuLine {
+    /// The host CPU on which it is.
+    on: usize,
+    state: &'static str,
+    cpu: Share,
+    exits: u64,
 }
 
 /// What happened between two samples, each second of it.
@@ -183,11 +207,22 @@ struct Picture {
     net: [u64; 4],
 }
 
+impl VcpuLine {
+    fn json(&self, o: &mut Object<'_>) -> fmt::Result {
+        o.field("cpu", self.on as u64)?;
+        o.field("state", self.state)?;
+        o.field("cpu_permille", self.cpu.0)?;
+        o.field("exits_per_s", self.exits)
+    }
+}
+
 impl Picture {
     fn new(before: &Sample, now: &Sample, migrations: &Migrations) -> Self {
         let ticks = now.tsc.saturating_sub(before.tsc).max(1);
         let micros = now.at_us.saturating_sub(before.at_us).max(1);
-        let share = |part: u64| Share((u128::from(part) * 1000 / u128::from(ticks)).min(1000) as u64);
+        let share = |part: u64, cpus: usize| {
+            Share((u128::from(part) * 1000 / u128::from(ticks)).min(1000 * cpus as u128) as u64)
+        };
         let rate = |from: u64, to: u64| {
             (u128::from(to.saturating_sub(from)) * 1_000_000 / u128::from(micros)) as u64
         };
@@ -195,24 +230,36 @@ impl Picture {
         let mut vms = Vec::new();
         for row in &now.vms {
             let old = before.vms.iter().find(|old| Arc::ptr_eq(&old.vm, &row.vm));
-            let (exits, ran) = old.map_or((row.exits, row.ran), |old| (old.exits, old.ran));
-            let busy = row.ran.saturating_sub(ran);
-            // All vCPUs of a VM are on the first one's CPU, or the VM has one.
-            if let Some(on) = row.vm.vcpus.first().and_then(|slot| guests.get_mut(slot.cpu)) {
-                *on += busy;
+            // One that has come since then has done nothing yet.
+            let old = old.unwrap_or(row);
+            let (mut all, mut vcpus) = (Ran::default(), Vec::new());
+            for ((slot, now), old) in row.vm.vcpus.iter().zip(&row.vcpus).zip(&old.vcpus) {
+                let busy = now.ticks.saturating_sub(old.ticks);
+                if let Some(on) = guests.get_mut(slot.cpu) {
+                    *on += busy;
+                }
+                all.ticks += busy;
+                all.exits += now.exits.saturating_sub(old.exits);
+                vcpus.push(VcpuLine {
+                    on: slot.cpu,
+                    state: slot.doing(),
+                    cpu: share(busy, 1),
+                    exits: rate(old.exits, now.exits),
+                });
             }
             vms.push(VmLine {
                 name: row.vm.name.owned(),
                 state: row.vm.state().name(),
-                cpu: share(busy),
-                exits: rate(exits, row.exits),
+                cpu: share(all.ticks, vcpus.len()),
+                exits: rate(0, all.exits),
                 dirty: dirty_rate(&row.vm, &now.written, migrations).map(|pages| rate(0, pages)),
+                vcpus,
             });
         }
         let host = now.host.saturating_sub(before.host);
         let cpus = guests.iter().enumerate().map(|(index, guests)| CpuLine {
-            guests: share(*guests),
-            host: share(if index == 0 { host } else { 0 }),
+            guests: share(*guests, 1),
+            host: share(if index == 0 { host } else { 0 }, 1),
         });
         let stats = frame::stats();
         Self {
@@ -249,7 +296,8 @@ impl Picture {
                     o.field("state", vm.state)?;
                     o.field("cpu_permille", vm.cpu.0)?;
                     o.field("exits_per_s", vm.exits)?;
-                    o.field("dirty_pages_per_s", vm.dirty)
+                    o.field("dirty_pages_per_s", vm.dirty)?;
+                    o.array("vcpus", |a| vm.vcpus.iter().try_for_each(|vcpu| a.object(|o| vcpu.json(o))))
                 })
             })
         })?;
@@ -297,6 +345,13 @@ impl Display for Picture {
         for vm in &self.vms {
             let dirty = vm.dirty.map(|pages| format!("{pages} pages")).unwrap_or_default();
             table.row([vm.name.clone(), vm.state.into(), vm.cpu.to_string(), vm.exits.to_string(), dirty]);
+            // The only vCPU of a VM does what the VM does.
+            let several = vm.vcpus.iter().enumerate().filter(|_| vm.vcpus.len() > 1);
+            for (index, vcpu) in several {
+                let name = format!("  vcpu {index} on CPU {}", vcpu.on);
+                let (cpu, exits) = (vcpu.cpu.to_string(), vcpu.exits.to_string());
+                table.row([name, vcpu.state.into(), cpu, exits, String::new()]);
+            }
         }
         write!(f, "{table}")?;
         let longest = meter::longest();
@@ -311,3 +366,6 @@ impl Display for Picture {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;
