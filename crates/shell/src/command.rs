@@ -88,8 +88,8 @@ impl Command<'_> {
                 command,
                 VmCommand::List(..)
                     | VmCommand::Show(..)
-                    | VmCommand::Regs(..)
-                    | VmCommand::Stack(..)
+                    | VmCommand::Regs { .. }
+                    | VmCommand::Stack { .. }
                     | VmCommand::Memory { .. }
                     | VmCommand::Exits { timed: None, .. }
             ),

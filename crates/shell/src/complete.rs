@@ -142,12 +142,15 @@ fn arguments(spec: &Spec, given: &[&str], names: &dyn Names, found: &mut Found<'
     }
     let values = given.iter().zip(given.iter().skip(1)).filter(|(key, _)| is_spaced(key)).count();
     let placed = given.iter().filter(|word| !is_named(word)).count().saturating_sub(values);
-    let mut positional = spec.args.iter().filter(|arg| !arg.kind.is_named());
+    let mut positional = spec.args.iter().filter(|arg| !arg.kind.is_named()).peekable();
     let wanted = match positional.nth(placed) {
         None => spec.args.iter().rfind(|arg| arg.kind == Kind::Topic),
         found => found,
     };
     if let Some(arg) = wanted {
+        if let Some(next) = positional.peek().filter(|next| arg.may_be_passed(Some(next))) {
+            words_of(next).for_each(|word| found.offer(word));
+        }
         match arg.kind {
             Kind::Topic => next_words(given, found),
             Kind::Vm => names.each(Named::Vms, &mut |name| found.offer(name)),

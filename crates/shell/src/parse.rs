@@ -29,7 +29,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     let spec = select(line)?;
     let mut rest = Words::new(line).skip(spec.words.len());
     let mut values = Values::NONE;
-    let mut positional = spec.args.iter().filter(|a| !a.kind.is_named());
+    let mut positional = spec.args.iter().filter(|a| !a.kind.is_named()).peekable();
     let mut given = 0_u32;
     while let Some(word) = rest.next() {
         let word = word.map_err(|Open(word)| ParseError::Quote { word })?;
@@ -53,7 +53,12 @@ pub fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
             continue;
         }
         let word = unquoted(word);
-        let Some(arg) = positional.next() else { return Err(ParseError::Extra { spec, word }) };
+        let Some(mut arg) = positional.next() else { return Err(ParseError::Extra { spec, word }) };
+        // A number that is left out before a switch.
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        if arg.may_be_passed(positional.peek().copied()) && !is_number {
+            arg = positional.next().unwrap_or(arg);
+        }
         let bad = |why| ParseError::Value { spec, arg, word, why };
         match arg.kind {
             Kind::Vm => values.vm = Some(vm_name(word).map_err(bad)?),
@@ -430,6 +435,7 @@ fn address(word: &str) -> Result<SocketAddrV4, &'static str> {
 fn quantity(word: &str, arg: &Arg) -> Result<u64, &'static str> {
     let (most, why) = match arg.name {
         "LENGTH" => (MAX_DUMP, "is no number of bytes from 1 to 4096"),
+        "VCPU" => (u64::from(u32::MAX), "is no number of a vCPU, from 0 on"),
         "MSR" => (u64::from(u32::MAX), "is no MSR: decimal, or 0x and up to 8 hexadecimal digits"),
         _ => (u64::MAX, "is no number: decimal, or 0x and up to 16 hexadecimal digits"),
     };

@@ -124,6 +124,13 @@ pub struct Arg {
     pub required: bool,
 }
 
+impl Arg {
+    /// Whether it can be left out before this one: the form of a word tells which of them it is.
+    pub(crate) fn may_be_passed(&self, next: Option<&Self>) -> bool {
+        self.kind == Kind::Number && !self.required && next.is_some_and(|next| next.kind == Kind::Switch)
+    }
+}
+
 /// One command: everything that parser, help and docs know about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -185,6 +192,11 @@ impl<'a> Values<'a> {
     /// A required number.
     fn number(&self, at: usize) -> u64 {
         self.numbers.get(at).copied().flatten().unwrap_or_default()
+    }
+
+    /// A vCPU, where one is named; the parser has let no larger number pass.
+    fn vcpu(&self) -> Option<u32> {
+        self.numbers[0].map(|number| u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     /// A required MSR; the parser has let no larger number pass.

@@ -66,10 +66,29 @@ fn commands() {
         ("vm destroy demo", vm(VmCommand::Destroy { vm: "demo", force: false })),
         ("vm destroy --force demo", vm(VmCommand::Destroy { vm: "demo", force: true })),
         ("vm destroy demo --force", vm(VmCommand::Destroy { vm: "demo", force: true })),
-        ("vm exits demo", vm(VmCommand::Exits { vm: "demo", timed: None, output: Output::Text })),
-        ("vm exits demo on", vm(VmCommand::Exits { vm: "demo", timed: Some(true), output: Output::Text })),
-        ("vm exits demo --json", vm(VmCommand::Exits { vm: "demo", timed: None, output: Output::Json })),
-        ("vm regs demo --json", vm(VmCommand::Regs("demo", Output::Json))),
+        ("vm exits demo", vm(VmCommand::Exits { vm: "demo", vcpu: None, timed: None, output: Output::Text })),
+        (
+            "vm exits demo on",
+            vm(VmCommand::Exits { vm: "demo", vcpu: None, timed: Some(true), output: Output::Text }),
+        ),
+        (
+            "vm exits demo --json",
+            vm(VmCommand::Exits { vm: "demo", vcpu: None, timed: None, output: Output::Json }),
+        ),
+        (
+            "vm exits demo 3",
+            vm(VmCommand::Exits { vm: "demo", vcpu: Some(3), timed: None, output: Output::Text }),
+        ),
+        (
+            "vm exits demo 3 off",
+            vm(VmCommand::Exits { vm: "demo", vcpu: Some(3), timed: Some(false), output: Output::Text }),
+        ),
+        ("vm regs demo 0", vm(VmCommand::Regs { vm: "demo", vcpu: Some(0), output: Output::Text })),
+        (
+            "vm stack demo 63 --json",
+            vm(VmCommand::Stack { vm: "demo", vcpu: Some(63), output: Output::Json }),
+        ),
+        ("vm regs demo --json", vm(VmCommand::Regs { vm: "demo", vcpu: None, output: Output::Json })),
         (
             "vm mem demo 0x1000",
             vm(VmCommand::Memory {
@@ -88,7 +107,7 @@ fn commands() {
                 output: Output::Text,
             }),
         ),
-        ("vm stack demo", vm(VmCommand::Stack("demo", Output::Text))),
+        ("vm stack demo", vm(VmCommand::Stack { vm: "demo", vcpu: None, output: Output::Text })),
         ("vm log demo", vm(VmCommand::Log { vm: "demo", utc: false, output: Output::Text })),
         ("vm log demo --json", vm(VmCommand::Log { vm: "demo", utc: false, output: Output::Json })),
         ("vm log --utc demo", vm(VmCommand::Log { vm: "demo", utc: true, output: Output::Text })),
@@ -281,7 +300,10 @@ fn typos_are_explained() {
             "log console loud",
             "LEVEL 'loud' is none of error, warn, info, debug, trace: usage: log console LEVEL",
         ),
-        ("vm exits demo maybe", "on|off 'maybe' is neither on nor off: usage: vm exits VM [on|off] [--json]"),
+        (
+            "vm exits demo maybe",
+            "on|off 'maybe' is neither on nor off: usage: vm exits VM [VCPU] [on|off] [--json]",
+        ),
         (
             "vm mem demo ten",
             "ADDRESS 'ten' is no number: decimal, or 0x and up to 16 hexadecimal digits: usage: vm mem VM ADDRESS [LENGTH] \
@@ -301,6 +323,15 @@ fn typos_are_explained() {
             "NAME 'a/b' is no name for a VM (1 to 31 of a-z 0-9 -): usage: vm rename VM NAME",
         ),
         ("msr write 1 -1", "unknown option '-1': usage: msr write MSR VALUE [--force]"),
+        (
+            "vm exits demo 1x",
+            "VCPU '1x' is no number of a vCPU, from 0 on: usage: vm exits VM [VCPU] [on|off] [--json]",
+        ),
+        ("vm exits demo on 1", "unexpected '1': usage: vm exits VM [VCPU] [on|off] [--json]"),
+        (
+            "vm regs demo first",
+            "VCPU 'first' is no number of a vCPU, from 0 on: usage: vm regs VM [VCPU] [--json]",
+        ),
         ("vm exits demo onn", "on|off 'onn' is neither on nor off: did you mean 'on'?"),
         ("log inof", "LEVEL 'inof' is none of error, warn, info, debug, trace: did you mean 'info'?"),
         ("vm dirty start demo plm", "METHOD 'plm' is none of pml, ad, wp: did you mean 'pml'?"),
@@ -640,6 +671,10 @@ fn options_with_values_are_completed() {
         ("vm create x --mem 8 --me", &[]),
         ("vm create x --cmdline \"a --me", &[]),
         ("vm create x --cmdline \"a b\" --me", &["--mem"]),
+        ("vm create x --topo", &["--topology"]),
+        // A vCPU's number may be left out.
+        ("vm exits x o", &["off", "on"]),
+        ("vm exits x 1 o", &["off", "on"]),
         ("watch -", &["-n"]),
         ("watch -n ", &[]),
         ("watch -n 5", &[]),

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::task::Poll;
 
 use shell::{Code, Failure, Named, TermSettings};
@@ -80,6 +81,20 @@ pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
         let near = names::nearest(Named::Vms, name);
         Failure::new(Code::NotFound, format!("no VM named {name}{near}"))
     })
+}
+
+/// The numbers of the vCPUs that a command is about: the one that it names, or all.
+///
+/// # Errors
+/// There is none of that number.
+pub(super) fn chosen(vm: &Vm, vcpu: Option<u32>) -> Result<Range<usize>, Failure> {
+    let count = vm.vcpus.len();
+    let Some(vcpu) = vcpu else { return Ok(0..count) };
+    let index = usize::try_from(vcpu).ok().filter(|index| *index < count);
+    let last = count.saturating_sub(1);
+    let has = if last == 0 { String::from("1, vCPU 0") } else { format!("{count}, vCPUs 0 to {last}") };
+    let none = || Failure::new(Code::NotFound, format!("vm {} has no vCPU {vcpu}: it has {has}", vm.name));
+    index.map(|index| index..index + 1).ok_or_else(none)
 }
 
 pub(super) fn state_error(text: String) -> Failure {

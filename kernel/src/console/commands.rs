@@ -22,7 +22,7 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
             VmCommand::Reset { vm, .. } => (Deed::Reset, vm),
             VmCommand::Rename { vm, .. } => (Deed::Rename, vm),
             VmCommand::Destroy { vm, .. } => (Deed::Destroy, vm),
-            VmCommand::Regs(vm, _) | VmCommand::Memory { vm, .. } | VmCommand::Stack(vm, _) => {
+            VmCommand::Regs { vm, .. } | VmCommand::Memory { vm, .. } | VmCommand::Stack { vm, .. } => {
                 (Deed::Inspect, vm)
             }
             VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } => (Deed::Look, vm),

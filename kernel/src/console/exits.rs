@@ -4,24 +4,38 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use shell::{Align, Millis, Output, Table};
+use shell::{Align, Failure, Millis, Output, Table};
 
+use super::answer::chosen;
 use super::out::{Out, json_line};
 use crate::guest::exits::Counted;
-use crate::vm::Vm;
+use crate::vm::{VcpuSlot, Vm};
 use hw::arch::tsc;
 
-pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Out<'_>) {
+pub(super) fn execute(
+    vm: &Vm,
+    vcpu: Option<u32>,
+    timed: Option<bool>,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let slots = vm.vcpus.get(chosen(vm, vcpu)?).unwrap_or_default();
     if let Some(on) = timed {
-        vm.vcpus.iter().for_each(|slot| slot.exits.set_timed(on));
-        return;
+        slots.iter().for_each(|slot| slot.exits.set_timed(on));
+    } else {
+        print(vm, vcpu, slots, output, out);
     }
-    let reasons = by_reason(vm);
+    Ok(())
+}
+
+fn print(vm: &Vm, vcpu: Option<u32>, slots: &[VcpuSlot], output: Output, out: &mut Out<'_>) {
+    let reasons = by_reason(slots);
     let total: u64 = reasons.iter().map(|counted| counted.count).sum();
-    let timing = vm.vcpus.iter().any(|slot| slot.exits.is_timed());
+    let timing = slots.iter().any(|slot| slot.exits.is_timed());
     if output == Output::Json {
         return json_line(out, |o| {
             o.field("vm", &*vm.name.get())?;
+            o.field("vcpu", vcpu.map(u64::from))?;
             o.field("timed", timing)?;
             o.field("total", total)?;
             o.array("reasons", |a| {
@@ -61,10 +75,10 @@ pub(super) fn execute(vm: &Vm, timed: Option<bool>, output: Output, out: &mut Ou
     let _ = writeln!(out, "{total} exits{hint}");
 }
 
-/// Over all vCPUs, the most frequent first.
-fn by_reason(vm: &Vm) -> Vec<Counted> {
+/// Over these vCPUs, the most frequent first.
+fn by_reason(slots: &[VcpuSlot]) -> Vec<Counted> {
     let mut reasons: Vec<Counted> = Vec::new();
-    for counted in vm.vcpus.iter().flat_map(|slot| slot.exits.all()) {
+    for counted in slots.iter().flat_map(|slot| slot.exits.all()) {
         match reasons.iter_mut().find(|known| known.number == counted.number) {
             Some(known) => {
                 known.count += counted.count;

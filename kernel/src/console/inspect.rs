@@ -11,6 +11,7 @@ use vmx_types::state::{SegmentState, VcpuState};
 use x86::EFER_LMA;
 use x86_decode::{Access, AccessKind, PagingState};
 
+use super::answer::chosen;
 use super::out::{Out, json_line};
 use crate::vm::Vm;
 
@@ -27,23 +28,39 @@ const LONG: u32 = 1 << 13;
 /// Most return addresses of one vCPU.
 const MAX_FRAMES: usize = 64;
 
-/// The state of every vCPU at one instant.
-fn states(vm: &Arc<Vm>) -> Result<Vec<VcpuState>, Failure> {
-    let states = || vm.vcpus.iter().map(|slot| slot.vcpu.lock().export(vm)).collect();
+/// The state of a vCPU, or of every one at one instant, with their numbers.
+fn states(vm: &Arc<Vm>, vcpu: Option<u32>) -> Result<Vec<(usize, VcpuState)>, Failure> {
+    let numbers = chosen(vm, vcpu)?;
+    let states = || {
+        let slots = vm.vcpus.iter().enumerate().filter(|(index, _)| numbers.contains(index));
+        slots.map(|(index, slot)| (index, slot.vcpu.lock().export(vm))).collect()
+    };
     vm.held(states).map_err(|why| Failure::new(Code::Failed, why))
 }
 
-pub(super) fn registers(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
-    let states = states(vm)?;
+pub(super) fn registers(
+    vm: &Arc<Vm>,
+    vcpu: Option<u32>,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let states = states(vm, vcpu)?;
     if output == Output::Json {
         json_line(out, |o| {
             o.field("vm", &*vm.name.get())?;
-            o.array("vcpus", |a| states.iter().try_for_each(|state| a.object(|o| json_registers(state, o))))
+            o.array("vcpus", |a| {
+                states.iter().try_for_each(|(index, state)| {
+                    a.object(|o| {
+                        o.field("vcpu", *index as u64)?;
+                        json_registers(state, o)
+                    })
+                })
+            })
         });
         return Ok(());
     }
-    for (index, state) in states.iter().enumerate() {
-        let _ = text_registers(index, state, out);
+    for (index, state) in &states {
+        let _ = text_registers(*index, state, out);
     }
     Ok(())
 }
@@ -163,8 +180,8 @@ pub(super) fn memory(
             at
         }
         MemoryAt::Virtual(at) => {
-            let states = states(vm)?;
-            let first = states.first().map(|state| paging(vm, state));
+            let states = states(vm, Some(0))?;
+            let first = states.first().map(|(_, state)| paging(vm, state));
             let paging = first.ok_or_else(|| failed("it has no vCPU".into()))?;
             read_virtual(vm, &paging, at, &mut bytes).map_err(failed)?;
             at
@@ -206,21 +223,30 @@ fn hex_line(bytes: &[u8], places: usize, out: &mut Out<'_>) -> core::fmt::Result
     out.write_str("\n")
 }
 
-pub(super) fn stack(vm: &Arc<Vm>, output: Output, out: &mut Out<'_>) -> Result<(), Failure> {
-    let states = states(vm)?;
-    let stacks: Vec<Vec<u64>> = states.iter().map(|state| frames(vm, state)).collect();
+pub(super) fn stack(
+    vm: &Arc<Vm>,
+    vcpu: Option<u32>,
+    output: Output,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let states = states(vm, vcpu)?;
+    let stacks: Vec<(usize, Vec<u64>)> =
+        states.iter().map(|(index, state)| (*index, frames(vm, state))).collect();
     if output == Output::Json {
         json_line(out, |o| {
             o.field("vm", &*vm.name.get())?;
             o.array("vcpus", |a| {
-                stacks.iter().try_for_each(|addresses| {
-                    a.object(|o| o.array("addresses", |a| a.items(addresses.iter().copied())))
+                stacks.iter().try_for_each(|(index, addresses)| {
+                    a.object(|o| {
+                        o.field("vcpu", *index as u64)?;
+                        o.array("addresses", |a| a.items(addresses.iter().copied()))
+                    })
                 })
             })
         });
         return Ok(());
     }
-    for (index, addresses) in stacks.iter().enumerate() {
+    for (index, addresses) in &stacks {
         let _ = writeln!(out, "vcpu {index}, by frame pointers (best effort):");
         for address in addresses {
             let _ = writeln!(out, "  {address:016x}");

@@ -34,12 +34,14 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
         VmCommand::Reset { vm, force, level } => return reset(&find(vm)?, force, level),
         VmCommand::Rename { vm, to } => rename(&find(vm)?, to)?,
         VmCommand::Destroy { vm, force } => return destroy(&find(vm)?, force),
-        VmCommand::Exits { vm, timed, output } => exits::execute(find(vm)?.as_ref(), timed, output, out),
-        VmCommand::Regs(vm, output) => inspect::registers(&find(vm)?, output, out)?,
+        VmCommand::Exits { vm, vcpu, timed, output } => {
+            exits::execute(find(vm)?.as_ref(), vcpu, timed, output, out)?;
+        }
+        VmCommand::Regs { vm, vcpu, output } => inspect::registers(&find(vm)?, vcpu, output, out)?,
         VmCommand::Memory { vm, at, length, output } => {
             inspect::memory(&find(vm)?, at, length, output, out)?;
         }
-        VmCommand::Stack(vm, output) => inspect::stack(&find(vm)?, output, out)?,
+        VmCommand::Stack { vm, vcpu, output } => inspect::stack(&find(vm)?, vcpu, output, out)?,
         VmCommand::Log { vm, utc, output } => {
             return Ok(Done::Later(match find(vm) {
                 Ok(vm) => lines::recent(Some(vm.name.owned()), utc, output),
@@ -243,3 +245,6 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
     let _ = writeln!(out, "tracking  {}\nprinted   {printed} bytes", tracking.unwrap_or("off"));
     let _ = writeln!(out, "exits     {}", vm.exits());
 }
+
+#[cfg(test)]
+mod tests;

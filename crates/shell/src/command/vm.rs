@@ -53,13 +53,22 @@ pub enum VmCommand<'a> {
     Exits {
         /// The VM.
         vm: &'a str,
+        /// One vCPU; all where not given.
+        vcpu: Option<u32>,
         /// Turn the measurement of ticks on or off; none prints the counts.
         timed: Option<bool>,
         /// How to print them.
         output: Output,
     },
     /// Print the registers of its vCPUs.
-    Regs(&'a str, Output),
+    Regs {
+        /// The VM.
+        vm: &'a str,
+        /// One vCPU; all where not given.
+        vcpu: Option<u32>,
+        /// How to print them.
+        output: Output,
+    },
     /// Dump its memory.
     Memory {
         /// The VM.
@@ -72,7 +81,14 @@ pub enum VmCommand<'a> {
         output: Output,
     },
     /// Walk the frame pointers of its vCPUs.
-    Stack(&'a str, Output),
+    Stack {
+        /// The VM.
+        vm: &'a str,
+        /// One vCPU; all where not given.
+        vcpu: Option<u32>,
+        /// How to print them.
+        output: Output,
+    },
     /// Print the lines of the log that name it.
     Log {
         /// Which.

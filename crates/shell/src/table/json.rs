@@ -100,6 +100,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: false,
         keys: &[
             ("vm", "its name"),
+            ("vcpu", "the vCPU that was asked for, else null"),
             ("timed", "whether ticks are being measured"),
             ("total", "VM exits on this host"),
             ("reasons", "each reason that there was, the most frequent first"),
@@ -116,7 +117,8 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: false,
         keys: &[
             ("vm", "its name"),
-            ("vcpus", "each of them; a register by its name"),
+            ("vcpus", "each of them, or the one that was asked for; a register by its name"),
+            ("vcpus[].vcpu", "its number"),
             ("vcpus[].rip", ""),
             ("vcpus[].rflags", ""),
             ("vcpus[].rax", ""),
@@ -210,7 +212,8 @@ pub const JSON_KEYS: &[JsonKeys] = &[
         list: false,
         keys: &[
             ("vm", "its name"),
-            ("vcpus", "each of them"),
+            ("vcpus", "each of them, or the one that was asked for"),
+            ("vcpus[].vcpu", "its number"),
             ("vcpus[].addresses", "RIP and return addresses, the innermost first"),
         ],
     },

@@ -41,6 +41,7 @@ pub(super) const NEW_NAME: Arg = Arg { name: "NAME", kind: Kind::NewName, requir
 pub(super) const SWITCH: Arg = Arg { name: "on|off", kind: Kind::Switch, required: false };
 pub(super) const ADDRESS: Arg = Arg { name: "ADDRESS", kind: Kind::Number, required: true };
 pub(super) const LENGTH: Arg = Arg { name: "LENGTH", kind: Kind::Number, required: false };
+pub(super) const VCPU: Arg = Arg { name: "VCPU", kind: Kind::Number, required: false };
 pub(super) const MSR: Arg = Arg { name: "MSR", kind: Kind::Number, required: true };
 pub(super) const VALUE: Arg = Arg { name: "VALUE", kind: Kind::Number, required: true };
 pub(super) const PINGED: Arg = Arg { name: "HOST", kind: Kind::Address, required: true };

@@ -3,7 +3,7 @@
 use super::args::{
     ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
     METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, TOPOLOGY,
-    UTC, VCPUS, VIRTUAL, VM,
+    UTC, VCPU, VCPUS, VIRTUAL, VM,
 };
 use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
@@ -108,19 +108,21 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "exits"],
-        args: &[VM, SWITCH, JSON],
+        args: &[VM, VCPU, SWITCH, JSON],
         summary: "Count VM exits by reason.",
-        details: "Since the VM came to this host. With `on` the ticks that each reason takes on the host are measured from now on, a few dozen for each exit; `off` ends that.",
+        details: "Since the VM came to this host, of all its vCPUs or of the one whose number is given. With `on` the ticks that each reason takes on the host are measured from now on, a few dozen for each exit; `off` ends that.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::Exits { vm: v.vm(), timed: v.switch, output: v.output }),
+        build: |v| {
+            Command::Vm(VmCommand::Exits { vm: v.vm(), vcpu: v.vcpu(), timed: v.switch, output: v.output })
+        },
     },
     Spec {
         words: &["vm", "regs"],
-        args: &[VM, JSON],
+        args: &[VM, VCPU, JSON],
         summary: "Print the registers of a VM's vCPUs.",
-        details: "A running VM is held for the moment that it takes to read them.",
+        details: "Of all of them, or of the one whose number is given. A running VM is held for the moment that it takes to read them.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::Regs(v.vm(), v.output)),
+        build: |v| Command::Vm(VmCommand::Regs { vm: v.vm(), vcpu: v.vcpu(), output: v.output }),
     },
     Spec {
         words: &["vm", "mem"],
@@ -140,11 +142,11 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         words: &["vm", "stack"],
-        args: &[VM, JSON],
+        args: &[VM, VCPU, JSON],
         summary: "Walk the frame pointers of a VM's vCPUs.",
-        details: "Return addresses, the innermost first. Best effort: code that is compiled without frame pointers, as most kernels are, gives few or wrong ones.",
+        details: "Of all of them, or of the one whose number is given. Return addresses, the innermost first. Best effort: code that is compiled without frame pointers, as most kernels are, gives few or wrong ones.",
         dangerous: false,
-        build: |v| Command::Vm(VmCommand::Stack(v.vm(), v.output)),
+        build: |v| Command::Vm(VmCommand::Stack { vm: v.vm(), vcpu: v.vcpu(), output: v.output }),
     },
     Spec {
         words: &["vm", "log"],

@@ -1,0 +1,84 @@
+//! Commands that are about one vCPU of a VM.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use cmdline::VmOptions;
+use shell::{Code, Command, Failure};
+
+use super::super::commands;
+use super::super::out::Out;
+use crate::migration::Migrations;
+use crate::testing::{Host, host, small};
+use crate::vm::Vm;
+
+/// What an operator reads who types this.
+fn typed(line: &str) -> Result<String, Failure> {
+    let command: Command<'_> = shell::parse(line).expect("it is a command");
+    let mut text = String::new();
+    commands::execute(command, &mut Migrations::default(), &mut Out::new(&mut text)).map(|_| text)
+}
+
+fn refused(line: &str) -> (Code, String) {
+    let failure = typed(line).expect_err("it is refused");
+    (failure.code, failure.text)
+}
+
+/// A VM of two vCPUs, which is to run.
+fn two(host: &Host) -> Arc<Vm> {
+    host.running_with(&VmOptions { vcpus: 2, ..small("two") })
+}
+
+#[test]
+fn registers_and_stacks_of_one_vcpu_or_of_all() {
+    let host = host();
+    let _vm = two(&host);
+    let heads = |line: &str| {
+        let text = typed(line).unwrap();
+        let heads = text.lines().filter_map(|line| line.strip_prefix("vcpu "));
+        heads.map(|head| head[..1].to_string()).collect::<alloc::vec::Vec<_>>()
+    };
+    for what in ["regs", "stack"] {
+        assert_eq!(heads(&alloc::format!("vm {what} two")), ["0", "1"]);
+        assert_eq!(heads(&alloc::format!("vm {what} two 0")), ["0"]);
+        assert_eq!(heads(&alloc::format!("vm {what} two 1")), ["1"]);
+        let json = typed(&alloc::format!("vm {what} two 1 --json")).unwrap();
+        assert!(json.starts_with(r#"{"vm":"two","vcpus":[{"vcpu":1,"#), "{json}");
+        assert!(!json.contains(r#""vcpu":0"#), "{json}");
+    }
+}
+
+#[test]
+fn a_vcpu_that_is_not_there_is_named_with_how_many_there_are() {
+    let host = host();
+    let _two = two(&host);
+    let _one = host.running("one");
+    for line in ["vm regs two 2", "vm stack two 2", "vm exits two 2", "vm exits two 2 on"] {
+        let text = "vm two has no vCPU 2: it has 2, vCPUs 0 to 1";
+        assert_eq!(refused(line), (Code::NotFound, text.to_string()), "{line}");
+    }
+    let text = "vm one has no vCPU 4294967295: it has 1, vCPU 0";
+    assert_eq!(refused("vm regs one 4294967295"), (Code::NotFound, text.to_string()));
+    assert_eq!(refused("vm regs three").0, Code::NotFound);
+}
+
+#[test]
+fn exits_are_counted_and_timed_of_one_vcpu_or_of_all() {
+    let host = host();
+    let vm = two(&host);
+    let total = |line: &str| {
+        let text = typed(line).unwrap();
+        text.lines().last().unwrap_or_default().split(' ').next().unwrap_or_default().to_string()
+    };
+    (0..3).for_each(|_| vm.vcpus[0].exits.count(10));
+    (0..4).for_each(|_| vm.vcpus[1].exits.count(12));
+    assert_eq!([total("vm exits two"), total("vm exits two 0"), total("vm exits two 1")], ["7", "3", "4"]);
+    let json = typed("vm exits two 1 --json").unwrap();
+    assert!(json.starts_with(r#"{"vm":"two","vcpu":1,"timed":false,"total":4,"#), "{json}");
+    assert!(typed("vm exits two --json").unwrap().starts_with(r#"{"vm":"two","vcpu":null,"#));
+    typed("vm exits two 1 on").unwrap();
+    assert_eq!([0, 1].map(|index| vm.vcpus[index].exits.is_timed()), [false, true]);
+    typed("vm exits two on").unwrap();
+    typed("vm exits two 1 off").unwrap();
+    assert_eq!([0, 1].map(|index| vm.vcpus[index].exits.is_timed()), [true, false]);
+}
