@@ -42,6 +42,8 @@ kinds! {
     VmDestroyed "vm-destroyed";
     /// A VM has another name, with the old one.
     VmRenamed "vm-renamed";
+    /// An operator sent a VM an NMI, with the vCPU that got it.
+    VmNmi "vm-nmi";
     /// A VM has moved to another host, with its address.
     VmLeft "vm-left";
     /// A VM has come from another host, with its address, and runs here.

@@ -88,6 +88,8 @@ fn commands() {
             "vm stack demo 63 --json",
             vm(VmCommand::Stack { vm: "demo", vcpu: Some(63), output: Output::Json }),
         ),
+        ("vm nmi demo", vm(VmCommand::Nmi { vm: "demo", vcpu: 0 })),
+        ("vm nmi demo 1", vm(VmCommand::Nmi { vm: "demo", vcpu: 1 })),
         ("vm regs demo --json", vm(VmCommand::Regs { vm: "demo", vcpu: None, output: Output::Json })),
         (
             "vm mem demo 0x1000",
@@ -253,12 +255,12 @@ fn typos_are_explained() {
         ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
         (
             "vm",
-            "'vm' is not a whole command: one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+            "'vm' is not a whole command: one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, mem, stack, log, dirty",
         ),
         ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         (
             "vm guests",
-            "unknown 'vm' command 'guests': one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, mem, stack, log, dirty",
+            "unknown 'vm' command 'guests': one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, mem, stack, log, dirty",
         ),
         ("vm dirty demo", "unknown 'vm dirty' command 'demo': one of start, harvest, stop"),
         (
@@ -332,6 +334,7 @@ fn typos_are_explained() {
             "vm regs demo first",
             "VCPU 'first' is no number of a vCPU, from 0 on: usage: vm regs VM [VCPU] [--json]",
         ),
+        ("vm nmi demo -1", "unknown option '-1': usage: vm nmi VM [VCPU]"),
         ("vm exits demo onn", "on|off 'onn' is neither on nor off: did you mean 'on'?"),
         ("log inof", "LEVEL 'inof' is none of error, warn, info, debug, trace: did you mean 'info'?"),
         ("vm dirty start demo plm", "METHOD 'plm' is none of pml, ad, wp: did you mean 'pml'?"),
@@ -675,6 +678,7 @@ fn options_with_values_are_completed() {
         // A vCPU's number may be left out.
         ("vm exits x o", &["off", "on"]),
         ("vm exits x 1 o", &["off", "on"]),
+        ("vm nm", &["nmi"]),
         ("watch -", &["-n"]),
         ("watch -n ", &[]),
         ("watch -n 5", &[]),

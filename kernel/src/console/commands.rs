@@ -18,7 +18,7 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
             VmCommand::Start(vm) => (Deed::Start, vm),
             VmCommand::Pause(vm) => (Deed::Pause, vm),
             VmCommand::Resume(vm) => (Deed::Resume, vm),
-            VmCommand::Stop { vm, .. } => (Deed::Stop, vm),
+            VmCommand::Stop { vm, .. } | VmCommand::Nmi { vm, .. } => (Deed::Stop, vm),
             VmCommand::Reset { vm, .. } => (Deed::Reset, vm),
             VmCommand::Rename { vm, .. } => (Deed::Rename, vm),
             VmCommand::Destroy { vm, .. } => (Deed::Destroy, vm),

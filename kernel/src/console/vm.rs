@@ -10,15 +10,16 @@ use core::task::Poll;
 use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Hex, Megahertz, Millis, Output, VmCommand};
 use vm_types::GuestMemory;
 
-use super::answer::{Done, Job, Task, find, state_error};
+use super::answer::{Done, Job, Task, chosen, find, state_error};
 use super::out::{Out, json_line};
 use super::{create, exits, inspect, lines, list, waits};
 use crate::events;
 use crate::guest::StopReason;
 use crate::migration::Migrations;
+use crate::vcpu::Activity;
 use crate::vm::registry::Nascent;
 use crate::vm::reset::Anew;
-use crate::vm::{Change, State, Vm, create as vm_create, ending, registry};
+use crate::vm::{Change, State, VcpuSlot, Vm, create as vm_create, ending, registry};
 use crate::{pool, restart};
 use hw::arch::tsc;
 
@@ -38,6 +39,7 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
             exits::execute(find(vm)?.as_ref(), vcpu, timed, output, out)?;
         }
         VmCommand::Regs { vm, vcpu, output } => inspect::registers(&find(vm)?, vcpu, output, out)?,
+        VmCommand::Nmi { vm, vcpu } => nmi(&find(vm)?, vcpu)?,
         VmCommand::Memory { vm, at, length, output } => {
             inspect::memory(&find(vm)?, at, length, output, out)?;
         }
@@ -123,6 +125,24 @@ pub(super) fn end(nascent: &Nascent) -> Result<(), Failure> {
     }
     nascent.end();
     log::info!(target: "vm", "vm {name}: its making is ended");
+    Ok(())
+}
+
+fn nmi(vm: &Arc<Vm>, vcpu: u32) -> Result<(), Failure> {
+    for index in chosen(vm, Some(vcpu))? {
+        let waits = |slot: &VcpuSlot| slot.vcpu.try_lock().map(|vcpu| vcpu.vcpu.activity);
+        // It takes none before it is started, and whoever starts it does so by an INIT, behind which nothing is left.
+        if vm.vcpus.get(index).and_then(waits) == Some(Activity::WaitForSipi) {
+            let text = format!("vm {}: its guest has not started vCPU {index}: it takes no NMI", vm.name);
+            return Err(state_error(text));
+        }
+        if !vm.with_board(|board| board.send_nmi(index as u8)) {
+            let text = format!("vm {}: the guest has switched the local APIC of vCPU {index} off", vm.name);
+            return Err(state_error(text));
+        }
+        log::info!(target: "vm", "vm {}: NMI sent to vCPU {index}", vm.name);
+        events::tell(EventKind::VmNmi, vm.name.owned(), format!("vCPU {index}"));
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Platform;
 use crate::effect::VcpuSet;
-use crate::lapic::{LocalApic, Message};
+use crate::lapic::{Delivery, LocalApic, Message};
 use crate::pci::Bus;
 
 /// The PIT's IRQ 0 is wired to pin 2, as the MADT says.
@@ -38,6 +38,16 @@ impl Platform {
     pub fn raise_nmi(&mut self) {
         let kicks = self.apics.pulse_lint1();
         self.kick(kicks);
+    }
+
+    /// Sends an NMI to the local APIC of one vCPU, whatever its LINT1 is set to. False where it takes no messages: the guest has
+    /// switched it off by IA32_APIC_BASE.
+    pub fn send_nmi(&mut self, vcpu: u8) -> bool {
+        let (delivery, dest) = (Delivery::Nmi, u32::from(vcpu));
+        let message = Message { vector: 0, delivery, logical: false, level: false, dest, from_io: true };
+        let kicks = self.apics.deliver(&message);
+        self.kick(kicks);
+        kicks.contains(usize::from(vcpu))
     }
 
     fn kick(&mut self, vcpus: VcpuSet) {

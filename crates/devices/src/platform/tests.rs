@@ -316,6 +316,24 @@ fn import_is_all_or_nothing() {
 }
 
 #[test]
+fn an_nmi_goes_to_one_vcpu() {
+    let mut p = Whole::new(&config(3));
+    // LINT1 masked: what pulses the board's line does not come through.
+    p.mmio_write(1, Gpa(LAPIC_BASE + 0x360), 4, 0x1_0400, at(0));
+    let mut send = |vcpu| {
+        let taken = p.board.send_nmi(vcpu);
+        let kicked = p.board.take_kicks();
+        (taken, kicked, [0, 1, 2].map(|vcpu| p.take_nmi(vcpu)))
+    };
+    assert_eq!(send(1), (true, crate::VcpuSet(0b010), [false, true, false]));
+    assert_eq!(send(0), (true, crate::VcpuSet(0b001), [true, false, false]));
+    assert_eq!(send(3), (false, crate::VcpuSet(0), [false; 3]), "there is none");
+    // Off by IA32_APIC_BASE: nobody hears it.
+    p.msr_write(2, 0x1b, LAPIC_BASE, at(0)).unwrap();
+    assert!(!p.board.send_nmi(2) && !p.take_nmi(2));
+}
+
+#[test]
 fn an_apic_id_is_there_once() {
     let good = Whole::new(&config(2)).export();
     let second = good.iter().position(|record| record.kind == "lapic" && record.instance == 1).unwrap();

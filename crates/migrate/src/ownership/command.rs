@@ -11,7 +11,7 @@ pub enum Command {
     Resume,
     /// `vm start`.
     Start,
-    /// `vm stop`: the power button.
+    /// `vm stop`, `vm nmi`: the power button, and an NMI.
     Stop,
     /// `vm reset`.
     Reset,
@@ -67,7 +67,7 @@ impl Command {
             Self::Pause => "`vm pause`",
             Self::Resume => "`vm resume`",
             Self::Start => "`vm start`",
-            Self::Stop => "`vm stop`",
+            Self::Stop => "`vm stop`, `nmi`",
             Self::Reset => "`vm reset`",
             Self::Destroy => "`vm destroy`",
             Self::Rename => "`vm rename`",

@@ -69,6 +69,13 @@ pub enum VmCommand<'a> {
         /// How to print them.
         output: Output,
     },
+    /// Send a vCPU an NMI.
+    Nmi {
+        /// The VM.
+        vm: &'a str,
+        /// Which vCPU.
+        vcpu: u32,
+    },
     /// Dump its memory.
     Memory {
         /// The VM.

@@ -125,6 +125,14 @@ pub(super) const ROWS: &[Spec] = &[
         build: |v| Command::Vm(VmCommand::Regs { vm: v.vm(), vcpu: v.vcpu(), output: v.output }),
     },
     Spec {
+        words: &["vm", "nmi"],
+        args: &[VM, VCPU],
+        summary: "Send a VM an NMI.",
+        details: "To its first vCPU, or to the one whose number is given. What the guest makes of it is its own affair: Linux prints its stacks, or panics where `unknown_nmi_panic` says so. One that handles an NMI gets the next one after that; a vCPU that the guest has not started takes none.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Nmi { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0) }),
+    },
+    Spec {
         words: &["vm", "mem"],
         args: &[VM, ADDRESS, LENGTH, VIRTUAL, JSON],
         summary: "Dump a VM's memory.",
