@@ -1,4 +1,4 @@
-/* Just enough of ACPI 6.5 to find the ports of the fixed hardware: 5.2.5.1 RSDP, 5.2.9 FADT, 7.4.2 \_S5. */
+/* Just enough of ACPI 6.5 to find the ports of the fixed hardware and the CPUs: 5.2.5.1 RSDP, 5.2.9 FADT, 5.2.12 MADT, 7.4.2 \_S5. */
 #include "guest.h"
 
 static u32 get32(const u8 *at) { return at[0] | at[1] << 8 | at[2] << 16 | (u32)at[3] << 24; }
@@ -69,4 +69,18 @@ struct acpi acpi_find(void)
 	}
 	a.s5_type = s5_type((const u8 *)(u64)get32(fadt + 40));
 	return a;
+}
+
+u32 acpi_cpus(u32 *ids, u32 max)
+{
+	const u8 *rsdp = find_rsdp(), *madt = rsdp ? find_table(rsdp, "APIC") : NULL;
+	u32 count = 0;
+	if (!madt)
+		return 0;
+	for (const u8 *at = madt + 44, *end = madt + get32(madt + 4); at + 2 <= end && at[1]; at += at[1]) {
+		bool local = at[0] == 0, x2 = at[0] == 9; /* processor local APIC, local x2APIC */
+		if ((local || x2) && get32(at + (x2 ? 8 : 4)) & 1 && count < max)
+			ids[count++] = x2 ? get32(at + 4) : at[3];
+	}
+	return count;
 }

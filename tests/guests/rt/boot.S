@@ -102,6 +102,7 @@ save:	.irp	reg, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r
 	iretq
 
 	.section .rodata
+	.global	gdt
 	.balign	8
 gdt:	.quad	0, 0x00209A0000000000, 0x0000920000000000
 gdt_pointer:
@@ -114,6 +115,7 @@ boot_magic:	.long	0
 boot_info:	.long	0
 
 	.section .bss
+	.global	pml4
 	.balign	4096
 pml4:	.skip	4096
 pdpt:	.skip	4096

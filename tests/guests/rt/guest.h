@@ -39,6 +39,8 @@ struct frame {
 	u64 vector, error, rip, cs, rflags, rsp, ss;
 };
 void on_vector(u8 vector, void (*handler)(struct frame *));
+/* The handlers are those of all CPUs; each has to load the table for itself. */
+void use_idt(void);
 
 /* An exception in `insn` resumes behind it; `fault_vector` is then its vector, else -1. */
 extern volatile int fault_vector;
@@ -100,5 +102,7 @@ struct acpi {
 	int s5_type; /* SLP_TYP of \_S5, -1 where unknown */
 };
 struct acpi acpi_find(void);
+/* The APIC ids of the CPUs that the MADT calls usable, `max` at most; gives back how many. */
+u32 acpi_cpus(u32 *ids, u32 max);
 
 #endif

@@ -208,6 +208,12 @@ struct cpuid cpuid_checked(u32 leaf, u32 subleaf)
 	return cpuid(leaf, subleaf);
 }
 
+void use_idt(void)
+{
+	struct { u16 limit; u64 base; } __attribute__((packed)) pointer = {sizeof idt - 1, (u64)idt};
+	asm volatile("lidt %0" : : "m"(pointer));
+}
+
 static void load_idt(void)
 {
 	for (int i = 0; i < 256; i++) {
@@ -218,8 +224,7 @@ static void load_idt(void)
 		idt[i].middle = at >> 16;
 		idt[i].high = at >> 32;
 	}
-	struct { u16 limit; u64 base; } __attribute__((packed)) pointer = {sizeof idt - 1, (u64)idt};
-	asm volatile("lidt %0" : : "m"(pointer));
+	use_idt();
 }
 
 /* Called by boot.S. */
