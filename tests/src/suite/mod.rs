@@ -16,6 +16,7 @@ mod image;
 mod levels;
 mod link;
 mod linux;
+mod locks;
 mod manage;
 mod memory;
 mod migrate;
@@ -137,6 +138,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(tracking::cases());
     cases.extend(linux::cases());
     cases.extend(smp::cases());
+    cases.extend(locks::cases());
     cases.extend(network::cases());
     cases.extend(nics::cases());
     cases.extend(link::cases());

@@ -1,0 +1,124 @@
+//! A small guest with several CPUs moves while they work on the same memory: their counters, locks, pages, IPIs, registers
+//! and clocks are right each time, whatever state one of them is in (`tests/guests/smp.c`).
+
+use super::faults::check;
+use super::moves::there_and_back;
+use super::{Case, Context};
+use crate::guest;
+use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::time::Duration;
+
+const SKYLAKE: &str = "corei7_skylake_x";
+const HASWELL: &str = "corei7_haswell_4770";
+const PATIENCE: Duration = Duration::from_secs(120);
+const FEW: usize = 4;
+const MANY: usize = 100;
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |name: &str, limit: u64, run: fn(&Context) -> Result<()>| {
+        let mut case = Case::new(name, limit, run);
+        case.weight = 2;
+        case
+    };
+    let mut many = case("faults/smp_a_hundred_moves", 3600, |context| moves(context, 4, 1, "", MANY));
+    many.apart = true;
+    vec![
+        case("smp/locks_2_vcpus", 300, |context| moves(context, 2, 1, "", FEW)),
+        case("smp/locks_4_vcpus_on_2", 300, |context| moves(context, 4, 2, "x2apic=1", FEW)),
+        case("smp/special_states", 300, |context| special_states(context, "")),
+        case("smp/special_states_x2apic", 300, |context| special_states(context, "x2apic=1")).slow(),
+        many,
+    ]
+}
+
+/// The guest with so many vCPUs, on hosts with so many CPUs.
+fn plan(vcpus: u32, cpus: u32, options: &str) -> Result<Plan> {
+    let mut plan = Plan::memwriter(SKYLAKE, HASWELL, "haswell", 1)?;
+    plan.cpus = cpus;
+    plan.vm.kernel = guest::payload("smp");
+    plan.vm.mem_mib = 4;
+    plan.vm.options.push(format!("vcpus={vcpus}"));
+    plan.vm.cmdline = format!("gap=2000000 {options}").trim_end().to_string();
+    plan.migrate_after = "tick 2 ".into();
+    plan.patience = PATIENCE;
+    Ok(plan)
+}
+
+fn moves(context: &Context, vcpus: u32, cpus: u32, options: &str, moves: usize) -> Result<()> {
+    let plan = plan(vcpus, cpus, options)?;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    there_and_back(&mut pair, &plan, moves, is_right)
+}
+
+/// All CPUs stop, and what they find is right; so was each tick so far.
+fn is_right(pair: &mut Pair, at: usize) -> Result<()> {
+    let found = check(pair, at);
+    for host in [SOURCE, TARGET] {
+        let text = pair.hosts[host].guest()?.text();
+        let said = text.lines().find(|line| line.starts_with("smp: cpu "));
+        ensure!(said.is_none(), "host {host}: {}", said.unwrap_or_default());
+        // A move cuts a line in two; the count of errors never goes back.
+        let bad = text.lines().find(|line| line.contains(" errors ") && !line.ends_with(" errors 0"));
+        let last = text.lines().last();
+        ensure!(bad.is_none() || bad == last, "host {host}: {}", bad.unwrap_or_default());
+    }
+    found
+}
+
+/// The states of the VM's vCPUs as a host shows them.
+fn states(pair: &mut Pair, host: usize) -> Result<Vec<String>> {
+    let json = ask(pair, host, &format!("vm show {VM} --json"))?;
+    let vcpus = json["vcpus"].as_array().context("`vcpus` is no array")?;
+    Ok(vcpus.iter().map(|vcpu| vcpu["state"].as_str().unwrap_or_default().to_string()).collect())
+}
+
+/// Whether each of the VM's vCPUs takes interrupts.
+fn open(pair: &mut Pair, host: usize) -> Result<Vec<bool>> {
+    let json = ask(pair, host, &format!("vm regs {VM} --json"))?;
+    let vcpus = json["vcpus"].as_array().context("`vcpus` is no array")?;
+    Ok(vcpus.iter().map(|vcpu| vcpu["rflags"].as_u64().is_some_and(|flags| flags & 1 << 9 != 0)).collect())
+}
+
+fn ask(pair: &mut Pair, host: usize, command: &str) -> Result<Value> {
+    let answer = pair.hosts[host].command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
+    let line = answer.lines.iter().find(|line| line.starts_with('{')).context("no JSON")?;
+    serde_json::from_str(line).with_context(|| format!("`{command}` answers {line}"))
+}
+
+/// vCPU 0 works, 1 waits in HLT, 2 has interrupts off, 3 is in the handler of an NMI, and 4 has not been started. All of
+/// them go on from there after each move, then work as the first does.
+fn special_states(context: &Context, options: &str) -> Result<()> {
+    let plan = plan(5, 1, &format!("halted=1 closed=2 nmi=3 waiting=4 {options}"))?;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    for from in [SOURCE, TARGET, SOURCE] {
+        pair.migrate(from, &plan, &mut Silent)?;
+        let at = 1 - from;
+        are_special(&mut pair, at)?;
+        is_right(&mut pair, at)?;
+        // And so they are again, for the next move.
+        pair.hosts[at].guest()?.expect("tick *errors 0", PATIENCE)?;
+        are_special(&mut pair, at)?;
+    }
+    let guest = pair.hosts[TARGET].guest()?;
+    guest.send(b"r")?;
+    let (_, line) = guest.expect_any(&["checked "], PATIENCE)?;
+    ensure!(line.starts_with("checked 4 cpus") && line.ends_with(" 0 wrong"), "{line}");
+    pair.migrate(TARGET, &plan, &mut Silent)?;
+    is_right(&mut pair, SOURCE)?;
+    let text = pair.hosts[SOURCE].guest()?.text();
+    ensure!(text.contains("checked 5 cpus"), "the vCPU that waited does not work");
+    Ok(())
+}
+
+fn are_special(pair: &mut Pair, at: usize) -> Result<()> {
+    let states = states(pair, at)?;
+    ensure!(states[1] == "halted" && states[4] == "wait-for-sipi", "states of the vCPUs: {states:?}");
+    let open = open(pair, at)?;
+    ensure!(open[0] && !open[2] && !open[3], "vCPUs that take interrupts: {open:?}");
+    Ok(())
+}
