@@ -300,7 +300,7 @@ impl Pair {
 
     /// Waits for the guest. The target has nothing to do yet: the processor is better used for the guest's start. A
     /// member of a pool has: the others would miss it.
-    fn wait_frozen(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+    pub fn wait_frozen(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
         self.wait_pool(plan, observer)?;
         let freezes = !plan.is_pooled();
         if freezes {

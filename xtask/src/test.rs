@@ -17,8 +17,8 @@ pub(crate) struct Args {
     all: bool,
     /// Run a whole matrix: `boot`, each way by which a machine can come to Flexvisor; `levels`, each host model at each CPU
     /// level it can give; `pairs`, each two host models and a guest that goes there and back; `linux`, Debian's kernel at
-    /// each level.
-    #[arg(long, value_name = "NAME", value_parser = ["boot", "levels", "pairs", "linux"])]
+    /// each level; `smp`, Debian's kernel with 2, 4 and 8 vCPUs on hosts with 1, 2 and 4 CPUs. TEXT chooses cells.
+    #[arg(long, value_name = "NAME", value_parser = ["boot", "levels", "pairs", "linux", "smp"])]
     matrix: Option<String>,
     /// Everything that can go wrong while a guest moves: all of the simulated hosts and networks, then a fault in each
     /// phase of a migration between emulated hosts, and a hundred moves in a row.

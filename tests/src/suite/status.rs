@@ -34,6 +34,7 @@ const AREAS: &[Area] = &[
     area("levels", "[CPU levels](cpu-levels.md) enforced, cell by cell: every instruction, bit and MSR against CPUID and the host's ledger"),
     area("matrix-levels", "the same for each host model and each level that it can give"),
     area("matrix-linux", "Debian's kernel at each level: no complaint, and the flags of the level"),
+    area("matrix-smp", "Debian's kernel with 2, 4 and 8 vCPUs on three host models with 1, 2 and 4 CPUs; moved while its CPUs are switched off and on"),
     area("cpu", "what the console says of [CPU policies](cpu-policy.md)"),
     area("speculation", "speculation controls: guests have what is announced, and are told the truth ([mitigations](mitigations.md))"),
     area("audit", "[hidden instructions](audit.md) that a guest executes are named, with their place"),
