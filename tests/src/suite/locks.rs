@@ -3,10 +3,12 @@
 
 use super::faults::check;
 use super::moves::there_and_back;
-use super::{Case, Context};
+use super::{Case, Context, start};
+use crate::emu::IPS;
 use crate::guest;
+use crate::host::{HostSpec, VmSpec};
 use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET, VM};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("smp/special_states", 300, |context| special_states(context, "")),
         case("smp/special_states_x2apic", 300, |context| special_states(context, "x2apic=1")).slow(),
         many,
+        Case::new("smp/fair_share", 300, fair_share),
     ]
 }
 
@@ -121,4 +124,83 @@ fn are_special(pair: &mut Pair, at: usize) -> Result<()> {
     let open = open(pair, at)?;
     ensure!(open[0] && !open[2] && !open[3], "vCPUs that take interrupts: {open:?}");
     Ok(())
+}
+
+/// Of the time in which the work of both guests is compared, in ticks of their TSC: 20 s, two thousand turns.
+const WINDOW: u64 = 20 * IPS;
+/// What is left out before it: the guests start one after the other.
+const LEAD: u64 = 5 * IPS;
+/// A command of the host's is answered within one second of its time.
+const ANSWER: u64 = IPS;
+
+/// Two guests with four vCPUs each, all of them busy, on a host with two CPUs: the host answers meanwhile, and over the
+/// same stretch of time either does as much as the other, to one part in ten.
+fn fair_share(context: &Context) -> Result<()> {
+    guest::build_payloads()?;
+    let mut spec = HostSpec::new("host", SKYLAKE);
+    spec.cpus = 2;
+    for name in ["other", "one"] {
+        let mut vm = VmSpec::new(name, &guest::payload("smp"));
+        vm.mem_mib = 4;
+        vm.options.push("vcpus=4".into());
+        vm.cmdline = format!("work=1 gap={}", IPS / 2);
+        spec = spec.with_vm(vm);
+    }
+    let mut host = start(context, &spec)?;
+    host.wait_ready(PATIENCE)?;
+    let mut at = [0; 2];
+    let mut apart = Vec::new();
+    while at[0] < LEAD + WINDOW {
+        host.guest()?.expect("work * at ", PATIENCE)?;
+        for (at, name) in at.iter_mut().zip(["one", "other"]) {
+            let answer = host.command(&format!("vm show {name} --json"), PATIENCE)?;
+            let line = answer.lines.iter().find(|line| line.starts_with('{')).context("no JSON")?;
+            let value: Value = serde_json::from_str(line).with_context(|| line.clone())?;
+            ensure!(value["state"] == "running", "{line}");
+            *at = value["tsc"].as_u64().context("no tsc")?;
+        }
+        apart.push(at[1] as i64 - at[0] as i64);
+    }
+    // Both TSCs count the same ticks, each from the start of its guest on, and the second is read an answer later.
+    let (Some(&least), Some(&most)) = (apart.iter().min(), apart.iter().max()) else { bail!("no answer") };
+    ensure!(most - least < ANSWER as i64, "an answer of the host's took {} ticks", most - least);
+    let later = -least;
+    host.guest()?.expect("work * at ", PATIENCE)?;
+    host.console()?.send_line("console other --read-only")?;
+    let until = (LEAD + WINDOW) as i64 - later;
+    host.console()?.expect_line("the other guest's work", PATIENCE, |line| {
+        work(line).is_some_and(|(_, at)| at as i64 > until).then_some(())
+    })?;
+    let from = LEAD as i64;
+    let texts = [host.guest()?.text(), host.console()?.text()];
+    let one = done(&texts[0], from)?;
+    let other = done(&texts[1], from - later)?;
+    println!("        rounds of the two guests in 20 s: {one:.0} and {other:.0}");
+    ensure!(one.max(other) <= one.min(other) * 1.1, "{one:.0} rounds and {other:.0} over the same time");
+    for text in texts {
+        ensure!(!text.contains("smp: cpu "), "a guest has found harm");
+    }
+    Ok(())
+}
+
+/// Rounds and time of a line `work R at T`.
+fn work(line: &str) -> Option<(u64, u64)> {
+    let (rounds, at) = line.strip_prefix("work ")?.split_once(" at ")?;
+    Some((rounds.parse().ok()?, at.parse().ok()?))
+}
+
+/// The rounds that a guest has done in [`WINDOW`] from `from` on, by its own TSC.
+fn done(text: &str, from: i64) -> Result<f64> {
+    let lines: Vec<(f64, f64)> =
+        text.lines().filter_map(work).map(|(rounds, at)| (rounds as f64, at as f64)).collect();
+    // Between two lines the work is taken to go on evenly.
+    let by = |time: f64| {
+        let pair = lines.windows(2).find(|pair| pair[0].1 <= time && time < pair[1].1)?;
+        Some(pair[0].0 + (pair[1].0 - pair[0].0) * (time - pair[0].1) / (pair[1].1 - pair[0].1))
+    };
+    let ends = [from, from + WINDOW as i64].map(|time| by(time as f64));
+    match ends {
+        [Some(first), Some(last)] => Ok(last - first),
+        _ => bail!("{} lines tell of the guest's work, none of them about {from}", lines.len()),
+    }
 }
