@@ -1,6 +1,7 @@
 //! The proofs of a migration, drawn from what the guest printed on the serial ports of both hosts.
 
 use crate::levels;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A counter line of the guest.
@@ -25,6 +26,10 @@ pub struct Record {
     pub cpuid: Vec<String>,
     /// Passes of the memory worker and the errors found so far.
     pub passes: Vec<(u64, u64)>,
+    /// The same of the worker on each further CPU, by its number.
+    pub others: BTreeMap<u64, Vec<(u64, u64)>>,
+    /// How many workers there are, one on each CPU.
+    pub workers: Option<u64>,
 }
 
 impl Record {
@@ -48,6 +53,12 @@ impl Record {
                         record.passes.push((pass, errors));
                     }
                 }
+                ["worker", cpu, "pass", pass, "errors", errors, ..] => {
+                    if let (Ok(cpu), Ok(pass), Ok(errors)) = (cpu.parse(), pass.parse(), errors.parse()) {
+                        record.others.entry(cpu).or_default().push((pass, errors));
+                    }
+                }
+                ["workers", count] => record.workers = count.parse().ok(),
                 ["flags", number, ..] if number.ends_with(':') => {
                     record.flags.push(words[2..].join(" "));
                 }
@@ -247,15 +258,25 @@ fn cpu_view(source: &Record, target: &Record) -> Result<String, String> {
 }
 
 fn worker(whole: &Record, target: &Record) -> Result<String, String> {
-    if let Some((pass, errors)) = whole.passes.iter().find(|(_, errors)| *errors != 0) {
-        return Err(format!("{errors} errors by pass {pass}"));
-    }
-    // The first pass reported after the move may have begun before it: two make one whole pass over the memory.
-    if target.passes.len() < 2 {
-        return Err(format!("only {} passes reported on the target", target.passes.len()));
+    let workers = whole.workers.unwrap_or(1);
+    for cpu in 0..workers {
+        let passes = |record: &Record| match cpu {
+            0 => record.passes.clone(),
+            _ => record.others.get(&cpu).cloned().unwrap_or_default(),
+        };
+        if let Some((pass, errors)) = passes(whole).iter().find(|(_, errors)| *errors != 0) {
+            return Err(format!("{errors} errors by pass {pass} on CPU {cpu}"));
+        }
+        // The first pass reported after the move may have begun before it: two make one whole pass over the memory.
+        let there = passes(target).len();
+        if there < 2 {
+            return Err(format!("only {there} passes of CPU {cpu} reported on the target"));
+        }
     }
     let last = whole.passes.last().map_or(0, |(pass, _)| *pass);
-    Ok(format!("{last} passes over 16 MiB, {} of them reported on the target, no error", target.passes.len()))
+    let there = target.passes.len();
+    let text = format!("{last} passes over 16 MiB, {there} of them reported on the target, no error");
+    Ok(if workers > 1 { format!("{text} on any of {workers} CPUs") } else { text })
 }
 
 fn level(whole: &Record, evidence: &Evidence<'_>) -> Result<String, String> {
@@ -327,6 +348,20 @@ mod tests {
         );
         let wrong = output(9, 20, "fpu avx2").replace("pass 4 errors 0", "pass 4 errors 1");
         assert_eq!(failed(&source, &wrong), ["memory worker"]);
+        let of_both = |text: &str| {
+            text.lines().fold(String::new(), |all, line| {
+                let second = line.strip_prefix("worker pass").map(|rest| format!("worker 1 pass{rest}\n"));
+                all + line + "\n" + &second.unwrap_or_default()
+            })
+        };
+        let two = |target: &str| failed(&format!("workers 2\n{}", of_both(&source)), target);
+        let target = of_both(&output(9, 20, "fpu avx2"));
+        assert_eq!(two(&target), [""; 0]);
+        assert_eq!(
+            two(&target.replace("worker 1 pass 4 errors 0", "worker 1 pass 4 errors 1")),
+            ["memory worker"]
+        );
+        assert_eq!(two(&output(9, 20, "fpu avx2")), ["memory worker"], "the second says nothing any more");
         let jump = output(9, 20, "fpu avx2").replace("epoch 17", "epoch 18");
         assert_eq!(failed(&source, &jump), ["uptime and wall clock go on"]);
         let other = output(9, 20, "fpu avx2").replace("cpuid 0 0 d", "cpuid 0 0 e");

@@ -1,5 +1,6 @@
 //! One migration from a host to another: the demo and the migration tests run the same steps.
 
+use crate::console::Console;
 use crate::emu::IPS;
 use crate::guest;
 use crate::host::{self, Host, HostSpec, VmSpec};
@@ -82,6 +83,12 @@ impl Plan {
             until: None,
             patience: Duration::from_secs(120),
         })
+    }
+
+    /// How many vCPUs the VM has.
+    fn vcpus(&self) -> usize {
+        let vcpus = self.vm.options.iter().find_map(|option| option.strip_prefix("vcpus=")?.parse().ok());
+        vcpus.unwrap_or(1)
     }
 
     /// The VM names no level: both hosts form a pool, whose level it gets.
@@ -279,9 +286,7 @@ impl Pair {
             observer.step(&format!("the guest runs on at the target: `{}`", line.trim_end()));
             guest.send_line("dump")?;
             guest.expect_any(&["cpuid end 2"], plan.patience)?;
-            for _ in 0..2 {
-                guest.expect_any(&["worker pass "], plan.patience)?;
-            }
+            two_passes(guest, plan)?;
             observer.step("two passes of the memory worker are over");
         }
         if let Some(text) = &plan.until {
@@ -326,9 +331,7 @@ impl Pair {
     pub fn run_and_back(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Report> {
         self.wait_frozen(plan, observer)?;
         self.migrate(SOURCE, plan, observer)?;
-        for _ in 0..2 {
-            self.hosts[TARGET].guest()?.expect_any(&["worker pass "], plan.patience)?;
-        }
+        two_passes(self.hosts[TARGET].guest()?, plan)?;
         let before = self.hosts[SOURCE].guest()?.text();
         let summary = self.migrate(TARGET, plan, observer)?;
         let guest = self.hosts[SOURCE].guest()?;
@@ -336,9 +339,7 @@ impl Pair {
         guest.expect("tick ", plan.patience)?;
         guest.send_line("dump")?;
         guest.expect_any(&["cpuid end 2"], plan.patience)?;
-        for _ in 0..2 {
-            guest.expect_any(&["worker pass "], plan.patience)?;
-        }
+        two_passes(guest, plan)?;
         let away = self.hosts[TARGET].guest()?.text();
         let back = self.hosts[SOURCE].guest()?.text_from(before.len());
         let (source, level, model) = (format!("{before}{away}"), &plan.judged_level()?, &plan.from);
@@ -380,4 +381,17 @@ impl Pair {
         }
         Ok("given to the target, freed, not in `vm list`".to_string())
     }
+}
+
+/// The worker on each of the guest's CPUs tells of two passes from here on.
+fn two_passes(guest: &mut Console, plan: &Plan) -> Result<()> {
+    let mut passes = vec![0; plan.vcpus()];
+    while passes.iter().any(|passes| *passes < 2) {
+        let cpu = guest.expect_line("two passes of each worker", plan.patience, |line| {
+            let (cpu, _) = line.strip_prefix("worker ")?.split_once("pass ")?;
+            if cpu.is_empty() { Some(0) } else { cpu.trim_end().parse::<usize>().ok() }
+        })?;
+        *passes.get_mut(cpu).with_context(|| format!("a worker on CPU {cpu}"))? += 1;
+    }
+    Ok(())
 }

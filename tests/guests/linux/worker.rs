@@ -1,30 +1,40 @@
 //! User program of the demo guest: everything it prints is checked from outside while the guest migrates.
 //!
-//! Lines: `tick N uptime S.SS epoch S`, `worker pass N errors E rewrites R`, `flags N: ...`,
-//! `cpuid LEAF SUBLEAF EAX EBX ECX EDX` between `cpuid begin K` and `cpuid end K lines N`.
+//! Lines: `tick N uptime S.SS epoch S`, `worker pass N errors E rewrites R`, `worker CPU pass N errors E rewrites R` of the
+//! worker on each further CPU, as many as `workers N` says; `flags N: ...`, `cpuid LEAF SUBLEAF EAX EBX ECX EDX` between
+//! `cpuid begin K` and `cpuid end K lines N`.
 //! Commands on standard input: `dump`, `stop`. An argument N stops it after N ticks.
 
 use std::arch::x86_64::__cpuid_count;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const WORDS: usize = 512;
 const PAGES: usize = 16 * 1024 * 1024 / (WORDS * 8);
+/// A further CPU's worker has 1 MiB: sixty-four of them are to fit into a small guest.
+const PAGES_OF_OTHERS: usize = PAGES / 16;
 const SLICES_PER_SECOND: u32 = 16;
-/// 64 pages a second.
-const REWRITES_PER_SLICE: usize = 4;
-/// A full pass over the 16 MiB takes four seconds.
-const VERIFIES_PER_SLICE: usize = 64;
+/// 64 pages a second of 16 MiB, and 16 of less.
+const PAGES_PER_REWRITE: usize = PAGES / 4;
+/// A full pass over the memory takes four seconds.
+const SLICES_PER_PASS: usize = 64;
 const SLICES_PER_TICK: u32 = 4;
 
 fn main() {
     let last_tick = std::env::args().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX);
     let commands = read_commands();
     say(&format!("worker: {PAGES} pages of {} bytes", WORDS * 8));
-    let mut memory = Memory::new();
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    say(&format!("workers {cpus}"));
+    for cpu in 1..cpus {
+        thread::spawn(move || on_cpu(cpu, || work(cpu)));
+    }
+    let mut memory = Memory::new(None, PAGES);
     let mut dumps = 0;
     dump_cpu(&mut dumps);
 
@@ -52,6 +62,39 @@ fn main() {
     }
     memory.report();
     say(&format!("worker: stopped after tick {tick}"));
+}
+
+/// What each CPU but the first does without end.
+fn work(cpu: usize) {
+    let mut memory = Memory::new(Some(cpu), PAGES_OF_OTHERS);
+    let slice = Duration::from_secs(1) / SLICES_PER_SECOND;
+    let mut next = Instant::now();
+    loop {
+        memory.slice();
+        next += slice;
+        let now = Instant::now();
+        match next.checked_duration_since(now) {
+            Some(rest) => thread::sleep(rest),
+            None => next = now,
+        }
+    }
+}
+
+/// The latest time that any worker has seen, in nanoseconds of the clock that never goes back.
+static LATEST: AtomicU64 = AtomicU64::new(0);
+
+/// How far the clock is behind what another CPU's worker saw before, in nanoseconds.
+fn clock_is_behind(started: Instant) -> Option<u64> {
+    let seen = LATEST.load(Ordering::SeqCst);
+    let now = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    LATEST.fetch_max(now, Ordering::SeqCst);
+    seen.checked_sub(now).filter(|behind| *behind > 0)
+}
+
+/// When the first worker looked at its clock.
+fn started() -> Instant {
+    static STARTED: OnceLock<Instant> = OnceLock::new();
+    *STARTED.get_or_init(Instant::now)
 }
 
 fn read_commands() -> mpsc::Receiver<String> {
@@ -86,6 +129,8 @@ fn epoch() -> String {
 /// Every word follows from (page, generation, index), and the generations are kept apart from the pages:
 /// a lost, stale or misplaced page shows.
 struct Memory {
+    /// The CPU that it is of, where it is not the first.
+    cpu: Option<usize>,
     words: Vec<u64>,
     generations: Vec<u32>,
     rewrite_at: usize,
@@ -97,10 +142,11 @@ struct Memory {
 }
 
 impl Memory {
-    fn new() -> Self {
+    fn new(cpu: Option<usize>, pages: usize) -> Self {
         let mut memory = Self {
-            words: vec![0; PAGES * WORDS],
-            generations: vec![0; PAGES],
+            cpu,
+            words: vec![0; pages * WORDS],
+            generations: vec![0; pages],
             rewrite_at: 0,
             verify_at: 0,
             passes: 0,
@@ -108,7 +154,7 @@ impl Memory {
             rewrites: 0,
             first_error: None,
         };
-        for page in 0..PAGES {
+        for page in 0..pages {
             memory.rewrite(page);
         }
         memory.rewrites = 0;
@@ -141,15 +187,20 @@ impl Memory {
     }
 
     fn slice(&mut self) {
-        for _ in 0..REWRITES_PER_SLICE {
-            self.rewrite(self.rewrite_at);
-            // A step coprime to PAGES spreads the rewrites over all of the memory.
-            self.rewrite_at = (self.rewrite_at + 1237) % PAGES;
+        let pages = self.generations.len();
+        if let Some(behind) = clock_is_behind(started()) {
+            self.errors += 1;
+            self.first_error.get_or_insert(format!("the clock ran back by {behind} ns"));
         }
-        for _ in 0..VERIFIES_PER_SLICE {
+        for _ in 0..pages.div_ceil(PAGES_PER_REWRITE) {
+            self.rewrite(self.rewrite_at);
+            // A step coprime to the number of pages spreads the rewrites over all of the memory.
+            self.rewrite_at = (self.rewrite_at + 1237) % pages;
+        }
+        for _ in 0..pages / SLICES_PER_PASS {
             self.verify(self.verify_at);
             self.verify_at += 1;
-            if self.verify_at == PAGES {
+            if self.verify_at == pages {
                 self.verify_at = 0;
                 self.passes += 1;
                 self.report();
@@ -159,7 +210,8 @@ impl Memory {
 
     fn report(&self) {
         let Self { passes, errors, rewrites, .. } = self;
-        say(&format!("worker pass {passes} errors {errors} rewrites {rewrites}"));
+        let name = self.cpu.map_or_else(String::new, |cpu| format!(" {cpu}"));
+        say(&format!("worker{name} pass {passes} errors {errors} rewrites {rewrites}"));
         if let Some(text) = &self.first_error {
             say(&format!("worker: first error: {text}"));
         }

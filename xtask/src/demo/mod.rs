@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// CPUs of each host.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     cpus: u32,
-    /// Number of vCPUs of the guest.
+    /// Number of vCPUs of the guest; on each of them a worker verifies memory and looks at the clock.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
     /// RAM of the guest in MiB.
