@@ -28,7 +28,14 @@ impl MsrBitmaps {
     /// Every access traps.
     #[must_use]
     pub fn trap_all() -> Arc<Self> {
-        Arc::new(Self([const { [const { AtomicU8::new(0xff) }; 4096] }; 2]))
+        // Where it stays from the first: on the way there it would take 16 KiB of stack.
+        let mut bitmaps = Arc::<Self>::new_uninit();
+        let place = Arc::get_mut(&mut bitmaps).expect("nobody else has it yet");
+        // SAFETY: the memory is ours, and bytes of any value are bitmaps.
+        unsafe {
+            place.as_mut_ptr().write_bytes(0xff, 1);
+            bitmaps.assume_init()
+        }
     }
 
     /// Every access traps again. No vCPU of the VM is on a CPU.
