@@ -30,6 +30,8 @@ pub(crate) enum Outcome {
     Yield,
     /// It has woken another vCPU of this CPU.
     GivesWay,
+    /// It spins: most likely for one of its VM's that does not run.
+    Spins,
     /// Waits for an interrupt; the earliest comes at this host TSC.
     Halted(u64),
     /// Stopped on request, and taken off the CPU.
@@ -132,6 +134,9 @@ impl VmxVcpu {
                 }
                 if core::mem::take(&mut vcpu.gives_way) {
                     return Some(Outcome::GivesWay);
+                }
+                if core::mem::take(&mut vcpu.spins) {
+                    return Some(Outcome::Spins);
                 }
                 if vcpu.attention || now >= vcpu.deadline {
                     match vcpu.attend(vm, vmcs) {

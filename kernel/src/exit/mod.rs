@@ -98,7 +98,11 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         Exit::Xsetbv => control::xsetbv(vcpu, vmcs),
         Exit::Exception(event) => exception(vcpu, vm, vmcs, event),
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
-        Exit::CacheFlush | Exit::Pause => Next::Advance,
+        Exit::CacheFlush => Next::Advance,
+        Exit::Pause => {
+            (vcpu.spins, vcpu.attention) = (true, true);
+            Next::Advance
+        }
         Exit::Invlpg(linear) => {
             vm.invalidates(vcpu.index, Invalid::Page(linear));
             Next::Advance

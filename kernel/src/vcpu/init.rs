@@ -6,6 +6,7 @@ use cpu_policy::GuestPolicy;
 use devices::LocalApic;
 use translation::{GuestPaging, OutOfMemory};
 use vmx_types::apic::ApicVirt;
+use vmx_types::control::ProcBased2;
 use vmx_types::paging::ControlRegs;
 use vmx_types::state::MtrrState;
 
@@ -55,6 +56,7 @@ impl VmxVcpu {
             nmi_pending: false,
             attention: true,
             gives_way: false,
+            spins: false,
             next_event: 0,
             deadline: 0,
             checker: check::checker(),
@@ -78,7 +80,7 @@ impl Vcpu {
         let guest = GuestPaging { regs: *regs, pdptes: None, phys_bits: self.policy.phys_bits() };
         (self.proc, self.entry) = vmcs.set_up(&Setup {
             primary: choice.primary,
-            secondary: choice.secondary,
+            secondary: choice.secondary | self.spin_control(vm),
             tertiary: choice.tertiary,
             msr_bitmaps: &vm.msr_bitmaps,
             apic: self.apic.page(),
@@ -90,6 +92,11 @@ impl Vcpu {
         });
         self.write_tsc_offset(vm, vmcs.current());
         self.apic_mode = None;
+    }
+
+    /// One that is alone has nobody to wait for.
+    fn spin_control(&self, vm: &Guest) -> u32 {
+        if vm.mailboxes.len() > 1 { ProcBased2::PAUSE_LOOP_EXITING.bits() } else { 0 }
     }
 
     /// Brings the VMCS up to date with the VM's clock.

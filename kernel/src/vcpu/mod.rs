@@ -104,6 +104,8 @@ pub(crate) struct Vcpu {
     pub(crate) attention: bool,
     /// It has woken another vCPU of this CPU, which is to run next.
     pub(crate) gives_way: bool,
+    /// The CPU has found it in a loop of PAUSE.
+    pub(crate) spins: bool,
     /// Guest TSC at which its APIC, or the board, next wants attention, and the host's TSC at that instant.
     pub(crate) next_event: u64,
     pub(crate) deadline: u64,

@@ -16,6 +16,9 @@ use hw::arch::{cpu, tsc};
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;
+/// The same where another vCPU waits for the CPU: less than a tick of Linux (4 ms), so that two that share a CPU take each of
+/// theirs. Kernels compare clocks by them.
+const SHARED_SLICE_US: u64 = 2_500;
 
 /// The scheduler of one CPU.
 #[derive(Default)]
@@ -48,7 +51,7 @@ impl Scheduler {
         let mut wake = u64::MAX;
         let mut cut = self.cut.take().filter(|&until| now < until);
         if cut.is_none() {
-            self.prefer_woken();
+            self.prefer_woken(now);
         }
         for _ in 0..self.vcpus.len() {
             let rest = cut.take();
@@ -74,10 +77,15 @@ impl Scheduler {
             }
             let (vm, index) = (Arc::clone(vm), *index);
             self.switch_to(&vm, index);
-            let until = now.saturating_add(slice);
+            let until = now.saturating_add(slice).min(self.others_want(now));
             let until = rest.map_or(until, |rest| rest.min(until));
-            let goes_on = run(&vm, index, until);
+            let ran = run(&vm, index, until);
             let end = tsc::read();
+            let goes_on = match ran {
+                Ran::GoesOn => true,
+                Ran::Spins => self.to_sibling(&vm, end),
+                Ran::Over => false,
+            };
             self.cut = (goes_on && end < until).then_some(until);
             vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
             let held = end.saturating_add((end - now) * (100 - share) / share);
@@ -87,9 +95,32 @@ impl Scheduler {
         Turn::Idle(wake)
     }
 
-    /// Has the next turn given to a vCPU that was halted and has been woken, if there is one: others may spin until it
-    /// answers. Every other turn goes by the row, so that two that wake each other leave the rest their share.
-    fn prefer_woken(&mut self) {
+    /// Until when the vCPU whose turn it is has the CPU for itself: others wait for it already, or will when the timer of
+    /// theirs is due for which they sleep.
+    fn others_want(&self, now: u64) -> u64 {
+        let others = self.vcpus.iter().enumerate().filter(|(at, _)| *at != self.next);
+        let wanted = others.map(|(_, (vm, index))| (vm, vm.vcpus[*index].wake.load(Ordering::Relaxed)));
+        let wanted = wanted.filter(|(vm, _)| vm.state.get().may_run()).map(|(_, wake)| wake);
+        let shared = now.saturating_add(tsc::ticks(SHARED_SLICE_US));
+        wanted.map(|wake| if wake <= now { shared } else { wake }).min().unwrap_or(u64::MAX)
+    }
+
+    /// The rest of a turn goes to another vCPU of this VM that wants the CPU, in the order of the row. False where there is none.
+    fn to_sibling(&mut self, vm: &Arc<Vm>, now: u64) -> bool {
+        let count = self.vcpus.len();
+        let sibling = |at: &usize| {
+            let (other, index) = &self.vcpus[*at];
+            Arc::ptr_eq(other, vm) && vm.vcpus[*index].wake.load(Ordering::Relaxed) <= now
+        };
+        let found = (1..count).map(|n| (self.next + n) % count).find(sibling);
+        self.next = found.unwrap_or(self.next);
+        found.is_some()
+    }
+
+    /// Has the next turn given to a vCPU that was halted and has been woken, by an IPI or by its timer, if there is one:
+    /// others may spin until it answers. Every other turn goes by the row, so that two that wake each other leave the rest
+    /// their share.
+    fn prefer_woken(&mut self, now: u64) {
         if let Some(row) = self.row.take() {
             self.next = row;
             return;
@@ -97,7 +128,7 @@ impl Scheduler {
         let count = self.vcpus.len();
         let woken = |at: &usize| {
             let (vm, index) = &self.vcpus[*at];
-            vm.vcpus[*index].wake.load(Ordering::Relaxed) == WOKEN
+            (WOKEN..=now).contains(&vm.vcpus[*index].wake.load(Ordering::Relaxed))
         };
         if let Some(at) = (1..count).map(|n| (self.next + n) % count).find(woken) {
             self.row = Some(self.next);
@@ -138,13 +169,23 @@ impl Scheduler {
     }
 }
 
-/// Runs a vCPU. True where it would go on: its time is over, or an interrupt wants the host.
-fn run(vm: &Vm, index: usize, until: u64) -> bool {
+/// What a vCPU that has run would do.
+enum Ran {
+    /// Go on: its time is over, or an interrupt wants the host.
+    GoesOn,
+    /// Spin on.
+    Spins,
+    /// Nothing, or not now.
+    Over,
+}
+
+fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
     slot.wake.store(0, Ordering::Relaxed);
     match vcpu.run(vm, &vm.state, until) {
-        Outcome::Yield => return true,
+        Outcome::Yield => return Ran::GoesOn,
+        Outcome::Spins => return Ran::Spins,
         Outcome::GivesWay => {}
         Outcome::Halted(deadline) => {
             slot.wake.store(deadline, Ordering::Relaxed);
@@ -161,7 +202,7 @@ fn run(vm: &Vm, index: usize, until: u64) -> bool {
             slot.gate.close();
         }
     }
-    false
+    Ran::Over
 }
 
 /// Takes a vCPU off this CPU, which runs it no more.

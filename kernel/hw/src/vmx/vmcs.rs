@@ -37,6 +37,11 @@ const EXIT_BITMAPS: [(ProcBased2, Field<u64, Control>); 2] = [
     (ProcBased2::ENCLV_EXITING, field::ENCLV_EXITING_BITMAP),
 ];
 
+/// Two PAUSEs at most so many ticks of the TSC apart are of one loop, and a loop that lasts longer than the window exits (SDM
+/// 24.6.13). Most locks of a kernel are held for less: the values are those of Xen, which has kept them since 2009.
+const PLE_GAP: u32 = 128;
+const PLE_WINDOW: u32 = 4096;
+
 /// Controls that need EPT (SDM 26.2.1.1), and that of VPID: tables of the hypervisor's are nobody else's to cache.
 const NESTED: ProcBased2 = ProcBased2::ENABLE_EPT
     .union(ProcBased2::UNRESTRICTED_GUEST)
@@ -317,6 +322,10 @@ impl Loaded<'_> {
                 if proc2.contains(control) {
                     insn::write(bitmap, u64::MAX);
                 }
+            }
+            if proc2.contains(ProcBased2::PAUSE_LOOP_EXITING) {
+                insn::write(field::PLE_GAP, PLE_GAP);
+                insn::write(field::PLE_WINDOW, PLE_WINDOW);
             }
             if proc2.contains(ProcBased2::ENABLE_XSAVES) {
                 insn::write(field::XSS_EXITING_BITMAP, 0);

@@ -319,3 +319,83 @@ fn those_that_are_woken_again_and_again_leave_the_others_their_share() {
     // Every other turn goes by the row of three.
     assert_eq!(turns, 4);
 }
+
+/// Runs a turn, in which the guest does this first. Its length in ticks, and who had it.
+fn lasts(host: &Host, scheduler: &mut Scheduler, vms: &[&Arc<Vm>]) -> (u64, usize) {
+    let before: Vec<u64> = vms.iter().map(|vm| vm.exits()).collect();
+    let began = tsc::read();
+    assert_eq!(host.on(HOME, || scheduler.turn(tsc::ticks(10_000))), Turn::Ran);
+    let who = (0..vms.len()).find(|&at| vms[at].exits() != before[at]).expect("one of them ran");
+    (tsc::read() - began, who)
+}
+
+#[test]
+fn a_cpu_that_others_want_is_theirs_before_a_tick_of_linux_is_late() {
+    let host = host();
+    let first = host.running("a");
+    let mut scheduler = Scheduler::default();
+    let (alone, _) = lasts(&host, &mut scheduler, &[&first]);
+    assert!(alone >= tsc::ticks(9_900), "{alone}");
+    let second = host.running("b");
+    let (shared, _) = lasts(&host, &mut scheduler, &[&first, &second]);
+    assert!(shared < tsc::ticks(2_600), "{shared}");
+    // One that is paused wants nothing.
+    second.apply(Change::Pause).unwrap();
+    host.on(HOME, || second.take_off());
+    let (alone, _) = lasts(&host, &mut scheduler, &[&first, &second]);
+    assert!(alone >= tsc::ticks(9_900), "{alone}");
+}
+
+#[test]
+fn a_timer_that_is_due_cuts_the_turn_of_another_vcpu_and_has_the_next() {
+    let host = host();
+    let vms = ["a", "b", "c"].map(|name| host.running(name));
+    let [a, b, c] = &vms;
+    let mut scheduler = Scheduler::default();
+    // All but one sleep, one of them for 1 ms.
+    while lasts(&host, &mut scheduler, &[a, b, c]).1 != 2 {}
+    c.mailboxes[0].wake.store(u64::MAX, Ordering::Relaxed);
+    while lasts(&host, &mut scheduler, &[a, b, c]).1 != 1 {}
+    b.mailboxes[0].wake.store(tsc::read() + tsc::ticks(1000), Ordering::Relaxed);
+    let (ticks, who) = lasts(&host, &mut scheduler, &[a, b, c]);
+    assert!(who == 0 && ticks < tsc::ticks(1100), "{who} for {ticks}");
+    assert_eq!(lasts(&host, &mut scheduler, &[a, b, c]).1, 1);
+}
+
+#[test]
+fn who_spins_leaves_the_rest_of_its_turn_to_a_sibling_and_no_more() {
+    let host = host();
+    let vm = host.running_with(&VmOptions { vcpus: 3, ..small("a") });
+    let other = host.running("b");
+    let mut scheduler = Scheduler::default();
+    // All are started.
+    let mut done = 0;
+    while done < 8 {
+        host.turn(&mut scheduler);
+        done += 1;
+    }
+    for slot in &vm.vcpus {
+        slot.vcpu.lock().vcpu.activity = crate::vcpu::Activity::Running;
+        slot.wake.store(0, Ordering::Relaxed);
+    }
+    let exits = || vm.mailboxes.iter().map(|mailbox| mailbox.exits.total()).collect::<Vec<_>>();
+    let (mut spun, mut others) = (Vec::new(), 0);
+    for _ in 0..12 {
+        let (before, before_other) = (exits(), other.exits());
+        host.guest_does(|guest| guest.exits(R::Pause as u32, 2));
+        host.on(HOME, || scheduler.turn(tsc::ticks(10_000)));
+        host.guest_does_nothing_more();
+        let who = (0..3).find(|&at| exits()[at] != before[at]);
+        others += u32::from(other.exits() != before_other);
+        spun.extend(who);
+    }
+    let distinct: alloc::collections::BTreeSet<_> = spun.iter().collect();
+    assert_eq!(distinct.len(), 3, "each of the siblings has its turn: {spun:?}");
+    assert!(spun.windows(2).all(|two| two[0] != two[1]) && others <= 2, "{spun:?}, {others}");
+    // Where none of them spins, the row goes on.
+    let before = other.exits();
+    for _ in 0..5 {
+        host.turn(&mut scheduler);
+    }
+    assert_ne!(other.exits(), before);
+}
