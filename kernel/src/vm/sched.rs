@@ -28,8 +28,10 @@ pub(crate) struct Scheduler {
     next: usize,
     /// Until when the vCPU whose turn was last may go on: an interrupt of the host's cut it short.
     cut: Option<u64>,
-    /// Where the row goes on after a turn that a woken vCPU got before its own.
+    /// Where the row goes on after a turn that a vCPU got before its own.
     row: Option<usize>,
+    /// Those in the row whose last turn ended in a loop of PAUSE, a bit each of the first 64.
+    spin: u64,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
 }
@@ -51,7 +53,7 @@ impl Scheduler {
         let mut wake = u64::MAX;
         let mut cut = self.cut.take().filter(|&until| now < until);
         if cut.is_none() {
-            self.prefer_woken(now);
+            self.prefer(now);
         }
         for _ in 0..self.vcpus.len() {
             let rest = cut.take();
@@ -81,12 +83,9 @@ impl Scheduler {
             let until = rest.map_or(until, |rest| rest.min(until));
             let ran = run(&vm, index, until);
             let end = tsc::read();
-            let goes_on = match ran {
-                Ran::GoesOn => true,
-                Ran::Spins => self.to_sibling(&vm, end),
-                Ran::Over => false,
-            };
-            self.cut = (goes_on && end < until).then_some(until);
+            self.cut = (matches!(ran, Ran::GoesOn) && end < until).then_some(until);
+            self.spin =
+                self.spin & !bit(self.next) | if matches!(ran, Ran::Spins) { bit(self.next) } else { 0 };
             vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
             let held = end.saturating_add((end - now) * (100 - share) / share);
             vm.vcpus[index].held_until.store(held, Ordering::Relaxed);
@@ -105,32 +104,27 @@ impl Scheduler {
         wanted.map(|wake| if wake <= now { shared } else { wake }).min().unwrap_or(u64::MAX)
     }
 
-    /// The rest of a turn goes to another vCPU of this VM that wants the CPU, in the order of the row. False where there is none.
-    fn to_sibling(&mut self, vm: &Arc<Vm>, now: u64) -> bool {
-        let count = self.vcpus.len();
-        let sibling = |at: &usize| {
-            let (other, index) = &self.vcpus[*at];
-            Arc::ptr_eq(other, vm) && vm.vcpus[*index].wake.load(Ordering::Relaxed) <= now
-        };
-        let found = (1..count).map(|n| (self.next + n) % count).find(sibling);
-        self.next = found.unwrap_or(self.next);
-        found.is_some()
-    }
-
-    /// Has the next turn given to a vCPU that was halted and has been woken, by an IPI or by its timer, if there is one:
-    /// others may spin until it answers. Every other turn goes by the row, so that two that wake each other leave the rest
-    /// their share.
-    fn prefer_woken(&mut self, now: u64) {
+    /// Has the next turn given to a vCPU that others wait for, if there is one: one that was halted and has been woken, by an IPI
+    /// or by its timer; or, after one that spins, another of its VM that does not, and did not get to its end. Every other
+    /// turn goes by the row, so that those who wait for each other leave the rest their share.
+    fn prefer(&mut self, now: u64) {
         if let Some(row) = self.row.take() {
             self.next = row;
             return;
         }
         let count = self.vcpus.len();
-        let woken = |at: &usize| {
-            let (vm, index) = &self.vcpus[*at];
-            (WOKEN..=now).contains(&vm.vcpus[*index].wake.load(Ordering::Relaxed))
+        let wake = |at: usize| {
+            let (vm, index) = &self.vcpus[at];
+            vm.vcpus[*index].wake.load(Ordering::Relaxed)
         };
-        if let Some(at) = (1..count).map(|n| (self.next + n) % count).find(woken) {
+        let mut others = (1..count).map(|n| (self.next + n) % count);
+        let woken = others.clone().find(|&at| (WOKEN..=now).contains(&wake(at)));
+        let waited_for = woken.or_else(|| {
+            let spinner = self.vcpus.get(self.next).filter(|_| self.spin & bit(self.next) != 0)?;
+            let sibling = |at: usize| Arc::ptr_eq(&self.vcpus[at].0, &spinner.0);
+            others.find(|&at| sibling(at) && wake(at) == 0 && self.spin & bit(at) == 0)
+        });
+        if let Some(at) = waited_for {
             self.row = Some(self.next);
             self.next = (at + count - 1) % count;
         }
@@ -143,7 +137,7 @@ impl Scheduler {
             return;
         }
         self.generation = Some(generation);
-        (self.cut, self.row) = (None, None);
+        (self.cut, self.row, self.spin) = (None, None, 0);
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {
@@ -167,6 +161,11 @@ impl Scheduler {
         }
         self.loaded = Some((Arc::clone(vm), index));
     }
+}
+
+/// The bit of a place in the row.
+const fn bit(at: usize) -> u64 {
+    if at < 64 { 1 << at } else { 0 }
 }
 
 /// What a vCPU that has run would do.

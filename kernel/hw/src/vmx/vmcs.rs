@@ -400,7 +400,7 @@ impl Current<'_> {
     pub fn set_apic_mode(self, word: &mut ProcWord, mode: ApicMode) -> ApicVirt {
         let virt = host::this().expect("VMX is on").apic().in_mode(mode);
         let (primary, secondary) = virt.controls();
-        word.0 = word.0 - apic::PRIMARY | primary;
+        word.0 = (word.0 - apic::PRIMARY) | primary;
         let others = self.read(field::PROC_BASED_CONTROLS_2) & !apic::SECONDARY.bits();
         let bitmap = bitmap::for_mode(self.read(field::MSR_BITMAP), mode == ApicMode::X2apic);
         // SAFETY: controls that this CPU has, in a combination that VM entry takes; the pages that they need were set by
