@@ -32,7 +32,7 @@ use hw::mm::frame;
 use hw::mm::held::Held;
 use hw::mm::{Hpa, module_bytes};
 use hw::platform::{apic, call, irq};
-use hw::vmx::{flush, host, slots};
+use hw::vmx::{flush, host, probe, slots};
 
 /// The longest a guest runs before the management loop has its turn, in microseconds.
 const SLICE_US: u64 = 1000;
@@ -116,7 +116,7 @@ fn slice_timer(asked: cmdline::SliceTimer) -> SliceTimer {
 
 fn enable_vmx() -> Result<(), vmx_types::capability::NoVmx> {
     let cpu = host::enable()?;
-    if !host::try_apicv() {
+    if !probe::try_apicv() {
         let used = if cpu.apic().contains(ApicVirt::APICV) { "used as apicv=on says" } else { "not used" };
         log::warn!(target: "vmx", "APICv delivers interrupts that the guest has masked, as in Bochs: {used}");
     }

@@ -13,7 +13,6 @@ use vmx_types::slice::{Choice, SliceTimer};
 use super::caps;
 use super::entry;
 use super::insn::{self, Scope};
-use super::probe;
 use super::slots;
 use crate::arch::{cpu, insn as cpu_insn, msr};
 use crate::mm::{Hpa, frame};
@@ -51,7 +50,7 @@ pub struct Asked {
 }
 
 static ASKED: Once<Asked> = Once::new();
-/// APICv is not used on this host, though CPUs have it: the first one has failed [`try_apicv`].
+/// APICv is not used on this host, though CPUs have it: the first one has failed `probe`.
 static NO_APICV: AtomicBool = AtomicBool::new(false);
 
 /// Makes room for `count` CPUs. Called once, before any [`enable`].
@@ -120,16 +119,10 @@ impl HostCpu {
     }
 }
 
-/// Tries out on this CPU, the first one, whether APICv works, before there is a guest on any. False where it does not; it is
-/// used then only if the command line asks for it.
-pub fn try_apicv() -> bool {
-    let Some(this) = this() else { return true };
-    if !this.apic.contains(ApicVirt::APICV) || probe::masks_virtual_interrupts(this) {
-        return true;
-    }
+/// APICv does not work on this host's CPUs: it is used from now on only if the command line asks for it.
+pub(super) fn apicv_fails() {
     let asked = ASKED.get().and_then(|asked| asked.apicv) == Some(true);
     NO_APICV.store(!asked, Ordering::Relaxed);
-    false
 }
 
 fn slot(cpu: usize) -> &'static Once<HostCpu> {

@@ -8,7 +8,7 @@ pub mod flush;
 pub mod host;
 pub mod insn;
 pub mod pml;
-mod probe;
+pub mod probe;
 pub mod slots;
 pub mod translation;
 pub mod vmcs;

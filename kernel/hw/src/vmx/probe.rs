@@ -8,12 +8,12 @@ use alloc::sync::Arc;
 
 use translation::{HwPaging, Shadowed};
 use vm_types::ApicPage;
-use vmx_types::apic::ApicMode;
+use vmx_types::apic::{ApicMode, ApicVirt};
 use vmx_types::field::{self, Segment};
 
 use super::bitmap::MsrBitmaps;
 use super::entry::Context;
-use super::host::HostCpu;
+use super::host::{self, HostCpu};
 use super::vmcs::{Setup, Vmcs};
 use crate::arch::{self, insn, msr, tsc};
 use crate::platform::{apic, irq};
@@ -31,9 +31,20 @@ const CODE: u32 = 0xa09b;
 const TSS: u32 = 0x8b;
 const UNUSABLE: u32 = 1 << 16;
 
+/// Tries out on this CPU, the first one, whether APICv works, before there is a guest on any. False where it does not; it is
+/// used then only if the command line asks for it.
+pub fn try_apicv() -> bool {
+    let Some(this) = host::this() else { return true };
+    let works = !this.apic().contains(ApicVirt::APICV) || masks_virtual_interrupts(this);
+    if !works {
+        host::apicv_fails();
+    }
+    works
+}
+
 /// Whether this CPU, which is in VMX operation and has virtual-interrupt delivery, leaves alone what its guest has masked.
 /// True as well where that did not come out.
-pub(super) fn masks_virtual_interrupts(this: &HostCpu) -> bool {
+fn masks_virtual_interrupts(this: &HostCpu) -> bool {
     let Some(mut vmcs) = Vmcs::new(this) else { return true };
     let page = Arc::new(ApicPage::default());
     page.set_bit(IRR, VECTOR, true);
