@@ -317,9 +317,9 @@ impl SourceVm for Leaving {
 
     fn throttle(&mut self, _share: u8) {}
 
-    fn pause(&mut self) -> Poll<()> {
+    fn pause(&mut self) -> Poll<u64> {
         self.paused = true;
-        Poll::Ready(())
+        Poll::Ready(0)
     }
 
     fn resume(&mut self) {

@@ -40,6 +40,8 @@ pub struct Summary {
     pub state: u64,
     /// Part of it until the target ran.
     pub resume: u64,
+    /// Ticks until the last vCPU stood still.
+    pub stop: u64,
 }
 
 /// A line `migrate NAME: ...` of the source.
@@ -68,8 +70,19 @@ impl Line {
             ("round", &[number, pages, zero, bytes, dirty, ticks, ..]) => {
                 Self::Round(Round { number, pages, zero, bytes, dirty, ticks })
             }
-            ("cost", &[rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume, ..]) => {
-                Self::Done(Summary { rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume })
+            ("cost", &[rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume, stop, ..]) => {
+                Self::Done(Summary {
+                    rounds,
+                    pages,
+                    zero,
+                    bytes,
+                    ticks,
+                    downtime,
+                    last_pages,
+                    state,
+                    resume,
+                    stop,
+                })
             }
             ("failed", _) => Self::Failed(text.trim_start_matches("failed: ").to_string()),
             ("unknown", _) => Self::Unknown(text.to_string()),
@@ -97,15 +110,15 @@ mod tests {
         let round = "[   12.000001] migrate: migrate demo: round 2: 300 pages, 10 zero, 1200000 bytes, 64 dirty next, 5000000 ticks; 0.2 MiB left, 10.1 MB/s";
         let want = Round { number: 2, pages: 300, zero: 10, bytes: 1_200_000, dirty: 64, ticks: 5_000_000 };
         assert_eq!(Line::parse(round, "demo"), Some(Line::Round(want)));
-        let done = "migrate demo: cost: 3 rounds, 9 pages, 8 zero, 7 bytes, 66 ticks, downtime 6 ticks (pages 3, state 2, resume 1)";
+        let done = "migrate demo: cost: 3 rounds, 9 pages, 8 zero, 7 bytes, 66 ticks, downtime 6 ticks (pages 3, state 2, resume 1), stop 4, in all 3.300 ms, downtime 0.300 ms";
         let Some(Line::Done(summary)) = Line::parse(done, "demo") else { panic!("{done}") };
-        assert_eq!((summary.rounds, summary.downtime, summary.resume), (3, 6, 1));
+        assert_eq!((summary.rounds, summary.downtime, summary.resume, summary.stop), (3, 6, 1, 4));
         let failed = "migrate demo: failed: peer: connection reset (running here)";
         let reason = "peer: connection reset (running here)".to_string();
         assert_eq!(Line::parse(failed, "demo"), Some(Line::Failed(reason)));
         assert_eq!(Line::parse("vm demo: running", "demo"), None);
         assert_eq!(Line::parse(done, "other"), None);
-        let said = "migrate demo: done: 128 MiB in 5.2 s, 4 rounds, 61.3 MiB on the wire, downtime 38 ms (pages 21, state 9, resume 8)";
+        let said = "migrate demo: done: 128 MiB in 5.2 s, 4 rounds, 61.3 MiB on the wire, downtime 38 ms (pages 21, state 9, resume 8), stopped in 0.412 ms";
         assert!(matches!(Line::parse(said, "demo"), Some(Line::Other(_))));
     }
 }

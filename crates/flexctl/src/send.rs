@@ -219,8 +219,8 @@ impl SourceVm for Stored {
 
     fn throttle(&mut self, _: u8) {}
 
-    fn pause(&mut self) -> Poll<()> {
-        Poll::Ready(())
+    fn pause(&mut self) -> Poll<u64> {
+        Poll::Ready(0)
     }
 
     /// Also after COMMIT, where the host has destroyed its copy.

@@ -36,8 +36,8 @@ impl SourceVm for Image {
         None
     }
 
-    fn pause(&mut self) -> Poll<()> {
-        Poll::Ready(())
+    fn pause(&mut self) -> Poll<u64> {
+        Poll::Ready(0)
     }
 
     fn export_state(&mut self) -> Result<Vec<StateRecord>, String> {

@@ -114,6 +114,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Ticks from the first poll to RUNNING, on the source's clock.
     pub ticks: u64,
+    /// Ticks until the last of its vCPUs stood still, from when they were asked.
+    pub stop_ticks: u64,
     /// Ticks from the guest's stop until the last page was queued.
     pub pages_ticks: u64,
     /// Ticks from there to READY: state exported, sent, loaded.
@@ -145,7 +147,7 @@ impl fmt::Display for Summary {
         let total = ms(self.ticks);
         write!(
             f,
-            "done: {} in {}.{} s, {} rounds, {} on the wire, downtime {} ms (pages {}, state {}, resume {})",
+            "done: {} in {}.{} s, {} rounds, {} on the wire, downtime {} ms (pages {}, state {}, resume {}), stopped in {}",
             Mebibytes(self.ram),
             total / 1000,
             total % 1000 / 100,
@@ -154,7 +156,8 @@ impl fmt::Display for Summary {
             ms(self.downtime_ticks()),
             ms(self.pages_ticks),
             ms(self.state_ticks),
-            ms(self.resume_ticks)
+            ms(self.resume_ticks),
+            Milliseconds(clock.ns(self.stop_ticks))
         )?;
         self.chosen.map_or(Ok(()), |way| write!(f, ", compress=auto chose {}", Method(way)))
     }
@@ -166,13 +169,23 @@ pub struct Cost<'a>(pub &'a Summary);
 
 impl fmt::Display for Cost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { rounds, pages, zero, bytes, ticks, pages_ticks, state_ticks, resume_ticks, .. } =
-            self.0;
+        let Summary {
+            rounds,
+            pages,
+            zero,
+            bytes,
+            ticks,
+            pages_ticks,
+            state_ticks,
+            resume_ticks,
+            stop_ticks,
+            ..
+        } = self.0;
         let clock = Clock::new(self.0.hz);
         write!(
             f,
             "cost: {rounds} rounds, {pages} pages, {zero} zero, {bytes} bytes, {ticks} ticks, downtime {} ticks \
-             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks}), in all {}, downtime {}",
+             (pages {pages_ticks}, state {state_ticks}, resume {resume_ticks}), stop {stop_ticks}, in all {}, downtime {}",
             self.0.downtime_ticks(),
             Milliseconds(clock.ns(*ticks)),
             Milliseconds(clock.ns(self.0.downtime_ticks()))

@@ -47,8 +47,9 @@ pub trait SourceVm {
     /// Leaves the guest this share of its CPU, in percent; 100 ends the throttling.
     fn throttle(&mut self, share: u8);
 
-    /// Asks the guest to stop; `Ready` when no vCPU runs any more. Called until it is.
-    fn pause(&mut self) -> Poll<()>;
+    /// Asks the guest to stop; `Ready` when no vCPU runs any more, with the ticks that this took from the first call on. Called
+    /// until it is.
+    fn pause(&mut self) -> Poll<u64>;
 
     /// Undoes [`SourceVm::pause`], and that alone: also while it is still pending, and never the operator's pause.
     fn resume(&mut self);

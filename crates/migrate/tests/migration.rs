@@ -41,6 +41,8 @@ fn a_guest_moves() {
     assert_eq!(world.coming.elapsed_ns, downtime_ns - (summary.pages_ticks + 100) * 1000);
     let text = source.to_string();
     assert!(text.starts_with("done: ") && text.contains("downtime "), "{text}");
+    assert_eq!(summary.stop_ticks, STOP_TICKS);
+    assert!(text.contains(", stopped in 4.211 ms"), "{text}");
 }
 
 /// What a status line shows is true at every moment, and only goes forward.
@@ -230,7 +232,7 @@ fn a_zero_page_costs_next_to_nothing() {
         fn throttle(&mut self, share: u8) {
             self.0.throttle(share);
         }
-        fn pause(&mut self) -> std::task::Poll<()> {
+        fn pause(&mut self) -> std::task::Poll<u64> {
             self.0.pause()
         }
         fn resume(&mut self) {

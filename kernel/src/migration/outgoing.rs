@@ -83,8 +83,8 @@ enum Stage {
 struct Leaving {
     vm: Arc<Vm>,
     to: SocketAddrV4,
-    /// This migration asked the vCPUs to stop.
-    stopped: bool,
+    /// This migration asked the vCPUs to stop, at this TSC.
+    stopped: Option<u64>,
     /// How much of what the guest has printed has gone along.
     told: u64,
     /// What it was made from, as the target was told.
@@ -102,7 +102,7 @@ impl Outgoing {
         } else {
             Stage::Dialling(links::dial(Service::Migrate, to)?)
         };
-        let vm = Leaving { vm, to, stopped: false, told: 0, files: Vec::new(), marks: Stopped::default() };
+        let vm = Leaving { vm, to, stopped: None, told: 0, files: Vec::new(), marks: Stopped::default() };
         Ok(Self {
             to,
             stage,
@@ -170,7 +170,7 @@ impl Outgoing {
 
     /// Whether its guest stands still for it.
     pub(super) fn holds(&self) -> bool {
-        self.vm.stopped
+        self.vm.stopped.is_some()
     }
 
     /// How far it is.
@@ -444,20 +444,21 @@ impl SourceVm for Leaving {
         }
     }
 
-    fn pause(&mut self) -> Poll<()> {
-        if !self.stopped {
-            self.stopped = true;
+    fn pause(&mut self) -> Poll<u64> {
+        let first = self.stopped.is_none();
+        let asked = *self.stopped.get_or_insert_with(tsc::read);
+        if first {
             self.marks.stop = meter::before();
             meter::found();
             // One that has ended by itself is off already: `ended` says so.
             let _ = self.vm.apply(Change::Still);
         }
         sched::take_off_here(&self.vm);
-        if self.vm.is_off() { Poll::Ready(()) } else { Poll::Pending }
+        if self.vm.is_off() { Poll::Ready(tsc::read() - asked) } else { Poll::Pending }
     }
 
     fn resume(&mut self) {
-        if core::mem::take(&mut self.stopped) {
+        if self.stopped.take().is_some() {
             // It may have ended by itself in the moment that it was stopped: then there is nothing to resume.
             let _ = self.vm.apply(Change::Back);
         }

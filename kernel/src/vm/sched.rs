@@ -16,9 +16,9 @@ use hw::arch::{cpu, tsc};
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;
-/// The same where another vCPU waits for the CPU: less than a tick of Linux (4 ms), so that two that share a CPU take each of
-/// theirs. Kernels compare clocks by them.
-const SHARED_SLICE_US: u64 = 2_500;
+/// The same where another vCPU waits for the CPU, as on CPU 0: less than a tick of Linux (4 ms), also where two wait for each
+/// other's answer several times with interrupts off, as for a `stop_machine`. Kernels compare clocks by their ticks.
+const SHARED_SLICE_US: u64 = 1_000;
 
 /// The scheduler of one CPU.
 #[derive(Default)]

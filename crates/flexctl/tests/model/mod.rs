@@ -225,8 +225,8 @@ impl SourceVm for Leaving<'_> {
 
     fn throttle(&mut self, _: u8) {}
 
-    fn pause(&mut self) -> Poll<()> {
-        Poll::Ready(())
+    fn pause(&mut self) -> Poll<u64> {
+        Poll::Ready(0)
     }
 
     fn resume(&mut self) {}

@@ -193,7 +193,8 @@ impl Source {
 
     pub(super) fn pause(&mut self, now: u64, vm: &mut impl SourceVm) {
         self.pausing = true;
-        if vm.pause().is_ready() {
+        if let Poll::Ready(ticks) = vm.pause() {
+            self.summary.stop_ticks = ticks;
             self.paused_at = Some(now);
             self.enter(Phase::LastHarvest, now);
         }

@@ -26,7 +26,7 @@ use vm_types::{Gpa, MemoryError, StateError, StateRecord};
 pub use cable::{Cable, End, Wire};
 pub use coming::Coming;
 pub use fed::{FedTarget, Hand, pieces, record, records};
-pub use leaving::{Leaving, Log};
+pub use leaving::{Leaving, Log, STOP_TICKS};
 pub use settling::Settling;
 pub use world::World;
 

@@ -215,12 +215,12 @@ impl SourceVm for Leaving {
         self.vm.borrow_mut().share = share;
     }
 
-    fn pause(&mut self) -> Poll<()> {
+    fn pause(&mut self) -> Poll<u64> {
         let mut vm = self.vm.borrow_mut();
         if !std::mem::replace(&mut self.stopped, true) {
             vm.apply(Change::Still);
         }
-        if vm.is_on() { Poll::Pending } else { Poll::Ready(()) }
+        if vm.is_on() { Poll::Pending } else { Poll::Ready(0) }
     }
 
     fn resume(&mut self) {

@@ -338,7 +338,7 @@ fn a_cpu_that_others_want_is_theirs_before_a_tick_of_linux_is_late() {
     assert!(alone >= tsc::ticks(9_900), "{alone}");
     let second = host.running("b");
     let (shared, _) = lasts(&host, &mut scheduler, &[&first, &second]);
-    assert!(shared < tsc::ticks(2_600), "{shared}");
+    assert!(shared < tsc::ticks(1_100), "{shared}");
     // One that is paused wants nothing.
     second.apply(Change::Pause).unwrap();
     host.on(HOME, || second.take_off());
@@ -352,13 +352,13 @@ fn a_timer_that_is_due_cuts_the_turn_of_another_vcpu_and_has_the_next() {
     let vms = ["a", "b", "c"].map(|name| host.running(name));
     let [a, b, c] = &vms;
     let mut scheduler = Scheduler::default();
-    // All but one sleep, one of them for 1 ms.
+    // All but one sleep, one of them for half a millisecond.
     while lasts(&host, &mut scheduler, &[a, b, c]).1 != 2 {}
     c.mailboxes[0].wake.store(u64::MAX, Ordering::Relaxed);
     while lasts(&host, &mut scheduler, &[a, b, c]).1 != 1 {}
-    b.mailboxes[0].wake.store(tsc::read() + tsc::ticks(1000), Ordering::Relaxed);
+    b.mailboxes[0].wake.store(tsc::read() + tsc::ticks(500), Ordering::Relaxed);
     let (ticks, who) = lasts(&host, &mut scheduler, &[a, b, c]);
-    assert!(who == 0 && ticks < tsc::ticks(1100), "{who} for {ticks}");
+    assert!(who == 0 && ticks < tsc::ticks(600), "{who} for {ticks}");
     assert_eq!(lasts(&host, &mut scheduler, &[a, b, c]).1, 1);
 }
 
