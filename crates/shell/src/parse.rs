@@ -436,6 +436,7 @@ fn quantity(word: &str, arg: &Arg) -> Result<u64, &'static str> {
     let (most, why) = match arg.name {
         "LENGTH" => (MAX_DUMP, "is no number of bytes from 1 to 4096"),
         "VCPU" => (u64::from(u32::MAX), "is no number of a vCPU, from 0 on"),
+        "CPU" => (u64::from(u32::MAX), "is no number of a CPU, from 0 on"),
         "MSR" => (u64::from(u32::MAX), "is no MSR: decimal, or 0x and up to 8 hexadecimal digits"),
         _ => (u64::MAX, "is no number: decimal, or 0x and up to 16 hexadecimal digits"),
     };

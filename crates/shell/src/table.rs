@@ -199,6 +199,11 @@ impl<'a> Values<'a> {
         self.numbers[0].map(|number| u32::try_from(number).unwrap_or(u32::MAX))
     }
 
+    /// A CPU of the host, after a vCPU; the parser has let no larger number pass.
+    fn host_cpu(&self) -> u32 {
+        u32::try_from(self.number(1)).unwrap_or(u32::MAX)
+    }
+
     /// A required MSR; the parser has let no larger number pass.
     fn msr(&self) -> u32 {
         u32::try_from(self.number(0)).unwrap_or(u32::MAX)

@@ -235,13 +235,13 @@ impl Picture {
             let (mut all, mut vcpus) = (Ran::default(), Vec::new());
             for ((slot, now), old) in row.vm.vcpus.iter().zip(&row.vcpus).zip(&old.vcpus) {
                 let busy = now.ticks.saturating_sub(old.ticks);
-                if let Some(on) = guests.get_mut(slot.cpu) {
+                if let Some(on) = guests.get_mut(slot.cpu()) {
                     *on += busy;
                 }
                 all.ticks += busy;
                 all.exits += now.exits.saturating_sub(old.exits);
                 vcpus.push(VcpuLine {
-                    on: slot.cpu,
+                    on: slot.cpu(),
                     state: slot.doing(),
                     cpu: share(busy, 1),
                     exits: rate(old.exits, now.exits),

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
@@ -21,7 +22,8 @@ use crate::vm::registry::Nascent;
 use crate::vm::reset::Anew;
 use crate::vm::{Change, State, VcpuSlot, Vm, create as vm_create, ending, registry};
 use crate::{pool, restart};
-use hw::arch::tsc;
+use hw::arch::{cpu, tsc};
+use hw::vmx::{flush, host};
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -40,6 +42,7 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
         }
         VmCommand::Regs { vm, vcpu, output } => inspect::registers(&find(vm)?, vcpu, output, out)?,
         VmCommand::Nmi { vm, vcpu } => nmi(&find(vm)?, vcpu)?,
+        VmCommand::Pin { vm, vcpu, cpu } => pin(&find(vm)?, vcpu, cpu)?,
         VmCommand::Memory { vm, at, length, output } => {
             inspect::memory(&find(vm)?, at, length, output, out)?;
         }
@@ -125,6 +128,23 @@ pub(super) fn end(nascent: &Nascent) -> Result<(), Failure> {
     }
     nascent.end();
     log::info!(target: "vm", "vm {name}: its making is ended");
+    Ok(())
+}
+
+fn pin(vm: &Arc<Vm>, vcpu: u32, number: u32) -> Result<(), Failure> {
+    let vmx = |index: &usize| host::of(*index).is_some();
+    let Some(to) = usize::try_from(number).ok().filter(vmx) else {
+        let able: Vec<String> = (0..cpu::count()).filter(vmx).map(|index| index.to_string()).collect();
+        let text = format!("CPU {number} of this host runs no guests; those that do: {}", able.join(", "));
+        return Err(Failure::new(Code::NotFound, text));
+    };
+    for index in chosen(vm, Some(vcpu))? {
+        let slot = &vm.vcpus[index];
+        slot.pin(to);
+        registry::changed();
+        flush::kick(slot.cpu());
+        log::info!(target: "vm", "vm {}: vCPU {index} runs on CPU {to} from now on", vm.name);
+    }
     Ok(())
 }
 
@@ -218,7 +238,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
             o.array("vcpus", |a| {
                 vm.vcpus.iter().try_for_each(|slot| {
                     a.object(|o| {
-                        o.field("cpu", slot.cpu as u64)?;
+                        o.field("cpu", slot.cpu() as u64)?;
                         o.field("state", slot.doing())?;
                         o.field("share", u64::from(slot.share.load(Ordering::Relaxed)))?;
                         o.field("exits", slot.exits.total())?;
@@ -254,7 +274,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
         let _ = writeln!(
             out,
             "vcpu {index:<4} on CPU {}, {state}, share {share} %, {exits} exits, ran {ran}",
-            slot.cpu
+            slot.cpu()
         );
     }
     for range in vm.memory.ranges() {

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::exits::Exits;
 use hw::vmx::flush;
@@ -34,8 +34,9 @@ impl Request {
 pub(crate) struct Mailbox {
     /// [`Request`] bits. Those of [`Request::WAITED_FOR`] are cleared once they are served, the others before.
     pub(crate) requests: AtomicU32,
-    /// The host CPU that schedules it.
-    pub(crate) cpu: usize,
+    /// The host CPU that schedules it, and the one that is to: they differ until the first has let go of it.
+    home: AtomicUsize,
+    wanted: AtomicUsize,
     /// Host TSC before which it need not be scheduled: it is halted. 0 while it is not, [`WOKEN`] once it has been woken and
     /// has not run since. A hint alone: a vCPU with a request is scheduled whatever this says.
     pub(crate) wake: AtomicU64,
@@ -46,17 +47,42 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// That of a new vCPU, which `cpu` is to schedule.
     pub(crate) const fn new(cpu: usize) -> Self {
-        Self { requests: AtomicU32::new(0), cpu, wake: AtomicU64::new(0), exits: Exits::new() }
+        let (home, wanted) = (AtomicUsize::new(cpu), AtomicUsize::new(cpu));
+        Self { requests: AtomicU32::new(0), home, wanted, wake: AtomicU64::new(0), exits: Exits::new() }
+    }
+
+    /// The host CPU that schedules it.
+    #[inline]
+    pub(crate) fn cpu(&self) -> usize {
+        self.home.load(Ordering::SeqCst)
+    }
+
+    /// Another CPU is to schedule it, once its own has let go of it.
+    pub(crate) fn pin(&self, cpu: usize) {
+        self.wanted.store(cpu, Ordering::SeqCst);
+    }
+
+    /// The CPU that is to schedule it from now on, where that is another one.
+    pub(crate) fn leaves_for(&self) -> Option<usize> {
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        (wanted != self.cpu()).then_some(wanted)
+    }
+
+    /// Its CPU has let go of it: `cpu` schedules it, and looks what it was asked for meanwhile. Whoever has found the old CPU
+    /// here has set its request before, and this kick comes after: none is lost between the two.
+    pub(crate) fn moves_to(&self, cpu: usize) {
+        self.home.store(cpu, Ordering::SeqCst);
+        flush::kick(cpu);
     }
 
     /// Sets a request bit and makes the vCPU's CPU look. True where the vCPU was asleep.
     pub(crate) fn post(&self, request: Request) -> bool {
-        self.requests.fetch_or(request as u32, Ordering::Release);
+        self.requests.fetch_or(request as u32, Ordering::SeqCst);
         let asleep = self.wake.load(Ordering::Relaxed) > WOKEN;
         if asleep {
             self.wake.store(WOKEN, Ordering::Relaxed);
         }
-        flush::kick(self.cpu);
+        flush::kick(self.cpu());
         asleep
     }
 }

@@ -102,7 +102,7 @@ impl Guest {
         let mut woken_here = false;
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             if vcpus.contains(index) {
-                woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu == cpu::this().index;
+                woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
             }
         }
         woken_here

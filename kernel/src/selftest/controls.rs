@@ -72,7 +72,7 @@ const PATIENCE_US: u64 = 1_000_000;
 
 fn controls(vm: &Arc<Vm>) -> Result<String, String> {
     let slot = vm.vcpus.first().ok_or("no vCPU")?;
-    let host_pat = || call::on(slot.cpu, PATIENCE_US, || msr::read(PAT));
+    let host_pat = || call::on(slot.cpu(), PATIENCE_US, || msr::read(PAT));
     let (pat, began) = (host_pat(), vm.clock.now().tsc);
     let mut nmi = HostNmi::new(vm)?;
     vm.apply(Change::Run)?;
@@ -136,7 +136,7 @@ struct HostNmi<'a> {
 
 impl<'a> HostNmi<'a> {
     fn new(vm: &'a Vm) -> Result<Self, String> {
-        let home = vm.vcpus.first().ok_or("no vCPU")?.cpu;
+        let home = vm.vcpus.first().ok_or("no vCPU")?.cpu();
         let to = cpu::get(home).filter(|_| home != cpu::this().index).map(|cpu| cpu.apic_id);
         let nmi = Self { vm, to, sent: None, sends: 0 };
         if to.is_none() {

@@ -172,7 +172,7 @@ fn slice(vm: &Arc<Vm>) -> Result<String, String> {
     }
     let turns = ended();
     let took = slot.ran.load(core::sync::atomic::Ordering::Relaxed) / turns.max(1);
-    let choice = host::of(slot.cpu).map(|cpu| cpu.slice).ok_or("no VMX")?;
+    let choice = host::of(slot.cpu()).map(|cpu| cpu.slice).ok_or("no VMX")?;
     let text = format!(
         "{turns} turns of {wanted} ticks took {took} each, interrupts off, by {}; {}",
         choice.timer,

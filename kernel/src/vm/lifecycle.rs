@@ -98,7 +98,7 @@ impl Vm {
             sched::take_off_here(self);
             flush::serve();
         }
-        self.vcpus.iter().find(|slot| !slot.gate.is_off()).map(|slot| slot.cpu)
+        self.vcpus.iter().find(|slot| !slot.gate.is_off()).map(|slot| slot.cpu())
     }
 
     /// Waits a moment until every vCPU is off, of a VM that may not run.

@@ -37,6 +37,11 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Acquire)
 }
 
+/// A vCPU has another CPU, or is to have one: each CPU looks which are its own.
+pub(crate) fn changed() {
+    GENERATION.fetch_add(1, Ordering::Release);
+}
+
 /// A VM that is being made, as far as others see it.
 pub(crate) struct Nascent {
     /// Its name.
@@ -165,7 +170,7 @@ pub(crate) fn remove(vm: &Arc<Vm>) {
     GENERATION.fetch_add(1, Ordering::Release);
     // A CPU that sleeps would hold on to it.
     for slot in &vm.vcpus {
-        flush::kick(slot.cpu);
+        flush::kick(slot.cpu());
     }
     remains::of_vm(Arc::clone(vm));
 }

@@ -141,8 +141,11 @@ impl Scheduler {
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {
-            for index in (0..vm.vcpus.len()).filter(|&i| vm.vcpus[i].cpu == here) {
-                self.vcpus.push((Arc::clone(&vm), index));
+            for index in (0..vm.vcpus.len()).filter(|&i| vm.vcpus[i].cpu() == here) {
+                match vm.vcpus[index].leaves_for() {
+                    None => self.vcpus.push((Arc::clone(&vm), index)),
+                    Some(cpu) => self.hand_over(&vm, index, cpu),
+                }
             }
         }
         if let Some((vm, _)) = &self.loaded
@@ -150,6 +153,17 @@ impl Scheduler {
         {
             self.loaded = None; // destroyed, and off the CPU already
         }
+    }
+
+    /// Another CPU schedules this vCPU from now on.
+    fn hand_over(&mut self, vm: &Arc<Vm>, index: usize, cpu: usize) {
+        let slot = &vm.vcpus[index];
+        slot.vcpu.lock().release(vm);
+        if self.loaded.as_ref().is_some_and(|(old, at)| Arc::ptr_eq(old, vm) && *at == index) {
+            self.loaded = None;
+        }
+        slot.moves_to(cpu);
+        registry::changed();
     }
 
     fn switch_to(&mut self, vm: &Arc<Vm>, index: usize) {
@@ -213,7 +227,7 @@ fn take_off(vm: &Vm, slot: &VcpuSlot) {
 /// Takes those vCPUs off this CPU whose home it is, and whose VM may not run any more.
 pub(crate) fn take_off_here(vm: &Vm) {
     let here = cpu::this().index;
-    for slot in vm.vcpus.iter().filter(|slot| slot.cpu == here) {
+    for slot in vm.vcpus.iter().filter(|slot| slot.cpu() == here) {
         if slot.gate.enter(&vm.state) == Entry::TakeOff {
             take_off(vm, slot);
         }

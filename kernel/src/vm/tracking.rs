@@ -199,7 +199,7 @@ impl Tracked for Vm {
         match asked {
             Asked::Logs if self.tracking() == Some(DirtyMethod::Pml) => {
                 for slot in &self.vcpus {
-                    if slot.cpu == cpu::this().index {
+                    if slot.cpu() == cpu::this().index {
                         slot.vcpu.lock().drain_log_of_stopped(self);
                     } else {
                         slot.post(Request::DrainPml);

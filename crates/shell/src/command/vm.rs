@@ -76,6 +76,15 @@ pub enum VmCommand<'a> {
         /// Which vCPU.
         vcpu: u32,
     },
+    /// Have another CPU of the host run a vCPU.
+    Pin {
+        /// The VM.
+        vm: &'a str,
+        /// Which vCPU.
+        vcpu: u32,
+        /// Which CPU.
+        cpu: u32,
+    },
     /// Dump its memory.
     Memory {
         /// The VM.

@@ -130,3 +130,14 @@ fn a_vm_that_does_not_run_gets_no_nmi() {
     apic.catch_up(vm.clock.now());
     assert!(!apic.take_nmi());
 }
+
+#[test]
+fn a_vcpu_is_pinned_to_a_cpu_that_runs_guests() {
+    let host = host();
+    let vm = two(&host);
+    assert_eq!(typed("vm pin two 1 0"), Ok(String::new()));
+    assert_eq!(vm.vcpus[1].leaves_for(), Some(0));
+    let text = "CPU 7 of this host runs no guests; those that do: 0, 1";
+    assert_eq!(refused("vm pin two 1 7"), (Code::NotFound, text.to_string()));
+    assert_eq!(refused("vm pin two 2 0").0, Code::NotFound);
+}

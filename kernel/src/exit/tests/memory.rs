@@ -198,7 +198,7 @@ fn a_harvest_finds_what_is_in_the_log_of_a_vcpu_that_is_on_a_cpu() {
     let vm = host.running("a");
     let slot = &vm.vcpus[0];
     track(&vm, DirtyMethod::Pml);
-    host.on(slot.cpu, || {
+    host.on(slot.cpu(), || {
         logs_a_page(&host, &vm);
         host.flushes();
         // The CPUs serve what they are asked for.
@@ -222,18 +222,18 @@ fn another_cpu_harvests_only_when_the_vcpu_has_given_up_its_log() {
     let vm = host.running("a");
     let slot = &vm.vcpus[0];
     track(&vm, DirtyMethod::Pml);
-    host.on(slot.cpu, || logs_a_page(&host, &vm));
+    host.on(slot.cpu(), || logs_a_page(&host, &vm));
     let harvest = || {
         (0..100).find_map(|_| {
             (0..CPUS).for_each(|cpu| host.on(cpu, flush::serve));
-            match host.on(1 - slot.cpu, || vm.harvest()) {
+            match host.on(1 - slot.cpu(), || vm.harvest()) {
                 Poll::Ready(pages) => Some(pages),
                 Poll::Pending => None,
             }
         })
     };
     assert_eq!(harvest(), None, "its CPU has not answered");
-    host.on(slot.cpu, || host.run(&vm));
+    host.on(slot.cpu(), || host.run(&vm));
     assert_eq!(harvest(), Some(1));
 }
 

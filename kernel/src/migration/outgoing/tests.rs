@@ -20,7 +20,7 @@ fn a_page_is_copied_only_where_it_is_data() {
     let beyond = vm.memory.pages();
     let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
     let marks = Stopped::default();
-    let mut leaving = Leaving { vm, to, stopped: false, told: 0, files: Vec::new(), marks };
+    let mut leaving = Leaving { vm, to, stopped: None, told: 0, files: Vec::new(), marks };
     let mut page = [0x11; PAGE_BYTES];
     assert_eq!(leaving.classify_page(0x300, &mut page), Ok(PageKind::Fill(0)));
     assert_eq!(leaving.classify_page(0x301, &mut page), Ok(PageKind::Fill(0xcccc_cccc_cccc_cccc)));

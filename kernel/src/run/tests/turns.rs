@@ -58,7 +58,7 @@ fn a_request_kicks_the_cpu_of_the_vcpu_and_is_acknowledged_when_it_is_served() {
     let slot = &vm.vcpus[0];
     host.run(&vm);
     host.ipis();
-    let other = 1 - slot.cpu;
+    let other = 1 - slot.cpu();
     host.on(other, || slot.post(Request::DrainPml));
     let kicks = host.ipis();
     assert!(matches!(kicks[..], [Ipi { vector: Some(hw::platform::irq::KICK), .. }]), "{kicks:?}");

@@ -95,7 +95,7 @@ fn a_vm_is_entered_in_no_state_but_running() {
 fn another_cpu_does_not_run_a_vm() {
     let host = host();
     let vm = host.running("a");
-    assert_eq!(vm.vcpus[0].cpu, HOME, "CPU 0 keeps the consoles");
+    assert_eq!(vm.vcpus[0].cpu(), HOME, "CPU 0 keeps the consoles");
     assert_eq!(Scheduler::default().turn(tsc::ticks(1000)), Turn::Idle(u64::MAX));
     assert_eq!(vm.exits(), 0);
 }
@@ -395,4 +395,47 @@ fn after_one_that_spins_comes_a_sibling_that_works_and_others_keep_their_share()
     // Those that spin leave at once, without an exit.
     assert_eq!((turns[0], turns[2]), (0, 0));
     assert!(turns[1] >= 10 && others >= 4, "{turns:?}, {others}");
+}
+
+/// `vm pin`: its old CPU lets go of it, whatever it does there, and no request is lost on the way.
+#[test]
+fn a_vcpu_that_is_pinned_is_let_go_of_and_runs_elsewhere() {
+    let host = host();
+    let (vm, other) = (host.running("a"), host.running("b"));
+    let (mut old, mut new) = (Scheduler::default(), Scheduler::default());
+    let slot = &vm.vcpus[0];
+    while host.loaded_on(&vm) != Some(HOME) {
+        host.turn(&mut old);
+    }
+    slot.pin(0);
+    crate::vm::registry::changed();
+    // It is its old CPU's until that has looked.
+    assert_eq!(slot.cpu(), HOME);
+    slot.post(Request::Clock);
+    host.ipis();
+    assert_eq!(host.turn(&mut old), Turn::Ran);
+    assert_eq!((slot.cpu(), host.loaded_on(&vm)), (0, None));
+    let kicked: Vec<u32> = host.ipis().iter().map(|ipi| ipi.to).collect();
+    assert!(kicked.contains(&0), "{kicked:?}");
+    let before = (vm.exits(), other.exits());
+    assert_eq!(new.turn(tsc::ticks(1000)), Turn::Ran);
+    assert_eq!(host.loaded_on(&vm), Some(0));
+    assert!(vm.exits() > before.0 && slot.requests.load(Ordering::Relaxed) == 0);
+    for _ in 0..4 {
+        host.turn(&mut old);
+    }
+    assert!(other.exits() > before.1, "who stays has the CPU");
+    assert_eq!(host.loaded_on(&vm), Some(0));
+    // And back, while it sleeps there.
+    halts(&host);
+    new.turn(tsc::ticks(1000));
+    slot.pin(HOME);
+    crate::vm::registry::changed();
+    new.turn(tsc::ticks(1000));
+    assert_eq!((slot.cpu(), host.loaded_on(&vm)), (HOME, None));
+    slot.post(Request::Interrupt);
+    for _ in 0..3 {
+        host.turn(&mut old);
+    }
+    assert_eq!(slot.requests.load(Ordering::Relaxed), 0, "it has been looked at");
 }

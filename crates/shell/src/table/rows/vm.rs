@@ -1,9 +1,9 @@
 //! VMs and their consoles.
 
 use super::args::{
-    ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH, MEM,
-    METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, TIMEOUT, TOPOLOGY,
-    UTC, VCPU, VCPUS, VIRTUAL, VM,
+    ADDRESS, CMDLINE, DEBUG_EXIT, FORCE, GUEST_LEVEL, HOST_CPU, INITRD, INITRD_SHA256, JSON, KERNEL, LENGTH,
+    MEM, METHOD, NEW_NAME, ON_RESET, PAUSED, PHYS_BITS, READ_ONLY, SHA256, SORT, STATE, SWITCH, THE_VCPU,
+    TIMEOUT, TOPOLOGY, UTC, VCPU, VCPUS, VIRTUAL, VM,
 };
 use crate::command::{Command, CreateOptions, DEFAULT_DUMP, MemoryAt, VmCommand};
 use crate::table::Spec;
@@ -131,6 +131,14 @@ pub(super) const ROWS: &[Spec] = &[
         details: "To its first vCPU, or to the one whose number is given. What the guest makes of it is its own affair: Linux prints its stacks, or panics where `unknown_nmi_panic` says so. One that handles an NMI gets the next one after that; a vCPU that the guest has not started takes none.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Nmi { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0) }),
+    },
+    Spec {
+        words: &["vm", "pin"],
+        args: &[VM, THE_VCPU, HOST_CPU],
+        summary: "Have a CPU of the host run a vCPU.",
+        details: "From its next turn on, whether or not it runs at the moment. Where a vCPU begins is the host's choice: spread over all CPUs but CPU 0, which does everything else as well. `vm show` says where each is. The choice stays on this host: a VM that moves is spread anew.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Pin { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0), cpu: v.host_cpu() }),
     },
     Spec {
         words: &["vm", "mem"],
