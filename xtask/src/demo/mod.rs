@@ -170,7 +170,7 @@ fn name_logs(dir: &std::path::Path) {
 }
 
 fn summary(summary: &Summary) {
-    let Summary { rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume } = *summary;
+    let Summary { rounds, pages, zero, bytes, ticks, downtime, last_pages, state, resume, stop } = *summary;
     let time = |ticks| format!("{ticks:>14} ticks  {:>9.3} s emulated", emulated(ticks, IPS).as_secs_f64());
     println!("migration of {VM} (1 tick = 1 instruction, {IPS} a second)");
     println!("  rounds                {rounds:>10}");
@@ -182,4 +182,5 @@ fn summary(summary: &Summary) {
     println!("    last pages      {}", time(last_pages));
     println!("    state           {}", time(state));
     println!("    resume          {}", time(resume));
+    println!("  vCPUs stopped in  {}", time(stop));
 }
