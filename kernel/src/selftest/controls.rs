@@ -19,12 +19,13 @@ use hw::vmx::host;
 
 pub(super) const RUNS: [Run; 1] = [("controls", || with_image(arch::selftest_controls(), controls))];
 
-/// A control by the exits that it makes: at least so many.
+/// A control by the exits that it makes: at least so many. CR8 exits only where the CPU has no TPR shadow; whether it holds
+/// its value is a step of the guest's.
 const EXITS: [(&str, ExitReason, u64); 10] = [
     ("RDPMC exiting", ExitReason::Rdpmc, 1),
     (MONITOR, ExitReason::Monitor, 1),
     (MWAIT, ExitReason::Mwait, 1),
-    ("CR8 exiting, CR0 and CR4 masks", ExitReason::CrAccess, 5),
+    ("CR0 and CR4 masks", ExitReason::CrAccess, 3),
     ("WBINVD exiting", ExitReason::Wbinvd, 1),
     ("I/O exiting", ExitReason::Io, 1),
     ("interrupt-window exiting", ExitReason::InterruptWindow, 1),
@@ -41,7 +42,7 @@ const STEPS: [&str; 18] = [
     "RDPMC exiting",
     MONITOR,
     MWAIT,
-    "CR8 exiting",
+    "CR8",
     "",
     "I/O exiting",
     "MSR bitmap",

@@ -184,25 +184,26 @@ fn fetched_again(context: &Context) -> Result<()> {
     hosts[SOURCE].options.push("max-file=0".to_string());
     let mut pair = Pair::start(&hosts, &context.dir, context.deadline, &mut Silent)?;
     let files = Server::files(&pair.hub, 9, SERVER.parse().context("address")?)?;
-    let serve = |payload: &str| -> Result<()> {
-        let bytes = std::fs::read(guest::payload(payload)).with_context(|| payload.to_string())?;
-        files.put("/kernel", bytes, Way::Whole);
-        Ok(())
-    };
-    serve("echo")?;
+    let kernel = std::fs::read(guest::payload("echo")).context("echo")?;
+    let serve = |bytes: &[u8]| files.put("/kernel", bytes.to_vec(), Way::Whole);
+    serve(&kernel);
     let create =
         format!("vm create {VM} --kernel http://{SERVER}/kernel --mem 16 --level haswell --cmdline echo");
     done(&mut pair.hosts[SOURCE], &create)?;
     pair.wait_guest(&plan, &mut Silent)?;
     pair.migrate(SOURCE, &plan, &mut Silent)?;
     let target = &mut pair.hosts[TARGET];
-    for (payload, why) in [("hello", "at most"), ("halt-forever", "SHA-256 is ")] {
-        serve(payload)?;
+    // By a byte more, and by another one: what payloads there are has sizes of its own.
+    let longer = [&kernel[..], &[0]].concat();
+    let mut other = kernel.clone();
+    other.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1);
+    for (bytes, why) in [(longer, "at most"), (other, "SHA-256 is ")] {
+        serve(&bytes);
         fails(target, &format!("vm reset {VM} --force"), "failed ", why)?;
     }
     target.guest()?.send_line("still here")?;
     target.guest()?.expect("still here", PATIENCE)?;
-    serve("echo")?;
+    serve(&kernel);
     done(target, &format!("vm reset {VM} --force"))?;
     target.guest()?.expect("type a line", PATIENCE)?;
     ensure!(files.asked() == ["http kernel"; 4], "{:?}", files.asked());
