@@ -9,7 +9,7 @@ use crate::guest;
 use crate::host::{Host, HostSpec, VmSpec};
 use crate::levels;
 use crate::scenario::{Pair, Plan, SOURCE, Silent, TARGET};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(500);
@@ -151,12 +151,35 @@ fn linux(context: &Context, model: &str, level: &str, vcpus: u32, cpus: u32) -> 
         log.iter().any(|line| line.contains(&format!("{vcpus} CPUs"))),
         "no line says that {vcpus} CPUs are up"
     );
+    if cpus > 1 {
+        pinned(&mut host, last)?;
+    }
     let console = host.guest()?;
     // Each CPU takes its timer interrupts: as many sleeps as there are CPUs end, each on one of them.
     let sleeps: String = (0..vcpus).map(|cpu| format!("taskset -c {cpu} sleep 1 && ")).collect();
     console.send_line(&format!("{sleeps}echo slept $((1 + 1))"))?;
     console.expect("slept 2", patience)?;
     powers_off(&mut host, VM, patience)
+}
+
+/// A vCPU goes to CPU 0 of the host, which it was kept from.
+fn pinned(host: &mut Host, vcpu: u32) -> Result<()> {
+    let pinned = host.command(&format!("vm pin {VM} {vcpu} 0"), PATIENCE)?;
+    ensure!(pinned.error.is_none(), "{pinned:?}");
+    let absent = host.command(&format!("vm pin {VM} {vcpu} 64"), PATIENCE)?;
+    ensure!(
+        absent.error.as_deref().is_some_and(|e| e.contains("CPU 64 of this host runs no guests")),
+        "{absent:?}"
+    );
+    // Its old CPU lets go of it after the turn that it is in.
+    for _ in 0..100 {
+        let show = host.command(&format!("vm show {VM}"), PATIENCE)?;
+        let there = |line: &String| line.starts_with(&format!("vcpu {vcpu} ")) && line.contains("on CPU 0,");
+        if show.lines.iter().any(there) {
+            return Ok(());
+        }
+    }
+    bail!("vCPU {vcpu} is not on CPU 0 after a hundred looks")
 }
 
 /// The kernel's log, in which nothing finds fault with CPUs, APICs and time.
