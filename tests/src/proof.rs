@@ -33,6 +33,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// Those of the worker on this CPU.
+    fn passes_of(&self, cpu: u64) -> &[(u64, u64)] {
+        match cpu {
+            0 => &self.passes,
+            _ => self.others.get(&cpu).map_or(&[], Vec::as_slice),
+        }
+    }
+
     /// Reads a guest's output; other lines are passed over.
     pub fn parse(text: &str) -> Self {
         let mut record = Self::default();
@@ -260,15 +268,11 @@ fn cpu_view(source: &Record, target: &Record) -> Result<String, String> {
 fn worker(whole: &Record, target: &Record) -> Result<String, String> {
     let workers = whole.workers.unwrap_or(1);
     for cpu in 0..workers {
-        let passes = |record: &Record| match cpu {
-            0 => record.passes.clone(),
-            _ => record.others.get(&cpu).cloned().unwrap_or_default(),
-        };
-        if let Some((pass, errors)) = passes(whole).iter().find(|(_, errors)| *errors != 0) {
+        if let Some((pass, errors)) = whole.passes_of(cpu).iter().find(|(_, errors)| *errors != 0) {
             return Err(format!("{errors} errors by pass {pass} on CPU {cpu}"));
         }
         // The first pass reported after the move may have begun before it: two make one whole pass over the memory.
-        let there = passes(target).len();
+        let there = target.passes_of(cpu).len();
         if there < 2 {
             return Err(format!("only {there} passes of CPU {cpu} reported on the target"));
         }

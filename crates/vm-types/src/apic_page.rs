@@ -95,11 +95,7 @@ impl ApicPage {
     /// A 256-bit register, the lowest vectors first.
     #[must_use]
     pub fn bits(&self, first: u8) -> [u32; 8] {
-        let mut number = first;
-        [0; 8].map(|_: u32| {
-            number += 1;
-            self.get(number - 1)
-        })
+        core::array::from_fn(|word| self.get(first + word as u8))
     }
 
     /// Sets a 256-bit register.
@@ -113,14 +109,13 @@ impl ApicPage {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const IRR: u8 = 0x20;
+    use crate::apic_register::{IRR, TIMER_INITIAL};
 
     #[test]
     fn it_is_a_page_with_the_registers_where_the_sdm_has_them() {
         let page = ApicPage::default();
         assert_eq!((size_of_val(&page), core::ptr::from_ref(&page).addr() % 4096), (4096, 0));
-        page.set(0x38, 7);
+        page.set(TIMER_INITIAL, 7);
         assert_eq!(page.0[0x380 / 4].load(Ordering::Relaxed), 7, "the timer's initial count is at 380H");
     }
 

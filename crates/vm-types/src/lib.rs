@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod apic_page;
+pub mod apic_register;
 mod backlog;
 mod compression;
 mod dirty;

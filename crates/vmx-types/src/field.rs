@@ -325,6 +325,10 @@ fields! {
     }
 }
 
+/// The EOI-exit bitmap, 64 vectors in each.
+pub const EOI_EXIT_BITMAPS: [Field<u64, Control>; 4] =
+    [EOI_EXIT_BITMAP_0, EOI_EXIT_BITMAP_1, EOI_EXIT_BITMAP_2, EOI_EXIT_BITMAP_3];
+
 /// The four PDPTEs of a guest with PAE paging.
 pub const GUEST_PDPTES: [Field<u64>; 4] = [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3];
 

@@ -88,13 +88,21 @@ pub(super) fn find(name: &str) -> Result<Arc<Vm>, Failure> {
 /// # Errors
 /// There is none of that number.
 pub(super) fn chosen(vm: &Vm, vcpu: Option<u32>) -> Result<Range<usize>, Failure> {
+    let Some(vcpu) = vcpu else { return Ok(0..vm.vcpus.len()) };
+    the_vcpu(vm, vcpu).map(|index| index..index + 1)
+}
+
+/// The vCPU of that number, as an index.
+///
+/// # Errors
+/// There is none.
+pub(super) fn the_vcpu(vm: &Vm, vcpu: u32) -> Result<usize, Failure> {
     let count = vm.vcpus.len();
-    let Some(vcpu) = vcpu else { return Ok(0..count) };
     let index = usize::try_from(vcpu).ok().filter(|index| *index < count);
     let last = count.saturating_sub(1);
     let has = if last == 0 { String::from("1, vCPU 0") } else { format!("{count}, vCPUs 0 to {last}") };
     let none = || Failure::new(Code::NotFound, format!("vm {} has no vCPU {vcpu}: it has {has}", vm.name));
-    index.map(|index| index..index + 1).ok_or_else(none)
+    index.ok_or_else(none)
 }
 
 pub(super) fn state_error(text: String) -> Failure {

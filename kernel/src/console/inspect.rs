@@ -38,6 +38,26 @@ fn states(vm: &Arc<Vm>, vcpu: Option<u32>) -> Result<Vec<(usize, VcpuState)>, Fa
     vm.held(states).map_err(|why| Failure::new(Code::Failed, why))
 }
 
+/// An object for each of these vCPUs: its number, and what `fields` says of it.
+fn json_vcpus<T>(
+    vm: &Vm,
+    vcpus: &[(usize, T)],
+    out: &mut Out<'_>,
+    fields: impl Fn(&T, &mut json::Object<'_>) -> core::fmt::Result,
+) {
+    json_line(out, |o| {
+        o.field("vm", &*vm.name.get())?;
+        o.array("vcpus", |a| {
+            vcpus.iter().try_for_each(|(index, of)| {
+                a.object(|o| {
+                    o.field("vcpu", *index as u64)?;
+                    fields(of, o)
+                })
+            })
+        })
+    });
+}
+
 pub(super) fn registers(
     vm: &Arc<Vm>,
     vcpu: Option<u32>,
@@ -46,17 +66,7 @@ pub(super) fn registers(
 ) -> Result<(), Failure> {
     let states = states(vm, vcpu)?;
     if output == Output::Json {
-        json_line(out, |o| {
-            o.field("vm", &*vm.name.get())?;
-            o.array("vcpus", |a| {
-                states.iter().try_for_each(|(index, state)| {
-                    a.object(|o| {
-                        o.field("vcpu", *index as u64)?;
-                        json_registers(state, o)
-                    })
-                })
-            })
-        });
+        json_vcpus(vm, &states, out, json_registers);
         return Ok(());
     }
     for (index, state) in &states {
@@ -233,16 +243,8 @@ pub(super) fn stack(
     let stacks: Vec<(usize, Vec<u64>)> =
         states.iter().map(|(index, state)| (*index, frames(vm, state))).collect();
     if output == Output::Json {
-        json_line(out, |o| {
-            o.field("vm", &*vm.name.get())?;
-            o.array("vcpus", |a| {
-                stacks.iter().try_for_each(|(index, addresses)| {
-                    a.object(|o| {
-                        o.field("vcpu", *index as u64)?;
-                        o.array("addresses", |a| a.items(addresses.iter().copied()))
-                    })
-                })
-            })
+        json_vcpus(vm, &stacks, out, |addresses, o| {
+            o.array("addresses", |a| a.items(addresses.iter().copied()))
         });
         return Ok(());
     }

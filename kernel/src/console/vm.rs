@@ -11,7 +11,7 @@ use core::task::Poll;
 use shell::{Code, DEFAULT_STOP_S, EventKind, Failure, Hex, Megahertz, Millis, Output, VmCommand};
 use vm_types::GuestMemory;
 
-use super::answer::{Done, Job, Task, chosen, find, state_error};
+use super::answer::{Done, Job, Task, find, state_error, the_vcpu};
 use super::out::{Out, json_line};
 use super::{create, exits, inspect, lines, list, waits};
 use crate::events;
@@ -20,10 +20,10 @@ use crate::migration::Migrations;
 use crate::vcpu::Activity;
 use crate::vm::registry::Nascent;
 use crate::vm::reset::Anew;
-use crate::vm::{Change, State, VcpuSlot, Vm, create as vm_create, ending, registry};
+use crate::vm::{Change, State, Vm, create as vm_create, ending, registry, sched};
 use crate::{pool, restart};
 use hw::arch::{cpu, tsc};
-use hw::vmx::{flush, host};
+use hw::vmx::host;
 
 pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done, Failure> {
     match command {
@@ -138,31 +138,26 @@ fn pin(vm: &Arc<Vm>, vcpu: u32, number: u32) -> Result<(), Failure> {
         let text = format!("CPU {number} of this host runs no guests; those that do: {}", able.join(", "));
         return Err(Failure::new(Code::NotFound, text));
     };
-    for index in chosen(vm, Some(vcpu))? {
-        let slot = &vm.vcpus[index];
-        slot.pin(to);
-        registry::changed();
-        flush::kick(slot.cpu());
-        log::info!(target: "vm", "vm {}: vCPU {index} runs on CPU {to} from now on", vm.name);
-    }
+    let index = the_vcpu(vm, vcpu)?;
+    sched::pin(&vm.vcpus[index], to);
+    log::info!(target: "vm", "vm {}: vCPU {index} runs on CPU {to} from now on", vm.name);
     Ok(())
 }
 
 fn nmi(vm: &Arc<Vm>, vcpu: u32) -> Result<(), Failure> {
-    for index in chosen(vm, Some(vcpu))? {
-        let waits = |slot: &VcpuSlot| slot.vcpu.try_lock().map(|vcpu| vcpu.vcpu.activity);
-        // It takes none before it is started, and whoever starts it does so by an INIT, behind which nothing is left.
-        if vm.vcpus.get(index).and_then(waits) == Some(Activity::WaitForSipi) {
-            let text = format!("vm {}: its guest has not started vCPU {index}: it takes no NMI", vm.name);
-            return Err(state_error(text));
-        }
-        if !vm.with_board(|board| board.send_nmi(index as u8)) {
-            let text = format!("vm {}: the guest has switched the local APIC of vCPU {index} off", vm.name);
-            return Err(state_error(text));
-        }
-        log::info!(target: "vm", "vm {}: NMI sent to vCPU {index}", vm.name);
-        events::tell(EventKind::VmNmi, vm.name.owned(), format!("vCPU {index}"));
+    let index = the_vcpu(vm, vcpu)?;
+    let doing = vm.vcpus[index].vcpu.try_lock().map(|vcpu| vcpu.vcpu.activity);
+    // It takes none before it is started, and whoever starts it does so by an INIT, behind which nothing is left.
+    if doing == Some(Activity::WaitForSipi) {
+        let text = format!("vm {}: its guest has not started vCPU {index}: it takes no NMI", vm.name);
+        return Err(state_error(text));
     }
+    if !vm.with_board(|board| board.send_nmi(index as u8)) {
+        let text = format!("vm {}: the guest has switched the local APIC of vCPU {index} off", vm.name);
+        return Err(state_error(text));
+    }
+    log::info!(target: "vm", "vm {}: NMI sent to vCPU {index}", vm.name);
+    events::tell(EventKind::VmNmi, vm.name.owned(), format!("vCPU {index}"));
     Ok(())
 }
 

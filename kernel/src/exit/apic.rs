@@ -1,7 +1,7 @@
 //! What a CPU tells of accesses to a local APIC, where it knows them (SDM 29.4).
 
 use translation::Cause;
-use vm_types::Gpa;
+use vm_types::{Gpa, apic_register};
 use vmx_types::qualification::{ApicAccess, ApicAccessKind, EptViolation};
 
 use super::{Next, memory};
@@ -10,8 +10,8 @@ use crate::vcpu::Vcpu;
 use devices::LAPIC_BASE;
 use hw::vmx::vmcs::Current;
 
-/// Offset of EOI.
-const EOI: u16 = 0xb0;
+/// Offset of EOI in the page.
+const EOI: u16 = (apic_register::EOI as u16) << 4;
 
 /// An access to the APIC-access page that the CPU has not carried out.
 #[inline(always)]

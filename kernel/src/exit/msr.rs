@@ -1,7 +1,7 @@
 //! RDMSR and WRMSR: what the guest's policy lists, everything else #GP(0).
 
 use cpu_policy::{MsrKind, MsrRead, MsrWrite};
-use vm_types::nospec;
+use vm_types::{apic_register, nospec};
 use vmx_types::field;
 
 use super::{GENERAL_PROTECTION, Next, control};
@@ -11,7 +11,7 @@ use hw::arch::msr as hardware;
 use hw::vmx::vmcs::Current;
 
 /// Written once for each interrupt.
-const X2APIC_EOI: u32 = 0x80b;
+const X2APIC_EOI: u32 = 0x800 + apic_register::EOI as u32;
 
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]

@@ -37,7 +37,7 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Acquire)
 }
 
-/// A vCPU has another CPU, or is to have one: each CPU looks which are its own.
+/// VMs have come or gone, or a vCPU is to have another CPU: each CPU looks which are its own.
 pub(crate) fn changed() {
     GENERATION.fetch_add(1, Ordering::Release);
 }
@@ -135,7 +135,7 @@ pub(crate) fn insert(reserved: Reserved, vm: Arc<Vm>) -> Result<(), String> {
         return Err(alloc::format!("the VM with the uuid of {} is on this host already", vm.name));
     }
     vms.here.push(vm);
-    GENERATION.fetch_add(1, Ordering::Release);
+    changed();
     drop(vms);
     drop(reserved);
     Ok(())
@@ -167,7 +167,7 @@ impl Vms {
 /// last CPU has let go of it.
 pub(crate) fn remove(vm: &Arc<Vm>) {
     VMS.lock().here.retain(|other| !Arc::ptr_eq(other, vm));
-    GENERATION.fetch_add(1, Ordering::Release);
+    changed();
     // A CPU that sleeps would hold on to it.
     for slot in &vm.vcpus {
         flush::kick(slot.cpu());

@@ -13,6 +13,7 @@ use super::{VcpuSlot, Vm, registry};
 use crate::guest::mailbox::WOKEN;
 use crate::run::Outcome;
 use hw::arch::{cpu, tsc};
+use hw::vmx::flush;
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;
@@ -83,9 +84,11 @@ impl Scheduler {
             let until = rest.map_or(until, |rest| rest.min(until));
             let ran = run(&vm, index, until);
             let end = tsc::read();
-            self.cut = (matches!(ran, Ran::GoesOn) && end < until).then_some(until);
-            self.spin =
-                self.spin & !bit(self.next) | if matches!(ran, Ran::Spins) { bit(self.next) } else { 0 };
+            self.cut = (ran == Ran::GoesOn && end < until).then_some(until);
+            self.spin &= !bit(self.next);
+            if ran == Ran::Spins {
+                self.spin |= bit(self.next);
+            }
             vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
             let held = end.saturating_add((end - now) * (100 - share) / share);
             vm.vcpus[index].held_until.store(held, Ordering::Relaxed);
@@ -105,8 +108,8 @@ impl Scheduler {
     }
 
     /// Has the next turn given to a vCPU that others wait for, if there is one: one that was halted and has been woken, by an IPI
-    /// or by its timer; or, after one that spins, another of its VM that does not, and did not get to its end. Every other
-    /// turn goes by the row, so that those who wait for each other leave the rest their share.
+    /// or by its timer; or, after one that spins, another of its VM that does not. Every other turn goes by the row, so
+    /// that those who wait for each other leave the rest their share.
     fn prefer(&mut self, now: u64) {
         if let Some(row) = self.row.take() {
             self.next = row;
@@ -183,6 +186,7 @@ const fn bit(at: usize) -> u64 {
 }
 
 /// What a vCPU that has run would do.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ran {
     /// Go on: its time is over, or an interrupt wants the host.
     GoesOn,
@@ -192,6 +196,7 @@ enum Ran {
     Over,
 }
 
+/// Runs a vCPU until host TSC `until` at the latest.
 fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
@@ -216,6 +221,13 @@ fn run(vm: &Vm, index: usize, until: u64) -> Ran {
         }
     }
     Ran::Over
+}
+
+/// Another CPU is to schedule this vCPU: its own lets go of it before its next turn.
+pub(crate) fn pin(slot: &VcpuSlot, cpu: usize) {
+    slot.pin(cpu);
+    registry::changed();
+    flush::kick(slot.cpu());
 }
 
 /// Takes a vCPU off this CPU, which runs it no more.

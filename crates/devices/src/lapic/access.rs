@@ -58,9 +58,11 @@ impl Lapic {
         Ok(())
     }
 
-    /// Puts what a register of the model reads as on the page.
+    /// Puts what a register reads as on the page, where the model has it.
     fn show(&self, reg: u8) {
-        self.page.set(reg, self.kept(reg).unwrap_or(0));
+        if let Some(value) = self.kept(reg) {
+            self.page.set(reg, value);
+        }
     }
 
     /// The same of all.
@@ -147,9 +149,7 @@ impl Lapic {
                 }
             },
         }
-        if KEPT.contains(&reg) {
-            self.show(reg);
-        }
+        self.show(reg);
         Action::None
     }
 
@@ -206,10 +206,7 @@ impl Lapic {
     /// The registers that are written alike in both modes; `None` where there is none.
     fn write(&mut self, reg: u8, value: u32, now: Now) -> Option<Action> {
         match reg {
-            TPR => {
-                self.set_tpr(value as u8);
-                return Some(Action::None);
-            }
+            TPR => self.set_tpr(value as u8),
             EOI => return Some(self.end_of_interrupt().map_or(Action::None, Action::Eoi)),
             SVR => {
                 self.svr = value & 0x1FF;

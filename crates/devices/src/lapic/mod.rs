@@ -9,7 +9,6 @@ mod access;
 mod bus;
 mod local;
 mod message;
-mod registers;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -23,10 +22,10 @@ use bus::Address;
 pub use bus::{ApicBus, InitSipi};
 pub use local::{LocalApic, Sent};
 pub(crate) use message::{Delivery, Message};
-use registers::*;
 pub(crate) use state::KIND;
 use timer::Timer;
 use vm_types::ApicPage;
+use vm_types::apic_register::*;
 
 /// Where the registers lie in xAPIC mode; the guest cannot move them.
 pub const LAPIC_BASE: u64 = 0xFEE0_0000;

@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use vm_types::ApicPage;
-use vmx_types::{Field, Width, field};
+use vm_types::apic_register::{IRR, ISR, TPR};
+use vmx_types::control::{ProcBased, ProcBased2};
+use vmx_types::{ExitReason, Field, Width, field};
 
 /// What each look at the TSC takes, in ticks.
 const TICK: u64 = 10;
@@ -20,16 +22,6 @@ const TICK: u64 = 10;
 const TIMER: u32 = 52;
 /// IA32_VMX_MISC, whose low five bits say by how much that timer counts slower than the TSC (SDM A.6).
 const VMX_MISC: u32 = 0x485;
-/// EOI that the CPU has carried out.
-const VIRTUALIZED_EOI: u32 = 45;
-/// Primary controls, and a secondary one.
-const INTERRUPT_WINDOW: u64 = 1 << 2;
-const TPR_SHADOW: u64 = 1 << 21;
-const VIRTUAL_INTERRUPT_DELIVERY: u64 = 1 << 9;
-/// Registers of a local APIC.
-const TPR: u8 = 0x08;
-const ISR: u8 = 0x10;
-const IRR: u8 = 0x20;
 
 /// An interrupt that one CPU has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,12 +181,16 @@ impl Guest<'_> {
         true
     }
 
+    fn primary(&mut self) -> ProcBased {
+        ProcBased::from_bits_retain(self.read(field::PROC_BASED_CONTROLS) as u32)
+    }
+
     /// The registers of its local APIC, where the CPU virtualises them.
     ///
     /// # Panics
     /// Where it does not.
     pub fn apic(&mut self) -> &'static ApicPage {
-        assert!(self.read(field::PROC_BASED_CONTROLS) & TPR_SHADOW != 0, "the CPU virtualises the APIC");
+        assert!(self.primary().contains(ProcBased::USE_TPR_SHADOW), "the CPU virtualises the APIC");
         let page = self.read(field::VIRTUAL_APIC_ADDRESS);
         // SAFETY: `set_up` has taken the address from such a page, which lives as long as the VMCS; tests end before it does.
         unsafe { &*(page as *const ApicPage) }
@@ -205,8 +201,9 @@ impl Guest<'_> {
         const BLOCKED: u64 = 3;
         let status = self.read(field::GUEST_INTERRUPT_STATUS);
         let (request, in_service) = (status as u8, (status >> 8) as u8);
-        let delivers = self.read(field::PROC_BASED_CONTROLS_2) & VIRTUAL_INTERRUPT_DELIVERY != 0
-            && self.read(field::PROC_BASED_CONTROLS) & INTERRUPT_WINDOW == 0;
+        let secondary = ProcBased2::from_bits_retain(self.read(field::PROC_BASED_CONTROLS_2) as u32);
+        let delivers = secondary.contains(ProcBased2::VIRTUAL_INTERRUPT_DELIVERY)
+            && !self.primary().contains(ProcBased::INTERRUPT_WINDOW_EXITING);
         let open = self.read(field::GUEST_RFLAGS) & 1 << 9 != 0
             && self.read(field::GUEST_INTERRUPTIBILITY) & BLOCKED == 0;
         if !delivers || !open {
@@ -231,16 +228,10 @@ impl Guest<'_> {
         page.set_bit(ISR, vector, false);
         let next = page.highest(ISR).unwrap_or(0);
         self.set(field::GUEST_INTERRUPT_STATUS, u64::from(next) << 8 | status & 0xff);
-        let bitmaps = [
-            field::EOI_EXIT_BITMAP_0,
-            field::EOI_EXIT_BITMAP_1,
-            field::EOI_EXIT_BITMAP_2,
-            field::EOI_EXIT_BITMAP_3,
-        ];
-        let exits = self.read(bitmaps[usize::from(vector >> 6)]) >> (vector & 63) & 1 != 0;
+        let exits = self.read(field::EOI_EXIT_BITMAPS[usize::from(vector >> 6)]) >> (vector & 63) & 1 != 0;
         if exits {
             self.set(field::EXIT_QUALIFICATION, vector.into());
-            self.exits(VIRTUALIZED_EOI, 0);
+            self.exits(ExitReason::VirtualizedEoi as u32, 0);
         }
         exits
     }

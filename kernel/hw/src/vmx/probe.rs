@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 
 use translation::{HwPaging, Shadowed};
 use vm_types::ApicPage;
+use vm_types::apic_register::{IRR, TPR};
 use vmx_types::apic::{ApicMode, ApicVirt};
 use vmx_types::field::{self, Segment};
 
@@ -18,10 +19,8 @@ use super::vmcs::{Setup, Vmcs};
 use crate::arch::{self, insn, msr, tsc};
 use crate::platform::{apic, irq};
 
-/// The vector that waits, and where it does; a TPR above it.
+/// The vector that waits, and a TPR above it.
 const VECTOR: u8 = 0x31;
-const IRR: u8 = 0x20;
-const TPR: u8 = 0x08;
 const ABOVE_ALL: u32 = 0xf0;
 /// When the host's interrupt comes, in microseconds after the entry, and how often others may come before.
 const DELAY_US: u64 = 20;
@@ -46,7 +45,7 @@ pub fn try_apicv() -> bool {
 /// True as well where that did not come out.
 fn masks_virtual_interrupts(this: &HostCpu) -> bool {
     let Some(mut vmcs) = Vmcs::new(this) else { return true };
-    let page = Arc::new(ApicPage::default());
+    let page = Arc::<ApicPage>::default();
     page.set_bit(IRR, VECTOR, true);
     let (mut loaded, _) = vmcs.load();
     let (mut proc, mut entry) = loaded.set_up(&Setup {

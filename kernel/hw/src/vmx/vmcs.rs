@@ -421,13 +421,7 @@ impl Current<'_> {
 
     /// EOI of these vectors exits, a bit each.
     pub fn set_eoi_exits(self, vectors: &[u32; 8]) {
-        let fields = [
-            field::EOI_EXIT_BITMAP_0,
-            field::EOI_EXIT_BITMAP_1,
-            field::EOI_EXIT_BITMAP_2,
-            field::EOI_EXIT_BITMAP_3,
-        ];
-        for (field, [low, high]) in fields.into_iter().zip(vectors.as_chunks::<2>().0) {
+        for (field, [low, high]) in field::EOI_EXIT_BITMAPS.into_iter().zip(vectors.as_chunks::<2>().0) {
             // SAFETY: it costs exits at most.
             unsafe { insn::write(field, u64::from(*low) | u64::from(*high) << 32) };
         }

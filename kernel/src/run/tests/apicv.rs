@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use devices::LAPIC_BASE;
 use hw::mock::{Flush, Guest};
+use vm_types::apic_register::{ICR_HIGH, ICR_LOW, IRR, ISR, SVR, TPR};
 use vm_types::{ApicPage, Gpa};
 use vmx_types::control::{ProcBased, ProcBased2};
 use vmx_types::field;
@@ -15,12 +16,6 @@ use crate::testing::{HOME, Host, host};
 use crate::vm::Vm;
 use translation::Backing;
 
-const IRR: u8 = 0x20;
-const ISR: u8 = 0x10;
-const TPR: u8 = 0x08;
-const SVR: u8 = 0x0f;
-const ICR_LOW: u8 = 0x30;
-const ICR_HIGH: u8 = 0x31;
 const OPEN: u64 = 0x202;
 
 const fn interrupt(vector: u8) -> u32 {

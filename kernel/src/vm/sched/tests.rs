@@ -407,8 +407,7 @@ fn a_vcpu_that_is_pinned_is_let_go_of_and_runs_elsewhere() {
     while host.loaded_on(&vm) != Some(HOME) {
         host.turn(&mut old);
     }
-    slot.pin(0);
-    crate::vm::registry::changed();
+    super::pin(slot, 0);
     // It is its old CPU's until that has looked.
     assert_eq!(slot.cpu(), HOME);
     slot.post(Request::Clock);
@@ -429,8 +428,7 @@ fn a_vcpu_that_is_pinned_is_let_go_of_and_runs_elsewhere() {
     // And back, while it sleeps there.
     halts(&host);
     new.turn(tsc::ticks(1000));
-    slot.pin(HOME);
-    crate::vm::registry::changed();
+    super::pin(slot, HOME);
     new.turn(tsc::ticks(1000));
     assert_eq!((slot.cpu(), host.loaded_on(&vm)), (HOME, None));
     slot.post(Request::Interrupt);
