@@ -23,9 +23,8 @@ use audit::Audit;
 use clock::Clock;
 use console::GuestConsole;
 use hw::arch::cpu;
-use hw::mm::Hpa;
-use hw::mm::frame;
 use hw::mm::guest::GuestRam;
+use hw::mm::held::Held;
 use hw::vmx::bitmap::MsrBitmaps;
 use hw::vmx::translation::Translation;
 use mailbox::{Mailbox, Request};
@@ -65,11 +64,11 @@ pub(crate) struct Guest {
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     /// What the guest printed on COM1.
     pub(crate) console: GuestConsole,
-    /// The page behind [`IDENTITY_PAGE`].
-    pub(crate) identity: Option<Hpa>,
+    /// The page behind [`IDENTITY_PAGE`], held for as long as the tables lead to it.
+    pub(crate) _identity: Option<Held>,
     /// The APIC-access page: what lies at [`devices::LAPIC_BASE`] where the CPU tells accesses to an APIC from others. It is
     /// never read or written. Each VM has its own, so that a CPU which has cached a way to it for too long leads nowhere.
-    pub(crate) apic_access: Option<Hpa>,
+    pub(crate) apic_access: Option<Held>,
 }
 
 impl Guest {
@@ -106,13 +105,5 @@ impl Guest {
             }
         }
         woken_here
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        for page in [self.identity, self.apic_access].into_iter().flatten() {
-            frame::free(page, vm_types::PAGE_SIZE);
-        }
     }
 }

@@ -61,7 +61,9 @@ impl Guest {
     /// # Errors
     /// [`OutOfMemory`]: accesses exit for violations.
     pub(crate) fn show_apic(&self) -> Result<(), OutOfMemory> {
-        self.apic_access.map_or(Ok(()), |page| self.mmu.lock().map_device(Gpa(LAPIC_BASE), page))
+        self.apic_access
+            .as_ref()
+            .map_or(Ok(()), |page| self.mmu.lock().map_device(Gpa(LAPIC_BASE), page.hpa()))
     }
 
     /// A vCPU comes to this CPU; it was on CPU `from` before.

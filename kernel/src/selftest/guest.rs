@@ -20,7 +20,7 @@ use crate::vm::source::{Source, SourceFile};
 use crate::vm::{Change, State, Vm, remains};
 use hw::arch::{self, tsc};
 use hw::mm::held::Held;
-use hw::mm::{self, PAGE, frame};
+use hw::mm::{self, frame};
 use hw::platform::{apic, irq};
 use hw::vmx::{flush, host};
 
@@ -76,9 +76,8 @@ pub(super) fn with_image(image: &[u8], check: CheckOf) -> Verdict {
 }
 
 fn guest(image: &[u8]) -> Result<Arc<Vm>, String> {
-    let page = frame::alloc_page().ok_or("no memory")?;
-    let kernel = Arc::new(Held::new(page, PAGE));
-    mm::fill_page(page, |number| {
+    let kernel = Arc::new(Held::page().ok_or("no memory")?);
+    mm::fill_page(kernel.hpa(), |number| {
         let word = image.chunks(4).nth(number).unwrap_or_default();
         word.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
     });

@@ -13,6 +13,7 @@ use vmx_types::state::MtrrState;
 use super::{Activity, LiveRegs, Vcpu, VmxVcpu, Vpid, check};
 use crate::guest::Guest;
 use crate::policy::ledger;
+use hw::mm::held::Held;
 use hw::vmx::host::HostCpu;
 use hw::vmx::pml::PmlBuffer;
 use hw::vmx::vmcs::{Current, EntryWord, Loaded, ProcWord, Setup, Vmcs};
@@ -84,7 +85,7 @@ impl Vcpu {
             tertiary: choice.tertiary,
             msr_bitmaps: &vm.msr_bitmaps,
             apic: self.apic.page(),
-            apic_access: vm.apic_access,
+            apic_access: vm.apic_access.as_ref().map(Held::hpa),
             paging: vm.paging(self.index, &guest),
             vpid: self.vpid.get(),
             tsc_multiplier: vm.clock.scaling(),

@@ -40,6 +40,7 @@ use crate::wall_clock;
 use hw::arch::{cpu, tsc};
 use hw::mm::frame;
 use hw::mm::guest::{GuestRam, layout};
+use hw::mm::held::Held;
 use hw::vmx::bitmap::MsrBitmaps;
 use hw::vmx::host::{self, HostCpu};
 use hw::vmx::translation::Translation;
@@ -163,7 +164,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         mailboxes,
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
-        identity,
+        _identity: identity,
         apic_access,
     };
     Ok(Arc::new(Vm {
@@ -251,25 +252,25 @@ fn home_cpu(placed: usize) -> Result<usize, String> {
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.
-fn map_identity(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
+fn map_identity(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<Held>, OutOfMemory> {
     if cpu.caps.unrestricted() {
         return Ok(None);
     }
     // Accessed and dirty as well: the CPU would write these flags, and tracking would count a page that is not RAM.
     const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87 | 0x60;
-    let page = frame::alloc_page().ok_or(OutOfMemory)?;
-    hw::mm::fill_page(page, |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
-    mmu.map_device(IDENTITY_PAGE, page)?;
+    let page = Held::page().ok_or(OutOfMemory)?;
+    hw::mm::fill_page(page.hpa(), |number| (number as u32) << 22 | PRESENT_WRITABLE_USER_LARGE);
+    mmu.map_device(IDENTITY_PAGE, page.hpa())?;
     Ok(Some(page))
 }
 
 /// Where the CPU tells accesses to a local APIC from others, it does so by a page that lies there.
-fn map_apic_access(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<hw::mm::Hpa>, OutOfMemory> {
+fn map_apic_access(mmu: &mut Translation, cpu: &HostCpu) -> Result<Option<Held>, OutOfMemory> {
     if !cpu.apic().contains(ApicVirt::ACCESSES) {
         return Ok(None);
     }
-    let page = frame::alloc_page().ok_or(OutOfMemory)?;
-    mmu.map_device(Gpa(LAPIC_BASE), page)?;
+    let page = Held::page().ok_or(OutOfMemory)?;
+    mmu.map_device(Gpa(LAPIC_BASE), page.hpa())?;
     Ok(Some(page))
 }
 

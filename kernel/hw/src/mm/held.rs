@@ -22,6 +22,16 @@ impl Held {
         Self { start, len, sha256: Once::new() }
     }
 
+    /// A zeroed page; `None` when the host is out of memory.
+    pub fn page() -> Option<Self> {
+        Some(Self::new(frame::alloc_page()?, PAGE))
+    }
+
+    /// Where they lie.
+    pub const fn hpa(&self) -> Hpa {
+        self.start
+    }
+
     /// Their SHA-256, where it is known by now.
     pub fn sha256(&self) -> Option<[u8; 32]> {
         self.sha256.get().copied()

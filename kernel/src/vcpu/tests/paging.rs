@@ -6,6 +6,7 @@ use vmx_types::event::vector;
 use vmx_types::field;
 
 use crate::testing::host;
+use hw::mm::held::Held;
 use hw::vmx::vmcs::{Current, Setup};
 
 const NEED_EPT: ProcBased2 =
@@ -46,7 +47,7 @@ fn with_tables_of_the_hypervisors_it_does_and_nothing_needs_ept() {
         tertiary: 0,
         msr_bitmaps: &vm.msr_bitmaps,
         apic: vcpu.apic.page(),
-        apic_access: vm.apic_access,
+        apic_access: vm.apic_access.as_ref().map(Held::hpa),
         paging: HwPaging::Shadowed(Shadowed { cr3: 0x1000, cr0: 0, cr4: 0 }),
         vpid: vcpu.vpid.get(),
         tsc_multiplier: None,

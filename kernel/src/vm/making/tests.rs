@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::task::Poll;
 
 use cmdline::VmOptions;
@@ -13,8 +14,8 @@ use crate::vm::create::{self, Spec};
 use crate::vm::registry::{self, Reserved};
 use crate::vm::{State, Vm, remains};
 use hw::arch::tsc;
-use hw::mm::frame;
 use hw::mm::held::Held;
+use hw::mm::{PAGE, frame};
 
 fn options(mem_mib: u32) -> VmOptions {
     VmOptions { name: "a".into(), mem_mib, ..VmOptions::default() }
@@ -90,6 +91,44 @@ fn one_that_is_given_up_gives_everything_back() {
         while remains::poll() {}
         assert_eq!(frame::stats().free, free, "after {turns} turns");
     }
+}
+
+/// All memory of the host's but that many pages.
+fn all_but(pages: u64) -> Vec<Held> {
+    let mut taken = Vec::new();
+    let mut most = u64::MAX;
+    loop {
+        let bytes = most.min((frame::stats().free).saturating_sub(pages * PAGE));
+        if bytes == 0 {
+            return taken;
+        }
+        match frame::alloc_contiguous(bytes, PAGE) {
+            Some(at) => taken.push(Held::new(at, bytes)),
+            None => most = bytes.div_ceil(2).next_multiple_of(PAGE),
+        }
+    }
+}
+
+#[test]
+fn one_for_which_memory_runs_out_gives_everything_back() {
+    let _host = host();
+    let free = frame::stats().free;
+    let mut refused = 0;
+    for spare in 0..64 {
+        let making = begin(4).unwrap();
+        let taken = all_but(spare);
+        let made = finish(making).0;
+        drop(taken);
+        if let Ok(vm) = made {
+            vm.destroy();
+            break;
+        }
+        refused += 1;
+        assert!(registry::making().is_empty() && registry::all().is_empty());
+        while remains::poll() {}
+        assert_eq!(frame::stats().free, free, "with {spare} pages to spare");
+    }
+    assert!((4..64).contains(&refused), "refused {refused} times");
 }
 
 #[test]
