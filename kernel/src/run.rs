@@ -17,7 +17,7 @@ use vmx_types::paging::CR0_PE;
 use crate::exit::{self, Next};
 use crate::guest::mailbox::Request;
 use crate::guest::{Guest, StopReason};
-use crate::vcpu::{Activity, Vcpu, VmxVcpu};
+use crate::vcpu::{Activity, Leaves, Vcpu, VmxVcpu};
 use hw::arch::tsc;
 use hw::vmx;
 use hw::vmx::vmcs::Current;
@@ -132,11 +132,11 @@ impl VmxVcpu {
                 if now >= until {
                     return Some(Outcome::Yield);
                 }
-                if core::mem::take(&mut vcpu.gives_way) {
-                    return Some(Outcome::GivesWay);
-                }
-                if core::mem::take(&mut vcpu.spins) {
-                    return Some(Outcome::Spins);
+                if let Some(leaves) = vcpu.leaves.take() {
+                    return Some(match leaves {
+                        Leaves::GivesWay => Outcome::GivesWay,
+                        Leaves::Spins => Outcome::Spins,
+                    });
                 }
                 if vcpu.attention || now >= vcpu.deadline {
                     match vcpu.attend(vm, vmcs) {
@@ -305,9 +305,8 @@ impl Vcpu {
             }
             Take::Interrupt => {
                 if let Some(interrupt) = waits {
-                    self.accept(vm, interrupt);
+                    waits = self.accept(vm, interrupt);
                     self.event = Some(Event::interrupt(interrupt.vector));
-                    waits = self.interrupt(vm);
                 }
             }
         }
@@ -325,20 +324,38 @@ impl Vcpu {
 
     /// The interrupt that the guest should take now, if it can: that of the PIC, or that of the local APIC, where the CPU does
     /// not deliver that itself.
+    #[inline(always)]
     fn interrupt(&self, vm: &Guest) -> Option<Interrupt> {
-        let external = if vm.apics.intr() { vm.platform.lock().ext_int(&self.apic) } else { None };
-        let from_pic = external.is_some();
-        let own = || if self.delivers_itself() { None } else { self.apic.pending() };
-        external.or_else(own).map(|vector| Interrupt { vector, from_pic })
+        if vm.apics.intr()
+            && let Some(vector) = self.ext_int(vm)
+        {
+            return Some(Interrupt { vector, from_pic: true });
+        }
+        let own = if self.delivers_itself() { None } else { self.apic.pending() };
+        own.map(|vector| Interrupt { vector, from_pic: false })
     }
 
-    /// The guest takes it.
-    fn accept(&mut self, vm: &Guest, interrupt: Interrupt) {
-        if !interrupt.from_pic {
-            return self.apic.accept(interrupt.vector);
+    #[inline(never)]
+    fn ext_int(&self, vm: &Guest) -> Option<u8> {
+        vm.platform.lock().ext_int(&self.apic)
+    }
+
+    /// The guest takes it. What it could take then: that of a local APIC was its highest and masks the rest, and the PIC's
+    /// would have come first.
+    #[inline(always)]
+    fn accept(&mut self, vm: &Guest, interrupt: Interrupt) -> Option<Interrupt> {
+        if interrupt.from_pic {
+            return self.accept_ext_int(vm);
         }
+        self.apic.accept(interrupt.vector);
+        None
+    }
+
+    #[inline(never)]
+    fn accept_ext_int(&mut self, vm: &Guest) -> Option<Interrupt> {
         let ((), kicks) = vm.on_board(devices::Platform::accept_ext_int);
         self.kick_others(vm, kicks);
+        self.interrupt(vm)
     }
 
     #[cold]

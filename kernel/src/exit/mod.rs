@@ -25,7 +25,7 @@ use vmx_types::reason::ExitReason;
 
 use crate::guest::{Guest, StopReason};
 use crate::machine;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Leaves, Vcpu};
 use hw::vmx;
 use hw::vmx::translation::Translation;
 use hw::vmx::vmcs::Current;
@@ -100,7 +100,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         // The host's caches are coherent with every device it lets at guest memory: nothing to write back.
         Exit::CacheFlush => Next::Advance,
         Exit::Pause => {
-            (vcpu.spins, vcpu.attention) = (true, true);
+            (vcpu.leaves, vcpu.attention) = (Some(Leaves::Spins), true);
             Next::Advance
         }
         Exit::Invlpg(linear) => {

@@ -12,6 +12,8 @@ use hw::vmx::vmcs::Current;
 
 /// Written once for each interrupt.
 const X2APIC_EOI: u32 = 0x800 + apic_register::EOI as u32;
+/// Written for work that is to be done outside of an interrupt handler.
+const X2APIC_SELF_IPI: u32 = 0x800 + apic_register::SELF_IPI as u32;
 
 /// RDMSR. Inlined into both loops of the vCPU, of which one measures.
 #[inline(always)]
@@ -41,7 +43,11 @@ fn register(all: &[u64], number: u8) -> Option<&u64> {
 /// WRMSR.
 #[inline(always)]
 pub(super) fn write(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>) -> Next {
-    if vcpu.ecx() == X2APIC_EOI { end_of_interrupt(vcpu, vm) } else { other_write(vcpu, vm, vmcs) }
+    match vcpu.ecx() {
+        X2APIC_EOI => end_of_interrupt(vcpu, vm),
+        X2APIC_SELF_IPI => self_ipi(vcpu),
+        _ => other_write(vcpu, vm, vmcs),
+    }
 }
 
 #[inline(never)]
@@ -51,6 +57,17 @@ fn end_of_interrupt(vcpu: &mut Vcpu, vm: &Guest) -> Next {
         return GENERAL_PROTECTION;
     }
     vcpu.end_of_interrupt(vm);
+    Next::Advance
+}
+
+#[inline(never)]
+fn self_ipi(vcpu: &mut Vcpu) -> Next {
+    let value = vcpu.edx_eax();
+    let Some(vector) = u8::try_from(value).ok().filter(|_| vcpu.apic.x2apic()) else {
+        return GENERAL_PROTECTION;
+    };
+    vcpu.apic.self_ipi(vector);
+    vcpu.attention = true;
     Next::Advance
 }
 

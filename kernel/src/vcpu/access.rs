@@ -8,7 +8,7 @@ use vmx_types::flow::{BLOCKED_BY_NMI, debug_registers, iret_unblocked_nmi};
 use x86::RSP;
 use x86_decode::{CodeSize, PagingState};
 
-use super::Vcpu;
+use super::{Leaves, Vcpu};
 use crate::guest::Guest;
 use hw::arch::debug;
 use hw::vmx::vmcs::Current;
@@ -123,7 +123,9 @@ impl Vcpu {
     /// sends an IPI most often waits for what comes of it.
     #[inline]
     pub(crate) fn kick_others(&mut self, vm: &Guest, vcpus: VcpuSet) {
-        self.gives_way |= vm.kick(VcpuSet(vcpus.0 & !(1u64 << (self.index & 63))));
+        if vm.kick(VcpuSet(vcpus.0 & !(1u64 << (self.index & 63)))) {
+            self.leaves = Some(Leaves::GivesWay);
+        }
     }
 
     /// A read of its local APIC. Its timer may have expired meanwhile, and an illegal register raises the error interrupt.

@@ -35,15 +35,15 @@ impl Vcpu {
     /// The VMCS is set to the mode that the local APIC is in.
     #[inline]
     pub(crate) fn follow_apic_mode(&mut self, vm: &Guest, vmcs: Current<'_>) {
-        let mode = ApicMode::of(self.apic.base());
-        if self.apic_mode != Some(mode) {
-            self.set_apic_mode(vm, vmcs, mode);
+        if self.apic_base != self.apic.base() {
+            self.set_apic_mode(vm, vmcs);
         }
     }
 
     #[cold]
-    fn set_apic_mode(&mut self, vm: &Guest, vmcs: Current<'_>, mode: ApicMode) {
-        self.apic_mode = Some(mode);
+    fn set_apic_mode(&mut self, vm: &Guest, vmcs: Current<'_>) {
+        self.apic_base = self.apic.base();
+        let mode = ApicMode::of(self.apic_base);
         self.apic_virt = vmcs.set_apic_mode(&mut self.proc, mode);
         self.apic.forget_told();
         if mode == ApicMode::X2apic {

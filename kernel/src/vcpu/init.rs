@@ -49,15 +49,14 @@ impl VmxVcpu {
             policy,
             tsc_adjust: 0,
             apic,
-            apic_mode: None,
+            apic_base: 0,
             apic_virt: ApicVirt::empty(),
             mtrr: MtrrState::default(),
             activity: Activity::Running,
             event: None,
             nmi_pending: false,
             attention: true,
-            gives_way: false,
-            spins: false,
+            leaves: None,
             next_event: 0,
             deadline: 0,
             checker: check::checker(),
@@ -92,7 +91,7 @@ impl Vcpu {
             pml: self.pml.as_ref(),
         });
         self.write_tsc_offset(vm, vmcs.current());
-        self.apic_mode = None;
+        self.apic_base = 0;
     }
 
     /// One that is alone has nobody to wait for.

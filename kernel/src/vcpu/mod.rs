@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use cpu_policy::{CpuidTable, GuestPolicy};
 use devices::LocalApic;
 use vmx_types::Event;
-use vmx_types::apic::{ApicMode, ApicVirt};
+use vmx_types::apic::ApicVirt;
 use vmx_types::paging::ControlRegs;
 use vmx_types::rules::Checker;
 use vmx_types::state::MtrrState;
@@ -60,6 +60,15 @@ pub(crate) struct LiveRegs {
     pub(crate) debug: [u64; 5],
 }
 
+/// Why a vCPU leaves the CPU to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leaves {
+    /// It has woken another vCPU of this CPU, which is to run next.
+    GivesWay,
+    /// The CPU has found it in a loop of PAUSE.
+    Spins,
+}
+
 /// One virtual CPU, as the handlers of its exits see it.
 pub(crate) struct Vcpu {
     /// Number within the VM.
@@ -89,8 +98,9 @@ pub(crate) struct Vcpu {
     tsc_adjust: u64,
     /// Its local APIC: nobody else has it, messages come by its mailbox on the guest's `apics`.
     pub(crate) apic: LocalApic,
-    /// The mode of it that the VMCS is set to, and what of it the CPU does by itself in that mode; `None`: not set yet.
-    apic_mode: Option<ApicMode>,
+    /// IA32_APIC_BASE as it was when the VMCS was set to its mode, and what of it the CPU does by itself in that mode; 0: not
+    /// set yet.
+    apic_base: u64,
     apic_virt: ApicVirt,
     /// Memory-type range registers, storage alone.
     pub(crate) mtrr: MtrrState,
@@ -102,10 +112,8 @@ pub(crate) struct Vcpu {
     pub(crate) nmi_pending: bool,
     /// Devices, interrupts or an event must be looked at before the next entry.
     pub(crate) attention: bool,
-    /// It has woken another vCPU of this CPU, which is to run next.
-    pub(crate) gives_way: bool,
-    /// The CPU has found it in a loop of PAUSE.
-    pub(crate) spins: bool,
+    /// It leaves the CPU to another, though its turn is not over.
+    pub(crate) leaves: Option<Leaves>,
     /// Guest TSC at which its APIC, or the board, next wants attention, and the host's TSC at that instant.
     pub(crate) next_event: u64,
     pub(crate) deadline: u64,

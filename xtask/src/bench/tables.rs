@@ -62,12 +62,16 @@ const KVM: [(&str, f64); 11] = [
 ];
 
 /// What the project wants to reach.
-const REACH: [(&str, f64); 23] = [
+const REACH: [(&str, f64); 27] = [
     ("cpuid_exit", 150.0),
     ("cpuid_exit_mitigated", 250.0),
     ("rdmsr_exit", 180.0),
     ("eoi", 240.0),
     ("eoi_mmio", 350.0),
+    ("self_ipi", 807.0),
+    ("self_ipi_apicv", 403.0),
+    ("timer_irq", 746.0),
+    ("timer_irq_apicv", 746.0),
     ("dirty_pml", 36.0),
     ("dirty_ad", 40.0),
     ("dirty_wp", 200.0),

@@ -121,6 +121,7 @@ impl LocalApic {
     }
 
     /// The vCPU takes the vector that [`LocalApic::pending`] named: IRR to ISR.
+    #[inline]
     pub fn accept(&mut self, vector: u8) {
         self.regs.accept(vector);
     }
@@ -216,7 +217,7 @@ impl LocalApic {
         match action {
             Action::None => self.publish(),
             Action::Eoi(vector) => sent.eoi = Some(vector),
-            Action::SelfIpi(vector) => _ = self.regs.request(vector, false),
+            Action::SelfIpi(vector) => self.self_ipi(vector),
             Action::Ipi(icr) => {
                 match self.bus.send(self.regs.id, self.regs.x2apic(), icr) {
                     Some(kicks) => sent.kicks = kicks,
@@ -241,6 +242,12 @@ impl LocalApic {
     #[inline(always)]
     pub fn eoi(&mut self) -> Option<u8> {
         self.regs.end_of_interrupt()
+    }
+
+    /// An interrupt that its vCPU sends to itself, by the register that x2APIC mode has for it (SDM vol. 3, 11.12.11).
+    #[inline]
+    pub fn self_ipi(&mut self, vector: u8) {
+        self.regs.request(vector, false);
     }
 
     /// Whether there is a request, which may be taken or not.

@@ -169,6 +169,7 @@ impl Lapic {
     }
 
     /// Enabled by IA32_APIC_BASE and by the spurious-interrupt register: takes fixed interrupts.
+    #[inline]
     pub(crate) fn enabled(&self) -> bool {
         self.hw_enabled() && self.svr & SVR_ENABLE != 0
     }
@@ -211,12 +212,14 @@ impl Lapic {
     }
 
     /// The vector to inject now: the highest request above the processor priority.
+    #[inline]
     pub(crate) fn pending(&self) -> Option<u8> {
         let vector = self.page.highest(IRR)?;
         (self.enabled() && vector >> 4 > self.ppr() >> 4).then_some(vector)
     }
 
     /// The highest request, whatever the priority.
+    #[inline]
     pub(crate) fn highest_request(&self) -> Option<u8> {
         if self.enabled() { self.page.highest(IRR) } else { None }
     }
@@ -246,7 +249,10 @@ impl Lapic {
         if vector < 16 {
             return self.error(ESR_RECEIVE_ILLEGAL);
         }
-        self.levels_changed |= self.page.set_bit(TMR, vector, level) != level;
+        if self.page.bit(TMR, vector) != level {
+            self.page.set_bit(TMR, vector, level);
+            self.levels_changed = true;
+        }
         !self.page.set_bit(IRR, vector, true)
     }
 

@@ -88,10 +88,13 @@ impl Lapic {
     }
 
     /// Lets the timer expire where it is due; true when that made a new request.
+    #[inline(always)]
     pub(crate) fn run_timer(&mut self, now: Now) -> bool {
-        if now.tsc < self.timer.deadline {
-            return false;
-        }
+        now.tsc >= self.timer.deadline && self.expire(now)
+    }
+
+    #[inline(never)]
+    fn expire(&mut self, now: Now) -> bool {
         let fired = match self.timer_mode() {
             Mode::TscDeadline => self.timer.left(now) == Some(0),
             _ => self.timer.start.is_some_and(|start| since(start, now) >= self.timer.span()),

@@ -269,3 +269,22 @@ fn a_guest_goes_on_where_interrupts_are_delivered_another_way() {
     assert!(!secondary.contains(ProcBased2::VIRTUAL_INTERRUPT_DELIVERY));
     assert_eq!(wrmsr(&host, &vm, 0, 0x80b, 0), [interrupt(0x41)], "the end of the first lets the second in");
 }
+
+/// The two registers of x2APIC mode that have a way of their own: what is no value of theirs, or another mode, is #GP(0).
+#[test]
+fn an_ipi_to_itself_is_taken_at_once_and_a_wrong_value_is_a_fault() {
+    const GP: u32 = 0x8000_0b0d;
+    let host = host();
+    let vm = host.running("a");
+    for index in [0x80b, 0x83f] {
+        assert_eq!(wrmsr(&host, &vm, 0, index, 0), [GP], "{index:#x} in xAPIC mode");
+    }
+    with_x2apic(&host, &vm, 0);
+    for (index, value) in [(0x80b, 1), (0x80b, 1 << 32), (0x83f, 0x145), (0x83f, 1 << 32 | 0x45)] {
+        assert_eq!(wrmsr(&host, &vm, 0, index, value), [GP], "{value:#x} to {index:#x}");
+    }
+    assert!(wrmsr(&host, &vm, 0, 0x83f, 0x0f).is_empty(), "no vector: ESR tells of it");
+    assert_eq!(wrmsr(&host, &vm, 0, 0x83f, 0x45), [interrupt(0x45)]);
+    assert!(wrmsr(&host, &vm, 0, 0x83f, 0x44).is_empty(), "of the class of the one in service");
+    assert_eq!(wrmsr(&host, &vm, 0, 0x80b, 0), [interrupt(0x44)]);
+}

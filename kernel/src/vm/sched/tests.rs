@@ -12,6 +12,7 @@ use super::{Scheduler, Turn};
 use crate::guest::StopReason;
 use crate::guest::mailbox::Request;
 use crate::testing::{HOME, Host, host, small};
+use crate::vcpu::Leaves;
 use crate::vm::{Change, State, Vm};
 use hw::arch::tsc;
 use hw::mock::{Flush, Ipi};
@@ -384,7 +385,7 @@ fn after_one_that_spins_comes_a_sibling_that_works_and_others_keep_their_share()
         let before_other = other.exits();
         for index in [0, 2] {
             let mut vcpu = vm.vcpus[index].vcpu.lock();
-            (vcpu.vcpu.spins, vcpu.vcpu.attention) = (true, true);
+            (vcpu.vcpu.leaves, vcpu.vcpu.attention) = (Some(Leaves::Spins), true);
         }
         host.turn(&mut scheduler);
         for index in 0..3 {
