@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// each level; `smp`, Debian's kernel with 2, 4 and 8 vCPUs on hosts with 1, 2 and 4 CPUs. TEXT chooses cells.
     #[arg(long, value_name = "NAME", value_parser = ["boot", "levels", "pairs", "linux", "smp"])]
     matrix: Option<String>,
+    /// Go on with the matrix: leave out cells that have passed with the same image, bench and guests already.
+    #[arg(long, requires = "matrix")]
+    resume: bool,
     /// Everything that can go wrong while a guest moves: all of the simulated hosts and networks, then a fault in each
     /// phase of a migration between emulated hosts, and a hundred moves in a row.
     #[arg(long, conflicts_with_all = ["all", "matrix", "soak"])]
@@ -97,9 +100,24 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
         let logs = logs_of_this_run()?;
         let jobs =
             args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(2);
-        println!("{} cases, {jobs} at a time, logs in {}", cases.len(), logs.display());
         let order: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
-        let outcomes = suite::run(cases, jobs, &logs);
+        let journal = args.matrix.as_deref().map(journal).transpose()?;
+        let before = |case: &suite::Case| journal.as_ref().filter(|_| args.resume)?.outcome(&case.name);
+        let mut outcomes: Vec<_> = cases.iter().filter_map(before).collect();
+        let left: Vec<_> = cases.into_iter().filter(|case| before(case).is_none()).collect();
+        println!("{} cases, {jobs} at a time, logs in {}", left.len(), logs.display());
+        for outcome in &outcomes {
+            println!("ok      {} ({:.1} s, before)", outcome.name, outcome.time.as_secs_f64());
+        }
+        outcomes.extend(suite::run(left, jobs, &logs, |outcome| {
+            if let Some(Err(error)) = journal.as_ref().map(|journal| journal.note(outcome)) {
+                eprintln!("{error:#}");
+            }
+        }));
+        if let Some(name) = &args.matrix {
+            let time: f64 = outcomes.iter().map(|outcome| outcome.time.as_secs_f64()).sum();
+            println!("matrix {name}: {} of {} cells, {time:.0} s of cells", outcomes.len(), order.len());
+        }
         if args.matrix.as_deref() == Some("boot") {
             table(&order, &outcomes);
         }
@@ -108,6 +126,21 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     println!("{:.0} s in all", started.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed);
     Ok(u8::from(totals.failed > 0 || totals.passed == 0))
+}
+
+/// Which cells of the matrix have passed before with what is built now.
+fn journal(matrix: &str) -> Result<suite::Journal> {
+    guest::build_payloads()?;
+    let mut about = vec![paths::hypervisor(), std::env::current_exe()?];
+    for folder in ["guest", "guests"].map(|name| paths::build().join(name)) {
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_file()))
+            .collect();
+        files.sort();
+        about.append(&mut files);
+    }
+    suite::Journal::open(&paths::build().join("matrix").join(matrix), &about)
 }
 
 /// The matrix as it came out, in the order of its definition.

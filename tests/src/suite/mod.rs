@@ -13,6 +13,7 @@ mod follow;
 mod guests;
 mod handover;
 mod image;
+mod journal;
 mod levels;
 mod link;
 mod linux;
@@ -41,6 +42,8 @@ mod store;
 mod tracking;
 mod verbs;
 mod ways;
+
+pub use journal::Journal;
 
 use crate::host::{Host, HostSpec};
 use anyhow::Result;
@@ -197,8 +200,13 @@ pub struct Outcome {
     pub note: String,
 }
 
-/// Runs cases side by side, at most `jobs` processors' worth at a time, and prints a line for each.
-pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Vec<Outcome> {
+/// Runs cases side by side, at most `jobs` processors' worth at a time, prints a line for each, and tells `ended` of it.
+pub fn run(
+    cases: Vec<Case>,
+    jobs: usize,
+    logs: &std::path::Path,
+    ended: impl Fn(&Outcome) + Sync,
+) -> Vec<Outcome> {
     crate::host::check_entries();
     let free = Free { count: Mutex::new(jobs), changed: Condvar::new() };
     let outcomes = Mutex::new(Vec::new());
@@ -209,9 +217,10 @@ pub fn run(cases: Vec<Case>, jobs: usize, logs: &std::path::Path) -> Vec<Outcome
         for case in cases {
             let weight = case.weight.min(jobs);
             free.take(weight);
-            let (free, outcomes) = (&free, &outcomes);
+            let (free, outcomes, ended) = (&free, &outcomes, &ended);
             scope.spawn(move || {
                 let outcome = run_one(&case, logs);
+                ended(&outcome);
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 free.give(weight);
             });
@@ -291,7 +300,7 @@ mod tests {
             cases.push(case);
         }
         let logs = std::env::temp_dir().join(format!("suite-test-{}", std::process::id()));
-        assert_eq!(Totals::of(&run(cases, 2, &logs)), Totals { passed: 7, failed: 1 });
+        assert_eq!(Totals::of(&run(cases, 2, &logs, |_| {})), Totals { passed: 7, failed: 1 });
         assert!(busy.lock().unwrap().1 <= 2);
         std::fs::remove_dir_all(logs).unwrap();
     }
