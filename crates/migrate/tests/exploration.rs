@@ -1,5 +1,5 @@
 //! Never two, checked over every state of three hosts: A moves its VM to B, B moves it on to C and C back to A (or B back to A
-//! and A to B again), messages are lost, doubled and late, hosts restart, guests end, and at each host an operator types any command at any step.
+//! and A to B again). It has two vCPUs, each on a CPU of its own. Messages are lost, doubled and late, hosts restart, guests end, and at each host an operator types any command at any step.
 //!
 //! The machines are the ones that run: [`migrate::handover`] decides who owns the VM, [`migrate::ownership`] whether a
 //! command is obeyed and a vCPU entered. `FLEXVISOR_FAULTS=1` lets hosts restart more often.
@@ -19,6 +19,7 @@ const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
 const MOVES: usize = 3;
+const VCPUS: usize = 2;
 
 /// The network is a set, one bit a message: what was said may arrive never, once or often, in any order.
 impl Msg {
@@ -49,8 +50,21 @@ const TO_TARGET: u32 = 0x7f << 16;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Host {
     vm: Option<State>,
-    /// Its vCPU is on a CPU: it executes.
-    on: bool,
+    /// Which of its vCPUs are on a CPU: they execute.
+    on: [bool; VCPUS],
+    /// Their state was read, and is not thrown away: it is what the target gets.
+    read: bool,
+}
+
+impl Host {
+    fn executes(&self) -> bool {
+        self.on.contains(&true)
+    }
+
+    /// Its VM is no more here, or it restarted.
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// A migration; an end that does not know of it, or knows no more, is `None`.
@@ -90,8 +104,8 @@ struct Machines {
     ruling: fn(Command, State, Phase) -> Ruling,
     /// Whether the scheduler leaves a vCPU on its CPU in that state.
     stays_on: fn(State) -> bool,
-    /// The export waits until every vCPU is off, and `give_up` refuses before.
-    checks: bool,
+    /// Whether these vCPUs count as off: state is read then, and `give_up` refuses before.
+    is_off: fn([bool; VCPUS]) -> bool,
     /// `run-here` asks the pool's records for the VM's uuid.
     pool: bool,
     /// A receipt is given with the act only.
@@ -109,7 +123,7 @@ const REAL: Machines = Machines {
     step: State::step,
     ruling,
     stays_on: State::may_run,
-    checks: true,
+    is_off: |on| on == [false; VCPUS],
     pool: true,
     acts: true,
     remembers: true,
@@ -148,6 +162,7 @@ impl World {
         let next = self.hosts[host].vm.and_then(|state| (m.step)(state, change));
         if next.is_some() {
             self.hosts[host].vm = next;
+            self.hosts[host].read &= change != Change::Back;
         }
         next.is_some()
     }
@@ -158,8 +173,8 @@ impl World {
         let (next, action) = (m.source)(owner, input);
         // As `Source::act`: the VM is given up before anything else.
         if action == SourceAction::Commit && owner == SourceOwner::Owns {
-            let refuses = m.checks && self.hosts[host].on;
-            if refuses || !self.change(m, host, Change::GiveUp) {
+            let off = (m.is_off)(self.hosts[host].on);
+            if !off || !self.change(m, host, Change::GiveUp) {
                 return self.source(m, number, SourceInput::Stop);
             }
         }
@@ -170,7 +185,7 @@ impl World {
                 self.change(m, host, Change::Back);
                 self.say(number, Msg::AbortToTarget);
             }
-            SourceAction::Free => self.hosts[host].vm = None,
+            SourceAction::Free => self.hosts[host].forget(),
             SourceAction::Ask | SourceAction::MarkUnknown => drop(self.change(m, host, Change::Doubt)),
             SourceAction::Nothing | SourceAction::Keep => {}
         }
@@ -189,7 +204,7 @@ impl World {
                 self.say(number, Msg::Running);
             }
             TargetAction::Destroy => {
-                self.hosts[host].vm = None;
+                self.hosts[host].forget();
                 self.say(number, Msg::AbortToSource);
             }
             TargetAction::Hold => drop(self.change(m, host, Change::Doubt)),
@@ -226,12 +241,16 @@ impl World {
     /// What happens by itself.
     fn automatic(&self, m: &Machines, out: &mut Vec<Self>) {
         for host in [A, B, C] {
-            let Host { vm: Some(state), on } = self.hosts[host] else { continue };
-            let mut next = *self;
-            next.hosts[host].on = if on { (m.stays_on)(state) } else { state.may_run() };
-            out.push(next);
+            let Host { vm: Some(state), on, .. } = self.hosts[host] else { continue };
+            for (vcpu, is_on) in on.into_iter().enumerate() {
+                let mut next = *self;
+                next.hosts[host].on[vcpu] = if is_on { (m.stays_on)(state) } else { state.may_run() };
+                out.push(next);
+                out.extend(self.guest_ends(m, host, vcpu));
+            }
             // A reset and a VM's end go on once its vCPUs are off.
-            if !on && state == State::Resetting {
+            let off = (m.is_off)(on);
+            if off && state == State::Resetting {
                 for done in [Change::Anew, Change::Fail] {
                     let mut next = *self;
                     next.change(m, host, done);
@@ -239,16 +258,10 @@ impl World {
                     out.push(next);
                 }
             }
-            if !on && state == State::Ending {
+            if off && state == State::Ending {
                 let mut next = *self;
-                next.hosts[host] = Host::default();
+                next.hosts[host].forget();
                 next.dropped = true;
-                out.push(next);
-            }
-            // The guest ends by itself.
-            let mut next = *self;
-            if on && next.change(m, host, Change::End) {
-                next.hosts[host].on = false;
                 out.push(next);
             }
         }
@@ -258,12 +271,14 @@ impl World {
                 let mut next = *self;
                 next.change(m, from, Change::Still);
                 out.push(next);
-                if self.hosts[from].vm == Some(State::Leaving) && !(self.hosts[from].on && m.checks) {
+                let Host { vm, on, .. } = self.hosts[from];
+                if vm == Some(State::Leaving) && (m.is_off)(on) {
                     let mut next = *self;
+                    next.hosts[from].read = true;
                     next.say(number, Msg::StateEnd);
                     out.push(next);
                 }
-                if self.hosts[from].vm == Some(State::Stopped) {
+                if vm == Some(State::Stopped) {
                     out.push(self.source(m, number, SourceInput::Stop));
                 }
             }
@@ -296,7 +311,7 @@ impl World {
             }
             let mut next = *self;
             next.restarts += 1;
-            next.hosts[host] = Host::default();
+            next.hosts[host].forget();
             for (number, way) in next.moves.iter_mut().enumerate() {
                 let (from, to) = m.ends(number);
                 if from == host {
@@ -308,6 +323,14 @@ impl World {
             }
             out.push(next);
         }
+    }
+
+    /// The guest ends by itself, on the CPU of one of its vCPUs: the others are still to be taken off theirs.
+    fn guest_ends(&self, m: &Machines, host: usize, vcpu: usize) -> Option<Self> {
+        let mut next = *self;
+        let ends = next.hosts[host].on[vcpu] && next.change(m, host, Change::End);
+        next.hosts[host].on[vcpu] = false;
+        ends.then_some(next)
     }
 
     /// What an end in doubt is told by the other one.
@@ -346,9 +369,7 @@ impl World {
             Command::Start if state == State::Paused => drop(next.change(m, host, Change::Run)),
             Command::Start | Command::Reset => drop(next.change(m, host, Change::Reset)),
             // The guest answers the power button by its end.
-            Command::Stop if self.hosts[host].on && next.change(m, host, Change::End) => {
-                next.hosts[host].on = false;
-            }
+            Command::Stop => return out.extend((0..VCPUS).filter_map(|vcpu| self.guest_ends(m, host, vcpu))),
             Command::Destroy => drop(next.change(m, host, Change::Destroy)),
             Command::Move => {
                 let free = |number: &usize| {
@@ -372,8 +393,7 @@ impl World {
                 }
             }
             Command::Resolve => return self.resolve(m, host, out),
-            Command::Stop
-            | Command::Rename
+            Command::Rename
             | Command::Inspect
             | Command::Dirty
             | Command::Audit
@@ -446,16 +466,19 @@ impl World {
         self
     }
 
-    /// Two run it, two have it, or one that has given it away still executes it.
+    /// Two run it, two have it, one that has given it away still executes it, or one goes on after its state was read.
     fn is_wrong(&self) -> Option<&'static str> {
         let count = |f: fn(&Host) -> bool| self.hosts.iter().filter(|host| f(host)).count();
-        if count(|host| host.on) > 1 {
+        if count(Host::executes) > 1 {
             return Some("two hosts execute it");
+        }
+        if count(|host| host.read && host.executes()) > 0 {
+            return Some("a vCPU executes while the state that goes is being read, or after that");
         }
         if count(|host| host.vm.is_some_and(State::is_owned)) > 1 {
             return Some("two hosts own it");
         }
-        if count(|host| host.on && !host.vm.is_some_and(State::is_owned)) > 0 {
+        if count(|host| host.executes() && !host.vm.is_some_and(State::is_owned)) > 0 {
             return Some("a host executes what is not its own");
         }
         let gone = count(|host| host.vm.is_some()) == 0;
@@ -517,15 +540,22 @@ fn wrong_machines_are_found_out() {
         },
         ruling: |_, _, _| Ruling::Allowed,
         stays_on: |state| matches!(state, State::Running | State::Given | State::Unknown),
-        checks: false,
+        is_off: |_| true,
         restarts: 0,
         ..REAL
     };
     let (why, world) = explore(before).unwrap_err();
     println!("as it was: {why}: {world:?}");
     // The scheduler does not ask the state, and `give_up` does not look.
-    let deaf = Machines { stays_on: |_| true, checks: false, ..REAL };
+    let deaf = Machines { stays_on: |_| true, is_off: |_| true, ..REAL };
     assert!(explore(deaf).is_err());
+    // The first acknowledgement counts for all: state is read while the other vCPU executes.
+    let hasty = Machines { is_off: |on| on.contains(&false), restarts: 0, ..REAL };
+    let (why, world) = explore(hasty).unwrap_err();
+    println!("the first of two is waited for: {why}: {world:?}");
+    // One CPU asks for its vCPU, and looks no more.
+    let one_is_asked = Machines { is_off: |on| !on[0], restarts: 0, ..REAL };
+    assert!(explore(one_is_asked).is_err());
     // Fault 1.3: the pool is not asked, a host forgets, a receipt is given by one that runs it.
     assert!(explore(Machines { pool: false, ..REAL }).is_err());
     assert!(explore(Machines { pool: false, remembers: false, restarts: 0, ..REAL }).is_err());

@@ -60,7 +60,7 @@ impl Default for StateCell {
 }
 
 /// What a CPU does with a vCPU whose turn it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Entry {
     /// Runs it.
     Run,
@@ -68,6 +68,44 @@ pub enum Entry {
     TakeOff,
     /// Nothing: it is off and stays off.
     Off,
+}
+
+/// How far a vCPU's CPU is with [`Gate::enter`]: what it reads or writes next. Between two of these other CPUs may do
+/// anything; `tests/gates.rs` explores every order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Entering {
+    /// Reads the gate.
+    Gate,
+    /// Reads the state, of a vCPU that was off.
+    Off,
+    /// Reads the state, of a vCPU that is on this CPU.
+    On,
+    /// Opens the gate.
+    Open,
+    /// Reads the state again: it may have changed before the gate was seen open.
+    Again,
+    /// Closes the gate again: nothing of the vCPU was loaded.
+    Close,
+    /// It knows.
+    Done(Entry),
+}
+
+impl Entering {
+    /// What follows. `yes` is what a read found: that the gate is closed, or that the state lets the vCPU run.
+    #[must_use]
+    pub const fn next(self, yes: bool) -> Self {
+        match (self, yes) {
+            (Self::Gate, true) => Self::Off,
+            (Self::Gate, false) => Self::On,
+            (Self::Off, true) => Self::Open,
+            (Self::Open, _) => Self::Again,
+            (Self::On | Self::Again, true) => Self::Done(Entry::Run),
+            (Self::On, false) => Self::Done(Entry::TakeOff),
+            (Self::Again, false) => Self::Close,
+            (Self::Off, false) | (Self::Close, _) => Self::Done(Entry::Off),
+            (Self::Done(_), _) => self,
+        }
+    }
 }
 
 /// Whether a vCPU is off every CPU, and stays off until the VM's state says that it may run.
@@ -87,19 +125,23 @@ impl Gate {
 
     /// The vCPU's CPU asks before each turn.
     pub fn enter(&self, state: &StateCell) -> Entry {
-        if self.0.load(Ordering::Relaxed) {
-            if !state.get().may_run() {
-                return Entry::Off;
-            }
-            self.0.store(false, Ordering::SeqCst);
-            if state.get().may_run() {
-                return Entry::Run;
-            }
-            // Nothing of it was loaded.
-            self.close();
-            return Entry::Off;
+        let mut at = Entering::Gate;
+        loop {
+            let found = match at {
+                Entering::Gate => self.0.load(Ordering::Relaxed),
+                Entering::Off | Entering::On | Entering::Again => state.get().may_run(),
+                Entering::Open => {
+                    self.0.store(false, Ordering::SeqCst);
+                    false
+                }
+                Entering::Close => {
+                    self.close();
+                    false
+                }
+                Entering::Done(entry) => return entry,
+            };
+            at = at.next(found);
         }
-        if state.get().may_run() { Entry::Run } else { Entry::TakeOff }
     }
 
     /// The vCPU's CPU has taken it off: all of it is in memory.

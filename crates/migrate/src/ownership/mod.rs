@@ -13,6 +13,6 @@ mod judge;
 mod state;
 
 pub use command::{Command, Phase};
-pub use gate::{Entry, Gate, StateCell};
+pub use gate::{Entering, Entry, Gate, StateCell};
 pub use judge::{Code, Refusal, Ruling, judge, ruling, table};
 pub use state::{Change, Misfit, State};
