@@ -315,7 +315,7 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
-    fn throttle(&mut self, _share: u8) {}
+    fn throttle(&mut self, _shares: &migrate::Shares) {}
 
     fn pause(&mut self) -> Poll<u64> {
         self.paused = true;

@@ -217,7 +217,7 @@ impl SourceVm for Stored {
         self.image.file(number, offset, into).map_err(|why| why.to_string())
     }
 
-    fn throttle(&mut self, _: u8) {}
+    fn throttle(&mut self, _: &migrate::Shares) {}
 
     fn pause(&mut self) -> Poll<u64> {
         Poll::Ready(0)

@@ -44,7 +44,7 @@ impl SourceVm for Image {
         Ok(Vec::new())
     }
 
-    fn throttle(&mut self, _: u8) {}
+    fn throttle(&mut self, _: &migrate::Shares) {}
     fn resume(&mut self) {}
     fn give_back(&mut self) {}
     fn stop_tracking(&mut self) {}

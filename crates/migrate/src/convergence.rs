@@ -14,7 +14,7 @@ pub(crate) enum Decision {
     Go,
     /// The last round: stop the guest.
     Stop(StopCause),
-    /// Another round, with this share of the CPU left to the guest, in percent.
+    /// Another round, with this share of the CPU left to those of the guest's vCPUs that write, in percent.
     Throttle(u8),
     /// The guest stays here.
     GiveUp,
@@ -43,7 +43,7 @@ impl Default for Convergence {
 }
 
 impl Convergence {
-    /// Share of the CPU that the guest is left, in percent.
+    /// Share of the CPU that the vCPUs that write are left, in percent.
     #[must_use]
     pub(crate) const fn share(&self) -> u8 {
         self.share
@@ -108,6 +108,13 @@ impl Convergence {
         let left = u128::from(self.last.dirty_next) * PAGE_BYTES as u128;
         let ticks = left * u128::from(ticks) / u128::from(bytes.max(1));
         clock.ns(u64::try_from(ticks).unwrap_or(u64::MAX)) / 1_000_000
+    }
+
+    /// Pages that a round may leave by vCPUs whose share is not cut: half of those with which the guest can be stopped.
+    pub(crate) fn spare(&self, clock: Clock, tuning: &Tuning) -> u64 {
+        let bytes = u128::from(self.link_rate(clock)) * u128::from(tuning.goal.downtime_ms) / 1000;
+        let pages = u64::try_from(bytes / PAGE_BYTES as u128).unwrap_or(u64::MAX);
+        pages.max(tuning.dirty_threshold) / 2
     }
 
     /// Bytes a second that the guest dirtied in the last round.
@@ -209,5 +216,9 @@ mod tests {
             watch.stall(clock, &tuning).to_string(),
             "does not converge: dirties 1.2 MB/s, link gives 1.0 MB/s; downtime would be 1474 ms, 100 wanted"
         );
+        // The link takes 24 pages in 100 ms.
+        assert_eq!(watch.spare(clock, &tuning), 12);
+        let hurried = Tuning { goal: Goal { downtime_ms: 1, ..Goal::default() }, ..tuning };
+        assert_eq!(watch.spare(clock, &hurried), 2, "of the four that are always few enough");
     }
 }

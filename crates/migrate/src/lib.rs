@@ -18,6 +18,7 @@
 //! | `handover` | who owns the VM: the two small machines that decide it |
 //! | `ownership` | what a VM is on a host, who may enter its vCPUs, what an operator may do with it |
 //! | `convergence` | when the guest is stopped, slowed down or left where it is |
+//! | `writers` | whose share of the CPU is cut: who writes |
 //! | `source`, `target` | the two ends: `event` what they tell, `phase` how far they are, `records` what the other says, `fate` what becomes of the VM; memory in `source::rounds` and `target::fill`, files in the `files` of both |
 //! | `ending` | how either closes |
 #![no_std]
@@ -50,6 +51,7 @@ mod target;
 mod tuning;
 mod vm;
 pub mod wire;
+mod writers;
 
 pub use accept::{Here, Room};
 pub use arrival::Arrival;
@@ -67,3 +69,4 @@ pub use tuning::Tuning;
 pub use vm::{Offer, SourceVm, TargetMemory, TargetVm};
 pub use vm_types::{Compression, OnTimeout};
 pub use wire::WireError;
+pub use writers::Shares;

@@ -33,6 +33,7 @@ use crate::stats::{RoundStats, Summary, Totals};
 use crate::tuning::{Clock, Tuning};
 use crate::vm::SourceVm;
 use crate::wire::{FATE_VERSION, OLDEST_VERSION, RecordType};
+use crate::writers::Writers;
 use phase::Phase;
 
 pub use event::{Slowed, SourceEvent, SourceOutcome};
@@ -94,6 +95,7 @@ pub struct Source {
     /// Pages that this round is to bring.
     round_goal: u64,
     convergence: Convergence,
+    writers: Writers,
     /// Told after the round that it follows from.
     slowed: Option<Slowed>,
     /// What the target said with its verdict.
@@ -144,6 +146,7 @@ impl Source {
             round_queued: 0,
             round_goal: 0,
             convergence: Convergence::default(),
+            writers: Writers::default(),
             slowed: None,
             warning: None,
             totals: Totals::default(),

@@ -10,6 +10,7 @@ use vm_types::{MemoryError, StateError, StateRecord};
 use crate::body::{Hello, Shape};
 use crate::origin::Origin;
 use crate::page::{PAGE_BYTES, PageKind, scan};
+use crate::writers::Shares;
 
 /// The VM on the host it leaves. `gfn` are page frame numbers: guest-physical address / 4096.
 pub trait SourceVm {
@@ -44,8 +45,14 @@ pub trait SourceVm {
         Ok(scan(page))
     }
 
-    /// Leaves the guest this share of its CPU, in percent; 100 ends the throttling.
-    fn throttle(&mut self, share: u8);
+    /// Pages that each vCPU has made dirty, by its place, counted since whenever: asked after each harvest with the guest
+    /// running. A page counts for the one that wrote to it first. None where the host cannot say who writes.
+    fn dirtied(&mut self) -> Option<Vec<u64>> {
+        None
+    }
+
+    /// Leaves the vCPUs these shares of their CPUs; 100 for all ends the throttling.
+    fn throttle(&mut self, shares: &Shares);
 
     /// Asks the guest to stop; `Ready` when no vCPU runs any more, with the ticks that this took from the first call on. Called
     /// until it is.

@@ -189,6 +189,30 @@ fn a_guest_that_never_calms_down_is_slowed_down_where_that_was_asked() {
     assert!(slowed > 0);
 }
 
+/// Where the host knows who writes, who does not keeps its CPU.
+#[test]
+fn a_vcpu_that_only_reads_is_not_slowed_down() {
+    let goal = Goal { on_timeout: OnTimeout::Throttle, ..Goal::default() };
+    let mut world = restless(goal);
+    world.leaving.dirtied = Some(vec![0, 0, 0]);
+    let (source, _) = world.finish();
+    world.assert_moved();
+    assert!(matches!(source, SourceOutcome::Done(_)), "{source:?}");
+    let slowed: Vec<_> = world
+        .source_events
+        .iter()
+        .filter_map(|event| match event {
+            SourceEvent::Slowed(slowed) => Some(slowed.shares.clone()),
+            _ => None,
+        })
+        .collect();
+    assert!(!slowed.is_empty());
+    for shares in &slowed {
+        assert!(matches!(shares, migrate::Shares::Each(each) if each[0] < 100 && each[1..] == [100, 100]));
+    }
+    assert_eq!(slowed.last(), Some(&world.leaving.shares));
+}
+
 #[test]
 fn a_slowed_guest_that_stays_is_as_fast_as_before() {
     let goal = Goal { on_timeout: OnTimeout::Throttle, ..Goal::default() };
@@ -229,8 +253,8 @@ fn a_zero_page_costs_next_to_nothing() {
             }
             Ok(())
         }
-        fn throttle(&mut self, share: u8) {
-            self.0.throttle(share);
+        fn throttle(&mut self, shares: &migrate::Shares) {
+            self.0.throttle(shares);
         }
         fn pause(&mut self) -> std::task::Poll<u64> {
             self.0.pause()

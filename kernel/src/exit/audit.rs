@@ -73,6 +73,7 @@ pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current<'_>, gpa: Gpa) -> Nex
     let (rip, _) = linear_rip(vcpu, vmcs);
     let executable = vm.audit_write(rip, gpa);
     vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
+    vm.mailboxes[vcpu.index as usize].has_dirtied(1);
     vm.flush_here();
     Next::Resume
 }

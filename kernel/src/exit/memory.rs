@@ -17,6 +17,7 @@ use hw::vmx::vmcs::Current;
 pub(super) fn violation(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, violation: EptViolation) -> Next {
     // What write protection brings by the thousand comes first.
     if violation.is_protected_write() && vm.mmu.lock().first_write(violation.gpa, &vm.memory.logged) {
+        vm.mailboxes[vcpu.index as usize].has_dirtied(1);
         return Next::Resume;
     }
     other_violation(vcpu, vm, vmcs, violation)
@@ -38,7 +39,12 @@ pub(super) fn page_fault(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, error_c
 #[inline(always)]
 fn fault(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause) -> Next {
     match vm.fault(vcpu.index, cause) {
-        Ok(Fault::Resolved) => Next::Resume,
+        Ok(Fault::Resolved) => {
+            if cause.write() {
+                vm.mailboxes[vcpu.index as usize].has_dirtied(1);
+            }
+            Next::Resume
+        }
         Ok(Fault::FirstFetch(gpa)) => {
             let linear = cause.linear_translation().then(|| linear(vmcs, cause));
             audit::fetch(vcpu, vm, vmcs, gpa, linear)

@@ -41,7 +41,7 @@ impl Counted {
 
 /// A plain add: an atomic one would lock the bus for a counter that has one writer.
 #[inline(always)]
-fn add(counter: &AtomicU64, value: u64) {
+pub(super) fn add(counter: &AtomicU64, value: u64) {
     counter.store(counter.load(Ordering::Relaxed) + value, Ordering::Relaxed);
 }
 

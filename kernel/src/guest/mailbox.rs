@@ -5,7 +5,7 @@ mod tests;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use super::exits::Exits;
+use super::exits::{self, Exits};
 use hw::vmx::flush;
 
 /// What another CPU asks of a running vCPU: bits of [`Mailbox::requests`].
@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
     /// Host TSC before which it need not be scheduled: it is halted. 0 while it is not, [`WOKEN`] once it has been woken and
     /// has not run since. A hint alone: a vCPU with a request is scheduled whatever this says.
     pub(crate) wake: AtomicU64,
+    /// Pages that it was the first to write to, where that is noticed by its log or its faults. Only the CPU that has it writes this.
+    pub(crate) dirtied: AtomicU64,
     /// Its VM exits.
     pub(crate) exits: Exits,
 }
@@ -48,7 +50,20 @@ impl Mailbox {
     /// That of a new vCPU, which `cpu` is to schedule.
     pub(crate) const fn new(cpu: usize) -> Self {
         let (home, wanted) = (AtomicUsize::new(cpu), AtomicUsize::new(cpu));
-        Self { requests: AtomicU32::new(0), home, wanted, wake: AtomicU64::new(0), exits: Exits::new() }
+        Self {
+            requests: AtomicU32::new(0),
+            home,
+            wanted,
+            wake: AtomicU64::new(0),
+            dirtied: AtomicU64::new(0),
+            exits: Exits::new(),
+        }
+    }
+
+    /// It has written to so many pages before anybody else.
+    #[inline(always)]
+    pub(crate) fn has_dirtied(&self, pages: u64) {
+        exits::add(&self.dirtied, pages);
     }
 
     /// The host CPU that schedules it.

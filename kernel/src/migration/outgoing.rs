@@ -14,8 +14,8 @@ use core::task::Poll;
 use migrate::body::Fate;
 use migrate::ownership::Phase;
 use migrate::{
-    Cost, Hello, PAGE_BYTES, PageKind, Progress, Purpose, Reason, Slowed, Source, SourceEvent, SourceOutcome,
-    SourceParams, SourceVm, Status, Tuning,
+    Cost, Hello, PAGE_BYTES, PageKind, Progress, Purpose, Reason, Shares, Slowed, Source, SourceEvent,
+    SourceOutcome, SourceParams, SourceVm, Status, Tuning,
 };
 use shell::{EventKind, Millis};
 use vm_types::{Gpa, GuestMemory, MemoryError, PAGE_SIZE, StateRecord};
@@ -281,8 +281,8 @@ impl Outgoing {
                 log::info!(target: "migrate", "migrate {name}: {stats}; {progress}");
                 None
             }
-            SourceEvent::Slowed(Slowed { stall, share }) => {
-                log::warn!(target: "migrate", "migrate {name}: {stall}; the guest gets {share} % of its CPU");
+            SourceEvent::Slowed(Slowed { stall, shares }) => {
+                log::warn!(target: "migrate", "migrate {name}: {stall}; {shares}");
                 None
             }
             SourceEvent::Given => {
@@ -438,9 +438,13 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
-    fn throttle(&mut self, share: u8) {
-        for slot in &self.vm.vcpus {
-            slot.share.store(u32::from(share), Ordering::Relaxed);
+    fn dirtied(&mut self) -> Option<Vec<u64>> {
+        self.vm.dirtied()
+    }
+
+    fn throttle(&mut self, shares: &Shares) {
+        for (vcpu, slot) in self.vm.vcpus.iter().enumerate() {
+            slot.share.store(u32::from(shares.of(vcpu)), Ordering::Relaxed);
         }
     }
 

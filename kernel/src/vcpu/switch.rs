@@ -89,7 +89,9 @@ impl Vcpu {
     /// Moves the page-modification log into the VM's set of written pages.
     pub(crate) fn drain_pml(&mut self, vm: &Guest, vmcs: Current<'_>) {
         if let Some(pml) = &self.pml {
-            vm.memory.logged.insert_all(pml.logged(vmcs.read(field::PML_INDEX)));
+            let index = vmcs.read(field::PML_INDEX);
+            vm.memory.logged.insert_all(pml.logged(index));
+            vm.mailboxes[self.index as usize].has_dirtied(u64::from((pml::ENTRIES - 1).wrapping_sub(index)));
             vmcs.write(field::PML_INDEX, pml::ENTRIES - 1);
         }
     }

@@ -147,6 +147,13 @@ impl Vm {
         self.advance(Change::Harvest).map(|(pages, _)| pages.unwrap_or(0))
     }
 
+    /// Pages that each vCPU was the first to write to since they were armed, counted since the VM was made here. None where
+    /// nobody knows: the dirty flags of the tables say that a page was written, and not by whom.
+    pub(crate) fn dirtied(&self) -> Option<Vec<u64>> {
+        let known = matches!(self.tracking(), Some(DirtyMethod::Pml | DirtyMethod::WriteProtect));
+        known.then(|| self.vcpus.iter().map(|slot| slot.dirtied.load(Ordering::Relaxed)).collect())
+    }
+
     /// Goes on with a change for a bounded time. At its end its figure, and the ticks that it took.
     fn advance(&self, change: Change) -> Poll<(Result<u64, OutOfMemory>, u64)> {
         lock::assert_none_held("other CPUs are waited for");

@@ -42,7 +42,7 @@ const AREAS: &[Area] = &[
     area("migrate", "[migrations](migration.md) between generations, there and back; refusals; cables cut at each step"),
     area("state", "what a guest finds after a move: clocks, registers; a target that has no place for it"),
     area("chatter", "a guest that prints and echoes as fast as its port can: every byte accounted for, through moves"),
-    area("converge", "a guest that writes faster than the link sends: left, slowed down, or stopped, as asked"),
+    area("converge", "a guest that writes faster than the link sends: left, slowed down, or stopped, as asked; of two vCPUs the one that writes"),
     area("operate", "an operator watches, cancels, types ahead, evacuates while VMs move"),
     area("ownership", "any operator command in each phase of a migration: never two runners"),
     area("handover", "hand-overs that no question settles: `migrate resolve`, receipts"),

@@ -223,7 +223,7 @@ impl SourceVm for Leaving<'_> {
         Ok(())
     }
 
-    fn throttle(&mut self, _: u8) {}
+    fn throttle(&mut self, _: &migrate::Shares) {}
 
     fn pause(&mut self) -> Poll<u64> {
         Poll::Ready(0)

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::goal::Stall;
 use crate::reason::Reason;
 use crate::stats::{RoundStats, Summary};
+use crate::writers::Shares;
 
 /// How it ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,12 +25,12 @@ pub enum SourceOutcome {
 }
 
 /// A guest that is slowed down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Slowed {
     /// Why.
     pub stall: Stall,
-    /// Share of its CPU that it is left, in percent.
-    pub share: u8,
+    /// What its vCPUs are left of their CPUs.
+    pub shares: Shares,
 }
 
 /// What a poll did.

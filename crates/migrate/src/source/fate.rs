@@ -10,6 +10,7 @@ use crate::reason::Reason;
 use crate::stats::Summary;
 use crate::vm::SourceVm;
 use crate::wire::RecordType;
+use crate::writers::Shares;
 
 impl Source {
     /// The migration cannot go on.
@@ -93,7 +94,7 @@ impl Source {
             vm.stop_tracking();
         }
         if self.convergence.share() != 100 {
-            vm.throttle(100);
+            vm.throttle(&Shares::All(100));
         }
     }
 

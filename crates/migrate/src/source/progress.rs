@@ -64,7 +64,7 @@ pub struct Progress {
     pub status: Status,
     /// Number of the round under way, from 1; 0 before.
     pub round: u32,
-    /// Share of its CPU that the guest is left, in percent.
+    /// Share of its CPU that a vCPU of the guest is left at least, in percent.
     pub share: u8,
     /// Bytes of the guest's RAM.
     pub total: u64,

@@ -166,6 +166,7 @@ impl Source {
     ) -> Result<Option<SourceEvent>, Reason> {
         let Poll::Ready(dirty) = vm.harvest() else { return Ok(None) };
         let stats = self.finish_round(dirty, now);
+        self.writers.round(vm.dirtied());
         if stats.round == 1 {
             // What comes after that is little, and goes while the guest stands.
             self.send_history(vm);
@@ -178,9 +179,11 @@ impl Source {
                 self.enter(Phase::Pausing, now);
             }
             Decision::Throttle(share) => {
-                vm.throttle(share);
+                let spare = self.convergence.spare(self.clock, &self.params.tuning);
+                let shares = self.writers.cut(share, spare);
+                vm.throttle(&shares);
                 let stall = self.convergence.stall(self.clock, &self.params.tuning);
-                self.slowed = Some(Slowed { stall, share });
+                self.slowed = Some(Slowed { stall, shares });
                 self.begin_round(dirty, now);
             }
             Decision::GiveUp => {

@@ -38,6 +38,10 @@ pub struct Leaving {
     pub counter: u64,
     /// Share of the CPU that it is left, in percent.
     pub share: u8,
+    /// And that of each vCPU.
+    pub shares: migrate::Shares,
+    /// Pages that each vCPU has written, where that is known.
+    pub dirtied: Option<Vec<u64>>,
     pub credit: u32,
 }
 
@@ -76,6 +80,8 @@ impl Leaving {
             writes: VecDeque::new(),
             counter: 0,
             share: 100,
+            shares: migrate::Shares::All(100),
+            dirtied: None,
             credit: 0,
         }
     }
@@ -92,6 +98,10 @@ impl Leaving {
         if self.tracking {
             self.written.insert(gfn);
             self.touched.insert(gfn);
+            // The first vCPU writes all of it.
+            if let Some(count) = self.dirtied.as_mut().and_then(|counts| counts.first_mut()) {
+                *count += 1;
+            }
         }
     }
 
@@ -150,8 +160,13 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
-    fn throttle(&mut self, share: u8) {
-        self.share = share;
+    fn dirtied(&mut self) -> Option<Vec<u64>> {
+        self.dirtied.clone()
+    }
+
+    fn throttle(&mut self, shares: &migrate::Shares) {
+        self.share = shares.of(0);
+        self.shares = shares.clone();
     }
 
     fn pause(&mut self) -> Poll<u64> {

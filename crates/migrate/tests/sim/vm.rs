@@ -211,8 +211,8 @@ impl SourceVm for Leaving {
         Ok(())
     }
 
-    fn throttle(&mut self, share: u8) {
-        self.vm.borrow_mut().share = share;
+    fn throttle(&mut self, shares: &migrate::Shares) {
+        self.vm.borrow_mut().share = shares.of(0);
     }
 
     fn pause(&mut self) -> Poll<u64> {

@@ -1,14 +1,37 @@
 //! What a migration reads of its VM.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::sync::atomic::Ordering;
 
-use migrate::{PAGE_BYTES, PageKind, SourceVm};
+use cmdline::VmOptions;
+use migrate::{PAGE_BYTES, PageKind, Shares, SourceVm};
 use vm_types::{Gpa, GuestMemory, PAGE_SIZE};
 
 use super::Leaving;
 use crate::meter::Stopped;
-use crate::testing::host;
+use crate::testing::{host, small};
+use crate::vm::Vm;
+
+fn leaving(vm: Arc<Vm>) -> Leaving {
+    let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+    Leaving { vm, to, stopped: None, told: 0, files: Vec::new(), marks: Stopped::default() }
+}
+
+#[test]
+fn shares_are_the_vcpus_own() {
+    let host = host();
+    let vm = host.vm_with(&VmOptions { vcpus: 3, ..small("a") });
+    let shares = || vm.vcpus.iter().map(|slot| slot.share.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let mut leaving = leaving(Arc::clone(&vm));
+    leaving.throttle(&Shares::Each(Vec::from([100, 20, 100])));
+    assert_eq!(shares(), [100, 20, 100]);
+    leaving.throttle(&Shares::All(5));
+    assert_eq!(shares(), [5; 3]);
+    leaving.throttle(&Shares::All(100));
+    assert_eq!(shares(), [100; 3]);
+}
 
 #[test]
 fn a_page_is_copied_only_where_it_is_data() {
@@ -18,9 +41,7 @@ fn a_page_is_copied_only_where_it_is_data() {
     write(0x301, &[0xcc; PAGE_BYTES]);
     write(0x302, &[0xcc; PAGE_BYTES - 1]);
     let beyond = vm.memory.pages();
-    let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
-    let marks = Stopped::default();
-    let mut leaving = Leaving { vm, to, stopped: None, told: 0, files: Vec::new(), marks };
+    let mut leaving = leaving(vm);
     let mut page = [0x11; PAGE_BYTES];
     assert_eq!(leaving.classify_page(0x300, &mut page), Ok(PageKind::Fill(0)));
     assert_eq!(leaving.classify_page(0x301, &mut page), Ok(PageKind::Fill(0xcccc_cccc_cccc_cccc)));

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 
+use cmdline::VmOptions;
 use translation::DirtyMethod::{AccessDirty, Pml, WriteProtect};
 use translation::{Backing, Cause, Change, DirtyMethod};
 use vm_types::{Gpa, GuestMemory};
@@ -12,7 +13,7 @@ use vmx_types::field;
 
 use super::poll;
 use crate::guest::mailbox::Request;
-use crate::testing::{HOME, Host, TURN_US, host};
+use crate::testing::{HOME, Host, TURN_US, host, small};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{Change as Ownership, Vm};
 use hw::arch::tsc;
@@ -81,6 +82,47 @@ fn what_the_hypervisor_writes_is_harvested_once() {
         vm.memory.write(Gpa(0x30_0008), b"again").unwrap();
         assert_eq!(harvest(&vm), (3, Vec::from([0x123, 0x300, 0x301])), "{method:?}");
         assert_eq!(harvest(&vm), (0, Vec::new()), "{method:?}: no page twice");
+    }
+}
+
+/// Pages of a vCPU's log and pages that it faulted on are its own; of a flag in the tables nobody knows whose it is.
+#[test]
+fn who_writes_is_known_by_log_and_fault_alone() {
+    let host = host();
+    let options = VmOptions { vcpus: 2, ..small("a") };
+    let mut scheduler = Scheduler::default();
+    let vm = host.running_with(&options);
+    assert_eq!(host.turn(&mut scheduler), Turn::Ran);
+    assert_eq!(vm.dirtied(), None, "nothing is tracked");
+    let mut before = 0;
+    for (method, known) in [(WriteProtect, true), (AccessDirty, false), (Pml, true)] {
+        while vm.start_tracking(method).is_pending() {
+            host.on(HOME, flush::serve);
+        }
+        match method {
+            Pml => host.guest_does(|guest| {
+                assert!(guest.logs_write(0x24_5678) && guest.logs_write(0x10_0000));
+                guest.exits(EXTERNAL_INTERRUPT, 0);
+            }),
+            _ => writes(&host, 0x200),
+        }
+        host.turn(&mut scheduler);
+        host.on(HOME, || vm.vcpus[0].vcpu.lock().drain_log_of_stopped(&vm));
+        // The hypervisor's own writes are no vCPU's.
+        vm.memory.write(Gpa(0x30_0000), b"device").unwrap();
+        let found = vm.dirtied();
+        assert_eq!(found.is_some(), known, "{method:?}");
+        let first = vm.vcpus[0].dirtied.load(Ordering::Relaxed);
+        assert!(found.is_none_or(|found| found == [first, 0]), "{method:?}: the other has not run");
+        let wanted = match method {
+            Pml => 2,
+            _ => 1, // of what a fault resolves it is known; the tables' flags make none
+        };
+        assert_eq!(first - before, wanted, "{method:?}");
+        before = first;
+        while vm.end_tracking().is_pending() {
+            host.on(HOME, flush::serve);
+        }
     }
 }
 
