@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("smp/locks_2_vcpus", 300, |context| moves(context, 2, 1, "", FEW)),
         case("smp/locks_4_vcpus_on_2", 300, |context| moves(context, 4, 2, "x2apic=1", FEW)),
+        case("smp/stops_in_cli_loops", 300, stops_in_cli_loops),
         case("smp/special_states", 300, |context| special_states(context, "")),
         case("smp/special_states_x2apic", 300, |context| special_states(context, "x2apic=1")).slow(),
         many,
@@ -111,6 +112,55 @@ fn special_states(context: &Context, options: &str) -> Result<()> {
     is_right(&mut pair, SOURCE)?;
     let text = pair.hosts[SOURCE].guest()?.text();
     ensure!(text.contains("checked 5 cpus"), "the vCPU that waited does not work");
+    Ok(())
+}
+
+/// A vCPU that takes no interrupts and never exits by itself is stopped all the same, within a millisecond.
+const STOP: u64 = IPS / 1000;
+
+/// Each of four vCPUs is in a loop with interrupts off. On hosts with four CPUs they have three of them; then one of them has
+/// CPU 0, which also has all else to do.
+fn stops_in_cli_loops(context: &Context) -> Result<()> {
+    let mut plan = plan(4, 4, "")?;
+    plan.vm.kernel = guest::payload("writers");
+    plan.vm.mem_mib = 8;
+    plan.vm.cmdline = "writers=0 gap=2000000".into();
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    pair.wait_guest(&plan, &mut Silent)?;
+    for from in [SOURCE, TARGET] {
+        if from == TARGET {
+            ask_plainly(&mut pair, from, &format!("vm pin {VM} 3 0"))?;
+        }
+        let wanted: &[u64] = if from == TARGET { &[0, 1, 2, 3] } else { &[1, 1, 2, 3] };
+        let are_there = |pair: &mut Pair| Ok::<_, anyhow::Error>(cpus(pair, from)? == wanted);
+        // Its old CPU lets go of it after the turn that it is in.
+        let mut looks = 0;
+        while !are_there(&mut pair)? {
+            looks += 1;
+            ensure!(looks < 100, "host CPUs of the vCPUs: {:?}", cpus(&mut pair, from)?);
+        }
+        let open = open(&mut pair, from)?;
+        ensure!(open == [false; 4], "vCPUs that take interrupts: {open:?}");
+        let summary = pair.migrate(from, &plan, &mut Silent)?;
+        println!("        four vCPUs in CLI loops on host CPUs {wanted:?} stopped in {} ticks", summary.stop);
+        ensure!(summary.stop <= STOP, "stopped in {} ticks", summary.stop);
+        check(&mut pair, 1 - from)?;
+    }
+    Ok(())
+}
+
+/// The host CPUs of the VM's vCPUs, in order.
+fn cpus(pair: &mut Pair, host: usize) -> Result<Vec<u64>> {
+    let json = ask(pair, host, &format!("vm show {VM} --json"))?;
+    let vcpus = json["vcpus"].as_array().context("`vcpus` is no array")?;
+    let mut cpus: Vec<u64> = vcpus.iter().filter_map(|vcpu| vcpu["cpu"].as_u64()).collect();
+    cpus.sort_unstable();
+    Ok(cpus)
+}
+
+fn ask_plainly(pair: &mut Pair, host: usize, command: &str) -> Result<()> {
+    let answer = pair.hosts[host].command(command, PATIENCE)?;
+    ensure!(answer.error.is_none(), "{command}: {:?}", answer.error);
     Ok(())
 }
 
