@@ -3,12 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use scheduling::wake::{self, Bell, Words};
 
 use super::exits::{self, Exits};
 use hw::vmx::flush;
 
-/// What another CPU asks of a running vCPU: bits of [`Mailbox::requests`].
+/// What another CPU asks of a running vCPU: bits of [`Bell::requests`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Request {
@@ -22,9 +24,6 @@ pub(crate) enum Request {
     Clock = 1 << 3,
 }
 
-/// A [`Mailbox::wake`] that is long past: something has been sent to a vCPU that was halted.
-pub(crate) const WOKEN: u64 = 1;
-
 impl Request {
     /// What the one who asks waits for; Pause is acknowledged by the gate of its slot.
     pub(crate) const WAITED_FOR: u32 = Self::DrainPml as u32;
@@ -32,32 +31,30 @@ impl Request {
 
 /// What other CPUs may touch of a vCPU while it runs.
 pub(crate) struct Mailbox {
-    /// [`Request`] bits. Those of [`Request::WAITED_FOR`] are cleared once they are served, the others before.
-    pub(crate) requests: AtomicU32,
-    /// The host CPU that schedules it, and the one that is to: they differ until the first has let go of it.
-    home: AtomicUsize,
+    /// [`Request`] bits, whether it sleeps, and the host CPU that schedules it. Bits of [`Request::WAITED_FOR`] are cleared once they
+    /// are served, the others before.
+    bell: Bell,
+    /// The host CPU that is to schedule it: another one until its own has let go of it.
     wanted: AtomicUsize,
-    /// Host TSC before which it need not be scheduled: it is halted. 0 while it is not, [`WOKEN`] once it has been woken and
-    /// has not run since. A hint alone: a vCPU with a request is scheduled whatever this says.
-    pub(crate) wake: AtomicU64,
     /// Pages that it was the first to write to, where that is noticed by its log or its faults. Only the CPU that has it writes this.
     pub(crate) dirtied: AtomicU64,
     /// Its VM exits.
     pub(crate) exits: Exits,
 }
 
+impl Deref for Mailbox {
+    type Target = Bell;
+
+    fn deref(&self) -> &Bell {
+        &self.bell
+    }
+}
+
 impl Mailbox {
     /// That of a new vCPU, which `cpu` is to schedule.
     pub(crate) const fn new(cpu: usize) -> Self {
-        let (home, wanted) = (AtomicUsize::new(cpu), AtomicUsize::new(cpu));
-        Self {
-            requests: AtomicU32::new(0),
-            home,
-            wanted,
-            wake: AtomicU64::new(0),
-            dirtied: AtomicU64::new(0),
-            exits: Exits::new(),
-        }
+        let (bell, wanted) = (Bell::new(cpu), AtomicUsize::new(cpu));
+        Self { bell, wanted, dirtied: AtomicU64::new(0), exits: Exits::new() }
     }
 
     /// It has written to so many pages before anybody else.
@@ -69,35 +66,42 @@ impl Mailbox {
     /// The host CPU that schedules it.
     #[inline]
     pub(crate) fn cpu(&self) -> usize {
-        self.home.load(Ordering::SeqCst)
+        self.bell.home()
     }
 
     /// Another CPU is to schedule it, once its own has let go of it.
     pub(crate) fn pin(&self, cpu: usize) {
-        self.wanted.store(cpu, Ordering::SeqCst);
+        self.wanted.store(cpu, Ordering::Release);
     }
 
     /// The CPU that is to schedule it from now on, where that is another one.
     pub(crate) fn leaves_for(&self) -> Option<usize> {
-        let wanted = self.wanted.load(Ordering::SeqCst);
+        let wanted = self.wanted.load(Ordering::Acquire);
         (wanted != self.cpu()).then_some(wanted)
     }
 
-    /// Its CPU has let go of it: `cpu` schedules it, and looks what it was asked for meanwhile. Whoever has found the old CPU
-    /// here has set its request before, and this kick comes after: none is lost between the two.
-    pub(crate) fn moves_to(&self, cpu: usize) {
-        self.home.store(cpu, Ordering::SeqCst);
-        flush::kick(cpu);
+    /// Its CPU has let go of it: `cpu` schedules it.
+    pub(crate) fn moves_to(&self, cpu: usize, changed: impl FnOnce()) {
+        wake::move_to(&self.bell, cpu, changed, flush::kick);
     }
 
-    /// Sets a request bit and makes the vCPU's CPU look. True where the vCPU was asleep.
+    /// Sets a request bit and makes the vCPU's CPU look; the calling CPU does so by itself. True where the vCPU was asleep.
     pub(crate) fn post(&self, request: Request) -> bool {
-        self.requests.fetch_or(request as u32, Ordering::SeqCst);
-        let asleep = self.wake.load(Ordering::Relaxed) > WOKEN;
-        if asleep {
-            self.wake.store(WOKEN, Ordering::Relaxed);
-        }
-        flush::kick(self.cpu());
-        asleep
+        wake::post(&self.bell, request as u32, flush::kick)
+    }
+
+    /// Its turn begins.
+    pub(crate) fn begin(&self) {
+        wake::begin(&self.bell);
+    }
+
+    /// It is halted until that host TSC.
+    pub(crate) fn doze(&self, deadline: u64) {
+        wake::doze(&self.bell, deadline);
+    }
+
+    /// When it wants a turn, where that is after `now`; not before `held`, unless something is asked of it.
+    pub(crate) fn waits_until(&self, now: u64, held: u64) -> Option<u64> {
+        wake::waits_until(&self.bell, now, held)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn generation() -> u64 {
 
 /// VMs have come or gone, or a vCPU is to have another CPU: each CPU looks which are its own.
 pub(crate) fn changed() {
-    GENERATION.fetch_add(1, Ordering::Release);
+    GENERATION.fetch_add(1, Ordering::AcqRel);
 }
 
 /// A VM that is being made, as far as others see it.

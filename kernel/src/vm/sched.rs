@@ -8,9 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use migrate::ownership::Entry;
+use scheduling::wake::WOKEN;
 
 use super::{VcpuSlot, Vm, registry};
-use crate::guest::mailbox::WOKEN;
 use crate::run::Outcome;
 use hw::arch::{cpu, tsc};
 use hw::vmx::flush;
@@ -73,8 +73,7 @@ impl Scheduler {
             }
             let share = u64::from(slot.share.load(Ordering::Relaxed)).clamp(1, 100);
             let held = if share < 100 { slot.held_until.load(Ordering::Relaxed) } else { 0 };
-            let due = slot.wake.load(Ordering::Relaxed).max(held);
-            if due > now && slot.requests.load(Ordering::Acquire) == 0 {
+            if let Some(due) = slot.waits_until(now, held) {
                 wake = wake.min(due);
                 continue;
             }
@@ -165,8 +164,7 @@ impl Scheduler {
         if self.loaded.as_ref().is_some_and(|(old, at)| Arc::ptr_eq(old, vm) && *at == index) {
             self.loaded = None;
         }
-        slot.moves_to(cpu);
-        registry::changed();
+        slot.moves_to(cpu, registry::changed);
     }
 
     fn switch_to(&mut self, vm: &Arc<Vm>, index: usize) {
@@ -200,18 +198,12 @@ enum Ran {
 fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
-    slot.wake.store(0, Ordering::Relaxed);
+    slot.begin();
     match vcpu.run(vm, &vm.state, until) {
         Outcome::Yield => return Ran::GoesOn,
         Outcome::Spins => return Ran::Spins,
         Outcome::GivesWay => {}
-        Outcome::Halted(deadline) => {
-            slot.wake.store(deadline, Ordering::Relaxed);
-            // A request that came before the store must not be slept through.
-            if slot.requests.load(Ordering::Acquire) != 0 {
-                slot.wake.store(0, Ordering::Relaxed);
-            }
-        }
+        Outcome::Halted(deadline) => slot.doze(deadline),
         Outcome::Paused => slot.gate.close(),
         Outcome::Stopped(reason) => {
             vcpu.release(vm);

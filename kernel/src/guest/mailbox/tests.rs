@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering;
 
+use scheduling::wake::WOKEN;
 use vmx_types::field;
 
-use super::{Mailbox, Request, WOKEN};
+use super::{Mailbox, Request};
 use crate::run::Outcome;
 use crate::testing::{HOME, host};
 use crate::vm::Change;
@@ -27,6 +28,16 @@ fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
     assert_eq!(host.ipis(), [], "the CPU that asks looks by itself");
     host.on(HOME, || here.post(Request::Interrupt));
     assert_eq!(host.ipis(), [Ipi { to: 0, ..KICK }]);
+}
+
+/// The CPU that gets a vCPU was kicked before it could find that it has: it halted for up to 100 ms more.
+#[test]
+fn a_cpu_that_gets_a_vcpu_is_kicked_once_it_can_find_it() {
+    let host = host();
+    let mailbox = Mailbox::new(0);
+    host.ipis();
+    mailbox.moves_to(HOME, || assert_eq!((mailbox.cpu(), host.ipis()), (HOME, [].into())));
+    assert_eq!(host.ipis(), [KICK]);
 }
 
 #[test]

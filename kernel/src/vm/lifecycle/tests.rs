@@ -4,13 +4,14 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use crate::guest::StopReason;
-use crate::guest::mailbox::{Request, WOKEN};
+use crate::guest::mailbox::Request;
 use crate::testing::{HOME, Host, host};
 use crate::vm::sched::{Scheduler, Turn};
 use crate::vm::{Change, State, Vm, registry, remains};
 use hw::mm::frame;
 use hw::mock::Ipi;
 use hw::platform::irq;
+use scheduling::wake::WOKEN;
 
 const KICK: Ipi = Ipi { to: HOME as u32, vector: Some(irq::KICK) };
 

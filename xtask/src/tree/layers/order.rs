@@ -88,6 +88,7 @@ pub(super) const CRATES: &[Layer] = &[
             "log-ring",
             "manage",
             "meter",
+            "scheduling",
             "switch",
             "text",
             "vm-types",

@@ -1,0 +1,5 @@
+//! Which host CPU runs a vCPU, and how a vCPU that sleeps is woken.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod wake;
