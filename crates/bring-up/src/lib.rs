@@ -7,7 +7,6 @@
 
 pub mod apic;
 pub mod cmos;
-pub mod home;
 pub mod ioapic;
 pub mod mce;
 pub mod mtrr;

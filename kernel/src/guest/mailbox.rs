@@ -74,9 +74,14 @@ impl Mailbox {
         self.wanted.store(cpu, Ordering::Release);
     }
 
-    /// The CPU that is to schedule it from now on, where that is another one.
+    /// The host CPU that is to schedule it.
+    pub(crate) fn to_be_on(&self) -> usize {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// The same, where that is another one than now.
     pub(crate) fn leaves_for(&self) -> Option<usize> {
-        let wanted = self.wanted.load(Ordering::Acquire);
+        let wanted = self.to_be_on();
         (wanted != self.cpu()).then_some(wanted)
     }
 

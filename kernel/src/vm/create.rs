@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bring_up::home;
 use bring_up::mtrr::PAT_RESET;
 use cmdline::MAX_VCPUS;
 use cmdline::VmOptions;
@@ -25,7 +24,7 @@ use x86::msr;
 use super::source::Source;
 use super::tracking::Tracking;
 use super::usage::Usage;
-use super::{Change, VcpuSlot, Vm, files, registry};
+use super::{Change, VcpuSlot, Vm, files, place, registry};
 use crate::events;
 use crate::guest::audit::Audit;
 use crate::guest::clock::Clock;
@@ -131,10 +130,9 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         pci: spec.pci,
     };
     let apics = ApicBus::new(board.vcpus);
-    let placed = registry::all().iter().map(|vm| vm.vcpus.len()).sum::<usize>();
     let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
-    for index in 0..spec.vcpus {
-        let mailbox = Arc::new(Mailbox::new(home_cpu(placed + index as usize)?));
+    for (index, home) in (0..).zip(place::homes(spec.vcpus)?) {
+        let mailbox = Arc::new(Mailbox::new(home));
         mailboxes.push(Arc::clone(&mailbox));
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         let apic = LocalApic::new(index as u16, &board, &apics);
@@ -240,15 +238,6 @@ pub(crate) fn check_memory(ranges: &[MemRange]) -> Result<(), String> {
 fn addressable(policy: &GuestPolicy, ranges: &[MemRange]) -> Result<(), String> {
     let end = ranges.last().map_or(0, MemRange::end);
     policy.check_memory(end).map_err(|error| error.to_string())
-}
-
-/// The CPU on which the next vCPU lives, where so many are placed.
-///
-/// # Errors
-/// No CPU is in VMX operation.
-fn home_cpu(placed: usize) -> Result<usize, String> {
-    let vmx = |cpu| host::of(cpu).is_some();
-    home::next(cpu::count(), vmx, placed).ok_or_else(|| "no CPU of this host is in VMX operation".into())
 }
 
 /// Without unrestricted guest, unpaged mode runs on a page directory of 1024 pages of 4 MiB.

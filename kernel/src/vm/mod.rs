@@ -10,6 +10,7 @@ mod lifecycle;
 mod loading;
 pub(crate) mod making;
 pub(crate) mod outcome;
+pub(crate) mod place;
 pub(crate) mod registry;
 pub(crate) mod remains;
 pub(crate) mod reset;
