@@ -19,6 +19,7 @@ use crate::log::uarts::Opened;
 use crate::machine::{self, Watch};
 use crate::meter::Part;
 use crate::migration::Migrations;
+use crate::vm::balance::Balancer;
 use crate::vm::making::Making;
 use crate::vm::registry::Reserved;
 use crate::vm::sched::{self, Scheduler, Turn};
@@ -196,6 +197,7 @@ fn manage(
     let (slice, migration_slice) = (tsc::ticks(SLICE_US), tsc::ticks(MIGRATION_SLICE_US));
     let poll_only = boot.options.idle == Idle::Poll;
     let mut watch = Watch::default();
+    let mut balancer = Balancer::new();
     loop {
         let began = tsc::read();
         let clock = &mut meter::begin(began);
@@ -235,6 +237,7 @@ fn manage(
         let making = resets || registry::is_making();
         busy |= making;
         busy |= migrations.busy();
+        balancer.poll();
         busy |= console.poll(migrations);
         meter::did(clock, Part::Console);
         busy |= remote.poll(migrations);

@@ -234,6 +234,7 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
                 vm.vcpus.iter().try_for_each(|slot| {
                     a.object(|o| {
                         o.field("cpu", slot.cpu() as u64)?;
+                        o.field("pinned", slot.is_pinned())?;
                         o.field("state", slot.doing())?;
                         o.field("share", u64::from(slot.share.load(Ordering::Relaxed)))?;
                         o.field("exits", slot.exits.total())?;
@@ -266,9 +267,10 @@ fn show(vm: &Vm, output: Output, out: &mut Out<'_>) {
         let (state, share) = (slot.doing(), slot.share.load(Ordering::Relaxed));
         let ran = Millis(tsc::ns(slot.ran.load(Ordering::Relaxed)) / 1000);
         let exits = slot.exits.total();
+        let pinned = if slot.is_pinned() { ", pinned" } else { "" };
         let _ = writeln!(
             out,
-            "vcpu {index:<4} on CPU {}, {state}, share {share} %, {exits} exits, ran {ran}",
+            "vcpu {index:<4} on CPU {}{pinned}, {state}, share {share} %, {exits} exits, ran {ran}",
             slot.cpu()
         );
     }

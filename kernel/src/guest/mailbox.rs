@@ -4,7 +4,7 @@
 mod tests;
 
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use scheduling::wake::{self, Bell, Words};
 
 use super::exits::{self, Exits};
@@ -36,6 +36,8 @@ pub(crate) struct Mailbox {
     bell: Bell,
     /// The host CPU that is to schedule it: another one until its own has let go of it.
     wanted: AtomicUsize,
+    /// An operator wants it where it is.
+    pinned: AtomicBool,
     /// Pages that it was the first to write to, where that is noticed by its log or its faults. Only the CPU that has it writes this.
     pub(crate) dirtied: AtomicU64,
     /// Its VM exits.
@@ -53,8 +55,8 @@ impl Deref for Mailbox {
 impl Mailbox {
     /// That of a new vCPU, which `cpu` is to schedule.
     pub(crate) const fn new(cpu: usize) -> Self {
-        let (bell, wanted) = (Bell::new(cpu), AtomicUsize::new(cpu));
-        Self { bell, wanted, dirtied: AtomicU64::new(0), exits: Exits::new() }
+        let (wanted, pinned) = (AtomicUsize::new(cpu), AtomicBool::new(false));
+        Self { bell: Bell::new(cpu), wanted, pinned, dirtied: AtomicU64::new(0), exits: Exits::new() }
     }
 
     /// It has written to so many pages before anybody else.
@@ -70,8 +72,18 @@ impl Mailbox {
     }
 
     /// Another CPU is to schedule it, once its own has let go of it.
-    pub(crate) fn pin(&self, cpu: usize) {
+    pub(crate) fn want_on(&self, cpu: usize) {
         self.wanted.store(cpu, Ordering::Release);
+    }
+
+    /// An operator says where it is to be: nothing else moves it from there.
+    pub(crate) fn pin(&self) {
+        self.pinned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one has.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
     }
 
     /// The host CPU that is to schedule it.

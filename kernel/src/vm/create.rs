@@ -24,7 +24,7 @@ use x86::msr;
 use super::source::Source;
 use super::tracking::Tracking;
 use super::usage::Usage;
-use super::{Change, VcpuSlot, Vm, files, place, registry};
+use super::{Change, VcpuSlot, Vm, balance, files, place, registry};
 use crate::events;
 use crate::guest::audit::Audit;
 use crate::guest::clock::Clock;
@@ -144,6 +144,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
             ran: AtomicU64::new(0),
             share: AtomicU32::new(100),
             held_until: AtomicU64::new(0),
+            watched: balance::Watched::default(),
         });
     }
     clock.set(0);

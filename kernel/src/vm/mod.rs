@@ -1,6 +1,7 @@
 //! A virtual machine as its operator knows it: made, run, paused, moved. What runs in it is a [`Guest`].
 
 pub(crate) mod audit;
+pub(crate) mod balance;
 pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod ending;
@@ -59,6 +60,8 @@ pub(crate) struct VcpuSlot {
     pub(crate) share: AtomicU32,
     /// Host TSC before which it does not run again where its share is less.
     pub(crate) held_until: AtomicU64,
+    /// What CPU 0 has seen of it, to spread vCPUs evenly.
+    watched: balance::Watched,
 }
 
 impl VcpuSlot {

@@ -7,14 +7,19 @@ use super::registry;
 use hw::arch::cpu;
 use hw::vmx::host;
 
-/// The CPUs of this host, and how many vCPUs live on each.
-pub(crate) fn all() -> Vec<Place> {
-    let cpus = (0..cpu::count()).map(|index| Place {
+/// The CPUs of this host, as if nothing lived there.
+pub(super) fn cpus() -> Vec<Place> {
+    let place = |index| Place {
         apic_id: cpu::get(index).map_or(0, |cpu| cpu.apic_id),
         vmx: host::of(index).is_some(),
         ..Place::default()
-    });
-    let mut places: Vec<Place> = cpus.collect();
+    };
+    (0..cpu::count()).map(place).collect()
+}
+
+/// The same, with those that live on each.
+fn lived_in() -> Vec<Place> {
+    let mut places = cpus();
     for vm in registry::all() {
         for home in vm.vcpus.iter().map(|slot| slot.to_be_on()) {
             if let Some(place) = places.get_mut(home) {
@@ -30,7 +35,7 @@ pub(crate) fn all() -> Vec<Place> {
 /// # Errors
 /// No CPU is in VMX operation.
 pub(super) fn homes(vcpus: u32) -> Result<Vec<usize>, &'static str> {
-    let (mut places, ids) = (all(), ApicIds::of(cpu::cpuid));
+    let (mut places, ids) = (lived_in(), ApicIds::of(cpu::cpuid));
     let mut home = || {
         let home = next(&places, ids)?;
         places[home].vcpus += 1;

@@ -215,9 +215,15 @@ fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     Ran::Over
 }
 
-/// Another CPU is to schedule this vCPU: its own lets go of it before its next turn.
+/// A CPU is to schedule this vCPU and to keep it, as an operator wants.
 pub(crate) fn pin(slot: &VcpuSlot, cpu: usize) {
-    slot.pin(cpu);
+    slot.pin();
+    have_on(slot, cpu);
+}
+
+/// Another CPU is to schedule this vCPU: its own lets go of it before its next turn.
+pub(crate) fn have_on(slot: &VcpuSlot, cpu: usize) {
+    slot.want_on(cpu);
     registry::changed();
     flush::kick(slot.cpu());
 }

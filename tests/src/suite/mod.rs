@@ -1,6 +1,7 @@
 //! The test cases that need emulators, and what runs them.
 
 mod audit;
+mod balance;
 mod boot;
 mod chatter;
 mod console;
@@ -142,6 +143,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(linux::cases());
     cases.extend(smp::cases());
     cases.extend(locks::cases());
+    cases.extend(balance::cases());
     cases.extend(network::cases());
     cases.extend(nics::cases());
     cases.extend(link::cases());

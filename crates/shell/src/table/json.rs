@@ -80,6 +80,10 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("topology", "packages, cores in each, threads in each core, as `2:4:1`"),
             ("vcpus", "each of them"),
             ("vcpus[].cpu", "the host CPU that it is on"),
+            (
+                "vcpus[].pinned",
+                "whether `vm pin` wants it there; else it may move where another CPU has less to do",
+            ),
             ("vcpus[].state", "running (in this moment), ready, halted, or wait-for-sipi"),
             ("vcpus[].share", "percent of its CPU that it may have"),
             ("vcpus[].exits", "VM exits on this host"),
