@@ -11,6 +11,7 @@ mod wire;
 
 use crate::tools;
 use anyhow::{Context, Result, ensure};
+use exits::Setting;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -87,18 +88,16 @@ fn emulated(args: &Args) -> Result<Vec<Figure>> {
     let dir = paths::fresh_dir(&paths::build().join("logs/bench"))?;
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut figures = Vec::new();
-    for (mitigations, suffix) in [("off", ""), ("auto", "_mitigated")] {
-        if !wanted(Part::Exits) {
-            break;
-        }
-        step(&format!("exits, mitigations={mitigations}"));
-        figures.extend(exits::measure(&dir, "exit-bench", &[&format!("mitigations={mitigations}")], suffix)?);
+    if wanted(Part::Exits) {
+        step("exits");
+        figures.extend(exits::all(&dir)?);
     }
     for (apicv, suffix) in [("off", ""), ("on", "_apicv")] {
         if wanted(Part::Apic) {
             step(&format!("the local APIC, apicv={apicv}"));
-            let options = ["mitigations=off", &format!("apicv={apicv}")];
-            figures.extend(exits::measure(&dir, "apic-bench", &options, suffix)?);
+            let host = ["mitigations=off", &format!("apicv={apicv}")];
+            let setting = Setting { host: &host, suffix, ..Setting::default() };
+            figures.extend(exits::measure(&dir, "apic-bench", &setting)?);
         }
     }
     for (name, method, model) in [("dirty_pml", "pml", NEW), ("dirty_ad", "ad", OLD), ("dirty_wp", "wp", OLD)]
