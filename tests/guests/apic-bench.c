@@ -1,6 +1,9 @@
 /* What a guest pays for its local APIC, in TSC ticks: least of many runs. Each figure includes the guest's own part of it:
- * `eoi` the loop and the operands, `self_ipi` and `timer_irq` a handler that writes EOI and returns. */
-#include "guest.h"
+ * `eoi` the loop and the operands, `self_ipi` and `timer_irq` a handler that writes EOI and returns.
+ * `ipi=1`: instead, with two CPUs, `ipi_halted`: the first wakes the other, which is halted, by an IPI, and halts until the
+ * other's has come in answer. */
+#include "ping.h"
+#include "smp.h"
 
 enum { OPERATIONS = 100, RUNS = 40, VECTOR = 0x61, TIMER = 0x62, LEAD = 20000 };
 enum { APIC_BASE = 0x1b, TSC_DEADLINE = 0x6e0, X2APIC = 0x800, SVR = 0x0f, LVT_TIMER = 0x32, EOI = 0x0b, SELF_IPI = 0x3f };
@@ -47,10 +50,44 @@ static void report(const char *name, u64 least, u64 count)
 	report(name, least, OPERATIONS); \
 } while (0)
 
+static u8 stack[4096] __attribute__((aligned(16)));
+static volatile u64 answers;
+
+static void answer(void *argument)
+{
+	(void)argument;
+	apic_enable();
+	answers = 1;
+	ping_answer();
+}
+
+static int ping(void)
+{
+	u32 ids[2];
+	gate(PING_ASK, ping_asked);
+	gate(PING_ANSWER, ping_answered);
+	apic_x2 = true;
+	apic_enable();
+	if (acpi_cpus(ids, 2) != 2 || ids[0] != 0 || !start_cpu(ids[1], stack + sizeof stack, answer, NULL))
+		return 2;
+	while (!answers)
+		relax();
+	u64 least = ~0ull;
+	for (int run = 0; run < PING_RUNS; run++) {
+		u64 ticks = ping_ask(PING_TRIPS, ids[1]);
+		least = ticks < least ? ticks : least;
+	}
+	report("ipi_halted", least, PING_TRIPS);
+	print("apic-bench: done\n");
+	return 0;
+}
+
 int main(void)
 {
 	outb(0x21, 0xff);
 	outb(0xa1, 0xff);
+	if (option("ipi", 0))
+		return ping();
 	on_vector(VECTOR, 0);
 	on_vector(TIMER, 0);
 	gate(VECTOR, on_ipi);

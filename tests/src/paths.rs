@@ -41,6 +41,11 @@ pub fn debian_kernel() -> PathBuf {
     build().join("cache/linux/vmlinuz")
 }
 
+/// KVM's modules of that kernel.
+pub fn debian_modules() -> PathBuf {
+    build().join("cache/linux/modules")
+}
+
 /// Bochs 3.0 as `scripts/setup --bochs3` leaves it.
 pub fn bochs3() -> PathBuf {
     build().join("cache/bochs3")

@@ -30,6 +30,9 @@ u32 mem_upper(void);
 const struct module *modules(u32 *count);
 /* The value of `name=` in the command line (decimal or 0x), else `preset`. */
 u64 option(const char *name, u64 preset);
+/* As in any C library. */
+void *memset(void *to, int c, size_t n);
+void *memcpy(void *to, const void *from, size_t n);
 /* First byte behind the payload and everything the loader handed over, on a page boundary. */
 u64 free_memory(void);
 

@@ -1,7 +1,10 @@
 //! Guests to boot: Debian's kernel made ready for a fast start, and a small initramfs whose program prints what the
 //! proofs need.
 
+mod kvm;
 pub mod vmlinux;
+
+pub use kvm::kvm_peer;
 
 use crate::paths;
 use crate::process::run_tool;
@@ -89,11 +92,19 @@ fn initramfs(dir: &Path) -> Result<PathBuf> {
     fs::copy("/bin/busybox", tree.join("bin/busybox"))
         .context("/bin/busybox: apt-get install busybox-static")?;
     run_tool(Command::new("chmod").arg("755").args([tree.join("init"), tree.join("worker")]), "coreutils")?;
-    write_whole(&out, &cpio(&tree)?)?;
+    write_whole(&out, &cpio(&tree, &["bin", "bin/busybox", "dev", "init", "proc", "sys", "worker"])?)?;
     Ok(out)
 }
 
-fn cpio(tree: &Path) -> Result<Vec<u8>> {
+/// Compiles programs that run without a C library of their own.
+fn gcc() -> Command {
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-static", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    gcc
+}
+
+/// An archive of these files and folders below `tree`, and of the console.
+fn cpio(tree: &Path, names: &[&str]) -> Result<Vec<u8>> {
     let mut child = Command::new("cpio")
         .args(["--create", "--format=newc", "--quiet", "--reproducible", "--owner=0:0"])
         .current_dir(tree)
@@ -101,8 +112,7 @@ fn cpio(tree: &Path) -> Result<Vec<u8>> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cpio: apt-get install cpio")?;
-    let names = ["bin", "bin/busybox", "dev", "init", "proc", "sys", "worker"].join("\n");
-    child.stdin.take().context("cpio's input")?.write_all(names.as_bytes())?;
+    child.stdin.take().context("cpio's input")?.write_all(names.join("\n").as_bytes())?;
     let output = child.wait_with_output()?;
     anyhow::ensure!(output.status.success(), "cpio failed ({})", output.status);
     let mut archive = console_node();

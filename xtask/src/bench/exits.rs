@@ -29,7 +29,8 @@ pub(super) fn measure(dir: &Path, payload: &str, setting: &Setting) -> Result<Ve
     vm.options.push("debug-exit".to_string());
     vm.options.extend(setting.vm.iter().map(ToString::to_string));
     vm.cmdline = setting.guest.to_string();
-    let mut spec = HostSpec::new(&format!("{payload}{suffix}"), NEW).with_vm(vm);
+    let several = if setting.vm.is_empty() { "" } else { "-smp" };
+    let mut spec = HostSpec::new(&format!("{payload}{suffix}{several}"), NEW).with_vm(vm);
     for option in setting.host {
         spec = spec.option(option);
     }

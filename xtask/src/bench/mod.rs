@@ -1,6 +1,8 @@
 //! `bench`: the project's figures, taken by small guests under Bochs. A tick is one instruction there.
 
+mod apic;
 mod exits;
+mod kvm;
 mod native;
 mod qemu;
 mod stopped;
@@ -11,7 +13,6 @@ mod wire;
 
 use crate::tools;
 use anyhow::{Context, Result, ensure};
-use exits::Setting;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -92,13 +93,8 @@ fn emulated(args: &Args) -> Result<Vec<Figure>> {
         step("exits");
         figures.extend(exits::all(&dir)?);
     }
-    for (apicv, suffix) in [("off", ""), ("on", "_apicv")] {
-        if wanted(Part::Apic) {
-            step(&format!("the local APIC, apicv={apicv}"));
-            let host = ["mitigations=off", &format!("apicv={apicv}")];
-            let setting = Setting { host: &host, suffix, ..Setting::default() };
-            figures.extend(exits::measure(&dir, "apic-bench", &setting)?);
-        }
+    if wanted(Part::Apic) {
+        figures.extend(apic::measure(&dir)?);
     }
     for (name, method, model) in [("dirty_pml", "pml", NEW), ("dirty_ad", "ad", OLD), ("dirty_wp", "wp", OLD)]
     {

@@ -3,7 +3,7 @@
 use testbench::emu::IPS;
 
 /// All figures, in the order in which they are printed.
-pub(super) const KEYS: [&str; 42] = [
+pub(super) const KEYS: [&str; 44] = [
     "cpuid_exit",
     "cpuid_exit_mitigated",
     "cpuid_exit_4_vcpus",
@@ -24,6 +24,8 @@ pub(super) const KEYS: [&str; 42] = [
     "self_ipi_apicv",
     "timer_irq",
     "timer_irq_apicv",
+    "ipi_halted",
+    "ipi_halted_apicv",
     "dirty_pml",
     "dirty_ad",
     "dirty_wp",
@@ -122,6 +124,8 @@ pub(super) struct Figure {
     emulated: bool,
     /// What it is to reach where that depends on another figure of the same run.
     reach: Option<f64>,
+    /// KVM's where it was taken in the same run.
+    kvm: Option<f64>,
 }
 
 impl Figure {
@@ -133,6 +137,7 @@ impl Figure {
             model,
             emulated: true,
             reach: None,
+            kvm: None,
         }
     }
 
@@ -144,12 +149,19 @@ impl Figure {
             model,
             emulated: false,
             reach: None,
+            kvm: None,
         }
     }
 
     /// The same, which is to be no more than `reach`.
     pub(super) fn with_reach(mut self, reach: Option<f64>) -> Self {
         self.reach = reach.map(|reach| (reach * 100.0).round() / 100.0);
+        self
+    }
+
+    /// The same, for which KVM takes `kvm`.
+    pub(super) fn with_kvm(mut self, kvm: f64) -> Self {
+        self.kvm = Some(kvm);
         self
     }
 
@@ -165,7 +177,7 @@ impl Figure {
     }
 
     fn kvm(&self) -> Option<f64> {
-        looked_up(&KVM, &self.name)
+        self.kvm.or_else(|| looked_up(&KVM, &self.name))
     }
 
     fn missed(&self) -> bool {
