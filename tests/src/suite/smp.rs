@@ -55,7 +55,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut moves = Case::new("smp/linux_moves_and_back", 900, moves_and_back);
     moves.weight = 2;
     let resets = Case::new("smp/linux_resets", 900, resets).slow();
-    let mut cases = vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves, resets];
+    let topology = Case::new("smp/linux_topology", 900, topology).slow();
+    let mut cases = vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves, resets, topology];
     cases.extend(matrix());
     cases
 }
@@ -124,6 +125,29 @@ fn resets(context: &Context) -> Result<()> {
     host.guest()?.send_line("reboot -f")?;
     host.guest()?.expect("guest# ", PATIENCE)?;
     all_are_up(&mut host, 2, PATIENCE)
+}
+
+/// Linux takes four vCPUs for two packages with two threads each, as it is told.
+fn topology(context: &Context) -> Result<()> {
+    let mut vm = with_vcpus(4, LEVEL)?;
+    vm.options.push("topology=2:1:2".to_string());
+    let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(vm))?;
+    host.guest()?.expect("guest# ", PATIENCE)?;
+    all_are_up(&mut host, 4, PATIENCE)?;
+    let console = host.guest()?;
+    for (cpu, package) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        let files = ["physical_package_id", "core_cpus_list", "package_cpus_list"];
+        let files = files.map(|file| format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}"));
+        console.send_line(&format!("echo cpu {cpu}: $(cat {})", files.join(" ")))?;
+        let threads = format!("{}-{}", 2 * package, 2 * package + 1);
+        console.expect(&format!("cpu {cpu}: {package} {threads} {threads}"), PATIENCE)?;
+    }
+    for (line, value) in [("siblings", 2), ("cpu cores", 1)] {
+        console.send_line(&format!("echo $(grep -c '^{line}.*: {value}$' /proc/cpuinfo) with {line}"))?;
+        console.expect(&format!("4 with {line}"), PATIENCE)?;
+    }
+    judged_log(&mut host, LEVEL, PATIENCE)?;
+    powers_off(&mut host, VM, PATIENCE)
 }
 
 fn linux(context: &Context, model: &str, level: &str, vcpus: u32, cpus: u32) -> Result<()> {
