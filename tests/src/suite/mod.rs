@@ -14,6 +14,7 @@ mod follow;
 mod guests;
 mod handover;
 mod image;
+mod ipis;
 mod journal;
 mod levels;
 mod link;
@@ -144,6 +145,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(smp::cases());
     cases.extend(locks::cases());
     cases.extend(balance::cases());
+    cases.extend(ipis::cases());
     cases.extend(network::cases());
     cases.extend(nics::cases());
     cases.extend(link::cases());
