@@ -10,6 +10,17 @@ impl VcpuSet {
     pub fn contains(self, vcpu: usize) -> bool {
         vcpu < 64 && self.0 >> vcpu & 1 != 0
     }
+
+    /// Those that are in it.
+    #[inline]
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let first = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(first)
+        })
+    }
 }
 
 /// What an access asks of the hypervisor, after its own effect on the devices.

@@ -95,14 +95,9 @@ impl Guest {
 
     /// Has these vCPUs look at their interrupts. True where one of them was asleep that waits for this CPU now.
     pub(crate) fn kick(&self, vcpus: VcpuSet) -> bool {
-        if vcpus == VcpuSet(0) {
-            return false;
-        }
         let mut woken_here = false;
-        for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            if vcpus.contains(index) {
-                woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
-            }
+        for mailbox in vcpus.iter().filter_map(|index| self.mailboxes.get(index)) {
+            woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
         }
         woken_here
     }

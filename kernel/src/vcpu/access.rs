@@ -141,8 +141,15 @@ impl Vcpu {
 
     /// After a write to the local APIC: what it asks for reaches the board and the other vCPUs.
     pub(crate) fn sent(&mut self, vm: &Guest, sent: Sent) {
-        self.attention = true;
         self.kick_others(vm, sent.kicks);
+        // An IPI to others changes nothing here; whatever else a register is written for may.
+        let to_others = sent.kicks != VcpuSet(0) && !sent.kicks.contains(self.index as usize);
+        self.attention |= !to_others
+            || self.leaves.is_some()
+            || self.apic.has_request()
+            || self.apic.has_init_sipi()
+            || self.apic.nmi()
+            || self.next_deadline(vm) != self.next_event;
         if let Some(vector) = sent.eoi {
             self.on_board(vm, |platform, _| platform.eoi(vector));
         }

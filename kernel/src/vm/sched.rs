@@ -47,10 +47,31 @@ pub(crate) enum Turn {
 }
 
 impl Scheduler {
-    /// Runs one vCPU for at most `slice` ticks.
+    /// Runs vCPUs for `slice` ticks in all: one, and after one that halts or makes way the next that wants the CPU.
     pub(crate) fn turn(&mut self, slice: u64) -> Turn {
+        let mut now = tsc::read();
+        let until = now.saturating_add(slice);
+        let mut turn = self.one(now, until);
+        while let One::Ran(Ran::Rests) = turn {
+            now = tsc::read();
+            if now >= until {
+                break;
+            }
+            match self.one(now, until) {
+                // What this CPU does besides has its turn before it sleeps.
+                One::Idle(_) => break,
+                ran @ One::Ran(_) => turn = ran,
+            }
+        }
+        match turn {
+            One::Ran(_) => Turn::Ran,
+            One::Idle(wake) => Turn::Idle(wake),
+        }
+    }
+
+    /// Runs one vCPU from `now` until host TSC `end` at the latest.
+    fn one(&mut self, now: u64, end: u64) -> One {
         self.refresh();
-        let now = tsc::read();
         let mut wake = u64::MAX;
         let mut cut = self.cut.take().filter(|&until| now < until);
         if cut.is_none() {
@@ -79,7 +100,7 @@ impl Scheduler {
             }
             let (vm, index) = (Arc::clone(vm), *index);
             self.switch_to(&vm, index);
-            let until = now.saturating_add(slice).min(self.others_want(now));
+            let until = end.min(self.others_want(now));
             let until = rest.map_or(until, |rest| rest.min(until));
             let ran = run(&vm, index, until);
             let end = tsc::read();
@@ -91,9 +112,9 @@ impl Scheduler {
             vm.vcpus[index].ran.fetch_add(end - now, Ordering::Relaxed);
             let held = end.saturating_add((end - now) * (100 - share) / share);
             vm.vcpus[index].held_until.store(held, Ordering::Relaxed);
-            return Turn::Ran;
+            return One::Ran(ran);
         }
-        Turn::Idle(wake)
+        One::Idle(wake)
     }
 
     /// Until when the vCPU whose turn it is has the CPU for itself: others wait for it already, or will when the timer of
@@ -183,6 +204,14 @@ const fn bit(at: usize) -> u64 {
     if at < 64 { 1 << at } else { 0 }
 }
 
+/// What became of the row.
+enum One {
+    /// A vCPU ran.
+    Ran(Ran),
+    /// None wants the CPU before this host TSC.
+    Idle(u64),
+}
+
 /// What a vCPU that has run would do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ran {
@@ -190,7 +219,9 @@ enum Ran {
     GoesOn,
     /// Spin on.
     Spins,
-    /// Nothing, or not now.
+    /// Wait for an interrupt, or for what another one does that it has woken.
+    Rests,
+    /// Nothing.
     Over,
 }
 
@@ -202,8 +233,11 @@ fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     match vcpu.run(vm, &vm.state, until) {
         Outcome::Yield => return Ran::GoesOn,
         Outcome::Spins => return Ran::Spins,
-        Outcome::GivesWay => {}
-        Outcome::Halted(deadline) => slot.doze(deadline),
+        Outcome::GivesWay => return Ran::Rests,
+        Outcome::Halted(deadline) => {
+            slot.doze(deadline);
+            return Ran::Rests;
+        }
         Outcome::Paused => slot.gate.close(),
         Outcome::Stopped(reason) => {
             vcpu.release(vm);

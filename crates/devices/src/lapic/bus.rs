@@ -9,7 +9,7 @@ use crate::effect::VcpuSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use vm_types::ApicPage;
+use vm_types::{ApicPage, nospec};
 
 /// What the board and the local APICs of a machine share.
 #[derive(Clone, Debug)]
@@ -190,6 +190,14 @@ impl ApicBus {
     }
 
     fn targets(&self, message: &Message) -> VcpuSet {
+        // One by its id, as nearly every IPI has it: nobody else is looked at. 255 and above are broadcasts in one mode or the
+        // other.
+        if !message.logical && message.dest < 0xFF {
+            let (id, boxes) = (message.dest, &self.0.mailboxes);
+            let there = (id as usize) < boxes.len()
+                && boxes[nospec::index(id as usize, boxes.len())].address().matches(id, message);
+            return VcpuSet(u64::from(there) << (id & 63));
+        }
         let mut set = 0;
         for (id, mailbox) in (0..).zip(&self.0.mailboxes) {
             set |= u64::from(mailbox.address().matches(id, message)) << id;
@@ -220,10 +228,7 @@ impl ApicBus {
             Delivery::LowestPriority => self.lowest_priority(targets),
             _ => targets,
         };
-        for (id, mailbox) in self.0.mailboxes.iter().enumerate() {
-            if !targets.contains(id) {
-                continue;
-            }
+        for mailbox in targets.iter().filter_map(|id| self.0.mailboxes.get(id)) {
             match message.delivery {
                 Delivery::Fixed | Delivery::LowestPriority => mailbox.request(message.vector, message.level),
                 Delivery::Nmi => _ = mailbox.others.fetch_or(NMI, Ordering::Release),

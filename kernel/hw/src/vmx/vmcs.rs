@@ -181,10 +181,13 @@ impl Vmcs {
         }
         current.store(self.region.0, Ordering::Relaxed);
         self.launched = false;
-        self.host_rsp = 0;
-        host::write_host_state();
         self.loaded_on = Some(here);
         let from = self.last_on.replace(here);
+        // A CPU that runs guests does not change what it runs in itself: what was written here is still so.
+        if from != Some(here) {
+            self.host_rsp = 0;
+            host::write_host_state();
+        }
         (Loaded(self, PhantomData), Some(Came { from }))
     }
 

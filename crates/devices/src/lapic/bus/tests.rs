@@ -26,6 +26,21 @@ fn fixed(dest: u32, vector: u8, level: bool) -> Message {
     Message { vector, delivery: Delivery::Fixed, logical: false, level, dest, from_io: true }
 }
 
+/// One by its id is not searched for: the answer is that of the search.
+#[test]
+fn a_message_for_an_id_is_for_that_apic_alone() {
+    let (bus, apics) = machine(64);
+    assert_eq!(apics.len(), 64);
+    for dest in (0..0x200).chain([u32::MAX - 1, u32::MAX]) {
+        let message = fixed(dest, 0x41, false);
+        let matching = (0..64).filter(|id| bus.0.mailboxes[*id as usize].address().matches(*id, &message));
+        assert_eq!(bus.targets(&message), VcpuSet(matching.map(|id| 1 << id).sum()), "{dest:#x}");
+    }
+    let all: Vec<usize> = bus.targets(&fixed(0xFF, 0x41, false)).iter().collect();
+    assert_eq!(all, (0..64).collect::<Vec<_>>());
+    assert_eq!(VcpuSet(0).iter().count(), 0);
+}
+
 #[test]
 fn a_message_waits_until_the_vcpu_looks() {
     let (bus, mut apics) = machine(2);
