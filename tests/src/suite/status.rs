@@ -29,7 +29,7 @@ const AREAS: &[Area] = &[
     area("guest", "small guests: how they end, what they see, and that they harm neither the host nor its console"),
     area("reset", "a guest that resets its machine boots again, or stops, as `on-reset=` says"),
     area("linux", "Debian's kernel, unmodified, to its shell and to power-off, on several host models"),
-    area("smp", "several vCPUs, more than the host has CPUs among them: Debian's kernel, up, down and up again; fair turns for two guests; a guest of ours whose counters, locks, IPIs and registers are right after each move, one CPU halted, closed to interrupts, in an NMI's handler, or not started; vCPUs that never exit by themselves stopped in a millisecond; IPIs that no sound guest sends"),
+    area("smp", "several vCPUs, more than the host has CPUs among them: Debian's kernel, up, down and up again; fair turns for two guests; busy vCPUs spread out again where a VM has gone; a guest of ours whose counters, locks, IPIs and registers are right after each move, one CPU halted, closed to interrupts, in an NMI's handler, or not started; vCPUs that never exit by themselves stopped in a millisecond; IPIs that no sound guest sends"),
     area("create", "VMs made while the host runs, from [files that a server has](guests.md)"),
     area("levels", "[CPU levels](cpu-levels.md) enforced, cell by cell: every instruction, bit and MSR against CPUID and the host's ledger"),
     area("matrix-levels", "the same for each host model and each level that it can give"),
