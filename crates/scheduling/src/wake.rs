@@ -74,7 +74,7 @@ pub fn waits_until(words: &impl Words, now: u64, held: u64) -> Option<u64> {
 
 /// The vCPU's CPU has let go of it: `cpu` schedules it from now on, and looks what it was asked for meanwhile. Whoever still
 /// kicks the old one has asked before, and the kick here comes after that. It comes last of all: a CPU that it wakes has to
-/// find that something `changed`, for which each CPU looks anew which vCPUs are its own.
+/// find that something `changed`, for which each CPU looks again which vCPUs are its own.
 pub fn move_to(words: &impl Words, cpu: usize, changed: impl FnOnce(), kick: impl FnOnce(usize)) {
     words.set_home(cpu);
     changed();

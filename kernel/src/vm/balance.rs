@@ -81,7 +81,7 @@ impl Balancer {
 }
 
 impl Watched {
-    /// What was seen of it; from here on it is counted anew.
+    /// What was seen of it; from here on the count starts again.
     fn judged(&self, vm: &Vm, slot: &VcpuSlot) -> Seen {
         let rests = self.rests.load(Ordering::Relaxed);
         self.rests.store(rests.saturating_sub(1), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! vCPUs are spread over the host's CPUs that run guests, and spread anew where a VM has gone.
+//! vCPUs are spread over the host's CPUs that run guests, and spread out again where a VM has gone.
 
 use super::{Case, Context, start};
 use crate::emu::IPS;

@@ -6,7 +6,7 @@
 //! wait for nothing: they may come before stores that were made earlier.
 //!
 //! A thread is a piece of code that is done over and over, with what it knows from the time before, until it is over. To go one
-//! access on, the piece is run anew with what its accesses have given so far; the first that it has not done yet ends the run. So
+//! access on, the piece is run again with what its accesses have given so far; the first that it has not done yet ends the run. So
 //! these, what it knows, memory and buffers are the whole state, and each is visited once.
 
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ pub(crate) enum Op {
     Store(Address, u64),
     /// Adds bits, through the buffer.
     Or(Address, u64),
-    /// Adds one, through the buffer and behind all that is in it.
+    /// Adds one, through the buffer, after all that is in it.
     Count(Address),
     /// Sets the second where the first is there, as one step; 1 where it was.
     Exchange(Address, u64, u64),

@@ -136,7 +136,7 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["vm", "pin"],
         args: &[VM, THE_VCPU, HOST_CPU],
         summary: "Have a CPU of the host run a vCPU.",
-        details: "From its next turn on, whether or not it runs at the moment. Where a vCPU begins is the host's choice: spread over all CPUs but CPU 0, which does everything else as well, and where one CPU has more to do than another for some time a vCPU moves. One that is pinned stays. `vm show` says where each is. The choice stays on this host: a VM that moves is spread anew.",
+        details: "From its next turn on, whether or not it runs at the moment. Where a vCPU begins is the host's choice: spread over all CPUs but CPU 0, which does everything else as well, and where one CPU has more to do than another for some time a vCPU moves. One that is pinned stays. `vm show` says where each is. The choice stays on this host: a VM that moves is spread again there.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Pin { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0), cpu: v.host_cpu() }),
     },
