@@ -4,6 +4,8 @@
 //! looked at. What is moved shortens one row and makes the other longer by as much, so that a difference of [`APART`]
 //! becomes at most half a vCPU the other way: nothing moves back but for what guests begin or end to do.
 
+use alloc::vec;
+
 use crate::place::{ApicIds, Place, next, takes_guests};
 
 /// Between two looks, in microseconds.
@@ -33,12 +35,17 @@ pub struct Seen {
 /// It is one of the longest row, of the VM that has most there, the one that wants the CPU most.
 #[must_use]
 pub fn judge(seen: &[Seen], places: &[Place], ids: ApicIds) -> Option<(usize, usize)> {
-    let row = |cpu: usize| seen.iter().filter(|vcpu| vcpu.cpu == cpu).map(|vcpu| vcpu.wanted).sum::<u32>();
+    let mut rows = vec![0; places.len()];
+    for vcpu in seen {
+        if let Some(row) = rows.get_mut(vcpu.cpu) {
+            *row += vcpu.wanted;
+        }
+    }
     let movable = |cpu: usize| {
         seen.iter().enumerate().filter(move |(_, vcpu)| vcpu.cpu == cpu && !vcpu.stays && vcpu.wanted > 0)
     };
     let longest =
-        (0..places.len()).filter(|&cpu| movable(cpu).next().is_some()).max_by_key(|&cpu| row(cpu))?;
+        (0..places.len()).filter(|&cpu| movable(cpu).next().is_some()).max_by_key(|&cpu| rows[cpu])?;
     let siblings = |vm: u64, cpu: usize| {
         seen.iter().filter(|vcpu| vcpu.vm == vm && vcpu.cpu == cpu).map(|vcpu| vcpu.wanted).sum::<u32>()
     };
@@ -47,9 +54,9 @@ pub fn judge(seen: &[Seen], places: &[Place], ids: ApicIds) -> Option<(usize, us
     // Where a new vCPU would be placed, of the CPUs that have so much less to do: by that, in whole vCPUs, instead of by who
     // lives there.
     let mut busy = places.to_vec();
-    for (cpu, place) in busy.iter_mut().enumerate() {
-        place.vmx = takes_guests(places, cpu) && row(cpu) + APART <= row(longest);
-        (place.vcpus, place.own) = ((row(cpu) + LOOKS / 2) / LOOKS, siblings(mover.vm, cpu));
+    for (cpu, (place, row)) in busy.iter_mut().zip(&rows).enumerate() {
+        place.vmx = takes_guests(places, cpu) && row + APART <= rows[longest];
+        (place.vcpus, place.own) = ((row + LOOKS / 2) / LOOKS, siblings(mover.vm, cpu));
     }
     Some((which, next(&busy, ids)?))
 }

@@ -89,9 +89,9 @@ impl Vcpu {
     /// Moves the page-modification log into the VM's set of written pages.
     pub(crate) fn drain_pml(&mut self, vm: &Guest, vmcs: Current<'_>) {
         if let Some(pml) = &self.pml {
-            let index = vmcs.read(field::PML_INDEX);
-            vm.memory.logged.insert_all(pml.logged(index));
-            vm.mailboxes[self.index as usize].has_dirtied(u64::from((pml::ENTRIES - 1).wrapping_sub(index)));
+            let logged = pml.logged(vmcs.read(field::PML_INDEX));
+            vm.mailboxes[self.index as usize].has_dirtied(logged.len() as u64);
+            vm.memory.logged.insert_all(logged);
             vmcs.write(field::PML_INDEX, pml::ENTRIES - 1);
         }
     }

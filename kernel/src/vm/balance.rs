@@ -38,7 +38,10 @@ impl Balancer {
     }
 
     fn of(places: Vec<Place>) -> Self {
-        Self { places, ids: ApicIds::of(cpu::cpuid), next_us: 0, looks: 0 }
+        let able = (0..places.len()).filter(|&index| takes_guests(&places, index)).count();
+        // Where one CPU takes guests there is nothing to choose.
+        let next_us = if able < 2 { u64::MAX } else { 0 };
+        Self { places, ids: ApicIds::of(cpu::cpuid), next_us, looks: 0 }
     }
 
     /// Looks where the time has come.
@@ -47,12 +50,8 @@ impl Balancer {
         if now_us < self.next_us {
             return;
         }
-        let able = (0..self.places.len()).filter(|&index| takes_guests(&self.places, index)).count();
-        // Where one CPU takes guests there is nothing to choose.
-        self.next_us = if able < 2 { u64::MAX } else { now_us.saturating_add(INTERVAL_US) };
-        if able >= 2 {
-            self.look();
-        }
+        self.next_us = now_us.saturating_add(INTERVAL_US);
+        self.look();
     }
 
     fn look(&mut self) {

@@ -27,7 +27,7 @@ impl PmlBuffer {
     /// The number of each 4 KiB page logged. `index` is the VMCS' PML index: the next free entry, 511 when empty, wrapped
     /// to 0xffff when full.
     #[inline]
-    pub fn logged(&self, index: u16) -> impl Iterator<Item = u64> {
+    pub fn logged(&self, index: u16) -> impl ExactSizeIterator<Item = u64> {
         let first = usize::from(index.wrapping_add(1)).min(usize::from(ENTRIES));
         // SAFETY: the page is ours, 512 aligned words, and lives as long as self.
         let entries = unsafe { &*(self.0.0 as *const [AtomicU64; ENTRIES as usize]) };
