@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod messages;
+#[path = "common/walk.rs"]
+mod walk;
 
 use std::collections::HashSet;
 
@@ -14,6 +16,7 @@ use migrate::handover::{
     SourceAction, SourceInput, SourceOwner, TargetAction, TargetInput, TargetOwner, Word,
 };
 use migrate::ownership::{Change, Command, Phase, Ruling, State, ruling};
+use walk::walk;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -489,27 +492,22 @@ impl World {
 /// The number of states and the phases that were met, or the first wrong state.
 fn explore(m: Machines) -> Result<(usize, HashSet<Phase>), (&'static str, World)> {
     let mut phases = HashSet::new();
-    let mut seen = HashSet::from([World::new()]);
-    let mut todo = vec![World::new()];
-    let mut out = Vec::new();
-    while let Some(world) = todo.pop() {
-        if let Some(why) = world.is_wrong() {
-            return Err((why, world));
+    let states = walk(World::new(), |world, out| {
+        let wrong = world.is_wrong();
+        if wrong.is_some() {
+            return wrong;
         }
-        world.automatic(&m, &mut out);
+        world.automatic(&m, out);
         for host in [A, B, C] {
             phases.insert(world.phase(&m, host));
             for command in Command::ALL {
-                world.operate(&m, host, command, &mut out);
+                world.operate(&m, host, command, out);
             }
         }
-        for next in out.drain(..).map(World::without_dead_words) {
-            if seen.insert(next) {
-                todo.push(next);
-            }
-        }
-    }
-    Ok((seen.len(), phases))
+        out.iter_mut().for_each(|next| *next = next.without_dead_words());
+        None
+    })?;
+    Ok((states, phases))
 }
 
 fn deep() -> bool {

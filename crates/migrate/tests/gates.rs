@@ -7,9 +7,13 @@
 //! `FLEXVISOR_FAULTS=1` explores more of what an operator does at the target.
 #![allow(missing_docs)]
 
+#[path = "common/walk.rs"]
+mod walk;
+
 use std::collections::HashSet;
 
 use migrate::ownership::{Change, Command, Entering, Entry, Phase, Ruling, State, ruling};
+use walk::walk;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -334,22 +338,15 @@ impl Host {
 /// The number of states, and those of the source that were met; or the first wrong one.
 fn explore(m: Machines) -> Result<(usize, HashSet<State>), (&'static str, World)> {
     let mut met = HashSet::new();
-    let mut seen = HashSet::from([World::new()]);
-    let mut todo = vec![World::new()];
-    let mut out = Vec::new();
-    while let Some(world) = todo.pop() {
-        if let Some(why) = world.is_wrong(&m) {
-            return Err((why, world));
+    let states = walk(World::new(), |world, out| {
+        let wrong = world.is_wrong(&m);
+        if wrong.is_none() {
+            met.insert(world.hosts[A].state);
+            world.successors(&m, out);
         }
-        met.insert(world.hosts[A].state);
-        world.successors(&m, &mut out);
-        for next in out.drain(..) {
-            if seen.insert(next) {
-                todo.push(next);
-            }
-        }
-    }
-    Ok((seen.len(), met))
+        wrong
+    })?;
+    Ok((states, met))
 }
 
 #[test]
