@@ -1,9 +1,11 @@
 //! Guests to boot: Debian's kernel made ready for a fast start, and a small initramfs whose program prints what the
 //! proofs need.
 
+mod kexec;
 mod kvm;
 pub mod vmlinux;
 
+pub use kexec::kexec;
 pub use kvm::kvm_peer;
 
 use crate::paths;

@@ -57,6 +57,10 @@ pub(super) fn cases() -> Vec<Case> {
     let resets = Case::new("smp/linux_resets", 900, resets).slow();
     let topology = Case::new("smp/linux_topology", 900, topology).slow();
     let mut cases = vec![case(2, 1), case(2, 2), case(4, 2).slow(), moves, resets, topology];
+    cases.extend([1, 2].map(|cpus| {
+        let name = format!("smp/linux_kexec_on_{cpus}");
+        Case::new(&name, 900, move |context| kexec(context, cpus)).slow()
+    }));
     cases.extend(matrix());
     cases
 }
@@ -125,6 +129,21 @@ fn resets(context: &Context) -> Result<()> {
     host.guest()?.send_line("reboot -f")?;
     host.guest()?.expect("guest# ", PATIENCE)?;
     all_are_up(&mut host, 2, PATIENCE)
+}
+
+/// A kernel that another has started by kexec finds all CPUs, which that one has left halted, and their APICs as they were.
+fn kexec(context: &Context, cpus: u32) -> Result<()> {
+    let mut vm = with_vcpus(2, LEVEL)?;
+    vm.initrd = Some(guest::kexec()?.initrd);
+    let mut spec = HostSpec::new("host", SKYLAKE).with_vm(vm);
+    spec.cpus = cpus;
+    let mut host = start(context, &spec)?;
+    host.guest()?.expect("kexec: loaded", PATIENCE)?;
+    host.guest()?.expect("guest# ", PATIENCE)?;
+    all_are_up(&mut host, 2, PATIENCE)?;
+    let log = judged_log(&mut host, LEVEL, PATIENCE)?;
+    ensure!(log.iter().any(|line| line.contains("after=kexec")), "it is the first kernel still");
+    powers_off(&mut host, VM, PATIENCE)
 }
 
 /// Linux takes four vCPUs for two packages with two threads each, as it is told.
