@@ -91,6 +91,7 @@ fn commands() {
         ("vm nmi demo", vm(VmCommand::Nmi { vm: "demo", vcpu: 0 })),
         ("vm nmi demo 1", vm(VmCommand::Nmi { vm: "demo", vcpu: 1 })),
         ("vm pin demo 1 3", vm(VmCommand::Pin { vm: "demo", vcpu: 1, cpu: 3 })),
+        ("vm unpin demo 1", vm(VmCommand::Unpin { vm: "demo", vcpu: 1 })),
         ("vm regs demo --json", vm(VmCommand::Regs { vm: "demo", vcpu: None, output: Output::Json })),
         (
             "vm mem demo 0x1000",
@@ -256,12 +257,12 @@ fn typos_are_explained() {
         ("frobnicate", "unknown command 'frobnicate': 'help' lists the commands"),
         (
             "vm",
-            "'vm' is not a whole command: one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, pin, mem, stack, log, dirty",
+            "'vm' is not a whole command: one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, pin, unpin, mem, stack, log, dirty",
         ),
         ("vm lsit", "unknown 'vm' command 'lsit': did you mean 'list'?"),
         (
             "vm guests",
-            "unknown 'vm' command 'guests': one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, pin, mem, stack, log, dirty",
+            "unknown 'vm' command 'guests': one of list, show, create, start, pause, resume, stop, reset, rename, destroy, exits, regs, nmi, pin, unpin, mem, stack, log, dirty",
         ),
         ("vm dirty demo", "unknown 'vm dirty' command 'demo': one of start, harvest, stop"),
         (
@@ -335,6 +336,7 @@ fn typos_are_explained() {
             "vm regs demo first",
             "VCPU 'first' is no number of a vCPU, from 0 on: usage: vm regs VM [VCPU] [--json]",
         ),
+        ("vm unpin demo", "VCPU is missing: usage: vm unpin VM VCPU"),
         ("vm pin demo 1", "CPU is missing: usage: vm pin VM VCPU CPU"),
         ("vm pin demo 1 all", "CPU 'all' is no number of a CPU, from 0 on: usage: vm pin VM VCPU CPU"),
         ("vm nmi demo -1", "unknown option '-1': usage: vm nmi VM [VCPU]"),

@@ -25,7 +25,10 @@ fn subject<'a>(command: &Command<'a>) -> Option<(Deed, &'a str)> {
             VmCommand::Regs { vm, .. } | VmCommand::Memory { vm, .. } | VmCommand::Stack { vm, .. } => {
                 (Deed::Inspect, vm)
             }
-            VmCommand::Show(vm, _) | VmCommand::Exits { vm, .. } | VmCommand::Pin { vm, .. } => (Deed::Look, vm),
+            VmCommand::Show(vm, _)
+            | VmCommand::Exits { vm, .. }
+            | VmCommand::Pin { vm, .. }
+            | VmCommand::Unpin { vm, .. } => (Deed::Look, vm),
             // A log is also that of a VM that is gone.
             VmCommand::List(..) | VmCommand::Create(_) | VmCommand::Log { .. } => return None,
         },

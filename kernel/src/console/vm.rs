@@ -43,6 +43,7 @@ pub(super) fn execute(command: VmCommand<'_>, out: &mut Out<'_>) -> Result<Done,
         VmCommand::Regs { vm, vcpu, output } => inspect::registers(&find(vm)?, vcpu, output, out)?,
         VmCommand::Nmi { vm, vcpu } => nmi(&find(vm)?, vcpu)?,
         VmCommand::Pin { vm, vcpu, cpu } => pin(&find(vm)?, vcpu, cpu)?,
+        VmCommand::Unpin { vm, vcpu } => unpin(&find(vm)?, vcpu)?,
         VmCommand::Memory { vm, at, length, output } => {
             inspect::memory(&find(vm)?, at, length, output, out)?;
         }
@@ -141,6 +142,14 @@ fn pin(vm: &Arc<Vm>, vcpu: u32, number: u32) -> Result<(), Failure> {
     let index = the_vcpu(vm, vcpu)?;
     sched::pin(&vm.vcpus[index], to);
     log::info!(target: "vm", "vm {}: vCPU {index} runs on CPU {to} from now on", vm.name);
+    Ok(())
+}
+
+fn unpin(vm: &Arc<Vm>, vcpu: u32) -> Result<(), Failure> {
+    let index = the_vcpu(vm, vcpu)?;
+    if vm.vcpus[index].unpin() {
+        log::info!(target: "vm", "vm {}: vCPU {index} runs where there is least to do from now on", vm.name);
+    }
     Ok(())
 }
 

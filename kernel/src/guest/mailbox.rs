@@ -81,7 +81,12 @@ impl Mailbox {
         self.pinned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one has.
+    /// Nobody minds where it is any more. Whether somebody did.
+    pub(crate) fn unpin(&self) -> bool {
+        self.pinned.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether an operator has said where it is to be.
     pub(crate) fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Relaxed)
     }

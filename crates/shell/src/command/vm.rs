@@ -85,6 +85,13 @@ pub enum VmCommand<'a> {
         /// Which CPU.
         cpu: u32,
     },
+    /// Let the host choose again which CPU runs a vCPU.
+    Unpin {
+        /// The VM.
+        vm: &'a str,
+        /// Which vCPU.
+        vcpu: u32,
+    },
     /// Dump its memory.
     Memory {
         /// The VM.

@@ -140,4 +140,10 @@ fn a_vcpu_is_pinned_to_a_cpu_that_runs_guests() {
     let text = "CPU 7 of this host runs no guests; those that do: 0, 1";
     assert_eq!(refused("vm pin two 1 7"), (Code::NotFound, text.to_string()));
     assert_eq!(refused("vm pin two 2 0").0, Code::NotFound);
+    assert!(typed("vm show two").unwrap().contains("on CPU 1, pinned"));
+    for _ in 0..2 {
+        assert_eq!(typed("vm unpin two 1"), Ok(String::new()));
+    }
+    assert!(!typed("vm show two").unwrap().contains("pinned"));
+    assert_eq!(refused("vm unpin two 2").0, Code::NotFound);
 }

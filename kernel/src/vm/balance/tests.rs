@@ -70,6 +70,21 @@ fn what_is_pinned_stays_and_the_other_moves() {
 }
 
 #[test]
+fn what_is_pinned_no_longer_moves_again() {
+    let host = host();
+    let vms = ["a", "b"].map(|name| host.running(name));
+    let (mut balancer, mut home) = (to_cpu_0(), Scheduler::default());
+    for vm in &vms {
+        sched::pin(&vm.vcpus[0], HOME);
+    }
+    judged(&host, &mut balancer, &mut home);
+    assert!(vms[1].vcpus[0].unpin() && !vms[1].vcpus[0].unpin(), "it was pinned, and is not");
+    assert_eq!(to_be_on(&vms), [HOME, HOME], "it stays until there is a reason");
+    judged(&host, &mut balancer, &mut home);
+    assert_eq!(to_be_on(&vms), [HOME, 0]);
+}
+
+#[test]
 fn who_sleeps_or_may_not_run_wants_no_cpu() {
     let host = host();
     let vms = ["a", "b", "c"].map(|name| host.running(name));

@@ -136,9 +136,17 @@ pub(super) const ROWS: &[Spec] = &[
         words: &["vm", "pin"],
         args: &[VM, THE_VCPU, HOST_CPU],
         summary: "Have a CPU of the host run a vCPU.",
-        details: "From its next turn on, whether or not it runs at the moment. Where a vCPU begins is the host's choice: spread over all CPUs but CPU 0, which does everything else as well, and where one CPU has more to do than another for some time a vCPU moves. One that is pinned stays. `vm show` says where each is. The choice stays on this host: a VM that moves is spread again there.",
+        details: "From its next turn on, whether or not it runs at the moment. Where a vCPU begins is the host's choice: spread over all CPUs but CPU 0, which does everything else as well, and where one CPU has more to do than another for some time a vCPU moves. One that is pinned stays until `vm unpin`. `vm show` says where each is. The choice stays on this host: a VM that moves is spread again there.",
         dangerous: false,
         build: |v| Command::Vm(VmCommand::Pin { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0), cpu: v.host_cpu() }),
+    },
+    Spec {
+        words: &["vm", "unpin"],
+        args: &[VM, THE_VCPU],
+        summary: "Let the host choose a vCPU's CPU again.",
+        details: "It stays where it is until another CPU has less to do. Nothing changes for a vCPU that is not pinned.",
+        dangerous: false,
+        build: |v| Command::Vm(VmCommand::Unpin { vm: v.vm(), vcpu: v.vcpu().unwrap_or(0) }),
     },
     Spec {
         words: &["vm", "mem"],
