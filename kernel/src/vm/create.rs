@@ -144,6 +144,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
             ran: AtomicU64::new(0),
             share: AtomicU32::new(100),
             held_until: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
             watched: balance::Watched::default(),
         });
     }

@@ -56,6 +56,8 @@ pub(crate) struct VcpuSlot {
     pub(crate) gate: Gate,
     /// Ticks of the host's TSC for which a CPU was its.
     pub(crate) ran: AtomicU64,
+    /// Host TSC at which a timer of its was due when its last turn ended.
+    pub(crate) due: AtomicU64,
     /// Share of a CPU that it may use, in percent: less than 100 while a migration slows it down.
     pub(crate) share: AtomicU32,
     /// Host TSC before which it does not run again where its share is less.

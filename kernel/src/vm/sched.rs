@@ -8,7 +8,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use migrate::ownership::Entry;
-use scheduling::wake::WOKEN;
 
 use super::{VcpuSlot, Vm, registry};
 use crate::run::Outcome;
@@ -29,8 +28,11 @@ pub(crate) struct Scheduler {
     next: usize,
     /// Until when the vCPU whose turn was last may go on: an interrupt of the host's cut it short.
     cut: Option<u64>,
-    /// Where the row goes on after a turn that a vCPU got before its own.
-    row: Option<usize>,
+    /// Where the row goes on after a turn that a vCPU got before its own, and the ticks that are left of the turn there, which was
+    /// cut for it.
+    row: Option<(usize, u64)>,
+    /// The turn that goes on has been cut for a woken vCPU: once is enough.
+    was_cut: bool,
     /// Those in the row whose last turn ended in a loop of PAUSE, a bit each of the first 64.
     spin: u64,
     /// Whose registers are loaded.
@@ -73,10 +75,8 @@ impl Scheduler {
     fn one(&mut self, now: u64, end: u64) -> One {
         self.refresh();
         let mut wake = u64::MAX;
-        let mut cut = self.cut.take().filter(|&until| now < until);
-        if cut.is_none() {
-            self.prefer(now);
-        }
+        let cut = self.cut.take().filter(|&until| now < until);
+        let mut cut = self.prefer(now, cut);
         for _ in 0..self.vcpus.len() {
             let rest = cut.take();
             if rest.is_none() {
@@ -120,37 +120,54 @@ impl Scheduler {
     /// Until when the vCPU whose turn it is has the CPU for itself: others wait for it already, or will when the timer of
     /// theirs is due for which they sleep.
     fn others_want(&self, now: u64) -> u64 {
-        let others = self.vcpus.iter().enumerate().filter(|(at, _)| *at != self.next);
-        let wanted = others.map(|(_, (vm, index))| (vm, vm.vcpus[*index].wake.load(Ordering::Relaxed)));
-        let wanted = wanted.filter(|(vm, _)| vm.state.get().may_run()).map(|(_, wake)| wake);
         let shared = now.saturating_add(tsc::ticks(SHARED_SLICE_US));
-        wanted.map(|wake| if wake <= now { shared } else { wake }).min().unwrap_or(u64::MAX)
+        let others = self.vcpus.iter().enumerate().filter(|(at, _)| *at != self.next);
+        let wanted = others.map(|(_, (vm, index))| match wants(vm, *index) {
+            Wants::Nothing => u64::MAX,
+            Wants::Sleep(until) if until > now => until,
+            Wants::Turn { due } if due > now => due.min(shared),
+            Wants::Sleep(_) | Wants::Turn { .. } => shared,
+        });
+        wanted.min().unwrap_or(u64::MAX)
     }
 
     /// Has the next turn given to a vCPU that others wait for, if there is one: one that was halted and has been woken, by an IPI
-    /// or by its timer; or, after one that spins, another of its VM that does not. Every other turn goes by the row, so
-    /// that those who wait for each other leave the rest their share.
-    fn prefer(&mut self, now: u64) {
-        if let Some(row) = self.row.take() {
-            self.next = row;
-            return;
+    /// or by its timer; one whose timer is due while it waits for its turn; or, after one that spins, another of its VM that does not.
+    /// Of several it is the one that has waited longest. Every other turn goes by the row, so
+    /// that those who wait for each other leave the rest their share. Returns until when the vCPU goes on whose turn
+    /// was `cut` short by an interrupt of the host's. That may be the kick by which another CPU has woken a vCPU here: it does not wait
+    /// for the end of this turn, whose rest comes after its own.
+    fn prefer(&mut self, now: u64, cut: Option<u64>) -> Option<u64> {
+        if cut.is_some() && (self.row.is_some() || self.was_cut) {
+            return cut;
+        }
+        if cut.is_none() {
+            if let Some((row, rest)) = self.row.take() {
+                self.next = row;
+                self.was_cut = rest > 0;
+                return self.was_cut.then_some(now.saturating_add(rest));
+            }
+            self.was_cut = false;
         }
         let count = self.vcpus.len();
-        let wake = |at: usize| {
-            let (vm, index) = &self.vcpus[at];
-            vm.vcpus[*index].wake.load(Ordering::Relaxed)
-        };
+        let wants = |at: usize| wants(&self.vcpus[at].0, self.vcpus[at].1);
         let mut others = (1..count).map(|n| (self.next + n) % count);
-        let woken = others.clone().find(|&at| (WOKEN..=now).contains(&wake(at)));
-        let waited_for = woken.or_else(|| {
-            let spinner = self.vcpus.get(self.next).filter(|_| self.spin & bit(self.next) != 0)?;
-            let sibling = |at: usize| Arc::ptr_eq(&self.vcpus[at].0, &spinner.0);
-            others.find(|&at| sibling(at) && wake(at) == 0 && self.spin & bit(at) == 0)
+        let since = |at: usize| match wants(at) {
+            Wants::Sleep(until) => until,
+            Wants::Turn { due } if cut.is_none() => due,
+            Wants::Turn { .. } | Wants::Nothing => u64::MAX,
+        };
+        let late = others.clone().map(|at| (since(at), at)).min().filter(|(since, _)| *since <= now);
+        let waited_for = late.map(|(_, at)| at).or_else(|| {
+            let spins = cut.is_none() && self.spin & bit(self.next) != 0;
+            let spinner = self.vcpus.get(self.next).filter(|_| spins)?;
+            let works = |at: usize| matches!(wants(at), Wants::Turn { .. }) && self.spin & bit(at) == 0;
+            others.find(|&at| Arc::ptr_eq(&self.vcpus[at].0, &spinner.0) && works(at))
         });
-        if let Some(at) = waited_for {
-            self.row = Some(self.next);
-            self.next = (at + count - 1) % count;
-        }
+        let Some(at) = waited_for else { return cut };
+        self.row = Some((self.next, cut.map_or(0, |until| until - now)));
+        self.next = (at + count - 1) % count;
+        None
     }
 
     /// Takes up VMs that came and lets go of those that went.
@@ -160,7 +177,7 @@ impl Scheduler {
             return;
         }
         self.generation = Some(generation);
-        (self.cut, self.row, self.spin) = (None, None, 0);
+        (self.cut, self.row, self.was_cut, self.spin) = (None, None, false, 0);
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {
@@ -199,6 +216,27 @@ impl Scheduler {
     }
 }
 
+/// What a vCPU would do that has not got the CPU.
+enum Wants {
+    /// Nothing: its VM may not run.
+    Nothing,
+    /// Sleep until this host TSC. A time that is over is when it was woken, [`scheduling::wake::WOKEN`] where that was by a request.
+    Sleep(u64),
+    /// Have a turn. Its timer is due at this host TSC.
+    Turn { due: u64 },
+}
+
+fn wants(vm: &Vm, index: usize) -> Wants {
+    let slot = &vm.vcpus[index];
+    if !vm.state.get().may_run() {
+        return Wants::Nothing;
+    }
+    match slot.wake.load(Ordering::Relaxed) {
+        0 => Wants::Turn { due: slot.due.load(Ordering::Relaxed) },
+        until => Wants::Sleep(until),
+    }
+}
+
 /// The bit of a place in the row.
 const fn bit(at: usize) -> u64 {
     if at < 64 { 1 << at } else { 0 }
@@ -230,7 +268,9 @@ fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     let slot = &vm.vcpus[index];
     let mut vcpu = slot.vcpu.lock();
     slot.begin();
-    match vcpu.run(vm, &vm.state, until) {
+    let outcome = vcpu.run(vm, &vm.state, until);
+    slot.due.store(vcpu.vcpu.deadline, Ordering::Relaxed);
+    match outcome {
         Outcome::Yield => return Ran::GoesOn,
         Outcome::Spins => return Ran::Spins,
         Outcome::GivesWay => return Ran::Rests,

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use cmdline::VmOptions;
+use scheduling::wake::WOKEN;
 use vmx_types::field;
 use vmx_types::reason::ExitReason as R;
 
@@ -317,6 +318,46 @@ fn those_that_are_woken_again_and_again_leave_the_others_their_share() {
     assert_eq!(turns, 8);
 }
 
+/// Lets the guest run for 0.3 ms, in which another CPU wakes the vCPU of this VM.
+fn is_kicked_for(host: &Host, woken: &Arc<Vm>) {
+    let woken = Arc::clone(woken);
+    host.guest_does(move |guest| {
+        guest.runs_for(300_000);
+        woken.mailboxes[0].requests.store(Request::Interrupt as u32, Ordering::Relaxed);
+        woken.mailboxes[0].wake.store(WOKEN, Ordering::Relaxed);
+        guest.exits(EXTERNAL_INTERRUPT, 0); // the kick
+    });
+}
+
+/// It runs at once, and who ran goes on after it for the rest of its turn.
+#[test]
+fn who_is_woken_from_another_cpu_does_not_wait_for_the_end_of_a_turn() {
+    let host = host();
+    let vms = ["a", "b", "c"].map(|name| host.running(name));
+    let [a, b, c] = &vms;
+    let mut scheduler = Scheduler::default();
+    let all = [a, b, c];
+    while lasts(&host, &mut scheduler, &all).1 != 2 {}
+    b.mailboxes[0].wake.store(u64::MAX, Ordering::Relaxed); // it is halted
+    let (before, had) = (a.ran(), b.exits());
+    is_kicked_for(&host, b);
+    assert_eq!(lasts(&host, &mut scheduler, &all).1, 0);
+    assert_eq!(b.exits(), had, "it has only been woken");
+    // In the turn that it gets it halts, and what is left is the first one's, who is kicked again.
+    halts(&host);
+    is_kicked_for(&host, b);
+    assert_eq!(lasts(&host, &mut scheduler, &all).1, 0);
+    assert_eq!(b.exits(), had + 1);
+    b.platform.lock().raise_nmi();
+    // Once is enough for a turn: this one goes on to its end.
+    assert_eq!(lasts(&host, &mut scheduler, &all).1, 0);
+    let ran = a.ran() - before;
+    assert!((tsc::ticks(950)..tsc::ticks(1050)).contains(&ran), "a whole turn: {ran}");
+    assert_eq!(b.exits(), had + 1);
+    let order: Vec<usize> = (0..3).map(|_| lasts(&host, &mut scheduler, &all).1).collect();
+    assert_eq!(order, [1, 1, 2], "it was woken; then by the row");
+}
+
 /// Runs a turn, in which the guest does this first. Its length in ticks, and who had it.
 fn lasts(host: &Host, scheduler: &mut Scheduler, vms: &[&Arc<Vm>]) -> (u64, usize) {
     let before: Vec<u64> = vms.iter().map(|vm| vm.exits()).collect();
@@ -357,6 +398,37 @@ fn a_timer_that_is_due_cuts_the_turn_of_another_vcpu_and_has_the_next() {
     let (ticks, who) = lasts(&host, &mut scheduler, &[a, b, c]);
     assert!(who == 0 && ticks < tsc::ticks(600), "{who} for {ticks}");
     assert_eq!(lasts(&host, &mut scheduler, &[a, b, c]).1, 1);
+}
+
+/// A tick of Linux that comes late by another tick is lost.
+#[test]
+fn a_timer_that_is_due_while_its_vcpu_waits_for_a_turn_brings_that_forward() {
+    let host = host();
+    let vms = ["a", "b", "c", "d", "e"].map(|name| host.running(name));
+    let all = vms.each_ref();
+    let mut scheduler = Scheduler::default();
+    while lasts(&host, &mut scheduler, &all).1 != 4 {}
+    // The fourth one's is due in the turn of the first, the third one's was before.
+    vms[3].vcpus[0].due.store(tsc::read() + tsc::ticks(600), Ordering::Relaxed);
+    vms[2].vcpus[0].due.store(tsc::read() - 1, Ordering::Relaxed);
+    let turns: Vec<(u64, usize)> = (0..6).map(|_| lasts(&host, &mut scheduler, &all)).collect();
+    let order: Vec<usize> = turns.iter().map(|(_, who)| *who).collect();
+    assert_eq!(order, [2, 0, 3, 1, 2, 3], "every other one by the row");
+    assert!(turns[0].0 < tsc::ticks(650), "the next one's timer cuts a turn short: {turns:?}");
+}
+
+#[test]
+fn a_paused_vm_whose_timer_is_due_changes_nobodys_turn() {
+    let host = host();
+    let vms = ["a", "b", "c"].map(|name| host.running(name));
+    let mut scheduler = Scheduler::default();
+    let all = vms.each_ref();
+    while lasts(&host, &mut scheduler, &all).1 != 2 {}
+    vms[1].apply(Change::Pause).unwrap();
+    host.on(HOME, || vms[1].take_off());
+    vms[1].mailboxes[0].wake.store(tsc::read(), Ordering::Relaxed);
+    let order: Vec<usize> = (0..6).map(|_| lasts(&host, &mut scheduler, &all).1).collect();
+    assert_eq!(order, [0, 2, 0, 2, 0, 2]);
 }
 
 #[test]
