@@ -35,11 +35,12 @@ pub(crate) const CPUS: usize = 2;
 /// The one on which its VMs live.
 pub(crate) const HOME: usize = 1;
 
-/// Each has a local APIC of its own kind: this one injects interrupts, [`HOME`] leaves them to virtual-interrupt delivery.
-const WITHOUT_APICV: usize = 0;
-/// IA32_VMX_PROCBASED_CTLS2, and in its upper half the two controls of APICv.
+/// Each is of its own kind: this one injects interrupts, [`HOME`] leaves them to virtual-interrupt delivery. And this one has no
+/// pause-loop exiting.
+const PLAIN: usize = 0;
+/// IA32_VMX_PROCBASED_CTLS2, and in its upper half the two controls of APICv and pause-loop exiting.
 const SECONDARY: u32 = 0x48b;
-const APICV: u64 = 3 << (32 + 8);
+const NOT_PLAIN: u64 = 7 << (32 + 8);
 
 /// How long CPU 0 goes on with one thing at most, in microseconds, where a step takes no time.
 pub(crate) const TURN_US: u64 = 100;
@@ -63,8 +64,8 @@ pub(crate) fn host() -> Host {
     let machine = Machine::take(CPUS, CPU);
     ON.call_once(|| {
         host::init(CPUS, host::Asked { timer: None, apicv: None });
-        let controls = machine.msr(WITHOUT_APICV, SECONDARY).expect("the dump has it");
-        machine.set_msr(WITHOUT_APICV, SECONDARY, controls & !APICV);
+        let controls = machine.msr(PLAIN, SECONDARY).expect("the dump has it");
+        machine.set_msr(PLAIN, SECONDARY, controls & !NOT_PLAIN);
         for index in 0..CPUS {
             machine.on(index, || host::enable().map(|_| ()).expect("the dump is of a CPU with VMX"));
         }

@@ -13,12 +13,16 @@ use super::{VcpuSlot, Vm, registry};
 use crate::run::Outcome;
 use hw::arch::{cpu, tsc};
 use hw::vmx::flush;
+use hw::vmx::host::{self, HostCpu};
+use vmx_types::control::ProcBased2;
 
 /// How long a vCPU runs at a time, in microseconds, on a CPU that has nothing else to do than guests.
 pub(crate) const SLICE_US: u64 = 10_000;
 /// The same where another vCPU waits for the CPU, as on CPU 0: less than a tick of Linux (4 ms), also where two wait for each
 /// other's answer several times with interrupts off, as for a `stop_machine`. Kernels compare clocks by their ticks.
 const SHARED_SLICE_US: u64 = 1_000;
+/// The least of it.
+const LEAST_SLICE_US: u64 = 100;
 
 /// The scheduler of one CPU.
 #[derive(Default)]
@@ -120,7 +124,7 @@ impl Scheduler {
     /// Until when the vCPU whose turn it is has the CPU for itself: others wait for it already, or will when the timer of
     /// theirs is due for which they sleep.
     fn others_want(&self, now: u64) -> u64 {
-        let shared = now.saturating_add(tsc::ticks(SHARED_SLICE_US));
+        let shared = now.saturating_add(tsc::ticks(self.shared_slice_us(now)));
         let others = self.vcpus.iter().enumerate().filter(|(at, _)| *at != self.next);
         let wanted = others.map(|(_, (vm, index))| match wants(vm, *index) {
             Wants::Nothing => u64::MAX,
@@ -129,6 +133,24 @@ impl Scheduler {
             Wants::Sleep(_) | Wants::Turn { .. } => shared,
         });
         wanted.min().unwrap_or(u64::MAX)
+    }
+
+    /// How long the vCPU whose turn it is runs while others wait for the CPU. On a CPU without pause-loop exiting its siblings
+    /// and it share that: several that go in step, as for Linux' `stop_machine`, spin with interrupts off until each has had
+    /// a turn, three times and more in a row, and ticks of all of them are lost meanwhile.
+    fn shared_slice_us(&self, now: u64) -> u64 {
+        let sees_loops = |cpu: &HostCpu| cpu.caps.has2(ProcBased2::PAUSE_LOOP_EXITING);
+        let Some((vm, _)) = self.vcpus.get(self.next).filter(|_| !host::this().is_some_and(sees_loops))
+        else {
+            return SHARED_SLICE_US;
+        };
+        let siblings = self.vcpus.iter().filter(|(other, _)| Arc::ptr_eq(other, vm));
+        let waiting = siblings.filter(|(_, index)| match wants(vm, *index) {
+            Wants::Nothing => false,
+            Wants::Sleep(until) => until <= now,
+            Wants::Turn { .. } => true,
+        });
+        (SHARED_SLICE_US / (waiting.count() as u64).max(1)).max(LEAST_SLICE_US)
     }
 
     /// Has the next turn given to a vCPU that others wait for, if there is one: one that was halted and has been woken, by an IPI

@@ -400,6 +400,24 @@ fn a_timer_that_is_due_cuts_the_turn_of_another_vcpu_and_has_the_next() {
     assert_eq!(lasts(&host, &mut scheduler, &[a, b, c]).1, 1);
 }
 
+#[test]
+fn siblings_whose_loops_nobody_sees_share_a_turn() {
+    let host = host();
+    let vm = host.running_with(&VmOptions { vcpus: 4, ..small("a") });
+    let others = ["b", "c"].map(|name| host.running(name));
+    let mut scheduler = Scheduler::default();
+    host.on(HOME, || scheduler.refresh());
+    let now = tsc::read();
+    let mut slices = |whose: &Arc<Vm>| {
+        scheduler.next = scheduler.vcpus.iter().position(|(vm, _)| Arc::ptr_eq(vm, whose)).unwrap();
+        [HOME, 0].map(|cpu| host.on(cpu, || scheduler.shared_slice_us(now)))
+    };
+    assert_eq!(slices(&vm), [1000, 250], "CPU 0 has no pause-loop exiting");
+    vm.mailboxes[1].wake.store(now + 1, Ordering::Relaxed);
+    assert_eq!(slices(&vm), [1000, 333], "one sleeps");
+    assert_eq!(slices(&others[0]), [1000, 1000], "the others' loops are no concern of it");
+}
+
 /// A tick of Linux that comes late by another tick is lost.
 #[test]
 fn a_timer_that_is_due_while_its_vcpu_waits_for_a_turn_brings_that_forward() {
