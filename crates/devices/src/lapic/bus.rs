@@ -8,8 +8,9 @@ use super::{Delivery, Lapic, Message, processor_priority};
 use crate::effect::VcpuSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use vm_types::{ApicPage, nospec};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use vm_types::apic_register::TMR;
+use vm_types::{ApicPage, PostedInterrupts, nospec};
 
 /// What the board and the local APICs of a machine share.
 #[derive(Clone, Debug)]
@@ -31,13 +32,13 @@ struct Mailbox {
     address: AtomicU64,
     /// Its registers, which its vCPU has, and the CPU that this runs on: its processor priority is there.
     page: Arc<ApicPage>,
-    /// Which words of `requests` hold something.
-    words: AtomicU8,
-    /// Fixed interrupts, a bit for each vector.
-    requests: [AtomicU32; 8],
+    /// Fixed interrupts that are edge-triggered, as nearly all are.
+    posted: Arc<PostedInterrupts>,
+    /// Those that change the trigger mode of their vector, which no CPU does, and those that come after one: a bit for each.
+    turns: [AtomicU32; 8],
     /// Which of them are level-triggered.
     levels: [AtomicU32; 8],
-    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`], [`SIPI`].
+    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`], [`TURNS`], [`SIPI`].
     others: AtomicU32,
 }
 
@@ -46,6 +47,8 @@ const LINT1: u32 = 1 << 1;
 const INIT: u32 = 1 << 2;
 /// A vector below 16.
 const ILLEGAL: u32 = 1 << 3;
+/// Something is in `turns`.
+const TURNS: u32 = 1 << 5;
 /// A start-up IPI, its vector in bits 15:8.
 const SIPI: u32 = 1 << 4;
 
@@ -116,8 +119,8 @@ impl Mailbox {
         Self {
             address: AtomicU64::new(0),
             page: Arc::default(),
-            words: AtomicU8::new(0),
-            requests: [const { AtomicU32::new(0) }; 8],
+            posted: Arc::default(),
+            turns: [const { AtomicU32::new(0) }; 8],
             levels: [const { AtomicU32::new(0) }; 8],
             others: AtomicU32::new(0),
         }
@@ -137,13 +140,37 @@ impl Mailbox {
             return;
         }
         let (word, bit) = (usize::from(vector >> 5), 1 << (vector & 31));
+        if level || self.page.bit(TMR, vector) || self.turns[word].load(Ordering::Relaxed) & bit != 0 {
+            self.turn(word, bit, level);
+        } else {
+            self.posted.post(vector);
+        }
+    }
+
+    /// Leaves a fixed interrupt there whose vector has, or gets, another trigger mode. The last one decides.
+    #[inline(never)]
+    fn turn(&self, word: usize, bit: u32, level: bool) {
         if level {
             self.levels[word].fetch_or(bit, Ordering::Relaxed);
         } else {
             self.levels[word].fetch_and(!bit, Ordering::Relaxed);
         }
-        self.requests[word].fetch_or(bit, Ordering::Release);
-        self.words.fetch_or(1 << word, Ordering::Release);
+        self.turns[word].fetch_or(bit, Ordering::Release);
+        self.others.fetch_or(TURNS, Ordering::Release);
+    }
+
+    /// Hands over what is in `turns`.
+    #[inline(never)]
+    fn take_turns(&self, apic: &mut Lapic) {
+        for (word, turns) in (0_u8..).zip(&self.turns) {
+            let mut bits = turns.swap(0, Ordering::AcqRel);
+            let levels = self.levels[usize::from(word)].load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as u8;
+                bits &= bits - 1;
+                apic.request(word * 32 + bit, levels >> bit & 1 != 0);
+            }
+        }
     }
 
     /// Leaves a start-up IPI there, unless one waits already.
@@ -294,15 +321,15 @@ impl ApicBus {
     #[inline]
     pub(super) fn has_mail(&self, id: u32) -> bool {
         let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return false };
-        mailbox.words.load(Ordering::Acquire) != 0 || mailbox.others.load(Ordering::Acquire) != 0
+        mailbox.posted.any() || mailbox.others.load(Ordering::Acquire) != 0
     }
 
     /// Drops what waits for the APIC of vCPU `id`.
     pub(super) fn forget(&self, id: u32) {
         if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
             mailbox.others.store(0, Ordering::Release);
-            mailbox.words.store(0, Ordering::Release);
-            mailbox.requests.iter().for_each(|word| word.store(0, Ordering::Release));
+            mailbox.posted.clear();
+            mailbox.turns.iter().for_each(|word| word.store(0, Ordering::Release));
         }
     }
 
@@ -322,17 +349,10 @@ impl ApicBus {
         if others & ILLEGAL != 0 {
             apic.receive_illegal();
         }
-        let mut words = mailbox.words.swap(0, Ordering::AcqRel);
-        while words != 0 {
-            let word = words.trailing_zeros() as usize;
-            words &= words - 1;
-            let mut bits = mailbox.requests[word].swap(0, Ordering::AcqRel);
-            let levels = mailbox.levels[word].load(Ordering::Relaxed);
-            while bits != 0 {
-                let bit = bits.trailing_zeros();
-                bits &= bits - 1;
-                apic.request((word * 32) as u8 + bit as u8, levels >> bit & 1 != 0);
-            }
+        mailbox.posted.take(|quarter, vectors| apic.request_edges(quarter, vectors));
+        // INIT has taken the note of those before it: they are dropped, as an APIC after it takes none.
+        if others & (TURNS | INIT) != 0 {
+            mailbox.take_turns(apic);
         }
         let sipi = (others & SIPI != 0).then_some((others >> 8) as u8);
         InitSipi { init: others & INIT != 0, sipi }

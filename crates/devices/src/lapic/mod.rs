@@ -256,6 +256,26 @@ impl Lapic {
         !self.page.set_bit(IRR, vector, true)
     }
 
+    /// Takes edge-triggered interrupts, 64 vectors from `quarter` * 64 on.
+    #[inline]
+    fn request_edges(&mut self, quarter: u8, vectors: u64) {
+        if !self.enabled() {
+            return;
+        }
+        for (half, bits) in [(0, vectors as u32), (1, (vectors >> 32) as u32)] {
+            let word = quarter * 2 + half;
+            if bits == 0 {
+                continue;
+            }
+            let levels = self.page.get(TMR + word);
+            if levels & bits != 0 {
+                self.page.set(TMR + word, levels & !bits);
+                self.levels_changed = true;
+            }
+            self.page.set(IRR + word, self.page.get(IRR + word) | bits);
+        }
+    }
+
     pub(super) fn page(&self) -> &Arc<ApicPage> {
         &self.page
     }

@@ -1,5 +1,7 @@
 //! Messages that wait for a local APIC whose vCPU runs elsewhere.
 
+mod model;
+
 use super::*;
 use crate::config;
 use crate::lapic::LocalApic;
@@ -77,6 +79,27 @@ fn the_end_of_a_level_triggered_interrupt_is_told() {
         let sent = apics[0].mmio_write(vm_types::Gpa(crate::LAPIC_BASE + 0xB0), 4, 0, at(1));
         assert_eq!(sent.eoi, level.then_some(vector));
     }
+}
+
+/// A CPU that takes what was posted does not touch TMR: nothing is posted that has to.
+#[test]
+fn what_changes_the_trigger_mode_is_left_to_the_vcpu() {
+    let (bus, mut apics) = machine(1);
+    let posted = |bus: &ApicBus| bus.0.mailboxes[0].posted.any();
+    bus.deliver(&fixed(0, 0x41, true));
+    bus.deliver(&fixed(0, 0x41, false));
+    assert!(!posted(&bus) && bus.has_mail(0), "the edge comes after a level that was not looked at");
+    apics[0].catch_up(at(1));
+    bus.deliver(&fixed(0, 0x42, true));
+    bus.deliver(&fixed(0, 0x41, false));
+    assert!(posted(&bus), "it is edge-triggered again");
+    apics[0].catch_up(at(1));
+    bus.deliver(&fixed(0, 0x42, false));
+    assert!(!posted(&bus), "its last one was level-triggered");
+    apics[0].catch_up(at(1));
+    apics[0].accept(0x42);
+    assert_eq!(apics[0].eoi(), None);
+    assert!(!bus.has_mail(0));
 }
 
 #[test]
