@@ -6,11 +6,13 @@
 //! the other wrote. Else a vCPU with work would count as asleep, and whoever has its CPU would keep that for a slice of its own.
 //!
 //! A CPU with nothing to run halts. It looks for work with interrupts off and lets them in with HLT alone, so that a kick that
-//! comes after the look stays pending and ends the HLT. So each who asks for something kicks, whatever the vCPU does.
+//! comes after the look stays pending and ends the HLT. The same goes for entry to the guest. So who asks for something kicks,
+//! unless the vCPU is in the queue of a CPU that has others to run, and looks by itself when its turn begins ([`tell`]). Leaving
+//! the queue is a mark as well, and the look comes after it.
 //!
 //! The functions here are all that the kernel does; `tests/wake.rs` explores them over every order of their accesses.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A [`Words::wake`] that is long past: something has been asked of a vCPU that was asleep.
 pub const WOKEN: u64 = 1;
@@ -28,6 +30,10 @@ pub trait Words {
     fn set_wake(&self, at: u64);
     /// Sets it to [`WOKEN`] where it is `from`, as one step. Whether it was.
     fn set_woken(&self, from: u64) -> bool;
+    /// It would run, and waits for its turn: its CPU gives it that without being kicked.
+    fn queued(&self) -> bool;
+    /// Sets that.
+    fn set_queued(&self, queued: bool);
     /// The CPU that schedules it.
     fn home(&self) -> usize;
     /// Sets that.
@@ -40,18 +46,48 @@ pub trait Words {
 /// where the vCPU was asleep and this woke it: of several who ask at a time that is one.
 #[inline]
 pub fn post(words: &impl Words, bits: u32, kick: impl FnOnce(usize)) -> bool {
-    words.ask(bits);
-    words.fence();
-    let wake = words.wake();
-    let woken = wake > WOKEN && words.set_woken(wake);
+    let woken = asks(words, bits);
     kick(words.home());
     woken
 }
 
-/// The vCPU's turn begins. What was asked before is looked at in that turn: this needs no fence.
+/// The same for what a vCPU has to see before it enters the guest, and nobody waits for: one that waits for its turn sees it then, and
+/// whoever has the CPU meanwhile is left alone.
+#[inline]
+pub fn tell(words: &impl Words, bits: u32, kick: impl FnOnce(usize)) -> bool {
+    let woken = asks(words, bits);
+    if !words.queued() {
+        kick(words.home());
+    }
+    woken
+}
+
+fn asks(words: &impl Words, bits: u32) -> bool {
+    words.ask(bits);
+    words.fence();
+    let wake = words.wake();
+    wake > WOKEN && words.set_woken(wake)
+}
+
+/// The vCPU's turn begins. What was asked before is looked at in that turn; what is asked from now on comes with a kick.
 #[inline]
 pub fn begin(words: &impl Words) {
     words.set_wake(0);
+    leaves_queue(words);
+}
+
+/// Its turn is over, and it wants another one.
+#[inline]
+pub fn queue(words: &impl Words) {
+    words.set_queued(true);
+}
+
+#[inline]
+fn leaves_queue(words: &impl Words) {
+    if words.queued() {
+        words.set_queued(false);
+        words.fence();
+    }
 }
 
 /// The vCPU sleeps until host TSC `deadline`, unless something is asked of it.
@@ -65,11 +101,17 @@ pub fn doze(words: &impl Words, deadline: u64) {
 }
 
 /// The host TSC, after `now`, from which on the vCPU wants a turn; none where it wants one. It does not run before `held`, unless
-/// something is asked of it.
+/// something is asked of it: with a `held` that is not 0, its CPU alone asks this, which may halt then.
 #[inline]
 pub fn waits_until(words: &impl Words, now: u64, held: u64) -> Option<u64> {
     let due = words.wake().max(held);
-    (due > now && words.asked() == 0).then_some(due)
+    if due <= now {
+        return None;
+    }
+    if held > now {
+        leaves_queue(words);
+    }
+    (words.asked() == 0).then_some(due)
 }
 
 /// The vCPU's CPU has let go of it: `cpu` schedules it from now on, and looks what it was asked for meanwhile. Whoever still
@@ -89,6 +131,7 @@ pub struct Bell {
     pub requests: AtomicU32,
     /// [`Words::wake`].
     pub wake: AtomicU64,
+    queued: AtomicBool,
     home: AtomicUsize,
 }
 
@@ -96,7 +139,8 @@ impl Bell {
     /// Of a vCPU that `cpu` schedules, and of which nothing is asked.
     #[must_use]
     pub const fn new(cpu: usize) -> Self {
-        Self { requests: AtomicU32::new(0), wake: AtomicU64::new(0), home: AtomicUsize::new(cpu) }
+        let (requests, wake, queued) = (AtomicU32::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Self { requests, wake, queued, home: AtomicUsize::new(cpu) }
     }
 }
 
@@ -124,6 +168,16 @@ impl Words for Bell {
     #[inline]
     fn set_woken(&self, from: u64) -> bool {
         self.wake.compare_exchange(from, WOKEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    fn queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set_queued(&self, queued: bool) {
+        self.queued.store(queued, Ordering::Relaxed);
     }
 
     #[inline]

@@ -18,8 +18,11 @@ const SERVED: Address = 4;
 /// Who has woken it, for the judge.
 const WOKE: Address = 5;
 
+/// Whether it waits for its turn.
+const QUEUED: Address = 6;
+
 /// Memory before: the vCPU lives on CPU 0, whose row is not made yet.
-const BEFORE: [u64; 6] = [0, 0, 0, 1, 0, 0];
+const BEFORE: [u64; 7] = [0, 0, 0, 1, 0, 0, 0];
 /// When the vCPU's timer is due: never.
 const DEADLINE: u64 = u64::MAX;
 
@@ -45,6 +48,12 @@ impl Words for Of<'_> {
     fn set_woken(&self, from: u64) -> bool {
         self.cpu.does(Op::Exchange(WAKE, from, WOKEN)) != 0
     }
+    fn queued(&self) -> bool {
+        self.cpu.does(Op::Load(QUEUED)) != 0
+    }
+    fn set_queued(&self, queued: bool) {
+        self.cpu.does(Op::Store(QUEUED, queued.into()));
+    }
     fn home(&self) -> usize {
         self.cpu.does(Op::Load(HOME)) as usize
     }
@@ -68,12 +77,24 @@ impl Of<'_> {
     fn post(&self, bits: u32) -> bool {
         wake::post(self, bits, |cpu| self.kick(cpu))
     }
+    fn tell(&self, bits: u32) -> bool {
+        wake::tell(self, bits, |cpu| self.kick(cpu))
+    }
 }
 
 /// Asks for a bit, as another CPU does.
 fn asks(bit: u32) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
     once(move |words| {
         if words.post(bit) {
+            words.cpu.does(Op::Note(WOKE, bit.into()));
+        }
+    })
+}
+
+/// The same of what the vCPU sees by itself, if it waits for its turn.
+fn tells(bit: u32) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
+    once(move |words| {
+        if words.tell(bit) {
             words.cpu.does(Op::Note(WOKE, bit.into()));
         }
     })
@@ -236,4 +257,61 @@ fn a_kick_that_comes_before_the_change_is_found_out() {
     });
     let threads: [(Code<'_>, Known); 3] = [(&old, NOTHING), (&cpu_loop(1), KEEPS), (&asks(1), NOTHING)];
     assert!(explore(&threads, &BEFORE, 2, is_served(1)).wrong.is_some());
+}
+
+/// What a vCPU of a CPU that has another one does, turn by turn: it serves what is asked of it and waits for its next turn; it is in
+/// the guest until it is kicked, and leaves it for good where that was for nothing; or it is held for long, and the CPU halts.
+fn takes_turns(held: bool, fences: bool) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
+    move |cpu, [turn, ..]| {
+        let words = &Of { cpu, fences };
+        if turn > 0 && held {
+            if wake::waits_until(words, WOKEN, DEADLINE).is_some() {
+                cpu.does(Op::Halt(0));
+                return Some([turn, 0, 0]);
+            }
+        }
+        wake::begin(words);
+        while words.asked() != 0 {
+            cpu.does(Op::Take(ASKED, SERVED));
+        }
+        if turn == 0 || held {
+            wake::queue(words);
+            return Some([1, 0, 0]);
+        }
+        loop {
+            cpu.does(Op::Halt(0));
+            while words.asked() != 0 {
+                cpu.does(Op::Take(ASKED, SERVED));
+            }
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_its_turn_is_not_kicked_and_misses_nothing() {
+    for (held, bit) in [(false, 1), (false, 2), (true, 1), (true, 2)] {
+        let run = |fences: bool| {
+            let threads: [(Code<'_>, Known); 3] =
+                [(&takes_turns(held, fences), NOTHING), (&tells(1), NOTHING), (&tells(bit), NOTHING)];
+            explore(&threads, &BEFORE, 1, is_served(u64::from(1 | bit)))
+        };
+        check(&run(true), 500);
+        assert!(run(false).wrong.is_some(), "the fence of who leaves the queue, {held}");
+    }
+    // One that is queued for good is kicked by nobody.
+    let queued = [0, 0, 0, 1, 0, 0, 1];
+    let told = explore(&[(&tells(1), NOTHING)], &queued, 1, |world| {
+        if world.pending[0] { Err("it was kicked".into()) } else { Ok(()) }
+    });
+    assert_eq!(told.wrong, None);
+}
+
+#[test]
+fn nothing_that_is_told_is_lost_while_a_vcpu_falls_asleep_or_moves() {
+    for bit in [1, 2] {
+        check(&falls_asleep(&once(turn), &tells(bit)), 1000);
+    }
+    let threads: [(Code<'_>, Known); 3] =
+        [(&cpu_loop(0), LEAVES), (&cpu_loop(1), KEEPS), (&tells(1), NOTHING)];
+    check(&explore(&threads, &BEFORE, 2, is_served(1)), 1000);
 }

@@ -112,6 +112,16 @@ impl Mailbox {
         wake::post(&self.bell, request as u32, flush::kick)
     }
 
+    /// The same for what it looks at before each entry, so that one that waits for its turn is not kicked.
+    pub(crate) fn tell(&self, request: Request) -> bool {
+        wake::tell(&self.bell, request as u32, flush::kick)
+    }
+
+    /// Its turn is over, and it wants another one.
+    pub(crate) fn queue(&self) {
+        wake::queue(&self.bell);
+    }
+
     /// Its turn begins.
     pub(crate) fn begin(&self) {
         wake::begin(&self.bell);

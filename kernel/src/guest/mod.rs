@@ -97,7 +97,7 @@ impl Guest {
     pub(crate) fn kick(&self, vcpus: VcpuSet) -> bool {
         let mut woken_here = false;
         for mailbox in vcpus.iter().filter_map(|index| self.mailboxes.get(index)) {
-            woken_here |= mailbox.post(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
+            woken_here |= mailbox.tell(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
         }
         woken_here
     }

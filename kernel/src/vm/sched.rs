@@ -292,23 +292,28 @@ fn run(vm: &Vm, index: usize, until: u64) -> Ran {
     slot.begin();
     let outcome = vcpu.run(vm, &vm.state, until);
     slot.due.store(vcpu.vcpu.deadline, Ordering::Relaxed);
-    match outcome {
-        Outcome::Yield => return Ran::GoesOn,
-        Outcome::Spins => return Ran::Spins,
-        Outcome::GivesWay => return Ran::Rests,
+    let ran = match outcome {
+        Outcome::Yield => Ran::GoesOn,
+        Outcome::Spins => Ran::Spins,
+        Outcome::GivesWay => Ran::Rests,
         Outcome::Halted(deadline) => {
             slot.doze(deadline);
             return Ran::Rests;
         }
-        Outcome::Paused => slot.gate.close(),
+        Outcome::Paused => {
+            slot.gate.close();
+            return Ran::Over;
+        }
         Outcome::Stopped(reason) => {
             vcpu.release(vm);
             drop(vcpu);
             vm.ended(reason);
             slot.gate.close();
+            return Ran::Over;
         }
-    }
-    Ran::Over
+    };
+    slot.queue();
+    ran
 }
 
 /// A CPU is to schedule this vCPU and to keep it, as an operator wants.

@@ -30,6 +30,33 @@ fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
     assert_eq!(host.ipis(), [Ipi { to: 0, ..KICK }]);
 }
 
+/// It looks before its turn; only what others wait for is worth an interrupt of whoever has the CPU.
+#[test]
+fn who_waits_for_its_turn_is_told_without_a_kick() {
+    let host = host();
+    let there = Mailbox::new(HOME);
+    there.begin();
+    assert!(!there.tell(Request::Interrupt));
+    assert_eq!(host.ipis(), [KICK], "it may be in the guest");
+    there.queue();
+    assert!(!there.tell(Request::Interrupt));
+    assert_eq!((there.requests.load(Ordering::Relaxed), host.ipis()), (1, [].into()));
+    there.post(Request::Pause);
+    assert_eq!(host.ipis(), [KICK]);
+    there.requests.store(0, Ordering::Relaxed);
+    assert_eq!(there.waits_until(1, u64::MAX), Some(u64::MAX), "it may use no more of the CPU for now");
+    there.tell(Request::Interrupt);
+    assert_eq!((there.waits_until(1, u64::MAX), host.ipis()), (None, [KICK].into()));
+    there.queue();
+    there.begin();
+    there.doze(u64::MAX);
+    assert_eq!(there.waits_until(1, 0), None, "what it was told keeps it awake");
+    there.requests.store(0, Ordering::Relaxed);
+    there.doze(u64::MAX);
+    assert!(there.tell(Request::Interrupt));
+    assert_eq!(host.ipis(), [KICK]);
+}
+
 /// The CPU that gets a vCPU was kicked before it could find that it has: it halted for up to 100 ms more.
 #[test]
 fn a_cpu_that_gets_a_vcpu_is_kicked_once_it_can_find_it() {
