@@ -3,8 +3,8 @@
 use guest_load::{Module, detect, extract, load};
 use vm_types::Gpa;
 use x86_decode::{
-    Access, AccessKind, CodeSize, Cpu, MAX_LEN, Machine, PagingState, Segment, SegmentRegister, Vector, decode,
-    emulate, execute, fetch, walk,
+    Access, AccessKind, CodeSize, Cpu, MAX_LEN, Machine, PagingState, Segment, SegmentRegister, Vector,
+    decode, emulate, execute, fetch, walk,
 };
 
 use crate::Bytes;

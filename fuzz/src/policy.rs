@@ -6,7 +6,8 @@ use cpu_policy::{
 };
 use vm_types::Topology;
 
-const SHAPE: Shape = Shape { topology: Topology::flat(1), tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
+const SHAPE: Shape =
+    Shape { topology: Topology::flat(1), tsc_hz: 20_000_000, apic_hz: 25_000_000, phys_bits: None };
 
 /// A host that can give `level`.
 pub(crate) fn host_of(level: &Level) -> HostPolicy {

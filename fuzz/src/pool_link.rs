@@ -62,7 +62,13 @@ fn host(number: u8, level: &str) -> Pool {
         tsc: Tsc { hz: HZ, scaling: false },
         memory_mib: 512,
     };
-    let status = Status { address: Some(address(number)), accepts: true, free_mib: 256, vms: Vec::new(), uuids: Vec::new() };
+    let status = Status {
+        address: Some(address(number)),
+        accepts: true,
+        free_mib: 256,
+        vms: Vec::new(),
+        uuids: Vec::new(),
+    };
     Pool::new(own, status, Timing::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -102,4 +102,13 @@ pub trait GuestMemory {
     /// # Errors
     /// [`MemoryError`] where any byte is outside RAM; nothing is written then.
     fn write(&self, gpa: Gpa, data: &[u8]) -> Result<(), MemoryError>;
+
+    /// Writes two bytes, little-endian, as [`GuestMemory::write`] does, in one access where `gpa` is even: a number that a
+    /// guest reads at any time.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::write`].
+    fn write_u16(&self, gpa: Gpa, value: u16) -> Result<(), MemoryError> {
+        self.write(gpa, &value.to_le_bytes())
+    }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use vm_types::{Gpa, GuestMemory, MemRange, MemoryError, PAGE_SIZE, PageSet, nospec};
 
 use super::{Hpa, frame};
@@ -262,5 +262,17 @@ impl GuestMemory for GuestRam {
             self.logged.insert_range(gpa.gfn(), last - gpa.gfn() + 1);
         }
         Ok(())
+    }
+
+    fn write_u16(&self, gpa: Gpa, value: u16) -> Result<(), MemoryError> {
+        if gpa.0.is_multiple_of(2)
+            && let Some((hpa, _)) = self.find(gpa)
+        {
+            // SAFETY: an aligned word of our chunk, which is pages. A running guest may access it at the same time.
+            unsafe { &*(hpa as *const AtomicU16) }.store(value, Ordering::Release);
+            self.logged.insert(gpa.gfn());
+            return Ok(());
+        }
+        self.write(gpa, &value.to_le_bytes())
     }
 }

@@ -74,7 +74,7 @@ pub(super) const CRATES: &[Layer] = &[
         &["cmdline", "devices", "guest-load", "vmx-types", "x86-decode"],
         "the parts of a VM, and the options for them",
     ),
-    layer(&["net", "nic"], "the host's TCP/IP; drivers of network cards"),
+    layer(&["net", "nic", "virtio"], "the host's TCP/IP; drivers of network cards; virtio devices of guests"),
     layer(
         &[
             "acpi-tables",
