@@ -33,7 +33,7 @@ pub use config::{MAX_VCPUS, PlatformConfig};
 pub use effect::{Effect, VcpuSet};
 pub use ioapic::{IOAPIC_BASE, PINS as IOAPIC_PINS};
 pub use lapic::{ApicBus, GpFault, InitSipi, LAPIC_BASE, LocalApic, Sent};
-pub use pci::{Bar, Function, Identity, MsixShape, Register, Signals, Socket};
+pub use pci::{Bar, Function, Identity, MsixShape, OnBoard, Register, Signals, Socket, VirtioPci};
 pub use pit::PIT_HZ;
 pub use platform::{FUNCTIONS, Platform};
 pub use pm::PM_TIMER_HZ;

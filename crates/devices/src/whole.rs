@@ -7,6 +7,7 @@ use crate::lapic::{ApicBus, GpFault, InitSipi, LocalApic, Sent};
 use crate::pci::Socket;
 use crate::platform::{FUNCTIONS, Platform};
 use alloc::vec::Vec;
+use virtio::Host;
 use vm_types::{Gpa, GuestMemory, Now, StateError, StateRecord};
 
 /// Board and local APICs.
@@ -218,11 +219,11 @@ impl Whole {
         self.settle(());
     }
 
-    /// Lets the functions on the PCI bus work on the guest's memory.
-    pub fn service(&mut self, memory: &dyn GuestMemory, now: Now) {
+    /// Lets the functions on the PCI bus work on the guest's memory. True where there is work left.
+    pub fn service(&mut self, memory: &dyn GuestMemory, host: &mut dyn Host, now: Now) -> bool {
         self.advance(now);
-        self.board.service(memory, now);
-        self.settle(());
+        let again = self.board.service(memory, host, now);
+        self.settle(again)
     }
 
     /// The state of every device. Call [`Whole::advance`] first.

@@ -2,11 +2,11 @@
 #![allow(missing_docs)]
 
 mod copier;
+mod machine;
 
-use copier::{
-    Copier, DEVICE, KIND, NOW, PENDING, Ram, TABLE, VECTORS, board, config, config_read, config_write,
-};
+use copier::{Copier, DEVICE, KIND, PENDING, TABLE, VECTORS, board};
 use devices::{Effect, FUNCTIONS, LAPIC_BASE, Platform, PlatformConfig, Socket, Whole};
+use machine::{NOW, Nobody, Ram, config, config_read, config_write};
 use proptest::prelude::*;
 use vm_types::{Gpa, GuestMemory, StateRecord};
 
@@ -198,7 +198,7 @@ fn a_function_works_on_guest_memory() {
     store(&mut p, 0, 8, 0x1000);
     store(&mut p, 8, 8, 0x8_0000);
     assert_eq!(p.io_write(PORTS, 4, 17, NOW), Some(Effect::Service));
-    p.service(&ram, NOW);
+    p.service(&ram, &mut Nobody, NOW);
     let mut bytes = [0; 17];
     ram.read(Gpa(0x8_0000), &mut bytes).unwrap();
     assert_eq!((&bytes, p.pending_interrupt(0)), (b"moved by a device", Some(0x71)));
@@ -216,7 +216,7 @@ fn a_pin_is_a_level_at_both_controllers() {
     assert_eq!(config_read(&mut p, DEVICE, 0, 0x3C, 2), 0x010A);
     assert_eq!(level(&mut p), 0);
     p.io_write(PORTS, 4, 1, NOW);
-    p.service(&ram, NOW);
+    p.service(&ram, &mut Nobody, NOW);
     assert_eq!((level(&mut p), config_read(&mut p, DEVICE, 0, 6, 2) & 8), (4, 8));
     config_write(&mut p, DEVICE, 0, 4, 2, IO | MEM | 0x400);
     assert_eq!((level(&mut p), config_read(&mut p, DEVICE, 0, 6, 2) & 8), (0, 8), "INTx disable");
@@ -365,7 +365,7 @@ fn perform(p: &mut Whole, ram: &Ram, step: &Step) {
         Step::Out(port, size, value) => p.io_write(port, size, value, NOW),
     };
     if effect == Some(Effect::Service) {
-        p.service(ram, NOW);
+        p.service(ram, &mut Nobody, NOW);
     }
 }
 

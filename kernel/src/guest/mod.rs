@@ -7,11 +7,13 @@ pub(crate) mod console;
 pub(crate) mod exits;
 pub(crate) mod mailbox;
 pub(crate) mod name;
+pub(crate) mod outside;
 mod stop;
 mod translation;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
 
 use ::translation::CpuSet;
 use cpu_policy::GuestPolicy;
@@ -29,6 +31,7 @@ use hw::vmx::bitmap::MsrBitmaps;
 use hw::vmx::translation::Translation;
 use mailbox::{Mailbox, Request};
 use name::Name;
+use outside::Outside;
 
 pub(crate) use stop::StopReason;
 
@@ -64,6 +67,8 @@ pub(crate) struct Guest {
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     /// What the guest printed on COM1.
     pub(crate) console: GuestConsole,
+    /// How often its drivers broke a device.
+    pub(crate) broken: AtomicU32,
     /// The page behind [`IDENTITY_PAGE`], held for as long as the tables lead to it.
     pub(crate) _identity: Option<Held>,
     /// The APIC-access page: what lies at [`devices::LAPIC_BASE`] where the CPU tells accesses to an APIC from others. It is
@@ -91,6 +96,11 @@ impl Guest {
         let mut platform = self.platform.lock();
         let result = f(&mut platform);
         (result, platform.take_kicks())
+    }
+
+    /// What its devices reach beyond it.
+    pub(crate) fn outside(&self) -> Outside<'_> {
+        Outside { name: &self.name, broken: &self.broken }
     }
 
     /// Has these vCPUs look at their interrupts. True where one of them was asleep that waits for this CPU now.

@@ -164,6 +164,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         mailboxes,
         // One that comes is the other host's until it runs here.
         console: GuestConsole::new(!spec.came),
+        broken: AtomicU32::new(0),
         _identity: identity,
         apic_access,
     };

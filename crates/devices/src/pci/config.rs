@@ -32,18 +32,29 @@ const MSIX: u8 = 0x11;
 const MSIX_ENABLE: u16 = 1 << 15;
 const MSIX_MASK: u16 = 1 << 14;
 
+/// Access to windows by configuration space (virtio 1.2, 4.1.4.9): which one, where in it, how wide, and what is there.
+const VENDOR: u8 = 0x09;
+const PORTAL_CFG: u8 = 5;
+const PORTAL_BAR: usize = 4;
+const PORTAL_OFFSET: usize = 8;
+const PORTAL_WIDTH: usize = 12;
+const PORTAL_DATA: usize = 16;
+const PORTAL_LEN: usize = 20;
+
 pub(super) struct ConfigSpace {
     bytes: [u8; LEN],
     writable: [u8; LEN],
     /// Where the MSI-X capability stands.
     msix: Option<usize>,
+    /// Where the one stands that leads to the windows.
+    portal: Option<usize>,
 }
 
 impl ConfigSpace {
     /// As firmware leaves it, but for the base addresses: the operating system gives those out. `line`: the ISA interrupt
     /// of its pin.
     pub(super) fn new(identity: &Identity, multifunction: bool, line: u8) -> Self {
-        let mut space = Self { bytes: [0; LEN], writable: [0; LEN], msix: None };
+        let mut space = Self { bytes: [0; LEN], writable: [0; LEN], msix: None, portal: None };
         space.put(0x00, &identity.vendor.to_le_bytes());
         space.put(0x02, &identity.device.to_le_bytes());
         space.put(0x08, &[identity.revision]);
@@ -94,6 +105,13 @@ impl ConfigSpace {
             self.put(free + 2, body);
             self.link(&mut link, &mut free, *id, 2 + body.len());
         }
+        if identity.portal {
+            self.portal = Some(free);
+            self.put(free + 2, &[PORTAL_LEN as u8, PORTAL_CFG]);
+            self.allow(free + PORTAL_BAR, &[0xFF]);
+            self.allow(free + PORTAL_OFFSET, &[0xFF; 8]);
+            self.link(&mut link, &mut free, VENDOR, PORTAL_LEN);
+        }
         if link != CAPABILITIES {
             self.bytes[STATUS] |= STATUS_CAPABILITIES;
         }
@@ -139,10 +157,23 @@ impl ConfigSpace {
         u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
+    fn dword(&self, at: usize) -> u32 {
+        self.bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// What an access to the byte at `at` reaches, where that is the portal's data: window, offset in it, width.
+    pub(super) fn portal(&self, at: u8) -> Option<(usize, u64, u8)> {
+        let portal = self.portal.filter(|portal| usize::from(at) == portal + PORTAL_DATA)?;
+        let width = self.dword(portal + PORTAL_WIDTH);
+        let offset = self.dword(portal + PORTAL_OFFSET);
+        let fits = matches!(width, 1 | 2 | 4) && offset.is_multiple_of(width);
+        fits.then_some((self.bytes[portal + PORTAL_BAR].into(), offset.into(), width as u8))
+    }
+
     /// Where the window of a base address register lies, if it is open: its first address, and whether that is a port.
     pub(super) fn window(&self, index: usize) -> Option<(u64, bool)> {
         let at = BAR0 + 4 * index;
-        let bar = u32::from_le_bytes(self.bytes[at..at + 4].try_into().ok()?);
+        let bar = self.dword(at);
         let io = bar & BAR_IO != 0;
         let open = self.bytes[COMMAND] & if io { IO_SPACE } else { MEMORY_SPACE } != 0;
         let base = bar & if io { !3 } else { !15 };

@@ -5,6 +5,7 @@ use crate::config::PlatformConfig;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use virtio::Host;
 use vm_types::{GuestMemory, Now};
 
 /// A device on the PCI bus. It says what it is; the bus keeps its configuration space and its MSI-X table, finds it by its
@@ -34,9 +35,16 @@ pub trait Function: Send {
         let _ = (bar, offset, size, value, now, signals);
     }
 
-    /// The work that it asked for by [`Signals::ask_service`]: here it sees the guest's memory.
-    fn service(&mut self, memory: &dyn GuestMemory, now: Now, signals: &mut Signals<'_>) {
-        let _ = (memory, now, signals);
+    /// The work that it asked for by [`Signals::ask_service`], and once after it came from another host: here it sees the
+    /// guest's memory. It does a bounded amount, and asks again where some is left.
+    fn service(
+        &mut self,
+        memory: &dyn GuestMemory,
+        host: &mut dyn Host,
+        now: Now,
+        signals: &mut Signals<'_>,
+    ) {
+        let _ = (memory, host, now, signals);
     }
 
     /// The level of its interrupt pin. It does not matter while MSI-X is on.
@@ -128,6 +136,8 @@ pub struct Identity {
     pub msix: Option<MsixShape>,
     /// Further capabilities, all read-only: ID, and what follows the pointer to the next.
     pub capabilities: &'static [(u8, &'static [u8])],
+    /// A capability by which its windows are accessed in configuration space.
+    pub portal: bool,
     /// Registers of its own, none of them in the way of a capability: those take the bytes from 0x40 on.
     pub registers: &'static [Register],
 }
@@ -147,6 +157,7 @@ impl Identity {
             bars: &[],
             msix: None,
             capabilities: &[],
+            portal: false,
             registers: &[],
         }
     }

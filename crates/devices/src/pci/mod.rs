@@ -4,16 +4,19 @@ mod config;
 mod function;
 mod i440fx;
 mod msix;
+mod virtio;
 
 pub use function::{Bar, Function, Identity, Register, Signals, Socket};
 pub(crate) use i440fx::{HostBridge, IsaBridge, PowerManagement};
 pub use msix::MsixShape;
+pub use virtio::{OnBoard, VirtioPci};
 
 use crate::config::PlatformConfig;
 use crate::device::Touched;
 use crate::effect::Effect;
 use crate::lapic::Message;
 use crate::state::{decode, encode, find, refuse};
+use ::virtio::Host;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use config::ConfigSpace;
@@ -51,6 +54,8 @@ struct Slot {
     bars: &'static [Bar],
     config: ConfigSpace,
     msix: Option<Msix>,
+    /// It wants to work on the guest's memory.
+    wants: bool,
     function: Box<dyn Function>,
 }
 
@@ -91,6 +96,7 @@ impl Bus {
                 bars: identity.bars,
                 config: ConfigSpace::new(&identity, several(device), line),
                 msix: identity.msix.map(Msix::new),
+                wants: false,
                 function,
             }
         });
@@ -106,14 +112,20 @@ impl Bus {
     /// IN. `address` is the configuration address register. `None` where the bus takes no access of this size at `port`.
     pub(crate) fn input(&mut self, address: u32, port: u16, size: u8, now: Now) -> Option<(u32, Touched)> {
         if let Some(at) = data(port, size) {
-            let value = self.addressed(address).map_or(u32::MAX, |slot| {
-                let slot = &self.slots[slot];
-                slot.config.read(address as u8 & 0xFC, slot.intx()) >> (8 * at)
-            });
+            let register = address as u8 & 0xFC;
+            let Some(index) = self.addressed(address) else {
+                return Some((ones(size) as u32, Touched::NOTHING));
+            };
+            if let Some((bar, offset, width)) = self.slots[index].portal(register | at) {
+                let value = self.read(index, bar, offset, width, now) & ones(size);
+                return Some((value as u32, Touched::LINE));
+            }
+            let slot = &self.slots[index];
+            let value = slot.config.read(register, slot.intx()) >> (8 * at);
             return Some((value & ones(size) as u32, Touched::NOTHING));
         }
         let (window, offset) = self.window(port.into(), size, true)?;
-        Some((self.read(window, offset, size, now) as u32, Touched::LINE))
+        Some((self.read(window.slot, window.bar, offset, size, now) as u32, Touched::LINE))
     }
 
     /// OUT, likewise.
@@ -127,19 +139,23 @@ impl Bus {
     ) -> Option<(Option<Effect>, Touched)> {
         if let Some(at) = data(port, size) {
             let Some(slot) = self.addressed(address) else { return Some((None, Touched::NOTHING)) };
-            if self.slots[slot].config.write(address as u8 & 0xFC | at, size, value) {
+            let register = address as u8 & 0xFC | at;
+            if let Some((bar, offset, width)) = self.slots[slot].portal(register) {
+                return Some(self.write(slot, bar, offset, width, value.into(), now));
+            }
+            if self.slots[slot].config.write(register, size, value) {
                 self.map();
             }
             return Some((None, self.settle(slot)));
         }
         let (window, offset) = self.window(port.into(), size, true)?;
-        Some(self.write(window, offset, size, value.into(), now))
+        Some(self.write(window.slot, window.bar, offset, size, value.into(), now))
     }
 
     /// A load from memory that is no RAM. `None` where no function has it.
     pub(crate) fn load(&mut self, gpa: u64, size: u8, now: Now) -> Option<(u64, Touched)> {
         let (window, offset) = self.window(gpa, size, false)?;
-        Some((self.read(window, offset, size, now), Touched::LINE))
+        Some((self.read(window.slot, window.bar, offset, size, now), Touched::LINE))
     }
 
     /// A store, likewise.
@@ -151,18 +167,26 @@ impl Bus {
         now: Now,
     ) -> Option<(Option<Effect>, Touched)> {
         let (window, offset) = self.window(gpa, size, false)?;
-        Some(self.write(window, offset, size, value, now))
+        Some(self.write(window.slot, window.bar, offset, size, value, now))
     }
 
-    /// Lets every function work on the guest's memory.
-    pub(crate) fn service(&mut self, memory: &dyn GuestMemory, now: Now) -> Touched {
+    /// Lets the functions that want to work on the guest's memory. True where one has work left.
+    pub(crate) fn service(
+        &mut self,
+        memory: &dyn GuestMemory,
+        host: &mut dyn Host,
+        now: Now,
+    ) -> (bool, Touched) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let mut signals = Signals { msix: slot.msix.as_mut(), service: false };
-            slot.function.service(memory, now, &mut signals);
-            self.settle(index);
+            if slot.wants {
+                let mut signals = Signals { msix: slot.msix.as_mut(), service: false };
+                slot.function.service(memory, host, now, &mut signals);
+                slot.wants = signals.service;
+                self.settle(index);
+            }
         }
-        Touched::LINE | Touched::MESSAGES
+        (self.slots.iter().any(|slot| slot.wants), Touched::LINE | Touched::MESSAGES)
     }
 
     /// The levels of the interrupts that pins lead to.
@@ -209,6 +233,8 @@ impl Bus {
                 (None, None) => {}
                 _ => return Err(refuse(slot.kind, "MSI-X is there on one side only".into())),
             }
+            // What another host was told may be lost: each looks for itself.
+            slot.wants = true;
             slot.function.import(&fields.state).map_err(|why| refuse(slot.kind, why))?;
         }
         bus.map();
@@ -236,29 +262,31 @@ impl Bus {
         Some((*window, at - window.first))
     }
 
-    fn read(&mut self, window: Window, offset: u64, size: u8, now: Now) -> u64 {
-        let slot = &mut self.slots[window.slot];
-        let table = slot.msix.as_ref().and_then(|msix| msix.read(window.bar, offset));
-        table.unwrap_or_else(|| slot.function.read(window.bar, offset, size, now)) & ones(size)
+    fn read(&mut self, slot: usize, bar: usize, offset: u64, size: u8, now: Now) -> u64 {
+        let slot = &mut self.slots[slot];
+        let table = slot.msix.as_ref().and_then(|msix| msix.read(bar, offset));
+        table.unwrap_or_else(|| slot.function.read(bar, offset, size, now)) & ones(size)
     }
 
     fn write(
         &mut self,
-        window: Window,
+        index: usize,
+        bar: usize,
         offset: u64,
         size: u8,
         value: u64,
         now: Now,
     ) -> (Option<Effect>, Touched) {
-        let slot = &mut self.slots[window.slot];
+        let slot = &mut self.slots[index];
         let mut service = false;
-        let in_table = slot.msix.as_mut().is_some_and(|msix| msix.write(window.bar, offset, size, value));
+        let in_table = slot.msix.as_mut().is_some_and(|msix| msix.write(bar, offset, size, value));
         if !in_table {
             let mut signals = Signals { msix: slot.msix.as_mut(), service };
-            slot.function.write(window.bar, offset, size, value & ones(size), now, &mut signals);
+            slot.function.write(bar, offset, size, value & ones(size), now, &mut signals);
             service = signals.service;
+            slot.wants |= service;
         }
-        (service.then_some(Effect::Service), self.settle(window.slot))
+        (service.then_some(Effect::Service), self.settle(index))
     }
 
     /// After an access to a function: sends what its MSI-X table lets out.
@@ -292,6 +320,16 @@ impl Slot {
     /// The level of its pin.
     fn intx(&self) -> bool {
         self.pin != 0 && self.function.line()
+    }
+
+    /// What an access to a byte of configuration space reaches of its windows: window, offset, width.
+    fn portal(&self, at: u8) -> Option<(usize, u64, u8)> {
+        let (bar, offset, width) = self.config.portal(at)?;
+        let len = match *self.bars.get(bar)? {
+            Bar::None => 0,
+            Bar::Io(len) | Bar::Memory(len) => len.into(),
+        };
+        (offset + u64::from(width) <= len).then_some((bar, offset, width))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::effect::VcpuSet;
 use crate::lapic::ApicBus;
 use crate::pci::{Bus, Socket};
 use board::Board;
+use virtio::Host;
 use vm_types::{GuestMemory, Now};
 
 /// The devices of one machine.
@@ -86,13 +87,15 @@ impl Platform {
         self.apics.set_deadline(self.next);
     }
 
-    /// Lets the functions on the PCI bus work on the guest's memory, as [`crate::Effect::Service`] asks.
-    pub fn service(&mut self, memory: &dyn GuestMemory, now: Now) {
+    /// Lets the functions on the PCI bus work on the guest's memory: as [`crate::Effect::Service`] asks, and once after the
+    /// machine came from another host, before its guest runs. True where there is work left, since each call does a bounded
+    /// amount.
+    pub fn service(&mut self, memory: &dyn GuestMemory, host: &mut dyn Host, now: Now) -> bool {
         self.advance(now);
-        if let Some(pci) = &mut self.pci {
-            let touched = pci.service(memory, now);
-            self.settle(touched);
-        }
+        let Some(pci) = &mut self.pci else { return false };
+        let (again, touched) = pci.service(memory, host, now);
+        self.settle(touched);
+        again
     }
 
     /// Moves guest output of COM1 into `buf`; the count is what was moved.
