@@ -17,12 +17,13 @@ pub(crate) fn platform() -> Whole {
         x2apic: true,
         tsc_deadline: true,
         pci: false,
+        rng: false,
     })
 }
 
 /// The same with a PCI bus.
 pub(crate) fn with_pci() -> Whole {
-    Whole::new(&PlatformConfig { pci: true, ..*platform().config() })
+    Whole::new(&PlatformConfig { pci: true, rng: true, ..*platform().config() })
 }
 
 /// Bodies that replace those of a good state: which record, its length in two bytes, the body.

@@ -1,9 +1,10 @@
-//! Rings of virtio devices: memory that a driver has written anything to.
+//! Virtio devices: memory that a driver has written anything to, and registers.
 
-use virtio::{Queue, QueueState, Ring, Rules};
-use vm_types::{Gpa, GuestMemory};
+use ::devices::{Effect, Whole};
+use virtio::{Broken, Host, Queue, QueueState, Ring, Rules};
+use vm_types::{Gpa, GuestMemory, Now};
 
-use crate::{Bytes, Ram};
+use crate::{Bytes, Ram, devices};
 
 const RAM: usize = 0x4000;
 const SIZE: u16 = 8;
@@ -65,4 +66,121 @@ pub fn ring_seed() -> Vec<u8> {
     let mut bytes = vec![0; 0x400];
     memory.read(Gpa(0), &mut bytes).expect("small");
     [&[3, 0, 0][..], &bytes].concat()
+}
+
+const HZ: u64 = 20_000_000;
+const NOW: Now = Now { tsc: 1, hz: HZ };
+/// Where the windows of the entropy device are put.
+const PORTS: u16 = 0xC000;
+const MEMORY: u64 = 0xE000_0000;
+/// 00:02.0.
+const FUNCTION: u32 = 1 << 31 | 2 << 11;
+
+/// A host with entropy of a kind.
+struct Outside;
+
+impl Host for Outside {
+    fn entropy(&mut self, out: &mut [u8]) -> bool {
+        out.fill(0x5A);
+        true
+    }
+
+    fn broken(&mut self, _: &str, why: &Broken) {
+        assert!(!why.to_string().is_empty());
+    }
+}
+
+/// What a driver does to an entropy device on the PCI bus: 12 bytes a step, what and how wide, nothing, where, value.
+pub fn function(data: &[u8]) {
+    let mut board = devices::with_pci();
+    let memory = Ram::new(RAM);
+    let mut data = Bytes(data);
+    while !data.0.is_empty() {
+        let (what, _, at, value) = (data.u8(), data.u8(), data.u16(), data.u64());
+        let size = 1 << (what >> 3 & 3);
+        let effect = match what & 7 {
+            0 => {
+                board.io_write(0xCF8, 4, FUNCTION | u32::from(at) & 0xFC, NOW);
+                board.io_read(0xCFC + (at & 3), size.min(4), NOW);
+                None
+            }
+            1 => {
+                board.io_write(0xCF8, 4, FUNCTION | u32::from(at) & 0xFC, NOW);
+                board.io_write(0xCFC + (at & 3), size.min(4), value as u32, NOW)
+            }
+            2 => {
+                board.mmio_read(0, Gpa(MEMORY + u64::from(at & 0x7FFF)), size, NOW);
+                None
+            }
+            3 => board.mmio_write(0, Gpa(MEMORY + u64::from(at & 0x7FFF)), size, value, NOW),
+            4 => board.io_write(PORTS + (at & 31), size.min(4), value as u32, NOW),
+            5 => {
+                // What is not RAM the guest cannot write.
+                let _ = memory.write(Gpa(u64::from(at)), &value.to_le_bytes()[..size.into()]);
+                None
+            }
+            6 => {
+                let records = board.export();
+                let mut there = Whole::new(board.config());
+                there.import(&records).expect("its own state");
+                assert_eq!(there.export(), records);
+                board = there;
+                None
+            }
+            _ => {
+                if let Some(vector) = board.pending_interrupt(0) {
+                    board.accept(0, vector);
+                }
+                None
+            }
+        };
+        if effect == Some(Effect::Service) || what & 0x80 != 0 {
+            // One look walks 512 descriptors of its 64 places: the rest of 64 chains of 64 comes at the next ones.
+            let looks = (0..20).find(|_| !board.service(&memory, &mut Outside, NOW));
+            assert!(looks.is_some(), "there is always more to do");
+        }
+    }
+}
+
+/// A driver that comes to DRIVER_OK and asks twice, by port and by memory, moves between, and breaks its ring.
+pub fn function_seed() -> Vec<u8> {
+    let mut seed = Vec::new();
+    let mut step = |what: u8, size: u8, at: u16, value: u64| {
+        seed.extend([what | size << 3, 0]);
+        seed.extend(at.to_le_bytes());
+        seed.extend(value.to_le_bytes());
+    };
+    step(1, 2, 0x10, PORTS.into());
+    step(1, 2, 0x14, MEMORY);
+    step(1, 1, 0x04, 7);
+    step(1, 1, 0x42, 1 << 15);
+    step(3, 2, 0x4000, 0xFEE0_0000);
+    step(3, 3, 0x4008, 0x51);
+    for status in [1, 3] {
+        step(3, 0, 20, status);
+    }
+    for (half, features) in [(0, 0x3000_0000), (1, 1)] {
+        step(3, 2, 8, half);
+        step(3, 2, 12, features);
+    }
+    step(3, 0, 20, 0xB);
+    step(3, 1, 24, u64::from(SIZE));
+    step(3, 1, 26, 0);
+    for (at, area) in [(32, 0), (40, AVAILABLE), (48, USED)] {
+        step(3, 3, at, area);
+    }
+    step(3, 1, 28, 1);
+    step(3, 0, 20, 0xF);
+    step(5, 3, 0, 0x300);
+    step(5, 3, 8, 0x2_0000_0040);
+    step(5, 2, AVAILABLE as u16, 1 << 16);
+    step(4, 1, 0, 0);
+    step(6, 0, 0, 0);
+    step(0x87, 0, 0, 0);
+    step(5, 2, AVAILABLE as u16, 2 << 16);
+    step(3, 1, 0x3000, 0);
+    step(2, 0, 0x1000, 0);
+    step(5, 2, AVAILABLE as u16, 99 << 16);
+    step(4, 1, 0, 0);
+    seed
 }

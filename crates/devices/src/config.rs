@@ -20,8 +20,10 @@ pub struct PlatformConfig {
     pub x2apic: bool,
     /// CPUID.01H:ECX.TSC_Deadline: the APIC timer has that mode.
     pub tsc_deadline: bool,
-    /// It has a PCI bus, with [`crate::FUNCTIONS`] on it.
+    /// It has a PCI bus, with those of [`crate::FUNCTIONS`] on it that the machine has.
     pub pci: bool,
+    /// It has an entropy device on that bus.
+    pub rng: bool,
 }
 
 /// A machine whose make-up does not matter.
@@ -36,5 +38,6 @@ pub(crate) const fn for_tests() -> PlatformConfig {
         x2apic: false,
         tsc_deadline: false,
         pci: false,
+        rng: false,
     }
 }

@@ -20,6 +20,7 @@ fn board() -> Whole {
         x2apic: true,
         tsc_deadline: true,
         pci: false,
+        rng: false,
     })
 }
 

@@ -59,6 +59,7 @@ fn config() -> PlatformConfig {
         x2apic: true,
         tsc_deadline: true,
         pci: false,
+        rng: false,
     }
 }
 

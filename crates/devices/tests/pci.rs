@@ -252,6 +252,15 @@ fn what_another_host_must_know_follows_from_the_board() {
     let mut kinds: Vec<String> = on.export().into_iter().map(|record| record.kind).collect();
     kinds.dedup();
     assert!(on.board.kinds().eq(kinds));
+    // Only where it is asked for.
+    let rng = Whole::new(&PlatformConfig { rng: true, ..config() });
+    assert!(rng.board.kinds().eq(old.into_iter().chain(new).chain(["virtio-rng"])));
+    assert!(Platform::knows("virtio-rng") && Platform::on_pci("virtio-rng"));
+    let mut rng = rng;
+    assert_eq!(config_read(&mut rng, 2, 0, 0, 4), 0x1044_1AF4);
+    assert_eq!(config_read(&mut rng, 2, 0, 8, 4), 0x00FF_0001);
+    let without = Whole::new(&PlatformConfig { pci: false, rng: true, ..config() });
+    assert!(without.board.kinds().eq(old), "there is no bus for it");
     // Neither takes the other's records.
     let (mut off, mut on) = (off, on);
     assert_eq!(off.import(&on.export()).unwrap_err().kind, "i440fx");

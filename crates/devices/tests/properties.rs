@@ -85,6 +85,7 @@ fn config() -> PlatformConfig {
         x2apic: true,
         tsc_deadline: true,
         pci: false,
+        rng: false,
     }
 }
 

@@ -351,6 +351,21 @@ fn what_a_driver_can_break() {
     });
 }
 
+#[test]
+fn a_request_that_breaks_the_used_ring_is_not_in_flight() {
+    let mut bench = Bench::new::<Tested>();
+    bench.negotiate(ALL);
+    bench.store(DESCRIPTORS, 8, PAGE);
+    bench.store(AVAILABLE, 8, PAGE + 0x1000);
+    // Behind the end of RAM.
+    bench.store(USED, 8, 0x10_0000);
+    bench.store(ENABLE, 2, 1);
+    request(&bench, PAGE, 0);
+    bench.store(STATUS, 1, 0xF);
+    assert_eq!(bench.outside.told, [format!("{KIND}: used ring: 8 bytes at gpa 0x100004 are not guest RAM")]);
+    bench.moved::<Tested>();
+}
+
 const LAPIC: u64 = devices::LAPIC_BASE;
 
 #[test]

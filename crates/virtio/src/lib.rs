@@ -17,6 +17,7 @@ mod device;
 mod queue;
 mod registers;
 mod ring;
+mod rng;
 mod state;
 
 pub use broken::{Broken, Part};
@@ -25,3 +26,4 @@ pub use device::{CONFIG_MOST, Device, Host};
 pub use queue::{Queue, QueueState};
 pub use registers::{COMMON, Virtio};
 pub use ring::{Ended, Ring, Rules};
+pub use rng::Rng;

@@ -280,6 +280,10 @@ impl<D: Device> Virtio<D> {
                     }
                 }
                 Err(why) => {
+                    // What was taken when it broke is not in flight.
+                    let in_flight = self.device.in_flight(index as u16);
+                    let q = &mut self.queues[index].state;
+                    q.next_available = q.next_used.wrapping_add(in_flight);
                     self.break_down(why);
                     self.tell(host, interrupt);
                     return false;

@@ -128,6 +128,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         x2apic: policy.has(cpu_policy::Feature::X2apic),
         tsc_deadline: policy.has(cpu_policy::Feature::TscDeadline),
         pci: spec.pci,
+        rng: false,
     };
     let apics = ApicBus::new(board.vcpus);
     let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());

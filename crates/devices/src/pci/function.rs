@@ -169,6 +169,7 @@ pub struct Socket {
     pub(super) place: u8,
     pub(super) kind: fn() -> &'static str,
     pub(super) build: fn(&PlatformConfig) -> Box<dyn Function>,
+    has: fn(&PlatformConfig) -> bool,
 }
 
 impl Socket {
@@ -179,7 +180,19 @@ impl Socket {
             place: (device & 31) << 3 | function & 7,
             kind: F::kind,
             build: |config| Box::new(F::build(config)),
+            has: |_| true,
         }
+    }
+
+    /// The same, on machines alone that have it.
+    #[must_use]
+    pub const fn where_there(self, has: fn(&PlatformConfig) -> bool) -> Self {
+        Self { has, ..self }
+    }
+
+    /// Whether a machine made by `config` has it.
+    pub(super) fn is_on(&self, config: &PlatformConfig) -> bool {
+        (self.has)(config)
     }
 
     /// The kind of its function.

@@ -83,6 +83,7 @@ struct Fields {
 
 impl Bus {
     pub(crate) fn new(sockets: &[Socket], config: &PlatformConfig) -> Self {
+        let sockets: Vec<Socket> = sockets.iter().filter(|socket| socket.is_on(config)).copied().collect();
         let several = |device: u8| sockets.iter().filter(|socket| socket.place >> 3 == device).count() > 1;
         let slots = sockets.iter().map(|socket| {
             let function = (socket.build)(config);
@@ -100,7 +101,8 @@ impl Bus {
                 function,
             }
         });
-        Self { sockets: sockets.to_vec(), slots: slots.collect(), windows: Vec::new(), sent: Vec::new() }
+        let slots = slots.collect();
+        Self { sockets, slots, windows: Vec::new(), sent: Vec::new() }
     }
 
     /// The kinds of its functions, each once.

@@ -5,7 +5,7 @@ use super::msix::MsixShape;
 use crate::config::PlatformConfig;
 use alloc::string::String;
 use alloc::vec::Vec;
-use virtio::{COMMON, Device, Host, Virtio};
+use virtio::{COMMON, Device, Host, Rng, Virtio};
 use vm_types::{GuestMemory, Now};
 
 /// A virtio device that a board can have.
@@ -59,6 +59,15 @@ const fn notify(bar: u8, offset: u32, len: u32) -> [u8; 18] {
     let [_, _, _, _, _, _, a, b, c, d, e, f, g, h] = place(NOTIFY_CFG, bar, offset, len);
     let [i, j, k, l] = NOTIFY_STEP.to_le_bytes();
     [20, NOTIFY_CFG, bar, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l]
+}
+
+impl OnBoard for Rng {
+    /// Other.
+    const CLASS: u32 = 0x00_FF00;
+
+    fn build(_: &PlatformConfig) -> Self {
+        Self
+    }
 }
 
 impl<D: OnBoard> VirtioPci<D> {

@@ -6,7 +6,7 @@ use crate::config::PlatformConfig;
 use crate::device::{Device, Touched};
 use crate::effect::Effect;
 use crate::ioapic::IoApic;
-use crate::pci::{HostBridge, IsaBridge, PowerManagement, Socket};
+use crate::pci::{HostBridge, IsaBridge, PowerManagement, Socket, VirtioPci};
 use crate::pic::Pic;
 use crate::pit::Pit;
 use crate::pm::Pm;
@@ -15,6 +15,7 @@ use crate::rtc::Rtc;
 use crate::state::find;
 use crate::uart::Uart;
 use alloc::vec::Vec;
+use virtio::Rng;
 use vm_types::{Now, StateError, StateRecord};
 
 /// Makes the board of its members, with everything that is asked of each of them in turn. Calls are resolved when it is
@@ -129,6 +130,10 @@ board! {
     ioapic: IoApic,
 }
 
-/// What is on the PCI bus of a machine that has one.
-pub const FUNCTIONS: &[Socket] =
-    &[Socket::of::<HostBridge>(0, 0), Socket::of::<IsaBridge>(1, 0), Socket::of::<PowerManagement>(1, 3)];
+/// What is on the PCI bus of a machine that has one, or can be.
+pub const FUNCTIONS: &[Socket] = &[
+    Socket::of::<HostBridge>(0, 0),
+    Socket::of::<IsaBridge>(1, 0),
+    Socket::of::<PowerManagement>(1, 3),
+    Socket::of::<VirtioPci<Rng>>(2, 0).where_there(|config| config.rng),
+];

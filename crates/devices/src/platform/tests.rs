@@ -18,6 +18,7 @@ fn config(vcpus: u16) -> PlatformConfig {
         x2apic: true,
         tsc_deadline: true,
         pci: false,
+        rng: false,
     }
 }
 

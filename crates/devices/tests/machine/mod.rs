@@ -16,6 +16,7 @@ pub(crate) fn config() -> PlatformConfig {
         x2apic: true,
         tsc_deadline: true,
         pci: true,
+        rng: false,
     }
 }
 
