@@ -88,6 +88,7 @@ pub(super) const CRATES: &[Layer] = &[
             "log-ring",
             "manage",
             "meter",
+            "nbd",
             "scheduling",
             "switch",
             "text",
