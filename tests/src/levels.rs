@@ -3,7 +3,7 @@
 
 /// What every level has.
 const ALWAYS: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 \
-                      syscall nx lm pni lahf_lm x2apic hypervisor arat arch_capabilities";
+                      syscall nx lm x2apic hypervisor arat arch_capabilities";
 
 /// What Linux shows besides: of its own making, by what it runs on.
 pub const OF_LINUX: &[&str] = &[
@@ -25,7 +25,7 @@ pub const OF_LINUX: &[&str] = &[
 
 /// Generations, oldest first, under the names of the levels: what each brought, what of the one before it is gone.
 const GENERATIONS: [(&str, &str, &str); 15] = [
-    ("merom", "ssse3 cx16", ""),
+    ("merom", "pni ssse3 cx16 lahf_lm", ""),
     ("penryn", "sse4_1", ""),
     ("nehalem", "sse4_2 popcnt rdtscp nonstop_tsc", ""),
     ("westmere", "aes pclmulqdq pcid", ""),
@@ -51,6 +51,19 @@ const GENERATIONS: [(&str, &str, &str); 15] = [
     ("graniterapids", "", ""),
 ];
 
+/// The levels of user space: all that each has beyond what every level has, as the psABI lists it under Linux' names.
+const USER_SPACES: [(&str, &str); 5] = [
+    ("x86-64-v1", ""),
+    ("x86-64-v2", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"),
+    ("x86-64-v2-aes", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3 aes"),
+    ("x86-64-v3", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"),
+    (
+        "x86-64-v4",
+        "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave avx512f avx512bw \
+         avx512cd avx512dq avx512vl",
+    ),
+];
+
 /// What the variants with TSX may have more.
 const TSX: &str = "hle rtm tsxldtrk";
 
@@ -60,6 +73,9 @@ const NEVER: &str = "mpx la57 amx_tile amx_int8 amx_bf16 waitpkg enqcmd pconfig 
 
 /// Features of the level; none for one that is not known here.
 fn features(level: &str) -> Option<Vec<&'static str>> {
+    if let Some((_, has)) = USER_SPACES.iter().find(|(name, _)| *name == level) {
+        return Some(has.split_whitespace().collect());
+    }
     let (plain, tsx) = level.strip_suffix("-tsx").map_or((level, false), |plain| (plain, true));
     let at = GENERATIONS.iter().position(|(name, _, _)| *name == plain)?;
     let mut has: Vec<&str> = if tsx { TSX.split_whitespace().collect() } else { Vec::new() };
@@ -140,5 +156,9 @@ mod tests {
             beyond("haswell").unwrap().contains(&"rtm") && !beyond("haswell-tsx").unwrap().contains(&"rtm")
         );
         assert!(beyond("graniterapids").unwrap().contains(&"amx_tile"));
+        assert!(
+            beyond("x86-64-v3").unwrap().contains(&"aes") && !beyond("haswell").unwrap().contains(&"aes")
+        );
+        assert!(beyond("x86-64-v1").unwrap().contains(&"pni"));
     }
 }

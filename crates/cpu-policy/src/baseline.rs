@@ -8,8 +8,8 @@ use core::fmt;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::feature::{FEATURES, FeatureSet, Place, Polarity};
-use crate::host::HostPolicy;
-use crate::level::{LEVELS, LINEAR_BITS, Level, UserSpace};
+use crate::host::{HostPolicy, with_wider};
+use crate::level::{LEVELS, LINEAR_BITS, Level};
 
 /// What a guest that may run on every one of some hosts can be given. The same hosts give the same baseline in
 /// any order.
@@ -34,8 +34,8 @@ pub struct Cost {
     pub removes: FeatureSet,
     /// Losses that it alone has, and that guests are therefore told of.
     pub announces: FeatureSet,
-    /// User space that guests carry without it and with it, where it lowers that.
-    pub user_space: Option<(UserSpace, UserSpace)>,
+    /// Levels of user space that all the others can give.
+    pub takes: Vec<&'static Level>,
     /// Physical address width without it and with it, where it narrows that.
     pub phys_bits: Option<(u8, u8)>,
     /// Linear address width without it and with it, where it narrows that.
@@ -189,15 +189,23 @@ impl Baseline {
             Cost {
                 removes: without.default.of_polarity(gains).difference(all.default),
                 announces: all.default.of_polarity(losses).difference(without.default),
-                user_space: Some([&without, &all].map(|pool| UserSpace::of(pool.default)))
-                    .filter(|[without, with]| with < without)
-                    .map(|[without, with]| (without, with)),
+                takes: taken(&without, &all),
                 phys_bits: narrower(without.phys_bits(), all.phys_bits()),
                 linear_bits: narrower(without.linear_bits(), all.linear_bits()),
             }
         };
         (0..hosts.len()).map(cost).collect()
     }
+}
+
+/// Levels of user space that are lost where a pool becomes `all` from `without`.
+fn taken(without: &Baseline, all: &Baseline) -> Vec<&'static Level> {
+    let [had, has] = [without, all].map(|pool| with_wider(pool.default));
+    let lost = |level: &&&Level| {
+        let gains = level.features().of_polarity(Polarity::Capability);
+        level.is_user_space() && gains.is_subset(had) && !gains.is_subset(has)
+    };
+    LEVELS.iter().filter(lost).copied().collect()
 }
 
 /// Sorts places in a way that does not depend on the table.
@@ -209,6 +217,13 @@ fn key(place: Place) -> [u32; 3] {
 }
 
 impl Cost {
+    /// `takes x86-64-v3, x86-64-v4 from the pool`.
+    #[must_use]
+    pub fn taken(&self) -> Option<String> {
+        let names: Vec<&str> = self.takes.iter().map(|level| level.name).collect();
+        (!names.is_empty()).then(|| format!("takes {} from the pool", names.join(", ")))
+    }
+
     /// True where the pool would be the same without it.
     #[must_use]
     pub fn is_free(&self) -> bool {
@@ -222,7 +237,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// `removes AVX512F, CLWB; announces RRSBA; user space x86-64-v4 to x86-64-v3; physical address width 46 to 40`, or `nothing`.
+/// `removes AVX512F, CLWB; announces RRSBA; takes x86-64-v4 from the pool; physical address width 46 to 40`, or `nothing`.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
@@ -234,8 +249,8 @@ impl fmt::Display for Cost {
                 separator = "; ";
             }
         }
-        if let Some((without, with)) = self.user_space {
-            write!(f, "{separator}user space {without} to {with}")?;
+        if let Some(taken) = self.taken() {
+            write!(f, "{separator}{taken}")?;
             separator = "; ";
         }
         for (name, width) in [("physical", self.phys_bits), ("linear", self.linear_bits)] {

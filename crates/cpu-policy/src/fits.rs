@@ -182,7 +182,10 @@ fn obstacles_within(needs: &Needs, host: &HostPolicy, offered: FeatureSet) -> Ve
         found.push(Obstacle::Vendor(host.vendor));
     }
     let gains = needs.features.of_polarity(Polarity::Capability);
-    let lacking = gains.difference(offered).difference(host.true_anyway(needs.features));
+    let mut lacking = gains.difference(offered);
+    if !lacking.is_empty() {
+        lacking = lacking.difference(host.true_anyway(needs.features));
+    }
     let lack = |feature| {
         if host.is_unknown(feature) { Obstacle::Unknown(feature) } else { Obstacle::Missing(feature) }
     };

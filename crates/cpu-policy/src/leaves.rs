@@ -150,10 +150,10 @@ fn hypervisor(out: &mut Leaves, shape: &Shape) {
 fn extended(out: &mut Leaves, level: &Level, features: FeatureSet, shape: &Shape) {
     out.put(0x8000_0000, 0, [MAX_EXTENDED, 0, 0, 0]);
     out.put(0x8000_0001, 0, all(features, 0x8000_0001, 0));
-    let brand = level.brand.as_bytes();
+    let brand = level.brand();
     for part in 0..3u32 {
         let at = 16 * part as usize;
-        out.put(0x8000_0002 + part, 0, [0, 4, 8, 12].map(|offset| word(brand, at + offset)));
+        out.put(0x8000_0002 + part, 0, [0, 4, 8, 12].map(|offset| word(brand.as_bytes(), at + offset)));
     }
     let l2 = level.caches.iter().find(|cache| cache.level == 2);
     let ecx = l2.map_or(0, |l2| (l2.ways * l2.sets / 16) << 16 | associativity(l2.ways) << 12 | 64);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use cpu_policy::{Feature, FeatureSet, GuestPolicy, Kind, LEVELS, Obstacle, Polarity, RenderError, Shape};
+use cpu_policy::{Feature, FeatureSet, GuestPolicy, Kind, Obstacle, Polarity, RenderError, Shape};
 
 #[test]
 fn each_host_gives_the_levels_of_its_generation() {
@@ -15,7 +15,7 @@ fn each_host_gives_the_levels_of_its_generation() {
     let skylake = [&early[..], &from_skylake[..1]].concat();
     let sapphire = [&early[..], &from_skylake, &["sapphirerapids", "emeraldrapids"]].concat();
     let granite: Vec<_> =
-        LEVELS.iter().filter(|level| !level.adds.contains(Feature::Hle)).map(|l| l.name).collect();
+        generations().filter(|level| !level.adds.contains(&Feature::Hle)).map(|l| l.name).collect();
     let cases: &[(Dump, &[&str])] = &[
         // It has no EPT either, so that it can give them to nobody yet.
         (PENRYN, &early[..2]),
@@ -38,11 +38,11 @@ fn each_host_gives_the_levels_of_its_generation() {
     ];
     for (dump, expected) in cases {
         let host = dump.policy();
-        let given: Vec<_> = host.levels().map(|level| level.name).collect();
+        let given: Vec<_> = host.levels().filter(|l| !l.is_user_space()).map(|level| level.name).collect();
         assert_eq!(given, *expected, "{}", dump.model);
         let best = expected.last().map(|last| if *last == "emeraldrapids" { "sapphirerapids" } else { last });
         assert_eq!(host.best_level().map(|level| level.name), best);
-        for level in LEVELS {
+        for level in generations() {
             let rendered = GuestPolicy::render(level, SHAPE, &host);
             assert_eq!(rendered.is_ok(), expected.contains(&level.name), "{} on {}", level.name, dump.model);
         }
@@ -105,7 +105,48 @@ fn secondary_controls_gate_instructions() {
     assert!(host.features.contains(Feature::Xsavec));
     let misfit = render("nehalem").fits(&host).unwrap_err();
     assert_eq!(misfit.missing().collect::<Vec<_>>(), [Feature::Rdtscp]);
-    assert_eq!(misfit.cure.map(|level| level.name), Some("penryn"));
+    // It asks for no control, and for more than penryn does.
+    assert_eq!(misfit.cure.map(|level| level.name), Some("x86-64-v2"));
+}
+
+#[test]
+fn each_host_gives_the_user_space_that_it_carries() {
+    let names = ["x86-64-v1", "x86-64-v2", "x86-64-v2-aes", "x86-64-v3", "x86-64-v4"];
+    for (dump, count) in [
+        (PENRYN, 1),
+        (LYNNFIELD, 2),
+        // PCID, which keeps westmere from it, is nothing to a program.
+        (ARRANDALE, 3),
+        (IVY_BRIDGE, 3),
+        (HASWELL, 4),
+        (BROADWELL, 4),
+        // CLWB, which keeps skylake-server from them, likewise.
+        (CANNON_LAKE, 5),
+        (ICE_LAKE, 5),
+        (SKYLAKE_X, 5),
+        (XEON_GRANITE_RAPIDS, 5),
+    ] {
+        let host = dump.policy();
+        let given: Vec<_> =
+            host.levels().filter(|level| level.is_user_space()).map(|level| level.name).collect();
+        assert_eq!(given, names[..count], "{}", dump.model);
+        // It is no host's best: the generation tells its guest more.
+        assert!(!host.best_level().unwrap().is_user_space(), "{}", dump.model);
+    }
+    let no_aes =
+        Dump { leaf1: [HASWELL.leaf1[0], HASWELL.leaf1[1] & !(1 << 25), HASWELL.leaf1[2]], ..HASWELL };
+    let given: Vec<_> = no_aes.policy().levels().map(|level| level.name).collect();
+    assert!(given.contains(&"x86-64-v3") && !given.contains(&"x86-64-v2-aes"), "{given:?}");
+    assert!(!given.contains(&"westmere"));
+}
+
+#[test]
+fn a_guest_of_one_name_is_told_of_the_next_lower_name() {
+    let guest = GuestPolicy::render(level("x86-64-v3"), SHAPE, &SKYLAKE_X.policy()).unwrap();
+    assert_eq!(guest.fits(&HASWELL.policy()), Ok(()));
+    let misfit = guest.fits(&SANDY_BRIDGE.policy()).unwrap_err();
+    assert_eq!(misfit.cure.map(|level| level.name), Some("x86-64-v2"));
+    assert!(misfit.to_string().ends_with(" missing; start the VM at level x86-64-v2"), "{misfit}");
 }
 
 #[test]

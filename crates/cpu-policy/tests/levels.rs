@@ -10,6 +10,11 @@ use cpu_policy::{Feature, FeatureSet, Kind, LEVELS, Level, Polarity, Reg};
 /// changes: a failure here means that a new version is due.
 #[rustfmt::skip]
 const FROZEN: &[(&str, [u64; 16])] = &[
+    ("x86-64-v1", [0x80200000, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x0, 0x20100800, 0x0, 0x4, 0x6f6, 0xa, 0x3024, 0]),
+    ("x86-64-v2", [0x80b82201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x106a5, 0xb, 0x3028, 0]),
+    ("x86-64-v2-aes", [0x82b82201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x206c2, 0xb, 0x3028, 0]),
+    ("x86-64-v3", [0xb4f83201, 0x2168, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x21, 0x20100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028, 0]),
+    ("x86-64-v4", [0xb4f83201, 0xd0032168, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x21, 0x20100800, 0x0, 0x4, 0x50654, 0x16, 0x3028, 0]),
     ("merom", [0x80202201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x6f6, 0xa, 0x3024, 0]),
     ("penryn", [0x80282201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x20100800, 0x0, 0x4, 0x10676, 0xa, 0x3024, 0]),
     ("nehalem", [0x80b82201, 0x2040, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x1, 0x28100800, 0x0, 0x4, 0x106a5, 0xb, 0x3028, 0]),
@@ -68,6 +73,11 @@ fn registers(level: &Level) -> [u64; 16] {
 
 #[test]
 fn levels_are_frozen() {
+    let row =
+        |level: &&Level| format!("    (\"{}\", {:#x?}),", level.name, registers(level)).replace("\n   ", "");
+    let known = |level: &&&Level| FROZEN.iter().any(|(name, _)| *name == level.name);
+    let new: Vec<_> = LEVELS.iter().filter(|level| !known(level)).map(row).collect();
+    assert!(new.is_empty(), "rows that are due:\n{}", new.join("\n"));
     let names: Vec<_> = FROZEN.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, LEVELS.iter().map(|level| level.name).collect::<Vec<_>>());
     for (level, (name, expected)) in LEVELS.iter().zip(FROZEN) {
@@ -87,10 +97,11 @@ fn levels_are_sound() {
         assert_eq!(features.closure(), features, "{} is not closed", level.name);
         assert!(features.is_subset(virtualised), "{} has what is not virtualised", level.name);
         assert!(features.intersection(level.hidden()).is_empty(), "{} hides what it has", level.name);
-        assert!(level.brand.len() < 48 && level.name.len() <= 31);
+        assert!(level.brand().len() < 48 && level.name.len() <= 31);
         let below = level.base.map_or(FeatureSet::EMPTY, |base| base.features().union(base.hidden()));
-        assert!(level.drops.is_subset(below), "{} drops what nobody had", level.name);
-        let new = level.adds.intersection(level.base.map_or(FeatureSet::EMPTY, Level::features));
+        let [adds, drops] = [level.adds, level.drops].map(FeatureSet::of);
+        assert!(drops.is_subset(below), "{} drops what nobody had", level.name);
+        let new = adds.intersection(level.base.map_or(FeatureSet::EMPTY, Level::features));
         assert!(new.is_empty(), "{} adds {new:?} again", level.name);
         assert!(level.base.is_none_or(|base| base.max_leaf <= level.max_leaf));
         assert!(level.base.is_none_or(|base| base.phys_bits <= level.phys_bits));
@@ -110,7 +121,47 @@ fn levels_are_sound() {
     }
     assert_eq!(Level::by_name("haswell-v9"), None);
     assert_eq!(Level::by_name(""), None);
-    assert_eq!(LEVELS.iter().filter(|level| !level.has_tsx()).count(), 15);
+    assert_eq!(generations().filter(|level| !level.has_tsx()).count(), 15);
+}
+
+/// As the psABI lists them, but for what CPUID does not tell: OSFXSR, OSXSAVE.
+#[test]
+fn levels_of_user_space_are_what_the_psabi_names() {
+    use Feature::*;
+    let named: [(&str, &str, &str, &[Feature]); 4] = [
+        ("x86-64-v1", "", "merom", &[Cmov, Cx8, Fpu, Fxsr, Mmx, Syscall, Sse, Sse2]),
+        ("x86-64-v2", "x86-64-v1", "nehalem", &[Cmpxchg16b, LahfSahf, Popcnt, Sse3, Sse41, Sse42, Ssse3]),
+        ("x86-64-v3", "x86-64-v2", "haswell", &[Avx, Avx2, Bmi1, Bmi2, F16c, Fma, Lzcnt, Movbe, Xsave]),
+        ("x86-64-v4", "x86-64-v3", "skylake-server", &[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl]),
+    ];
+    for (name, below, within, adds) in named {
+        let features = level(name).features();
+        let base = Level::by_name(below).map_or(FeatureSet::EMPTY, Level::features);
+        if below.is_empty() {
+            assert!(FeatureSet::of(adds).is_subset(features));
+        } else {
+            assert_eq!(features.difference(base), FeatureSet::of(adds), "{name}");
+        }
+        assert_eq!(level(name).within().map(|level| level.name), Some(within));
+        assert_eq!(level(name).user_space().to_string(), name);
+        let generation = level(within);
+        assert!(level(name).phys_bits <= generation.phys_bits && level(name).max_leaf <= generation.max_leaf);
+        // No lower one has it all.
+        let lower = LEVELS.iter().take_while(|level| **level != generation);
+        assert!(
+            lower
+                .filter(|level| !level.is_user_space() && !level.has_tsx())
+                .all(|level| { !features.is_subset(level.features()) })
+        );
+    }
+    let aes = level("x86-64-v2-aes");
+    assert_eq!(aes.features().difference(level("x86-64-v2").features()), FeatureSet::of(&[Aesni]));
+    assert_eq!((aes.within(), aes.user_space().to_string()), (Some(level("westmere")), "x86-64-v2".into()));
+    // Every 64-bit CPU has what the first of them asks for beyond the psABI, or the hypervisor gives it.
+    let more = level("x86-64-v1").features().difference(FeatureSet::of(named[0].3));
+    let real = [Vme, De, Pse, Tsc, Msr, Pae, Sep, Pge, Pat, Pse36, Clfsh, Ss, Nx, Lm];
+    let given = FeatureSet::of_kind(Kind::Emulated).union(FeatureSet::of_kind(Kind::Restriction));
+    assert_eq!(more.difference(given), FeatureSet::of(&real));
 }
 
 #[test]

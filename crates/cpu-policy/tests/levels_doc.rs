@@ -17,7 +17,7 @@ rules and the reasons.
 
 ## The levels
 
-Oldest generation first. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
+First those of user space, then the generations, oldest first. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
 level, `NAME-vN` that one; all are version 1. User space is the highest level of the x86-64 psABI that a guest carries:
 what a distribution or a package was built for. Physical bits are those of a VM where host and pool have as many and
 `phys-bits=` says nothing else; no level demands them.
@@ -32,13 +32,27 @@ of the generation, or not in the emulated ones.
 
 ";
 
+const USER_SPACES: &str = "
+### The levels of user space
+
+`x86-64-v1` to `-v4` have the features that the psABI names, and beside them only what every CPU with 64-bit mode has or the
+hypervisor provides. So each host that carries such programs can give the level, whatever it lacks for a generation: a
+VM at `x86-64-v3` goes to any host with AVX2, FMA and BMI. What that costs a guest is in the last column: it has no more
+than the name says, so no AES-NI, RDRAND, SMEP or invariant TSC at x86-64-v3. A VM that does not leave a few generations
+has more at the level of the oldest one, or of its pool. `x86-64-v2-aes` is no level of the psABI but the default type of
+Proxmox. What a generation carries is its column *user space* above; `pool show` says what each member carries, and which
+of these levels it takes from the pool.
+
+";
+
 const FEATURE_TABLES: &str = "
 ## The features
 
 Kind: **native**, a guest may have it where the hardware does; **emulated**, the hypervisor provides it whatever the
 hardware does; **hidden**, no guest has it; **restriction**, a loss that a guest must be told of before it runs on a host
 that has it; **derived**, from the guest's registers or topology, or the same for all guests. A pool gives what all hosts have
-of the first two and tells of what any host has of the restrictions. Levels are counted without their `-tsx` variants.
+of the first two and tells of what any host has of the restrictions. Of the levels the generations are counted, without
+their `-tsx` variants.
 
 ";
 
@@ -80,19 +94,32 @@ fn levels(page: &mut String) {
     }
     page.push_str(SETS);
     page.push_str("| level | adds | drops | hides |\n|---|---|---|---|\n");
-    for level in LEVELS.iter().filter(|level| !level.has_tsx()) {
-        let [adds, drops, hides] = [level.adds, level.drops, level.hides].map(list);
+    for level in LEVELS.iter().filter(|level| !level.has_tsx() && !level.is_user_space()) {
+        let [adds, drops, hides] = [level.adds, level.drops, level.hides].map(FeatureSet::of).map(list);
         writeln!(page, "| {} | {adds} | {drops} | {hides} |", level.name).unwrap();
     }
     page.push_str("\nThe variants with TSX:\n\n| level | adds |\n|---|---|\n");
     for level in LEVELS.iter().filter(|level| level.has_tsx()) {
-        writeln!(page, "| {} | {} |", level.name, list(level.adds)).unwrap();
+        writeln!(page, "| {} | {} |", level.name, list(FeatureSet::of(level.adds))).unwrap();
+    }
+}
+
+fn user_spaces(page: &mut String) {
+    page.push_str(USER_SPACES);
+    page.push_str("| level | adds | within | of which it leaves out |\n|---|---|---|---|\n");
+    for level in LEVELS.iter().filter(|level| level.is_user_space()) {
+        let base = level.base.map_or("", |base| base.name);
+        let within = level.within().unwrap();
+        let [adds, less] =
+            [FeatureSet::of(level.adds), within.features().difference(level.features())].map(list);
+        let to = if base.is_empty() { String::new() } else { format!("to {base}: ") };
+        writeln!(page, "| {} | {to}{adds} | {} | {less} |", level.name, within.name).unwrap();
     }
 }
 
 /// The first and last level of each run of levels that has the feature.
 fn given_by(feature: cpu_policy::Feature) -> String {
-    let plain: Vec<_> = LEVELS.iter().filter(|level| !level.has_tsx()).collect();
+    let plain: Vec<_> = LEVELS.iter().filter(|level| !level.has_tsx() && !level.is_user_space()).collect();
     let has = |at: usize| plain.get(at).is_some_and(|level| level.features().contains(feature));
     let mut runs = Vec::new();
     for at in (0..plain.len()).filter(|at| has(*at) && (*at == 0 || !has(at - 1))) {
@@ -167,6 +194,7 @@ fn states(page: &mut String) {
 fn markdown() -> String {
     let mut page = String::from(INTRO);
     levels(&mut page);
+    user_spaces(&mut page);
     page.push_str(FEATURE_TABLES);
     features(&mut page);
     states(&mut page);

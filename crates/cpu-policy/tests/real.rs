@@ -88,12 +88,13 @@ fn the_width_is_the_least_of_level_pool_and_host() {
     assert_eq!(GuestPolicy::render(level("ivybridge"), shape, &wide).unwrap().fits(&narrow), Ok(()));
     let [cost, free]: [_; 2] = Baseline::costs(&[&narrow, &host("xeon-w7-2475x")]).try_into().unwrap();
     assert_eq!(cost.phys_bits, Some((46, 36)));
-    assert_eq!(cost.user_space, Some((UserSpace::V4, UserSpace::V2)));
+    assert_eq!(cost.takes, [level("x86-64-v3"), level("x86-64-v4")]);
     assert!(
-        cost.to_string().ends_with("user space x86-64-v4 to x86-64-v2; physical address width 46 to 36"),
+        cost.to_string()
+            .ends_with("takes x86-64-v3, x86-64-v4 from the pool; physical address width 46 to 36"),
         "{cost}"
     );
-    assert!(free.user_space.is_none() && free.phys_bits.is_none(), "{free}");
+    assert!(free.takes.is_empty() && free.phys_bits.is_none(), "{free}");
 }
 
 #[test]

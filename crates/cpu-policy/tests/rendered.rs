@@ -53,7 +53,7 @@ fn another_reader_agrees() {
         assert_eq!(ext.has_avx2(), policy.has(Feature::Avx2));
         assert_eq!(ext.has_avx512f(), policy.has(Feature::Avx512f));
         let brand = id.get_processor_brand_string().unwrap();
-        assert_eq!(brand.as_str().trim_end_matches('\0'), level.brand);
+        assert_eq!(brand.as_str().trim_end_matches('\0'), level.brand());
         let sizes = id.get_processor_capacity_feature_info().unwrap();
         assert_eq!((sizes.physical_address_bits(), sizes.linear_address_bits()), (level.phys_bits, 48));
         let power = id.get_advanced_power_mgmt_info().unwrap();

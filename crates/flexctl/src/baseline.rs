@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
-use cpu_policy::{Baseline, Feature, HostPolicy, Polarity, Subject};
+use cpu_policy::{Baseline, Feature, HostPolicy, Polarity, Subject, UserSpace};
 
 use crate::subject::{Host, hosts, warn};
 use crate::supplied::Supplied;
@@ -33,7 +33,9 @@ pub(crate) fn run(paths: &[String], supplied: &Supplied, json: bool) -> Result<A
     let width = hosts.iter().map(|host| host.name.len()).max().unwrap_or(0);
     for (host, cost) in hosts.iter().zip(&costs) {
         let best = host.policy.best_level().map_or("none", |level| level.name);
-        let _ = writeln!(text, "{:<width$}  alone {best}; costs the pool {cost}", host.name);
+        let carries = UserSpace::of(host.policy.default());
+        let _ =
+            writeln!(text, "{:<width$}  alone {best}, carries {carries}; costs the pool {cost}", host.name);
     }
     Ok(Answer::yes(text))
 }
@@ -41,9 +43,10 @@ pub(crate) fn run(paths: &[String], supplied: &Supplied, json: bool) -> Result<A
 fn host_json(o: &mut json::Object<'_>, host: &Host, cost: &cpu_policy::Cost) -> std::fmt::Result {
     o.field("name", host.name.as_str())?;
     o.field("best_level", host.policy.best_level().map(|level| level.name))?;
+    o.field("user_space", json::Shown(UserSpace::of(host.policy.default())))?;
     o.array("removes", |a| a.items(cost.removes.iter().map(Feature::name)))?;
     o.array("announces", |a| a.items(cost.announces.iter().map(Feature::name)))?;
-    o.field("user_space", cost.user_space.map(|(without, _)| without.to_string()).as_deref())?;
+    o.array("takes", |a| a.items(cost.takes.iter().map(|level| level.name)))?;
     o.field("free", cost.is_free())?;
     o.array("notes", |a| a.items(host.notes.iter().map(String::as_str)))
 }

@@ -71,11 +71,11 @@ fn polarity(row: &FeatureInfo) -> &'static str {
     }
 }
 
-/// The level that first has it.
+/// The generation that first has it.
 fn first_level(feature: Feature) -> Option<&'static Level> {
     // Of one generation, the variant with TSX comes first.
     let has = |level: &&&Level| level.features().contains(feature);
-    let plain = LEVELS.iter().filter(|level| !level.name.ends_with("-tsx")).find(has);
+    let plain = LEVELS.iter().filter(|level| !level.is_user_space() && !level.has_tsx()).find(has);
     plain.or_else(|| LEVELS.iter().find(has)).copied()
 }
 
@@ -123,13 +123,17 @@ fn features_json(rows: &[&FeatureInfo]) -> String {
     })
 }
 
-/// What a level adds to the one that it builds on.
+/// What a level adds to the one that it builds on; for one of user space what it leaves out of its generation.
 fn level_text(text: &mut String, level: &Level) {
     let below = level.base.map_or(FeatureSet::EMPTY, Level::features);
     let names: Vec<&str> = level.features().difference(below).iter().map(Feature::name).collect();
     let base = level.base.map_or("nothing", |base| base.name);
-    let _ = writeln!(text, "carries user space up to {}", level.user_space());
     let _ = writeln!(text, "adds to {base}: {}", names.join(" "));
+    if let Some(within) = level.within().filter(|_| level.is_user_space()) {
+        let names: Vec<&str> =
+            within.features().difference(level.features()).iter().map(Feature::name).collect();
+        let _ = writeln!(text, "within {}, less {}", within.name, names.join(" "));
+    }
 }
 
 /// Features and levels of a similar name: those that contain the word, or else those that it begins with.

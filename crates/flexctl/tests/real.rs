@@ -39,7 +39,7 @@ fn desktop_xeons_give_their_own_level() {
     }
     let (_, text, _) = flexctl(&["baseline", "xeon-658x.cpu", "xeon-e3-1200-v3.cpu"]);
     assert!(text.contains("physical address width   39 bits"), "{text}");
-    assert!(text.contains("user space x86-64-v4 to x86-64-v3; physical address width 46 to 39"), "{text}");
+    assert!(text.contains("takes x86-64-v4 from the pool; physical address width 46 to 39"), "{text}");
     assert!(!text.contains("linear address width 57 to 48"), "{text}");
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn misfit(misfit: &Misfit, guest: &GuestPolicy) -> String {
     parts.join("; ")
 }
 
-/// `removes CLWB, AVX512*; user space x86-64-v4 to x86-64-v3; physical address width 46 to 40`, or `nothing`.
+/// `removes CLWB, AVX512*; takes x86-64-v4 from the pool; physical address width 46 to 40`, or `nothing`.
 pub(crate) fn cost(cost: &Cost, pool: &Baseline) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (verb, set, kept) in
@@ -60,9 +60,7 @@ pub(crate) fn cost(cost: &Cost, pool: &Baseline) -> String {
             parts.push(format!("{verb} {}", names(set, kept).join(", ")));
         }
     }
-    if let Some((without, with)) = cost.user_space {
-        parts.push(format!("user space {without} to {with}"));
-    }
+    parts.extend(cost.taken());
     for (name, width) in [("physical", cost.phys_bits), ("linear", cost.linear_bits)] {
         if let Some((without, with)) = width {
             parts.push(format!("{name} address width {without} to {with}"));

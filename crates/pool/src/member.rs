@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use cpu_policy::{GuestPolicy, HostPolicy};
+use cpu_policy::{GuestPolicy, HostPolicy, UserSpace};
 use vm_types::Megahertz;
 
 use crate::body::{Record, check_name, check_software};
@@ -116,6 +116,12 @@ impl Member {
     #[must_use]
     pub fn generation(&self) -> &'static str {
         self.policy.best_level().map_or("unnamed", |level| level.name)
+    }
+
+    /// The user space that a guest of its alone carries.
+    #[must_use]
+    pub fn user_space(&self) -> UserSpace {
+        UserSpace::of(self.policy.default())
     }
 }
 

@@ -68,7 +68,7 @@ impl Pool {
         for (host, costs) in members.iter().zip(view::costs(&members, self.level())) {
             table.row([
                 host.name.clone(),
-                host.generation().to_string(),
+                format!("{} ({})", host.generation(), host.user_space()),
                 host.address.map(|address| address.to_string()).unwrap_or_default(),
                 host.tsc.to_string(),
                 format!("{} of {} MiB", host.free_mib, host.memory_mib),
@@ -99,6 +99,7 @@ impl Pool {
                         o.field("name", host.name.as_str())?;
                         o.field("id", json::Shown(host.id))?;
                         o.field("generation", host.generation())?;
+                        o.field("user_space", json::Shown(host.user_space()))?;
                         o.field("address", host.address.map(json::Shown))?;
                         o.field("software", host.software.as_str())?;
                         o.field("tsc_hz", host.tsc.hz)?;

@@ -20,7 +20,12 @@ const DETACH: &[u8] = b"\x1c.";
 const MATRIX: &str = "matrix-levels/";
 
 /// Every level that a host may have; those that a host cannot give have to be refused there.
-const LEVELS: [&str; 24] = [
+const LEVELS: [&str; 29] = [
+    "x86-64-v1",
+    "x86-64-v2",
+    "x86-64-v2-aes",
+    "x86-64-v3",
+    "x86-64-v4",
     "merom",
     "penryn",
     "nehalem",
@@ -48,9 +53,9 @@ const LEVELS: [&str; 24] = [
 ];
 
 /// The slice that every run plays: hosts, and levels at, between and below what they are.
-const SLICE: [(&str, [&str; 3]); 2] = [
-    ("corei7_skylake_x", ["nehalem", "haswell", "skylake-server"]),
-    ("corei7_ivy_bridge_3770k", ["nehalem", "westmere", "ivybridge"]),
+const SLICE: [(&str, [&str; 4]); 2] = [
+    ("corei7_skylake_x", ["nehalem", "x86-64-v3", "haswell", "skylake-server"]),
+    ("corei7_ivy_bridge_3770k", ["x86-64-v1", "nehalem", "westmere", "ivybridge"]),
 ];
 
 pub(super) fn cases() -> Vec<Case> {

@@ -14,7 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// Prefix of the cases of the full matrix.
 const MATRIX: &str = "matrix-linux/";
 /// The levels that skylake_x can give.
-const LEVELS: [&str; 9] = [
+const LEVELS: [&str; 14] = [
+    "x86-64-v1",
+    "x86-64-v2",
+    "x86-64-v2-aes",
+    "x86-64-v3",
+    "x86-64-v4",
     "merom",
     "penryn",
     "nehalem",
@@ -44,8 +49,13 @@ const COMPLAINTS: [&str; 12] = [
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    // The newest with what the older ones get, the oldest without unrestricted guest; migrations boot others.
-    let rows = [("corei7_skylake_x", "haswell"), ("corei5_lynnfield_750", "nehalem")];
+    // The newest with what the older ones get, the oldest without unrestricted guest; migrations boot others. Of the levels
+    // of user space the one that most distributions speak of.
+    let rows = [
+        ("corei7_skylake_x", "haswell"),
+        ("corei5_lynnfield_750", "nehalem"),
+        ("corei7_haswell_4770", "x86-64-v3"),
+    ];
     let more = [("corei7_haswell_4770", "haswell"), ("corei7_sandy_bridge_2600k", "sandybridge")];
     let case = |(model, level)| {
         Case::new(&format!("linux/{level}_on_{model}"), 420, move |context| {

@@ -12,7 +12,7 @@ use core::fmt;
 use crate::baseline::Baseline;
 use crate::feature::FeatureSet;
 use crate::host::{HostPolicy, VENDOR};
-use crate::level::Level;
+use crate::level::{Level, UserSpace};
 use crate::policy::GuestPolicy;
 use crate::table::Row;
 use crate::xsave::{MXCSR_MASK, compacted_size, standard_size, xcr0_of};
@@ -139,7 +139,7 @@ impl Facts {
     fn level(&mut self, level: &Level) {
         self.vendor(*VENDOR);
         self.signature(level.signature);
-        self.add("brand", level.brand);
+        self.add("brand", level.brand());
     }
 
     fn caches(&mut self, level: &Level) {
@@ -190,6 +190,7 @@ impl Subject {
         let (mut facts, features) = (Facts::default(), level.features());
         facts.level(level);
         facts.add("stands for", level.series);
+        facts.add("user space", level.user_space());
         facts.max_leaf(level.max_leaf);
         facts.widths(level.phys_bits, 48);
         facts.xsave(xcr0_of(features), 0);
@@ -205,6 +206,7 @@ impl Subject {
         facts.level(level);
         facts.add("fingerprint", baseline.fingerprint());
         facts.add("named level within", level.name);
+        facts.add("user space", UserSpace::of(features));
         facts.max_leaf(baseline.max_leaf());
         facts.widths(baseline.phys_bits(), 48);
         facts.xsave(xcr0_of(features), 0);
@@ -223,6 +225,7 @@ impl Subject {
         let [signature, ..] = guest.table().lookup(1, 0).regs();
         facts.signature(*signature);
         facts.max_leaf(*max_leaf);
+        facts.add("user space", UserSpace::of(guest.features()));
         facts.widths(guest.phys_bits(), guest.linear_bits());
         facts.xsave(guest.xcr0_allowed(), 0);
         facts.add("CR4 bits allowed", format!("{:#x}", guest.cr4_allowed()));

@@ -41,13 +41,7 @@ impl FeatureSet {
     /// The set of the features listed.
     #[must_use]
     pub const fn of(features: &[Feature]) -> Self {
-        let mut set = Self::EMPTY;
-        let mut i = 0;
-        while i < features.len() {
-            set = set.with(features[i]);
-            i += 1;
-        }
-        set
+        Self::EMPTY.with_all(features)
     }
 
     /// The features that satisfy `wanted`.
@@ -75,6 +69,26 @@ impl FeatureSet {
         self
     }
 
+    /// The set and these features more.
+    pub(crate) const fn with_all(mut self, features: &[Feature]) -> Self {
+        let mut i = 0;
+        while i < features.len() {
+            self = self.with(features[i]);
+            i += 1;
+        }
+        self
+    }
+
+    /// The set without these features.
+    pub(crate) const fn without_all(mut self, features: &[Feature]) -> Self {
+        let mut i = 0;
+        while i < features.len() {
+            self.0[features[i] as usize / 64] &= !(1 << (features[i] as usize % 64));
+            i += 1;
+        }
+        self
+    }
+
     /// Adds a feature.
     pub fn insert(&mut self, feature: Feature) {
         *self = self.with(feature);
@@ -82,7 +96,7 @@ impl FeatureSet {
 
     /// Takes a feature out.
     pub fn remove(&mut self, feature: Feature) {
-        self.0[feature as usize / 64] &= !(1 << (feature as usize % 64));
+        *self = self.without_all(&[feature]);
     }
 
     /// True where the feature is in.
@@ -174,8 +188,13 @@ impl FeatureSet {
 
     /// How many features are in.
     #[must_use]
-    pub fn len(self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    pub const fn len(self) -> usize {
+        let (mut count, mut i) = (0, 0);
+        while i < WORDS {
+            count += self.0[i].count_ones() as usize;
+            i += 1;
+        }
+        count
     }
 
     /// The bits that this set puts into a register of CPUID.

@@ -3,7 +3,7 @@
 use mitigations::{Cpu, Smt};
 
 use super::HostPolicy;
-use crate::feature::{ARCH_CAPABILITIES, FEATURES, Feature, FeatureSet, Place};
+use crate::feature::{ARCH_CAPABILITIES, Feature, FeatureSet, Place};
 
 /// Secondary control "enable EPT".
 const EPT: u8 = 1;
@@ -36,7 +36,7 @@ impl HostPolicy {
             all.insert(Feature::TaaNo);
         }
         let innate = mitigations::innate_capabilities(&self.speculation());
-        let rows = FEATURES.iter().filter(|row| row.place == Place::Msr(ARCH_CAPABILITIES));
+        let rows = Place::Msr(ARCH_CAPABILITIES).rows().iter();
         rows.filter(|row| innate & 1 << row.bit != 0).for_each(|row| all.insert(row.feature));
         all
     }

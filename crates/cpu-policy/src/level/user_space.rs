@@ -19,11 +19,18 @@ pub enum UserSpace {
     V4,
 }
 
-/// What each adds to the one before it, where a feature of ours stands for it: OSXSAVE follows from XSAVE.
+/// What x86-64-v2 adds, where a feature of ours stands for it.
+pub(super) const V2: &[Feature] = &[Cmpxchg16b, LahfSahf, Popcnt, Sse3, Sse41, Sse42, Ssse3];
+/// What x86-64-v3 adds; OSXSAVE follows from XSAVE.
+pub(super) const V3: &[Feature] = &[Avx, Avx2, Bmi1, Bmi2, F16c, Fma, Lzcnt, Movbe, Xsave];
+/// What x86-64-v4 adds.
+pub(super) const V4: &[Feature] = &[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl];
+
+/// What each adds to the one before it.
 const ADDS: [(UserSpace, FeatureSet); 3] = [
-    (UserSpace::V2, FeatureSet::of(&[Cmpxchg16b, LahfSahf, Popcnt, Sse3, Sse41, Sse42, Ssse3])),
-    (UserSpace::V3, FeatureSet::of(&[Avx, Avx2, Bmi1, Bmi2, F16c, Fma, Lzcnt, Movbe, Xsave])),
-    (UserSpace::V4, FeatureSet::of(&[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl])),
+    (UserSpace::V2, FeatureSet::of(V2)),
+    (UserSpace::V3, FeatureSet::of(V3)),
+    (UserSpace::V4, FeatureSet::of(V4)),
 ];
 
 impl UserSpace {

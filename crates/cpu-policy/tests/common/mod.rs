@@ -1,7 +1,7 @@
 //! Hosts as the Intel models of Bochs 2.7 enumerate themselves in 64-bit mode with 40 physical address bits.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use cpu_policy::{GuestPolicy, HostPolicy, Level, Shape};
+use cpu_policy::{GuestPolicy, HostPolicy, LEVELS, Level, Shape};
 use vm_types::Topology;
 
 /// The registers of one model that features are read from.
@@ -268,4 +268,9 @@ pub(crate) fn level(name: &str) -> &'static Level {
 
 pub(crate) fn render(name: &str) -> GuestPolicy {
     GuestPolicy::render(level(name), SHAPE, &big_host()).unwrap()
+}
+
+/// The levels of generations, without those of user space.
+pub(crate) fn generations() -> impl Iterator<Item = &'static Level> {
+    LEVELS.iter().copied().filter(|level| !level.is_user_space())
 }

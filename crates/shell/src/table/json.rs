@@ -632,6 +632,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("members[].name", "the host"),
             ("members[].id", "its public key"),
             ("members[].generation", "of its CPU"),
+            ("members[].user_space", "the highest level of the x86-64 psABI that it carries"),
             ("members[].address", "where it is, or null"),
             ("members[].software", "its version"),
             ("members[].tsc_hz", "ticks of its TSC a second"),
