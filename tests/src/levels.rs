@@ -51,6 +51,44 @@ const GENERATIONS: [(&str, &str, &str); 15] = [
     ("graniterapids", "", ""),
 ];
 
+/// The levels beside that line: on what each builds, what it brought, what of that is gone.
+const BESIDE: [(&str, &str, &str, &str); 13] = [
+    ("haswell-ibrs", "haswell", "md_clear ibrs ibpb stibp ssbd flush_l1d", ""),
+    ("broadwell-ibrs", "broadwell", "md_clear ibrs ibpb stibp ssbd flush_l1d", ""),
+    ("skylake-server-ibrs", "skylake-server", "md_clear ibrs ibpb stibp ssbd flush_l1d", ""),
+    ("diamondrapids", "graniterapids", "", ""),
+    (
+        "avoton",
+        "nehalem",
+        "aes pclmulqdq movbe rdrand tsc_deadline_timer smep erms tsc_adjust 3dnowprefetch",
+        "",
+    ),
+    (
+        "denverton",
+        "avoton",
+        "xsave xsaveopt xsavec xgetbv1 xsaves fsgsbase smap rdseed clflushopt sha_ni pdpe1gb ibrs ibpb stibp",
+        "",
+    ),
+    ("snowridge", "denverton", "ssbd clwb gfni umip movdiri movdir64b cldemote", "stibp"),
+    (
+        "knightslanding",
+        "ivybridge",
+        "avx2 fma movbe bmi1 bmi2 abm pdpe1gb tsc_adjust rdseed adx 3dnowprefetch avx512f avx512cd avx512er avx512pf",
+        "pcid",
+    ),
+    (
+        "avx2-common",
+        "broadwell",
+        "clflushopt clwb xsavec xgetbv1 xsaves pku ospke sha_ni gfni vaes vpclmulqdq umip rdpid fsrm ibrs ibpb ssbd \
+         ibrs_enhanced",
+        "",
+    ),
+    ("rocketlake", "icelake-server", "", "clwb wbnoinvd"),
+    ("raptorlake", "avx2-common", "avx_vnni serialize movdiri movdir64b stibp flush_l1d md_clear", ""),
+    ("sierraforest", "avx2-common", "avx_vnni serialize movdiri movdir64b cldemote wbnoinvd", ""),
+    ("clearwaterforest", "sierraforest", "sha512 sm3 sm4", ""),
+];
+
 /// The levels of user space: all that each has beyond what every level has, as the psABI lists it under Linux' names.
 const USER_SPACES: [(&str, &str); 5] = [
     ("x86-64-v1", ""),
@@ -75,6 +113,12 @@ const NEVER: &str = "mpx la57 amx_tile amx_int8 amx_bf16 waitpkg enqcmd pconfig 
 fn features(level: &str) -> Option<Vec<&'static str>> {
     if let Some((_, has)) = USER_SPACES.iter().find(|(name, _)| *name == level) {
         return Some(has.split_whitespace().collect());
+    }
+    if let Some((_, base, adds, drops)) = BESIDE.iter().find(|(name, ..)| *name == level) {
+        let mut has = features(base)?;
+        has.retain(|feature| !drops.split_whitespace().any(|gone| gone == *feature));
+        has.extend(adds.split_whitespace());
+        return Some(has);
     }
     let (plain, tsx) = level.strip_suffix("-tsx").map_or((level, false), |plain| (plain, true));
     let at = GENERATIONS.iter().position(|(name, _, _)| *name == plain)?;
@@ -102,7 +146,8 @@ pub fn beyond(level: &str) -> Option<Vec<&'static str>> {
         let other = features(other)?;
         has.retain(|feature| other.contains(feature));
     }
-    let all = GENERATIONS.iter().map(|(_, adds, _)| *adds).chain([TSX, NEVER]);
+    let beside = BESIDE.iter().map(|(_, _, adds, _)| *adds);
+    let all = GENERATIONS.iter().map(|(_, adds, _)| *adds).chain(beside).chain([TSX, NEVER]);
     let mut beyond: Vec<_> =
         all.flat_map(str::split_whitespace).filter(|feature| !has.contains(feature)).collect();
     beyond.sort_unstable();
@@ -159,6 +204,8 @@ mod tests {
         assert!(
             beyond("x86-64-v3").unwrap().contains(&"aes") && !beyond("haswell").unwrap().contains(&"aes")
         );
+        assert!(beyond("raptorlake").unwrap().contains(&"avx512f"));
+        assert!(!beyond("clearwaterforest").unwrap().contains(&"vaes"));
         assert!(beyond("x86-64-v1").unwrap().contains(&"pni"));
     }
 }

@@ -45,7 +45,7 @@ pub use ledger::{
     Change, Companion, Control, Enforcement, Ledger, LedgerError, LedgerRow, MAX_COMPANION,
     MAX_LEDGER_ENCODED, MAX_LEDGER_ROWS, MAX_SEEN, Means, Word,
 };
-pub use level::{Cache, CacheKind, LEVELS, Level, UserSpace};
+pub use level::{Cache, CacheKind, LEVELS, Level, OLDER, UserSpace};
 pub use msr::{MsrClass, MsrKind, MsrPolicy, MsrRead, MsrRule, MsrValues, MsrWrite, RULES, spec_ctrl_bits};
 pub use policy::{GuestPolicy, OtherVcpus, Shape};
 pub use render::RenderError;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use cpu_policy::{Feature, FeatureSet, Kind, LEVELS, Level, Polarity, Reg};
+use cpu_policy::{Feature, FeatureSet, GuestPolicy, Kind, LEVELS, Level, OLDER, Polarity, Reg};
 
 /// Registers of each level: 1:ECX, 7.0:EBX, ECX, EDX, 7.1:EAX, EDX, 7.2:EDX, D.1:EAX, 80000001:ECX, EDX,
 /// 80000008:EBX, IA32_ARCH_CAPABILITIES; signature, highest leaf, address widths; CPUID faulting. A released level never
@@ -23,10 +23,13 @@ const FROZEN: &[(&str, [u64; 16])] = &[
     ("ivybridge", [0xf7ba2203, 0x22c1, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x1, 0x28100800, 0x0, 0x4, 0x306e4, 0xd, 0x3028, 1]),
     ("haswell-tsx", [0xf7fa3203, 0x2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x21, 0x2c100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028, 1]),
     ("haswell", [0xf7fa3203, 0x27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x21, 0x2c100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028, 1]),
+    ("haswell-ibrs", [0xf7fa3203, 0x27eb, 0x0, 0xbc000400, 0x0, 0x0, 0x0, 0x1, 0x21, 0x2c100800, 0x0, 0x4, 0x306f2, 0xd, 0x3028, 1]),
     ("broadwell-tsx", [0xf7fa3203, 0x1c2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x406f1, 0xd, 0x3028, 1]),
     ("broadwell", [0xf7fa3203, 0x1c27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x406f1, 0xd, 0x3028, 1]),
+    ("broadwell-ibrs", [0xf7fa3203, 0x1c27eb, 0x0, 0xbc000400, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x406f1, 0xd, 0x3028, 1]),
     ("skylake-server-tsx", [0xf7fa3203, 0xd19f2ffb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x4, 0x50654, 0x16, 0x3028, 1]),
     ("skylake-server", [0xf7fa3203, 0xd19f27eb, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x4, 0x50654, 0x16, 0x3028, 1]),
+    ("skylake-server-ibrs", [0xf7fa3203, 0xd19f27eb, 0x0, 0xbc000400, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x4, 0x50654, 0x16, 0x3028, 1]),
     ("cascadelake-tsx", [0xf7fa3203, 0xd19f2ffb, 0x808, 0xbc000400, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a06f, 0x50657, 0x16, 0x302e, 1]),
     ("cascadelake", [0xf7fa3203, 0xd19f27eb, 0x808, 0xbc000400, 0x0, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a06f, 0x50657, 0x16, 0x302e, 1]),
     ("cooperlake-tsx", [0xf7fa3203, 0xd19f2ffb, 0x808, 0xbc000400, 0x20, 0x0, 0x0, 0xf, 0x121, 0x2c100800, 0x0, 0x2a16f, 0x5065b, 0x16, 0x302e, 1]),
@@ -35,14 +38,27 @@ const FROZEN: &[(&str, [u64; 16])] = &[
     ("icelake-server", [0xf7fa3203, 0xf1bf27eb, 0x405f4e, 0xbc000410, 0x0, 0x0, 0x1, 0xf, 0x121, 0x2c100800, 0x200, 0x2a16f, 0x606a6, 0x1b, 0x302e, 1]),
     ("sapphirerapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0x806f8, 0x1f, 0x302e, 1]),
     ("sapphirerapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0x806f8, 0x1f, 0x302e, 1]),
-    ("emeraldrapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
-    ("emeraldrapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
+    ("emeraldrapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x1f, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
+    ("emeraldrapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x1f, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
     ("graniterapids-tsx", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x4000, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0x100e16f, 0xa06d1, 0x1f, 0x302e, 1]),
     ("graniterapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x4000, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0x100e16f, 0xa06d1, 0x1f, 0x302e, 1]),
+    ("diamondrapids", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x80801cb0, 0x4030, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0xd10e16f, 0x400f10, 0x1f, 0x302e, 1]),
+    ("avoton", [0xc3f82203, 0x22c2, 0x0, 0x20000000, 0x0, 0x0, 0x0, 0x0, 0x101, 0x28100800, 0x0, 0x4, 0x406d8, 0xb, 0x3028, 0]),
+    ("denverton", [0xc7f82203, 0x209422c3, 0x0, 0x2c000000, 0x0, 0x0, 0x0, 0xf, 0x101, 0x2c100800, 0x0, 0xa06d, 0x506f1, 0x15, 0x3028, 1]),
+    ("snowridge", [0xc7f82203, 0x219422c3, 0x1a000104, 0xa4000000, 0x0, 0x0, 0x0, 0xf, 0x101, 0x2c100800, 0x0, 0x6d, 0x80665, 0x15, 0x3028, 1]),
+    ("knightslanding", [0xf7f83203, 0x1c0d23eb, 0x1, 0x20000000, 0x0, 0x0, 0x0, 0x1, 0x121, 0x2c100800, 0x0, 0x4, 0x50671, 0xd, 0x3028, 1]),
+    ("avx2-common", [0xf7fa3203, 0x219c27eb, 0x40070c, 0xa4000010, 0x0, 0x0, 0x1, 0xf, 0x121, 0x2c100800, 0x0, 0xa16f, 0x606a6, 0x1b, 0x302e, 1]),
+    ("rocketlake", [0xf7fa3203, 0xf0bf27eb, 0x405f4e, 0xbc000410, 0x0, 0x0, 0x1, 0xf, 0x121, 0x2c100800, 0x0, 0x2016f, 0xa0671, 0x1b, 0x302e, 1]),
+    ("raptorlake", [0xf7fa3203, 0x219c27eb, 0x1840070c, 0xbc004410, 0x1c10, 0x0, 0x1f, 0xf, 0x121, 0x2c100800, 0x0, 0xe16f, 0xb0671, 0x1f, 0x302e, 1]),
+    ("sierraforest", [0xf7fa3203, 0x219c27eb, 0x1a40070c, 0xa4004010, 0x800890, 0x30, 0x37, 0xf, 0x121, 0x2c100800, 0x200, 0xd00e16f, 0xa06f3, 0x1f, 0x302e, 1]),
+    ("clearwaterforest", [0xf7fa3203, 0x219c27eb, 0x1a40070c, 0xa4004010, 0x800897, 0x4430, 0x3f, 0xf, 0x121, 0x2c100800, 0x200, 0xd10e16f, 0xd06d0, 0x1f, 0x302e, 1]),
+    ("emeraldrapids-tsx-v1", [0xf7fa3203, 0xf1bf2feb, 0x1a405f4e, 0xbc814410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
+    ("emeraldrapids-v1", [0xf7fa3203, 0xf1bf27eb, 0x1a405f4e, 0xbc804410, 0x1c30, 0x0, 0x17, 0xf, 0x121, 0x2c100800, 0x200, 0xe16f, 0xc06f2, 0x1f, 0x302e, 1]),
 ];
 
 fn registers(level: &Level) -> [u64; 16] {
-    let policy = render(level.name);
+    let policy =
+        GuestPolicy::render(Level::by_name(&format!("{level:?}")).unwrap(), SHAPE, &big_host()).unwrap();
     let reg = |leaf, subleaf, reg| u64::from(policy.table().reg(leaf, subleaf, reg));
     let constant = |index| match policy.read_msr(index) {
         cpu_policy::MsrRead::Value(value) => value,
@@ -71,19 +87,28 @@ fn registers(level: &Level) -> [u64; 16] {
     ]
 }
 
+/// The name by which a level is found: with its version where there is a later one.
+fn called(level: &Level) -> String {
+    if OLDER.contains(&level) { format!("{level:?}") } else { level.name.into() }
+}
+
 #[test]
 fn levels_are_frozen() {
-    let row =
-        |level: &&Level| format!("    (\"{}\", {:#x?}),", level.name, registers(level)).replace("\n   ", "");
-    let known = |level: &&&Level| FROZEN.iter().any(|(name, _)| *name == level.name);
-    let new: Vec<_> = LEVELS.iter().filter(|level| !known(level)).map(row).collect();
+    let all = || LEVELS.iter().chain(OLDER).copied();
+    let known = |level: &Level| FROZEN.iter().any(|(name, _)| *name == called(level));
+    let row = |level: &Level| {
+        let words: Vec<_> = registers(level).iter().map(|word| format!("{word:#x}")).collect();
+        format!("    (\"{}\", [{}]),", called(level), words.join(", "))
+    };
+    let new: Vec<_> = all().filter(|level| !known(level)).map(row).collect();
     assert!(new.is_empty(), "rows that are due:\n{}", new.join("\n"));
-    let names: Vec<_> = FROZEN.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, LEVELS.iter().map(|level| level.name).collect::<Vec<_>>());
-    for (level, (name, expected)) in LEVELS.iter().zip(FROZEN) {
+    assert!(
+        FROZEN.iter().map(|(name, _)| *name).eq(all().map(called)),
+        "the rows have the order of the levels"
+    );
+    for (level, (name, expected)) in all().zip(FROZEN) {
         let found = registers(level);
         assert_eq!(found, *expected, "{name}: {found:#x?}");
-        assert_eq!(level.version, 1);
     }
 }
 
@@ -104,7 +129,11 @@ fn levels_are_sound() {
         let new = adds.intersection(level.base.map_or(FeatureSet::EMPTY, Level::features));
         assert!(new.is_empty(), "{} adds {new:?} again", level.name);
         assert!(level.base.is_none_or(|base| base.max_leaf <= level.max_leaf));
-        assert!(level.base.is_none_or(|base| base.phys_bits <= level.phys_bits));
+        assert_eq!(
+            level.provisional,
+            ["snowridge", "sierraforest", "clearwaterforest", "diamondrapids"].contains(&level.name)
+        );
+        assert!(!level.provisional || level.rests_on().is_some());
         let losses = [Feature::FdpExcptnOnly, Feature::ZeroFcsFds, Feature::Rsba];
         assert_eq!(features.of_polarity(Polarity::Restriction), FeatureSet::of(&losses), "{}", level.name);
         let text = format!("{}-v{}", level.name, level.version);
@@ -119,6 +148,20 @@ fn levels_are_sound() {
             assert!(!features.contains(Feature::Rtm) && !features.contains(Feature::Hle));
         }
     }
+    // A host more in a pool, and so fewer features, gives no VM a wider address.
+    let tells = |level: &&Level| {
+        level
+            .features()
+            .iter()
+            .filter(|f| !f.name().contains("TSX") && !["HLE", "RTM"].contains(&f.name()))
+            .count()
+    };
+    let mut sorted = LEVELS.to_vec();
+    sorted.sort_by_key(tells);
+    assert!(sorted.is_sorted_by_key(|level| level.phys_bits), "{sorted:?}");
+    assert_eq!(Level::by_name("emeraldrapids"), Level::by_name("emeraldrapids-v2"));
+    assert_eq!(Level::by_name("emeraldrapids-v1"), Some(OLDER[1]));
+    assert!(OLDER.iter().all(|old| level(old.name).version > old.version));
     assert_eq!(Level::by_name("haswell-v9"), None);
     assert_eq!(Level::by_name(""), None);
     assert_eq!(generations().filter(|level| !level.has_tsx()).count(), 15);
@@ -162,6 +205,60 @@ fn levels_of_user_space_are_what_the_psabi_names() {
     let real = [Vme, De, Pse, Tsc, Msr, Pae, Sep, Pge, Pat, Pse36, Clfsh, Ss, Nx, Lm];
     let given = FeatureSet::of_kind(Kind::Emulated).union(FeatureSet::of_kind(Kind::Restriction));
     assert_eq!(more.difference(given), FeatureSet::of(&real));
+}
+
+/// Registers of real CPUs as the dumps in `tests/real` have them; of a level what they have and it does not is hidden.
+#[test]
+fn brands_are_what_their_silicon_has() {
+    use Feature::*;
+    let given = FeatureSet::of_kind(Kind::Emulated).union(FeatureSet::of_kind(Kind::Restriction));
+    // Microcode brought it, and firmware may turn it off; NEVER of the first level has what no guest is told.
+    let optional =
+        FeatureSet::of(&[MdClear, Vmx, IbrsIbpb, Stibp, MonitorMitgNo, Sgx, SgxLc, Htt, Osxsave, Ospke, Smx]);
+    for (name, dump) in [
+        ("avoton", "atom-c2750"),
+        ("denverton", "atom-c3958"),
+        ("knightslanding", "xeon-phi-7210"),
+        ("rocketlake", "xeon-e-2356g"),
+        ("raptorlake", "xeon-6315p"),
+        ("emeraldrapids", "xeon-8570"),
+    ] {
+        let text =
+            std::fs::read_to_string(format!("{}/tests/real/{dump}.cpu", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let raw = cpu_policy::Dump::parse(&text).unwrap().policy().raw;
+        let level = level(name);
+        let words = |set: FeatureSet| set.difference(given.union(optional));
+        let of_msr =
+            FeatureSet::matching(|feature| matches!(feature.info().place, cpu_policy::Place::Msr(_)));
+        let made_up = words(level.features()).difference(raw).difference(of_msr);
+        assert!(made_up.is_empty(), "{name} has what {dump} has not: {made_up:?}");
+        let tsx = FeatureSet::of(&[Hle, Rtm, Tsxldtrk]);
+        let native = words(raw).intersection(FeatureSet::of_kind(Kind::Native)).difference(of_msr.union(tsx));
+        let silent = native.difference(level.features().union(level.hidden()));
+        assert!(silent.is_empty(), "{name} leaves out of {dump} silently: {silent:?}");
+    }
+}
+
+#[test]
+fn the_common_level_is_within_those_that_it_stands_for() {
+    let common = level("avx2-common").features();
+    for name in [
+        "icelake-server",
+        "sapphirerapids",
+        "graniterapids",
+        "raptorlake",
+        "sierraforest",
+        "clearwaterforest",
+    ] {
+        assert!(common.is_subset(level(name).features()), "{name}");
+    }
+    // No older generation has it, and the small ones of before neither.
+    for name in ["cooperlake", "rocketlake", "denverton"] {
+        assert!(!common.is_subset(level(name).features()), "{name}");
+    }
+    assert!(
+        !common.contains(Feature::Avx512f) && common.contains(Feature::Vaes) && common.contains(Feature::Sha)
+    );
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use cpu_policy::{
-    COMPONENTS, Cache, CacheKind, FEATURES, FeatureSet, HIDDEN_COMPONENTS, Kind, LEVELS, Level, MXCSR_MASK,
-    Place, Polarity,
+    COMPONENTS, Cache, CacheKind, Dump, FEATURES, FeatureSet, HIDDEN_COMPONENTS, HostPolicy, Kind, LEVELS,
+    Level, MXCSR_MASK, OLDER, Place, Polarity, fits,
 };
 
 const INTRO: &str = "\
@@ -17,8 +17,8 @@ rules and the reasons.
 
 ## The levels
 
-First those of user space, then the generations, oldest first. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
-level, `NAME-vN` that one; all are version 1. User space is the highest level of the x86-64 psABI that a guest carries:
+First those of user space, then the generations, oldest first, then the brands beside them. A level has what the one it builds on has, less what it drops. `NAME` means the newest version of a
+level, `NAME-vN` that one. User space is the highest level of the x86-64 psABI that a guest carries:
 what a distribution or a package was built for. Physical bits are those of a VM where host and pool have as many and
 `phys-bits=` says nothing else; no level demands them.
 
@@ -45,14 +45,32 @@ of these levels it takes from the pool.
 
 ";
 
+const SOURCES: &str = "
+### What the levels beside the line rest on
+
+A generation that dozens of dumps have confirmed rests on these and the SDM. Of the others there are few dumps, or none:
+such a level is *provisional*, and does not change either. What turns out to be wrong is put right by a second version.
+Xeon D-1500, D-2100 and D-1700/2700 have no level of their own: they give broadwell, skylake-server-ibrs and icelake-server.
+
+";
+
+const HOSTS: &str = "
+## Which recorded CPU gives which level
+
+`*`: it gives the level; `?`: its dump does not tell, which lacks an MSR; `.`: it lacks something, and `flexctl check LEVEL
+DUMP` says what. The dumps are in `crates/cpu-policy/tests`: `dumps` are the models of Bochs 2.7, `real` are CPUs as they are
+(what each is, and from where: `real/README.md` there).
+
+";
+
 const FEATURE_TABLES: &str = "
 ## The features
 
 Kind: **native**, a guest may have it where the hardware does; **emulated**, the hypervisor provides it whatever the
 hardware does; **hidden**, no guest has it; **restriction**, a loss that a guest must be told of before it runs on a host
 that has it; **derived**, from the guest's registers or topology, or the same for all guests. A pool gives what all hosts have
-of the first two and tells of what any host has of the restrictions. Of the levels the generations are counted, without
-their `-tsx` variants.
+of the first two and tells of what any host has of the restrictions. Of the levels the line of generations is given, without
+`-tsx` variants, then each beside it that adds the feature to its base.
 
 ";
 
@@ -82,9 +100,11 @@ fn caches(caches: &[Cache]) -> String {
 fn levels(page: &mut String) {
     page.push_str("| level | builds on | stands for | signature | user space | highest leaf | physical bits | caches |\n");
     page.push_str("|---|---|---|---|---|---|---|---|\n");
-    for level in LEVELS {
-        let base = level.base.map_or("-", |base| base.name);
-        let Level { name, series, signature, max_leaf, phys_bits, .. } = level;
+    for level in LEVELS.iter().chain(OLDER) {
+        let name = called(level);
+        let base = level.base.map_or_else(|| "-".into(), called);
+        let series = format!("{}{}", level.series, if level.provisional { " (provisional)" } else { "" });
+        let Level { signature, max_leaf, phys_bits, .. } = level;
         let caches = caches(level.caches);
         let user_space = level.user_space();
         let row = format!(
@@ -94,13 +114,64 @@ fn levels(page: &mut String) {
     }
     page.push_str(SETS);
     page.push_str("| level | adds | drops | hides |\n|---|---|---|---|\n");
-    for level in LEVELS.iter().filter(|level| !level.has_tsx() && !level.is_user_space()) {
+    for level in LEVELS.iter().chain(OLDER).filter(|level| !level.has_tsx() && !level.is_user_space()) {
         let [adds, drops, hides] = [level.adds, level.drops, level.hides].map(FeatureSet::of).map(list);
-        writeln!(page, "| {} | {adds} | {drops} | {hides} |", level.name).unwrap();
+        writeln!(page, "| {} | {adds} | {drops} | {hides} |", called(level)).unwrap();
     }
     page.push_str("\nThe variants with TSX:\n\n| level | adds |\n|---|---|\n");
-    for level in LEVELS.iter().filter(|level| level.has_tsx()) {
-        writeln!(page, "| {} | {} |", level.name, list(FeatureSet::of(level.adds))).unwrap();
+    for level in LEVELS.iter().chain(OLDER).filter(|level| level.has_tsx()) {
+        writeln!(page, "| {} | {} |", called(level), list(FeatureSet::of(level.adds))).unwrap();
+    }
+}
+
+/// The dumps of a folder by their names, sorted.
+fn dumps(folder: &str) -> Vec<(String, HostPolicy)> {
+    let path = format!("{}/tests/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.extension().is_some_and(|end| end == "cpu"));
+    let read = |path: std::path::PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        (name, Dump::parse(&std::fs::read_to_string(&path).unwrap()).unwrap().policy())
+    };
+    let mut hosts: Vec<_> = files.map(read).collect();
+    hosts.sort_by(|(one, _), (other, _)| one.cmp(other));
+    hosts
+}
+
+fn hosts(page: &mut String) {
+    page.push_str(HOSTS);
+    let hosts = [dumps("dumps"), dumps("real")].concat();
+    for (at, (name, host)) in hosts.iter().enumerate() {
+        let best = host.best_level().map_or("none", |level| level.name);
+        writeln!(page, "{}. `{name}`, {best}", at + 1).unwrap();
+    }
+    let numbers: Vec<_> = (1..=hosts.len()).map(|number| number.to_string()).collect();
+    writeln!(page, "\n| level | {} |\n|---{}|", numbers.join(" | "), "|---".repeat(hosts.len())).unwrap();
+    for level in LEVELS {
+        let mark = |(_, host): &(String, HostPolicy)| match fits(&level.fits(host)) {
+            Some(true) => "*",
+            Some(false) => ".",
+            None => "?",
+        };
+        let marks: Vec<_> = hosts.iter().map(mark).collect();
+        writeln!(page, "| {} | {} |", level.name, marks.join(" | ")).unwrap();
+    }
+}
+
+/// The name by which a level is found: with its version where that is not the only one.
+fn called(level: &Level) -> String {
+    let several = OLDER.iter().any(|old| old.name == level.name);
+    if several { format!("{level:?}") } else { level.name.into() }
+}
+
+fn sources(page: &mut String) {
+    page.push_str(SOURCES);
+    page.push_str("| level | rests on |\n|---|---|\n");
+    for level in LEVELS {
+        if let Some(source) = level.rests_on() {
+            let mark = if level.provisional { " (provisional)" } else { "" };
+            writeln!(page, "| {}{mark} | {source} |", level.name).unwrap();
+        }
     }
 }
 
@@ -117,20 +188,36 @@ fn user_spaces(page: &mut String) {
     }
 }
 
-/// The first and last level of each run of levels that has the feature.
+/// The line of generations, oldest first.
+fn line() -> Vec<&'static Level> {
+    let above = |level: &&'static Level| level.base;
+    let mut line: Vec<_> = std::iter::successors(Level::by_name("graniterapids"), above).collect();
+    line.retain(|level| !level.is_user_space());
+    line.reverse();
+    line
+}
+
+/// The first and last level of each run of generations that has the feature; then the others that have it by themselves.
 fn given_by(feature: cpu_policy::Feature) -> String {
-    let plain: Vec<_> = LEVELS.iter().filter(|level| !level.has_tsx() && !level.is_user_space()).collect();
-    let has = |at: usize| plain.get(at).is_some_and(|level| level.features().contains(feature));
+    let line = line();
+    let has = |at: usize| line.get(at).is_some_and(|level| level.features().contains(feature));
     let mut runs = Vec::new();
-    for at in (0..plain.len()).filter(|at| has(*at) && (*at == 0 || !has(at - 1))) {
-        let last = (at..plain.len()).take_while(|at| has(*at)).last().unwrap_or(at);
+    for at in (0..line.len()).filter(|at| has(*at) && (*at == 0 || !has(at - 1))) {
+        let last = (at..line.len()).take_while(|at| has(*at)).last().unwrap_or(at);
         runs.push(match (at, last) {
-            (0, last) if last + 1 == plain.len() => "all".to_string(),
-            (first, last) if last + 1 == plain.len() => format!("from {}", plain[first].name),
-            (first, last) if first == last => plain[first].name.into(),
-            (first, last) => format!("{} to {}", plain[first].name, plain[last].name),
+            (0, last) if last + 1 == line.len() => "all".to_string(),
+            (first, last) if last + 1 == line.len() => format!("from {}", line[first].name),
+            (first, last) if first == last => line[first].name.into(),
+            (first, last) => format!("{} to {}", line[first].name, line[last].name),
         });
     }
+    if runs.first().is_some_and(|run| run == "all") {
+        return "all".into();
+    }
+    let beside = LEVELS.iter().filter(|level| {
+        !level.has_tsx() && !level.is_user_space() && !line.contains(level) && level.adds.contains(&feature)
+    });
+    runs.extend(beside.map(|level| level.name.to_string()));
     if runs.is_empty() && LEVELS.iter().any(|level| level.features().contains(feature)) {
         return "`-tsx`".into();
     }
@@ -194,7 +281,9 @@ fn states(page: &mut String) {
 fn markdown() -> String {
     let mut page = String::from(INTRO);
     levels(&mut page);
+    sources(&mut page);
     user_spaces(&mut page);
+    hosts(&mut page);
     page.push_str(FEATURE_TABLES);
     features(&mut page);
     states(&mut page);
@@ -209,8 +298,8 @@ fn documentation_is_the_tables() {
     }
     let page = std::fs::read_to_string(path).unwrap();
     assert!(page == markdown(), "docs/cpu-levels.md is stale: UPDATE_DOCS=1 cargo test -p cpu-policy");
-    for level in LEVELS {
-        assert!(page.contains(&format!("\n| {} | ", level.name)), "{}", level.name);
+    for level in LEVELS.iter().chain(OLDER) {
+        assert!(page.contains(&format!("\n| {} | ", called(level))), "{}", level.name);
     }
     let losses = FeatureSet::matching(|feature| feature.polarity() == Polarity::Restriction);
     assert_eq!(page.matches("| restriction |").count(), losses.iter().count());

@@ -160,7 +160,7 @@ fn cpuid_faulting_comes_with_ivybridge() {
     for level in LEVELS {
         let policy = render(level.name);
         let there = level.features().contains(cpu_policy::Feature::CpuidFaulting);
-        let older = ["merom", "penryn", "nehalem", "westmere", "sandybridge"].contains(&level.name);
+        let older = ["merom", "penryn", "nehalem", "westmere", "sandybridge", "avoton"].contains(&level.name);
         // The psABI names no such thing.
         assert_eq!(there, !older && !level.is_user_space(), "{}", level.name);
         let MsrRead::Value(info) = policy.read_msr(0xce) else { panic!("{}: no PLATFORM_INFO", level.name) };

@@ -129,6 +129,10 @@ fn level_text(text: &mut String, level: &Level) {
     let names: Vec<&str> = level.features().difference(below).iter().map(Feature::name).collect();
     let base = level.base.map_or("nothing", |base| base.name);
     let _ = writeln!(text, "adds to {base}: {}", names.join(" "));
+    if let Some(source) = level.rests_on() {
+        let mark = if level.provisional { "provisional: " } else { "" };
+        let _ = writeln!(text, "{mark}rests on {source}");
+    }
     if let Some(within) = level.within().filter(|_| level.is_user_space()) {
         let names: Vec<&str> =
             within.features().difference(level.features()).iter().map(Feature::name).collect();

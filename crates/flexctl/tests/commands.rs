@@ -177,10 +177,10 @@ fn levels_show_who_can_give_them() {
     assert!(text.contains("\n*   skylake-server ") && text.contains("\n* * haswell "), "{text}");
     let all = flexctl(&["levels"]).1;
     assert!(all.starts_with("LEVEL ") && all.contains("\nx86-64-v3 "), "{all}");
-    assert!(
-        all.lines().skip_while(|line| !line.starts_with("merom")).all(|line| line.contains("Xeon")),
-        "{all}"
-    );
+    let sierra = all.lines().find(|line| line.starts_with("sierraforest "));
+    assert!(sierra.is_some_and(|line| line.ends_with("Xeon 6 with E-cores (6700E) (provisional)")), "{all}");
+    let (_, why, _) = flexctl(&["explain", "sierraforest"]);
+    assert!(why.contains("\nprovisional: rests on libvirt's SierraForest-v2"), "{why}");
     let (_, json, _) = flexctl(&["levels", "--json", OLD]);
     assert!(json.contains(r#""name":"haswell""#) && json.contains(r#""here":true"#), "{json}");
 }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// Prefix of the cases of the full matrix.
 const MATRIX: &str = "matrix-linux/";
 /// The levels that skylake_x can give.
-const LEVELS: [&str; 14] = [
+const LEVELS: [&str; 15] = [
     "x86-64-v1",
     "x86-64-v2",
     "x86-64-v2-aes",
@@ -29,6 +29,7 @@ const LEVELS: [&str; 14] = [
     "haswell",
     "broadwell",
     "skylake-server",
+    "avoton",
 ];
 
 /// What Linux says, in any case of letters, where it finds fault with a CPU: its features and what they need, XSAVE's

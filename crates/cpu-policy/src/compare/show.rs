@@ -100,6 +100,7 @@ impl LevelList<'_> {
                 o.field("series", level.series)?;
                 o.field("signature", format!("{:X}", level.signature).as_str())?;
                 o.field("user_space", json::Shown(level.user_space()))?;
+                o.field("provisional", level.provisional)?;
                 o.field("here", self.0.and_then(|host| fits(&level.fits(host))))?;
                 o.array("missing", |a| {
                     let missing = self.0.map(|host| level.lacks(host)).unwrap_or_default();
@@ -127,7 +128,8 @@ impl LevelList<'_> {
     #[must_use]
     pub fn row(level: &Level) -> String {
         let (name, signature, user_space) = (level.name, level.signature, level.user_space());
-        format!("{name:<24} {signature:>9X} {user_space:<11} {}", level.series)
+        let mark = if level.provisional { " (provisional)" } else { "" };
+        format!("{name:<24} {signature:>9X} {user_space:<11} {}{mark}", level.series)
     }
 }
 

@@ -79,3 +79,28 @@ pub(super) static SAPPHIRERAPIDS: &[Cache] =
 /// 48 KiB + 64 KiB, 2 MiB, 48 MiB non-inclusive.
 pub(super) static GRANITERAPIDS: &[Cache] =
     &[data(12), code(16, 64), unified(2, 16, 2048, 0), unified(3, 16, 49152, 4)];
+
+/// 24 KiB + 32 KiB, 1 MiB of two cores.
+pub(super) static AVOTON: &[Cache] = &[data(6), code(8, 64), unified(2, 16, 1024, 1)];
+
+/// 24 KiB + 32 KiB, 2 MiB of two cores.
+pub(super) static DENVERTON: &[Cache] = &[data(6), code(8, 64), unified(2, 16, 2048, 1)];
+
+/// 32 KiB + 32 KiB, 4608 KiB of four cores, 9 MiB.
+pub(super) static SNOWRIDGE: &[Cache] =
+    &[data(8), code(8, 64), unified(2, 18, 4096, 0), unified(3, 12, 12288, 4)];
+
+/// 32 KiB + 32 KiB, 1 MiB of two cores.
+pub(super) static KNIGHTSLANDING: &[Cache] = &[data(8), code(8, 64), unified(2, 16, 1024, 3)];
+
+/// 48 KiB + 32 KiB, 512 KiB, 12 MiB inclusive.
+pub(super) static ROCKETLAKE: &[Cache] =
+    &[data(12), code(8, 64), unified(2, 8, 1024, 0), unified(3, 16, 12288, 6)];
+
+/// 48 KiB + 32 KiB, 2 MiB, 12 MiB.
+pub(super) static RAPTORLAKE: &[Cache] =
+    &[data(12), code(8, 64), unified(2, 16, 2048, 0), unified(3, 6, 32768, 4)];
+
+/// 32 KiB + 64 KiB, 4 MiB of four cores, 96 MiB.
+pub(super) static SIERRAFOREST: &[Cache] =
+    &[data(8), code(8, 128), unified(2, 16, 4096, 0), unified(3, 12, 131_072, 4)];

@@ -1,9 +1,11 @@
 //! CPU levels: what a guest can be promised, by Xeon generation. `docs/cpu-policy.md` gives the reasons.
 
 mod abi;
+mod brands;
 mod cache;
 mod early;
 mod scalable;
+mod sources;
 mod tsx;
 mod user_space;
 
@@ -14,6 +16,7 @@ use core::fmt;
 use crate::feature::{Feature, FeatureSet, Polarity};
 use crate::host::with_wider;
 use abi::*;
+use brands::*;
 use early::*;
 use scalable::*;
 use tsx::*;
@@ -42,6 +45,8 @@ pub struct Level {
     pub phys_bits: u8,
     /// The level that it builds on.
     pub base: Option<&'static Level>,
+    /// No dump of such a CPU has been found: it may want a second version.
+    pub provisional: bool,
     /// What it adds to that.
     pub adds: &'static [Feature],
     /// What of it, or of its silicon, is gone: no generation has all that the one before it had.
@@ -67,6 +72,7 @@ impl Level {
             max_leaf: 0xa,
             phys_bits: 36,
             base: None,
+            provisional: false,
             adds: none,
             drops: none,
             hides: none,
@@ -84,6 +90,14 @@ impl Level {
 
     const fn stands_for(self, series: &'static str) -> Self {
         Self { series, ..self }
+    }
+
+    const fn version(self, version: u16) -> Self {
+        Self { version, ..self }
+    }
+
+    const fn provisional(self) -> Self {
+        Self { provisional: true, ..self }
     }
 
     const fn max_leaf(self, max_leaf: u32) -> Self {
@@ -117,11 +131,12 @@ impl Level {
     /// The newest version of this name, or the one asked for by `NAME-vN`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
-        let newest = LEVELS.iter().copied().rfind(|level| level.name == name);
+        let newest = LEVELS.iter().copied().find(|level| level.name == name);
         newest.or_else(|| {
             let (name, version) = name.rsplit_once("-v")?;
             let version: u16 = version.parse().ok()?;
-            LEVELS.iter().copied().find(|level| level.name == name && level.version == version)
+            let mut all = LEVELS.iter().chain(OLDER).copied();
+            all.find(|level| level.name == name && level.version == version)
         })
     }
 
@@ -201,8 +216,8 @@ impl fmt::Debug for Level {
     }
 }
 
-/// All levels: those of user space, then the generations, oldest first; of one name, oldest version first. The variant
-/// with TSX comes before its level, as a host that can give both prefers the later one.
+/// All levels: those of user space, then the generations, oldest first, then the brands beside them, each in
+/// its newest version. The variant with TSX comes before its level, as a host that can give both prefers the later one.
 pub static LEVELS: &[&Level] = &[
     &X86_64_V1,
     &X86_64_V2,
@@ -217,10 +232,13 @@ pub static LEVELS: &[&Level] = &[
     &IVYBRIDGE,
     &HASWELL_TSX,
     &HASWELL,
+    &HASWELL_IBRS,
     &BROADWELL_TSX,
     &BROADWELL,
+    &BROADWELL_IBRS,
     &SKYLAKE_SERVER_TSX,
     &SKYLAKE_SERVER,
+    &SKYLAKE_SERVER_IBRS,
     &CASCADELAKE_TSX,
     &CASCADELAKE,
     &COOPERLAKE_TSX,
@@ -229,11 +247,24 @@ pub static LEVELS: &[&Level] = &[
     &ICELAKE_SERVER,
     &SAPPHIRERAPIDS_TSX,
     &SAPPHIRERAPIDS,
-    &EMERALDRAPIDS_TSX,
-    &EMERALDRAPIDS,
+    &EMERALDRAPIDS_2_TSX,
+    &EMERALDRAPIDS_2,
     &GRANITERAPIDS_TSX,
     &GRANITERAPIDS,
+    &DIAMONDRAPIDS,
+    &AVOTON,
+    &DENVERTON,
+    &SNOWRIDGE,
+    &KNIGHTSLANDING,
+    &AVX2_COMMON,
+    &ROCKETLAKE,
+    &RAPTORLAKE,
+    &SIERRAFOREST,
+    &CLEARWATERFOREST,
 ];
+
+/// Earlier versions, which `NAME-vN` names.
+pub static OLDER: &[&Level] = &[&EMERALDRAPIDS_TSX, &EMERALDRAPIDS];
 
 /// Places in [`LEVELS`] from the lowest rank to the highest; of one rank in their order.
 static BY_RANK: [u8; LEVELS.len()] = {

@@ -95,6 +95,12 @@ pub(super) static SAPPHIRERAPIDS: Level = Level::on(&ICELAKE_SERVER, "sapphirera
 pub(super) static EMERALDRAPIDS: Level = Level::on(&SAPPHIRERAPIDS, "emeraldrapids", 0x000c_06f2)
     .stands_for("Xeon Scalable, 5th generation (3500 to 8500); TSX off");
 
+/// Silicon has what its base lacks: the first version was that level under another name.
+pub(super) static EMERALDRAPIDS_2: Level = Level::on(&EMERALDRAPIDS, "emeraldrapids", 0x000c_06f2)
+    .stands_for(EMERALDRAPIDS.series)
+    .version(2)
+    .adds(&[DdpdU]);
+
 pub(super) static GRANITERAPIDS: Level = Level::on(&EMERALDRAPIDS, "graniterapids", 0x000a_06d1)
     .stands_for("Xeon 6 with P-cores (6500P, 6700P, 6900P); TSX off")
     .adds(&[Prefetchi, DdpdU, McdtNo, PbrsbNo])

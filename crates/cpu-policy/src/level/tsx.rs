@@ -48,5 +48,8 @@ pub(super) static SAPPHIRERAPIDS_TSX: Level = with_tsx(
 pub(super) static EMERALDRAPIDS_TSX: Level =
     with_tsx(&EMERALDRAPIDS, "emeraldrapids-tsx", "Xeon Scalable, 5th generation, with TSX on", RTM_TSXLDTRK);
 
+pub(super) static EMERALDRAPIDS_2_TSX: Level =
+    with_tsx(&EMERALDRAPIDS_2, EMERALDRAPIDS_TSX.name, EMERALDRAPIDS_TSX.series, RTM_TSXLDTRK).version(2);
+
 pub(super) static GRANITERAPIDS_TSX: Level =
     with_tsx(&GRANITERAPIDS, "graniterapids-tsx", "Xeon 6 with P-cores, with TSX on", RTM_TSXLDTRK);

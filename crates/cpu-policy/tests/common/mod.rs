@@ -253,10 +253,18 @@ impl Dump {
     }
 }
 
-/// A host that has all that any level asks for: Granite Rapids with the HLE of older ones.
+/// A host that has all that any level asks for: Granite Rapids with the HLE of older ones, the AVX-512 of the Xeon Phi
+/// and what Diamond Rapids and Clearwater Forest bring.
 pub(crate) fn big_host() -> HostPolicy {
     let [ebx, ecx, edx] = XEON_GRANITE_RAPIDS.leaf7;
-    Dump { leaf7: [ebx | 1 << 4, ecx, edx], ..XEON_GRANITE_RAPIDS }.policy()
+    let [eax1, edx1, edx2] = XEON_GRANITE_RAPIDS.leaf7_later;
+    Dump {
+        leaf7: [ebx | 1 << 4 | 0b11 << 26, ecx | 1, edx],
+        leaf7_later: [eax1 | 0b111 | 1 << 7 | 1 << 23 | 1 << 31, edx1 | 0b11 << 4 | 1 << 10, edx2],
+        arch_capabilities: XEON_GRANITE_RAPIDS.arch_capabilities | 1 << 20,
+        ..XEON_GRANITE_RAPIDS
+    }
+    .policy()
 }
 
 pub(crate) const SHAPE: Shape =
@@ -270,7 +278,24 @@ pub(crate) fn render(name: &str) -> GuestPolicy {
     GuestPolicy::render(level(name), SHAPE, &big_host()).unwrap()
 }
 
-/// The levels of generations, without those of user space.
+/// The line of generations and their variants with TSX.
 pub(crate) fn generations() -> impl Iterator<Item = &'static Level> {
-    LEVELS.iter().copied().filter(|level| !level.is_user_space())
+    let line = [
+        "merom",
+        "penryn",
+        "nehalem",
+        "westmere",
+        "sandybridge",
+        "ivybridge",
+        "haswell",
+        "broadwell",
+        "skylake-server",
+        "cascadelake",
+        "cooperlake",
+        "icelake-server",
+        "sapphirerapids",
+        "emeraldrapids",
+        "graniterapids",
+    ];
+    LEVELS.iter().copied().filter(move |level| line.contains(&level.name.trim_end_matches("-tsx")))
 }

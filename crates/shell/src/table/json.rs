@@ -444,6 +444,7 @@ pub const JSON_KEYS: &[JsonKeys] = &[
             ("series", "the Xeon series it stands for"),
             ("signature", "family, model and stepping that a guest sees, in hexadecimal"),
             ("user_space", "the highest level of the x86-64 psABI that a guest carries"),
+            ("provisional", "whether no dump of such a CPU has been found yet"),
             ("here", "whether this host can give it"),
             ("missing", "what is missing where it cannot"),
         ],
