@@ -266,6 +266,10 @@ impl Vcpu {
         if requests & Request::DrainPml as u32 != 0 {
             self.drain_pml(vm, vmcs);
         }
+        if requests & Request::Devices as u32 != 0 {
+            self.attention = true;
+            self.serve_devices(vm);
+        }
         // An old request means nothing to a VM that runs again.
         if requests & Request::Pause as u32 != 0 && !state.get().may_run() {
             self.attention = true;

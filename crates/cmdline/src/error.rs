@@ -54,6 +54,16 @@ pub enum OptionError {
         /// The option.
         name: &'static str,
     },
+    /// A value that another option must go with.
+    #[error("option {name}={value} needs {needs}")]
+    Needs {
+        /// The option.
+        name: &'static str,
+        /// The value as given.
+        value: &'static str,
+        /// The other one, as it is to be given.
+        needs: &'static str,
+    },
     /// vCPUs that cannot be laid out as `topology=` says.
     #[error("option {0}")]
     Topology(vm_types::TopologyError),

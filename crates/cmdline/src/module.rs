@@ -33,6 +33,8 @@ pub struct VmOptions {
     pub topology: Option<Topology>,
     /// `pci=`: there is a PCI bus.
     pub pci: bool,
+    /// `rng=`: there is an entropy device on that bus.
+    pub rng: bool,
     /// `debug-exit`: a write to port 0xF4 ends the VM with that code.
     pub debug_exit: bool,
     /// `on-reset=`: what follows when the guest resets its machine.
@@ -53,6 +55,7 @@ impl Default for VmOptions {
             vcpus: 1,
             topology: None,
             pci: false,
+            rng: false,
             debug_exit: false,
             on_reset: OnReset::Restart,
             paused: false,
@@ -108,8 +111,15 @@ pub(crate) const VM_TABLE: &[Spec<VmOptions>] = &[
         name: "pci",
         form: "on|off",
         default: "off",
-        help: "Whether the VM has a PCI bus: an i440FX bridge and its companions, with nothing behind them yet.",
+        help: "Whether the VM has a PCI bus: an i440FX bridge and its companions.",
         set: |o, v| one_of(v, &[("on", true), ("off", false)]).map(|pci| o.pci = pci),
+    },
+    Spec {
+        name: "rng",
+        form: "on|off",
+        default: "off",
+        help: "Whether the VM has an entropy device (virtio-rng) on its PCI bus, which `pci=on` gives it.",
+        set: |o, v| one_of(v, &[("on", true), ("off", false)]).map(|rng| o.rng = rng),
     },
     Spec {
         name: "debug-exit",
@@ -164,6 +174,9 @@ impl VmOptions {
         if options.name.is_empty() {
             return Err(OptionError::Missing { name: "vm" });
         }
+        if options.rng && !options.pci {
+            return Err(OptionError::Needs { name: "rng", value: "on", needs: "pci=on" });
+        }
         options.topology().check(options.vcpus).map_err(OptionError::Topology)?;
         // Saying what holds without saying it is no other VM.
         options.topology = options.topology.filter(|topology| *topology != Topology::flat(options.vcpus));
@@ -193,6 +206,7 @@ impl VmOptions {
         say((self.vcpus != plain.vcpus).then(|| format!("vcpus={}", self.vcpus)));
         say(self.topology.map(|topology| format!("topology={topology}")));
         say(self.pci.then(|| "pci=on".into()));
+        say(self.rng.then(|| "rng=on".into()));
         say(self.debug_exit.then(|| "debug-exit".into()));
         say((self.on_reset != plain.on_reset).then(|| format!("on-reset={}", self.on_reset.name())));
         line

@@ -239,7 +239,7 @@ fn a_wrong_host_option_is_named_and_changes_nothing() {
 
 #[test]
 fn every_vm_option() {
-    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=8 topology=2:2:2 pci=on debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
+    let line = "vm=demo mem=512 level=skylake-server phys-bits=39 vcpus=8 topology=2:2:2 pci=on rng=on debug-exit on-reset=stop paused -- console=ttyS0  \"a b\" -- c";
     let want = VmOptions {
         name: "demo".into(),
         mem_mib: 512,
@@ -248,6 +248,7 @@ fn every_vm_option() {
         vcpus: 8,
         topology: Some(Topology { sockets: 2, cores: 2, threads: 2 }),
         pci: true,
+        rng: true,
         debug_exit: true,
         on_reset: OnReset::Stop,
         paused: true,
@@ -273,7 +274,7 @@ fn a_vm_says_itself_in_words() {
     for words in [
         "mem=256",
         "mem=1048576 level=haswell-v2",
-        "mem=1 phys-bits=52 pci=on debug-exit on-reset=stop",
+        "mem=1 phys-bits=52 pci=on rng=on debug-exit on-reset=stop",
         "mem=512 level=nehalem phys-bits=39 debug-exit",
         "mem=512 vcpus=3",
         "mem=512 vcpus=6 topology=3:2:1",
@@ -289,6 +290,13 @@ fn a_vm_says_itself_in_words() {
         let apart = ["vm", "paused"].contains(&row.name);
         assert!(apart || all.contains(row.name), "{} does not go along", row.name);
     }
+}
+
+#[test]
+fn an_entropy_device_needs_a_bus() {
+    let error = VmOptions::parse("vm=a rng=on").unwrap_err();
+    assert_eq!(error.to_string(), "option rng=on needs pci=on");
+    assert!(VmOptions::parse("vm=a rng=on pci=on").unwrap().rng);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn effect(vcpu: &mut Vcpu, vm: &Guest, effect: Effect) -> Next {
             Next::Advance
         }
         Effect::Service => {
-            vcpu.on_board(vm, |platform, now| platform.service(&vm.memory, &mut vm.outside(), now));
+            vcpu.serve_devices(vm);
             Next::Advance
         }
     }

@@ -22,6 +22,8 @@ pub(crate) enum Request {
     Pause = 1 << 2,
     /// The clock's offset changed.
     Clock = 1 << 3,
+    /// Devices have work left on the guest's memory.
+    Devices = 1 << 4,
 }
 
 impl Request {

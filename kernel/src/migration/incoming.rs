@@ -17,12 +17,14 @@ use migrate::{
     TargetParams, TargetVm,
 };
 use shell::EventKind;
+use virtio::{Device, Rng};
 use vm_types::{Gpa, GuestMemory, MemoryError, OnReset, PAGE_SIZE, StateError, StateRecord};
 
 use super::handover::{Doubt, Handovers};
 use super::{boot_id, state, tuning};
 use crate::events;
 use crate::guest::clock::Clock;
+use crate::guest::mailbox::Request;
 use crate::link::Link;
 use crate::meter::{self, Stopped};
 use crate::policy;
@@ -373,6 +375,8 @@ impl TargetVm for Arriving {
         let Some(vm) = &self.vm else { return };
         let here_ns = tsc::ns(tsc::read().saturating_sub(self.read_at));
         vm.clock.set_after(self.tsc, elapsed_ns.saturating_add(here_ns));
+        // What its devices were told before the move may be lost: they look for themselves.
+        vm.vcpus[0].post(Request::Devices);
         // Incoming it is, until here or `destroy`.
         let _ = vm.apply(Change::Take);
     }
@@ -403,6 +407,7 @@ impl Arriving {
             debug_exit: false,
             on_reset: OnReset::default(),
             pci: offer.shape.devices.iter().any(|device| Platform::on_pci(device)),
+            rng: offer.shape.devices.iter().any(|device| device == Rng::KIND),
             ranges,
             policy,
             companion,

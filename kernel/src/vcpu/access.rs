@@ -10,6 +10,7 @@ use x86_decode::{CodeSize, PagingState};
 
 use super::{Leaves, Vcpu};
 use crate::guest::Guest;
+use crate::guest::mailbox::Request;
 use hw::arch::debug;
 use hw::vmx::vmcs::Current;
 
@@ -109,6 +110,15 @@ impl Vcpu {
             self.kick_others(vm, kicks);
         }
         result
+    }
+
+    /// Lets devices work on the guest's memory. What they leave is done before the guest runs again, a bounded amount each
+    /// time the vCPU has its turn.
+    pub(crate) fn serve_devices(&mut self, vm: &Guest) {
+        if self.on_board(vm, |platform, now| platform.service(&vm.memory, &mut vm.outside(), now)) {
+            vm.mailboxes[self.index as usize].post(Request::Devices);
+            (self.leaves, self.attention) = (Some(Leaves::GivesWay), true);
+        }
     }
 
     /// When its APIC, or the board, wants attention: guest TSC, `u64::MAX` for never. The board's timers are vCPU 0's to look

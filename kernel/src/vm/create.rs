@@ -64,6 +64,8 @@ pub(crate) struct Spec {
     pub(crate) on_reset: OnReset,
     /// It has a PCI bus.
     pub(crate) pci: bool,
+    /// It has an entropy device on that bus.
+    pub(crate) rng: bool,
     /// RAM.
     pub(crate) ranges: Vec<MemRange>,
     /// What it sees of CPUs; its vCPU count and TSC rate too.
@@ -128,7 +130,7 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         x2apic: policy.has(cpu_policy::Feature::X2apic),
         tsc_deadline: policy.has(cpu_policy::Feature::TscDeadline),
         pci: spec.pci,
-        rng: false,
+        rng: spec.rng,
     };
     let apics = ApicBus::new(board.vcpus);
     let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
@@ -285,6 +287,7 @@ pub(super) fn spec_of(source: Source, uuid: [u8; 16]) -> Result<Spec, String> {
         debug_exit: options.debug_exit,
         on_reset: options.on_reset,
         pci: options.pci,
+        rng: options.rng,
         ranges: layout(u64::from(options.mem_mib) << 20),
         policy: policy::render(options, hz)?,
         companion: Companion::default(),

@@ -51,6 +51,37 @@ pub fn debian() -> Result<Linux> {
     Ok(Linux { kernel, bzimage, initrd: initramfs(&dir)? })
 }
 
+/// What Linux needs for an entropy device, in the order in which it is loaded.
+pub const VIRTIO_RNG: [&str; 6] = [
+    "virtio_ring.ko",
+    "virtio.ko",
+    "virtio_pci_modern_dev.ko",
+    "virtio_pci_legacy_dev.ko",
+    "virtio_pci.ko",
+    "virtio-rng.ko",
+];
+
+/// Debian's kernel, and the demo initramfs with [`VIRTIO_RNG`] in its root.
+pub fn with_virtio() -> Result<Linux> {
+    let linux = debian()?;
+    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let modules = VIRTIO_RNG.map(|name| paths::debian_modules().join(name));
+    let initrd = paths::build().join("guest/virtio-initrd.cpio");
+    let inputs = [std::slice::from_ref(&linux.initrd), &modules[..]].concat();
+    if newer(&initrd, &inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>()) {
+        return Ok(Linux { initrd, ..linux });
+    }
+    let tree = paths::fresh_dir(&paths::build().join("guest/virtio-initramfs"))?;
+    for (name, file) in VIRTIO_RNG.iter().zip(&modules) {
+        fs::copy(file, tree.join(name))
+            .with_context(|| format!("cannot read {}: run scripts/setup", file.display()))?;
+    }
+    // The kernel unpacks one archive after the other.
+    let archives = [fs::read(&linux.initrd)?, cpio(&tree, &VIRTIO_RNG)?].concat();
+    write_whole(&initrd, &archives)?;
+    Ok(Linux { initrd, ..linux })
+}
+
 /// Builds the small Multiboot payloads of `tests/guests`.
 pub fn build_payloads() -> Result<()> {
     let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);

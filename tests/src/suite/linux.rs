@@ -72,6 +72,7 @@ pub(super) fn cases() -> Vec<Case> {
     // Its own leaf D makes Linux give up XSAVE, and stall (docs/hardware.md).
     cases.push(case(("corei7_icelake_u", "haswell")).slow());
     cases.push(Case::new("linux/pci_bus", 420, pci_bus));
+    cases.push(Case::new("linux/virtio_rng", 420, virtio_rng));
     let two = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 2, false);
     cases.push(Case::new("linux/two_host_cpus", 600, two).slow());
     let bzimage = |context: &Context| shell(context, "corei7_skylake_x", "haswell", 1, true);
@@ -172,6 +173,40 @@ fn pci_bus(context: &Context) -> Result<()> {
     for complaint in ["can't claim", "no compatible bridge window", "BIOS bug", "conflicts with"] {
         ensure!(!said(complaint), "Linux says `{complaint}`");
     }
+    powers_off(&mut host, VM, PATIENCE)
+}
+
+/// Linux drives the entropy device, by MSI-X, and gets different bytes each time.
+fn virtio_rng(context: &Context) -> Result<()> {
+    let mut vm = debian(VM, "haswell")?;
+    vm.initrd = Some(guest::with_virtio()?.initrd);
+    vm.options.extend(["pci=on".to_string(), "rng=on".to_string()]);
+    let mut host = start(context, &HostSpec::new("host", "corei7_skylake_x").with_vm(vm))?;
+    let console = host.guest()?;
+    console.expect("guest# ", PATIENCE)?;
+    console.take_lines();
+    let load = guest::VIRTIO_RNG.map(|name| format!("insmod /{name}")).join(" && ");
+    let read = "dd if=/dev/hwrng bs=32 count=1 2>/dev/null | hexdump -v -e '32/1 \"%02x\" \"\\n\"'";
+    console.send_line(&format!(
+        "{load} && cat /sys/class/misc/hw_random/rng_current; {read}; {read}; grep virtio /proc/interrupts; dmesg; echo all ends $((2 + 3))"
+    ))?;
+    let mut log = Vec::new();
+    console.expect_line("the end of the log", PATIENCE, |line| {
+        log.push(line.trim_end().to_string());
+        line.contains("all ends 5").then_some(())
+    })?;
+    ensure!(log.iter().any(|line| line.ends_with("virtio_rng.0")), "Linux has no entropy device: {log:#?}");
+    let bytes: Vec<&String> = log
+        .iter()
+        .filter(|line| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .collect();
+    ensure!(matches!(bytes[..], [first, second] if first != second), "no random bytes: {bytes:?}");
+    let interrupts: Vec<&String> = log.iter().filter(|line| line.contains("PCI-MSI")).collect();
+    ensure!(
+        interrupts.iter().any(|line| line.contains("virtio0-input") && !line.contains(": 0 ")),
+        "no interrupt by MSI-X: {interrupts:?}"
+    );
+    judge_log("haswell", &log)?;
     powers_off(&mut host, VM, PATIENCE)
 }
 

@@ -8,6 +8,7 @@ mod memory;
 mod msr;
 mod registers;
 mod stops;
+mod virtio;
 
 use hw::mock::Guest;
 

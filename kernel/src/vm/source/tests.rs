@@ -11,6 +11,7 @@ fn options() -> VmOptions {
         name: "a".into(),
         mem_mib: 12,
         pci: true,
+        rng: true,
         vcpus: 4,
         topology: Some(Topology { sockets: 2, cores: 2, threads: 1 }),
         args: "root=/dev/sda  x".into(),
