@@ -7,7 +7,7 @@ use core::hint;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 
-use cmdline::{Idle, ModuleRole, VmOptions, redacted};
+use cmdline::{Apicv, Idle, ModuleRole, VmOptions, redacted};
 use migrate::ownership::Command;
 use mitigations::Plan;
 use vmx_types::apic::ApicVirt;
@@ -51,7 +51,8 @@ const FIRST_US: u64 = 2_000_000;
 pub(crate) fn bsp(boot: &'static Boot) -> ! {
     let mut secrets = boot::take_secrets();
     entropy::init(secrets.seed.take());
-    let asked = host::Asked { timer: boot.options.slice_timer.map(slice_timer), apicv: boot.options.apicv };
+    let (apicv, posted) = apicv(boot.options.apicv);
+    let asked = host::Asked { timer: boot.options.slice_timer.map(slice_timer), apicv, posted };
     host::init(cpu::count(), asked);
     policy::ledger::set_aesni(boot.options.aesni);
     vcpu::check::init(boot.options.check_entry);
@@ -112,6 +113,16 @@ fn slice_timer(asked: cmdline::SliceTimer) -> SliceTimer {
     match asked {
         cmdline::SliceTimer::Preemption => SliceTimer::Preemption,
         cmdline::SliceTimer::Apic => SliceTimer::ApicOneShot,
+    }
+}
+
+/// Whether APICv is asked for, and posted interrupts may be used.
+fn apicv(asked: Apicv) -> (Option<bool>, bool) {
+    match asked {
+        Apicv::Auto => (None, true),
+        Apicv::On => (Some(true), true),
+        Apicv::NoPosted => (None, false),
+        Apicv::Off => (Some(false), false),
     }
 }
 

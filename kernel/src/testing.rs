@@ -41,6 +41,10 @@ const PLAIN: usize = 0;
 /// IA32_VMX_PROCBASED_CTLS2, and in its upper half the two controls of APICv and pause-loop exiting.
 const SECONDARY: u32 = 0x48b;
 const NOT_PLAIN: u64 = 7 << (32 + 8);
+/// IA32_VMX_TRUE_PINBASED_CTLS, and in its upper half the control of posted interrupts, which no emulator has: on [`HOME`] they
+/// come with APICv.
+const PIN_BASED: u32 = 0x48d;
+const POSTED: u64 = 1 << (32 + 7);
 
 /// How long CPU 0 goes on with one thing at most, in microseconds, where a step takes no time.
 pub(crate) const TURN_US: u64 = 100;
@@ -63,10 +67,12 @@ pub(crate) fn host() -> Host {
     static ON: Once<()> = Once::new();
     let machine = Machine::take(CPUS, CPU);
     ON.call_once(|| {
-        host::init(CPUS, host::Asked { timer: None, apicv: None });
+        host::init(CPUS, host::Asked { timer: None, apicv: None, posted: true });
         let controls = machine.msr(PLAIN, SECONDARY).expect("the dump has it");
         machine.set_msr(PLAIN, SECONDARY, controls & !NOT_PLAIN);
         for index in 0..CPUS {
+            let pin = machine.msr(index, PIN_BASED).expect("the dump has it");
+            machine.set_msr(index, PIN_BASED, pin | POSTED);
             machine.on(index, || host::enable().map(|_| ()).expect("the dump is of a CPU with VMX"));
         }
         slots::fill(Plan::new(policy::mitigations::host()).off());

@@ -61,6 +61,19 @@ pub enum SliceTimer {
     Apic,
 }
 
+/// What of guests' local APICs is left to the CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Apicv {
+    /// APICv and posted interrupts, where it has them and APICv works.
+    Auto,
+    /// The same, whether APICv works or not.
+    On,
+    /// As `Auto`, without posted interrupts.
+    NoPosted,
+    /// Neither.
+    Off,
+}
+
 /// What a panic ends with, once it is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PanicAction {
@@ -104,8 +117,8 @@ pub struct HostOptions {
     pub aesni: bool,
     /// `slice-timer=`: what ends a guest's run; `None`: what suits the CPU.
     pub slice_timer: Option<SliceTimer>,
-    /// `apicv=`: whether guests' local APICs are left to the CPU; `None`: where it can do that.
-    pub apicv: Option<bool>,
+    /// `apicv=`: what of guests' local APICs is left to the CPU.
+    pub apicv: Apicv,
     /// `check=`: whether each VM entry is judged by the SDM's rules first.
     pub check_entry: bool,
     /// `migrate=`: TCP port on which incoming migrations are accepted.
@@ -153,7 +166,7 @@ impl Default for HostOptions {
             iommu: true,
             aesni: true,
             slice_timer: None,
-            apicv: None,
+            apicv: Apicv::Auto,
             check_entry: false,
             migrate_port: None,
             manage: false,
@@ -282,12 +295,13 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
     },
     Spec {
         name: "apicv",
-        form: "auto|on|off",
+        form: "auto|on|no-posted|off",
         default: "auto",
         help: "APIC-register virtualization and virtual-interrupt delivery: EOI and self-IPIs of guests do not exit. `auto` \
                uses them where the CPU has them and masks interrupts as it should, which is tried out at boot; `on` does not \
-               mind what came out, `off` never does.",
-        set: |o, v| put(&mut o.apicv, one_of(v, &[("auto", None), ("on", Some(true)), ("off", Some(false))])),
+               mind what came out, `off` never does. Where the CPU has posted interrupts, they are used with it, so that \
+               interrupts for a guest that runs do not make it exit; `no-posted` is `auto` without them.",
+        set: |o, v| put(&mut o.apicv, apicv(v)),
     },
     Spec {
         name: "check",
@@ -566,6 +580,11 @@ fn panic_action(value: &str) -> Option<PanicAction> {
 fn slice_timer(value: &str) -> Option<Option<SliceTimer>> {
     use SliceTimer::{Apic, Preemption};
     one_of(value, &[("auto", None), ("preemption", Some(Preemption)), ("apic", Some(Apic))])
+}
+
+fn apicv(value: &str) -> Option<Apicv> {
+    use Apicv::{Auto, NoPosted, Off, On};
+    one_of(value, &[("auto", Auto), ("on", On), ("no-posted", NoPosted), ("off", Off)])
 }
 
 fn migrate(value: &str) -> Option<Option<u16>> {

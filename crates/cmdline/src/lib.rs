@@ -24,7 +24,9 @@ mod words;
 pub use config::{ConfigError, ConfigFile, MAX_CONFIG, ModuleRow, modules_of_line};
 pub use doc::markdown;
 pub use error::{OptionError, Refused, Warning};
-pub use host::{HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, Secrets, SerialUse, SliceTimer};
+pub use host::{
+    Apicv, HostOptions, Idle, InForce, IpConfig, LogLevel, PanicAction, Secrets, SerialUse, SliceTimer,
+};
 pub use module::{MAX_MEM_MIB, MAX_VCPUS, ModuleRole, VmOptions};
 pub use nic::NicChoice;
 pub use secret::{Secret, erase, redacted};

@@ -1,7 +1,7 @@
 //! The tables, the parsers and the documentation page agree.
 
 use cmdline::{
-    COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, NicChoice, OptionError,
+    Apicv, COM2_PORT, Console, HostOptions, Idle, IpConfig, LogLevel, ModuleRole, NicChoice, OptionError,
     PanicAction, SerialUse, SliceTimer, Uart, VmOptions,
 };
 use proptest::prelude::*;
@@ -69,7 +69,7 @@ fn every_host_option() {
         iommu: false,
         aesni: false,
         slice_timer: Some(SliceTimer::Apic),
-        apicv: Some(true),
+        apicv: Apicv::On,
         check_entry: true,
         migrate_port: Some(4445),
         pool: Some("lab".into()),

@@ -12,10 +12,22 @@
 //!
 //! The functions here are all that the kernel does; `tests/wake.rs` explores them over every order of their accesses.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A [`Words::wake`] that is long past: something has been asked of a vCPU that was asleep.
 pub const WOKEN: u64 = 1;
+
+/// Where a vCPU is, for those who have something for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Place {
+    /// On no CPU. Its own may be idle, or run another one.
+    Away,
+    /// It would run, and waits for its turn: its CPU gives it that without being kicked.
+    Queued,
+    /// It has its turn.
+    OnCpu,
+}
 
 /// What the CPUs have in common about a vCPU. Loads and stores may pass each other, unless it is said otherwise.
 pub trait Words {
@@ -30,10 +42,10 @@ pub trait Words {
     fn set_wake(&self, at: u64);
     /// Sets it to [`WOKEN`] where it is `from`, as one step. Whether it was.
     fn set_woken(&self, from: u64) -> bool;
-    /// It would run, and waits for its turn: its CPU gives it that without being kicked.
-    fn queued(&self) -> bool;
+    /// Where it is.
+    fn place(&self) -> Place;
     /// Sets that.
-    fn set_queued(&self, queued: bool);
+    fn set_place(&self, place: Place);
     /// The CPU that schedules it.
     fn home(&self) -> usize;
     /// Sets that.
@@ -52,12 +64,14 @@ pub fn post(words: &impl Words, bits: u32, kick: impl FnOnce(usize)) -> bool {
 }
 
 /// The same for what a vCPU has to see before it enters the guest, and nobody waits for: one that waits for its turn sees it then, and
-/// whoever has the CPU meanwhile is left alone.
+/// whoever has the CPU meanwhile is left alone. With true, `kick` is for one that has its turn: what reaches that vCPU alone is
+/// enough then, as one that leaves the CPU looks after it has said so.
 #[inline]
-pub fn tell(words: &impl Words, bits: u32, kick: impl FnOnce(usize)) -> bool {
+pub fn tell(words: &impl Words, bits: u32, kick: impl FnOnce(usize, bool)) -> bool {
     let woken = asks(words, bits);
-    if !words.queued() {
-        kick(words.home());
+    match words.place() {
+        Place::Queued => {}
+        place => kick(words.home(), place == Place::OnCpu),
     }
     woken
 }
@@ -73,19 +87,21 @@ fn asks(words: &impl Words, bits: u32) -> bool {
 #[inline]
 pub fn begin(words: &impl Words) {
     words.set_wake(0);
-    leaves_queue(words);
+    goes(words, Place::OnCpu);
 }
 
 /// Its turn is over, and it wants another one.
 #[inline]
 pub fn queue(words: &impl Words) {
-    words.set_queued(true);
+    words.set_place(Place::Queued);
 }
 
+/// It is in the queue no more, if it was: those who have something for it kick from now on.
 #[inline]
-fn leaves_queue(words: &impl Words) {
-    if words.queued() {
-        words.set_queued(false);
+fn goes(words: &impl Words, to: Place) {
+    let queued = words.place() == Place::Queued;
+    words.set_place(to);
+    if queued {
         words.fence();
     }
 }
@@ -94,6 +110,7 @@ fn leaves_queue(words: &impl Words) {
 #[inline]
 pub fn doze(words: &impl Words, deadline: u64) {
     words.set_wake(deadline);
+    words.set_place(Place::Away);
     words.fence();
     if words.asked() != 0 {
         words.set_wake(WOKEN);
@@ -109,7 +126,7 @@ pub fn waits_until(words: &impl Words, now: u64, held: u64) -> Option<u64> {
         return None;
     }
     if held > now {
-        leaves_queue(words);
+        goes(words, Place::Away);
     }
     (words.asked() == 0).then_some(due)
 }
@@ -131,7 +148,8 @@ pub struct Bell {
     pub requests: AtomicU32,
     /// [`Words::wake`].
     pub wake: AtomicU64,
-    queued: AtomicBool,
+    /// [`Place`].
+    place: AtomicU8,
     home: AtomicUsize,
 }
 
@@ -139,8 +157,9 @@ impl Bell {
     /// Of a vCPU that `cpu` schedules, and of which nothing is asked.
     #[must_use]
     pub const fn new(cpu: usize) -> Self {
-        let (requests, wake, queued) = (AtomicU32::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        Self { requests, wake, queued, home: AtomicUsize::new(cpu) }
+        let (requests, wake, place) =
+            (AtomicU32::new(0), AtomicU64::new(0), AtomicU8::new(Place::Away as u8));
+        Self { requests, wake, place, home: AtomicUsize::new(cpu) }
     }
 }
 
@@ -171,13 +190,17 @@ impl Words for Bell {
     }
 
     #[inline]
-    fn queued(&self) -> bool {
-        self.queued.load(Ordering::Relaxed)
+    fn place(&self) -> Place {
+        match self.place.load(Ordering::Relaxed) {
+            1 => Place::Queued,
+            2 => Place::OnCpu,
+            _ => Place::Away,
+        }
     }
 
     #[inline]
-    fn set_queued(&self, queued: bool) {
-        self.queued.store(queued, Ordering::Relaxed);
+    fn set_place(&self, place: Place) {
+        self.place.store(place as u8, Ordering::Relaxed);
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 mod explorer;
 
 use explorer::{Address, Code, Cpu, Explored, Known, Op, World, explore};
-use scheduling::wake::{self, WOKEN, Words};
+use scheduling::wake::{self, Place, WOKEN, Words};
 
 const ASKED: Address = 0;
 const WAKE: Address = 1;
@@ -18,8 +18,8 @@ const SERVED: Address = 4;
 /// Who has woken it, for the judge.
 const WOKE: Address = 5;
 
-/// Whether it waits for its turn.
-const QUEUED: Address = 6;
+/// Where it is.
+const PLACE: Address = 6;
 
 /// Memory before: the vCPU lives on CPU 0, whose row is not made yet.
 const BEFORE: [u64; 7] = [0, 0, 0, 1, 0, 0, 0];
@@ -48,11 +48,12 @@ impl Words for Of<'_> {
     fn set_woken(&self, from: u64) -> bool {
         self.cpu.does(Op::Exchange(WAKE, from, WOKEN)) != 0
     }
-    fn queued(&self) -> bool {
-        self.cpu.does(Op::Load(QUEUED)) != 0
+    fn place(&self) -> Place {
+        let at = self.cpu.does(Op::Load(PLACE));
+        [Place::Away, Place::Queued, Place::OnCpu][at as usize]
     }
-    fn set_queued(&self, queued: bool) {
-        self.cpu.does(Op::Store(QUEUED, queued.into()));
+    fn set_place(&self, place: Place) {
+        self.cpu.does(Op::Store(PLACE, place as u64));
     }
     fn home(&self) -> usize {
         self.cpu.does(Op::Load(HOME)) as usize
@@ -78,7 +79,7 @@ impl Of<'_> {
         wake::post(self, bits, |cpu| self.kick(cpu))
     }
     fn tell(&self, bits: u32) -> bool {
-        wake::tell(self, bits, |cpu| self.kick(cpu))
+        wake::tell(self, bits, |cpu, _| self.kick(cpu))
     }
 }
 
@@ -304,6 +305,59 @@ fn who_waits_for_its_turn_is_not_kicked_and_misses_nothing() {
         if world.pending[0] { Err("it was kicked".into()) } else { Ok(()) }
     });
     assert_eq!(told.wrong, None);
+}
+
+/// The interrupt that reaches a vCPU in the guest and nobody else: whoever has its CPU instead does not notice it.
+const NOTICE: usize = 1;
+
+/// Tells it something, and notifies it where that may be enough.
+fn notifies(bit: u32) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
+    once(move |words| {
+        wake::tell(words, bit, |cpu, has_turn| words.kick(if has_turn { NOTICE } else { cpu }));
+    })
+}
+
+/// A turn in the guest, where it is notified, or one that halts at once; then its CPU runs another one until it is kicked.
+fn is_notified(halts: bool, fences: bool) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
+    move |cpu, [asleep, ..]| {
+        let words = &Of { cpu, fences };
+        let serve = || {
+            while words.asked() != 0 {
+                cpu.does(Op::Take(ASKED, SERVED));
+            }
+        };
+        if asleep != 0 && wake::waits_until(words, WOKEN, 0).is_some() {
+            cpu.does(Op::Halt(0));
+            return Some([1, 0, 0]);
+        }
+        wake::begin(words);
+        serve();
+        if !halts {
+            cpu.does(Op::Halt(NOTICE));
+            serve();
+        }
+        wake::doze(words, DEADLINE);
+        Some([1, 0, 0])
+    }
+}
+
+#[test]
+fn who_has_its_turn_is_notified_and_whoever_has_its_cpu_later_is_kicked() {
+    // It was asleep before, so that the first who has something for it kicks it.
+    let asleep = [0, 0, 0, 1, 0, 0, 0];
+    for bit in [1, 2] {
+        let run = |fences: bool| {
+            let threads: [(Code<'_>, Known); 3] =
+                [(&is_notified(true, fences), NOTHING), (&notifies(1), NOTHING), (&notifies(bit), NOTHING)];
+            explore(&threads, &asleep, 2, is_served(u64::from(1 | bit)))
+        };
+        check(&run(true), 500);
+        assert!(run(false).wrong.is_some(), "the fence of who leaves its turn");
+    }
+    // In the guest since before: a notification is all that comes.
+    let on_cpu = [0, 0, 0, 1, 0, 0, 2];
+    let threads: [(Code<'_>, Known); 2] = [(&is_notified(false, true), NOTHING), (&notifies(1), NOTHING)];
+    check(&explore(&threads, &on_cpu, 2, is_served(1)), 10);
 }
 
 #[test]

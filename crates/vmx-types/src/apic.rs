@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use core::fmt;
 
 use crate::capability::Caps;
-use crate::control::{ProcBased, ProcBased2};
+use crate::control::{ExitControls, PinBased, ProcBased, ProcBased2};
 
 bitflags! {
     /// What a CPU virtualises of a local APIC.
@@ -20,6 +20,8 @@ bitflags! {
         const REGISTERS = 1 << 3;
         /// Virtual-interrupt delivery: the CPU delivers what is in IRR, and EOI does not exit.
         const INTERRUPTS = 1 << 4;
+        /// Posted-interrupt processing: it takes what others have left for the guest when it is notified, without an exit.
+        const POSTED = 1 << 5;
     }
 }
 
@@ -47,6 +49,8 @@ impl ApicMode {
     }
 }
 
+/// The pin-based control that virtualising an APIC changes.
+pub const PIN: PinBased = PinBased::POSTED_INTERRUPTS;
 /// The primary controls that virtualising an APIC changes, and the secondary ones.
 pub const PRIMARY: ProcBased =
     ProcBased::USE_TPR_SHADOW.union(ProcBased::CR8_LOAD_EXITING).union(ProcBased::CR8_STORE_EXITING);
@@ -60,9 +64,12 @@ impl ApicVirt {
     /// What Intel calls APICv. The two come together: a CPU that has one has the other.
     pub const APICV: Self = Self::REGISTERS.union(Self::INTERRUPTS);
 
-    /// What of it a CPU has that we use; [`Self::APICV`] only where `apicv` says so.
+    /// What is left to the CPU on top of [`Self::APICV`], and goes with it.
+    pub const SENT: Self = Self::POSTED;
+
+    /// What of it a CPU has that we use; [`Self::APICV`] only where `apicv` says so, and [`Self::SENT`] only where `posted` does.
     #[must_use]
-    pub const fn new(caps: &Caps, apicv: bool) -> Self {
+    pub const fn new(caps: &Caps, apicv: bool, posted: bool) -> Self {
         let mut virt = Self::empty();
         if !caps.proc.has(ProcBased::USE_TPR_SHADOW.bits()) {
             return virt;
@@ -78,7 +85,24 @@ impl ApicVirt {
         if apicv && caps.has2(both) && virt.contains(Self::ACCESSES.union(Self::X2APIC)) {
             virt = virt.union(Self::APICV);
         }
+        // The CPU has to acknowledge an interrupt to know whether it is the notification (SDM 26.2.1.1).
+        let acknowledges = caps.exit.has(ExitControls::ACKNOWLEDGE_INTERRUPT.bits());
+        if posted && virt.contains(Self::APICV) && caps.pin.has(PIN.bits()) && acknowledges {
+            virt = virt.union(Self::POSTED);
+        }
         virt
+    }
+
+    /// Without APICv and what goes with it.
+    #[must_use]
+    pub const fn without_apicv(self) -> Self {
+        self.difference(Self::APICV).difference(Self::SENT)
+    }
+
+    /// The bit of [`PIN`] for what is in use.
+    #[must_use]
+    pub const fn pin(self) -> PinBased {
+        if self.contains(Self::POSTED) { PIN } else { PinBased::empty() }
     }
 
     /// What of it is in use while the APIC is in this mode.
@@ -143,7 +167,9 @@ impl ApicVirt {
 
 impl fmt::Display for ApicVirt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.contains(Self::APICV) {
+        f.write_str(if self.contains(Self::POSTED) {
+            "APICv with posted interrupts"
+        } else if self.contains(Self::APICV) {
             "APICv"
         } else if self.contains(Self::ACCESSES) {
             "TPR shadow and APIC-access page"
@@ -189,6 +215,38 @@ mod tests {
                 assert_ne!(shadow, primary.contains(ProcBased::CR8_LOAD_EXITING));
             }
         }
+    }
+
+    /// What a CPU has on top of APICv stays unused without it, and where the exit cannot acknowledge interrupts.
+    #[test]
+    fn posted_interrupts_need_the_rest() {
+        let caps = |pin: u32, exit: u32| {
+            let word = |bits: u32| u64::from(bits) << 32;
+            let caps = Caps::new(|msr| match msr {
+                0x48d | 0x481 => word(pin),
+                0x48f | 0x483 => word(exit),
+                0x48c => u64::MAX,
+                0x480 | 0x485 => 0,
+                _ => 0xffff_ffff << 32,
+            });
+            caps.expect("a host")
+        };
+        let (posted, acknowledges) = (1 << 7 | 1, 1 << 15);
+        let virt = |pin, exit, apicv, posted| ApicVirt::new(&caps(pin, exit), apicv, posted);
+        let all = virt(posted, acknowledges, true, true);
+        assert!(all.contains(ApicVirt::APICV | ApicVirt::POSTED));
+        for less in [
+            virt(1, acknowledges, true, true),
+            virt(posted, 0, true, true),
+            virt(posted, acknowledges, false, true),
+            virt(posted, acknowledges, true, false),
+            all.without_apicv(),
+        ] {
+            assert!(!less.contains(ApicVirt::POSTED));
+        }
+        assert!(!all.without_apicv().intersects(ApicVirt::APICV | ApicVirt::SENT));
+        assert_eq!(all.in_mode(ApicMode::X2apic).pin(), PIN);
+        assert!(all.in_mode(ApicMode::Disabled).pin().is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 extern crate std;
 
 mod dump;
+mod posted;
 pub(crate) mod state;
 
 use alloc::string::String;

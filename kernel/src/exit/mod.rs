@@ -81,7 +81,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         Exit::Wrmsr => msr::write(vcpu, vm, vmcs),
         Exit::Io(access) => io::handle(vcpu, vm, vmcs, access),
         Exit::EptViolation(violation) => memory::violation(vcpu, vm, vmcs, violation),
-        Exit::ExternalInterrupt => Next::Yield,
+        Exit::ExternalInterrupt => interrupted(vmcs),
         Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => {
             vcpu.attention = true;
             Next::Resume
@@ -134,6 +134,16 @@ pub(crate) fn handle(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, exit: Exit)
         Exit::Unexpected(reason) => fatal(format!("exit for {}, which is never turned on", reason.text())),
         Exit::Unknown(number) => fatal(format!("exit reason {number}, which the SDM does not define")),
     }
+}
+
+/// An interrupt of the host's: which, if the CPU has acknowledged it, else it waits in the APIC.
+#[inline(always)]
+fn interrupted(vmcs: Current<'_>) -> Next {
+    let info = vmcs.read(field::EXIT_INTERRUPTION_INFO);
+    if info >> 31 != 0 {
+        hw::platform::irq::acknowledged(info as u8);
+    }
+    Next::Yield
 }
 
 /// Carries out what a device asks for besides its registers.

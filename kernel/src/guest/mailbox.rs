@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
     wanted: AtomicUsize,
     /// An operator wants it where it is.
     pinned: AtomicBool,
+    /// The CPU takes what is posted for it while it is in the guest. Only the CPU that has it writes this.
+    takes_posted: AtomicBool,
     /// Pages that it was the first to write to, where that is noticed by its log or its faults. Only the CPU that has it writes this.
     pub(crate) dirtied: AtomicU64,
     /// Its VM exits.
@@ -57,14 +59,31 @@ impl Deref for Mailbox {
 impl Mailbox {
     /// That of a new vCPU, which `cpu` is to schedule.
     pub(crate) const fn new(cpu: usize) -> Self {
-        let (wanted, pinned) = (AtomicUsize::new(cpu), AtomicBool::new(false));
-        Self { bell: Bell::new(cpu), wanted, pinned, dirtied: AtomicU64::new(0), exits: Exits::new() }
+        Self {
+            bell: Bell::new(cpu),
+            wanted: AtomicUsize::new(cpu),
+            pinned: AtomicBool::new(false),
+            takes_posted: AtomicBool::new(false),
+            dirtied: AtomicU64::new(0),
+            exits: Exits::new(),
+        }
     }
 
     /// It has written to so many pages before anybody else.
     #[inline(always)]
     pub(crate) fn has_dirtied(&self, pages: u64) {
         exits::add(&self.dirtied, pages);
+    }
+
+    /// Whether the CPU takes what is posted for it while it is in the guest.
+    #[inline]
+    pub(crate) fn takes_posted(&self) -> bool {
+        self.takes_posted.load(Ordering::Relaxed)
+    }
+
+    /// It does from now on, or does not.
+    pub(crate) fn take_posted(&self, takes: bool) {
+        self.takes_posted.store(takes, Ordering::Relaxed);
     }
 
     /// The host CPU that schedules it.
@@ -114,9 +133,12 @@ impl Mailbox {
         wake::post(&self.bell, request as u32, flush::kick)
     }
 
-    /// The same for what it looks at before each entry, so that one that waits for its turn is not kicked.
-    pub(crate) fn tell(&self, request: Request) -> bool {
-        wake::tell(&self.bell, request as u32, flush::kick)
+    /// The same for what it looks at before each entry, so that one that waits for its turn is not kicked. Where `posted`, the CPU
+    /// takes what there is for it without leaving the guest, if it is in the guest.
+    pub(crate) fn tell(&self, request: Request, posted: bool) -> bool {
+        wake::tell(&self.bell, request as u32, |cpu, has_turn| {
+            if has_turn && posted { flush::notify(cpu) } else { flush::kick(cpu) }
+        })
     }
 
     /// Its turn is over, and it wants another one.

@@ -106,8 +106,9 @@ impl Guest {
     /// Has these vCPUs look at their interrupts. True where one of them was asleep that waits for this CPU now.
     pub(crate) fn kick(&self, vcpus: VcpuSet) -> bool {
         let mut woken_here = false;
-        for mailbox in vcpus.iter().filter_map(|index| self.mailboxes.get(index)) {
-            woken_here |= mailbox.tell(Request::Interrupt) && mailbox.cpu() == cpu::this().index;
+        for (index, mailbox) in vcpus.iter().filter_map(|index| Some((index, self.mailboxes.get(index)?))) {
+            let posted = mailbox.takes_posted() && self.apics.posted_alone(index) && !self.apics.intr();
+            woken_here |= mailbox.tell(Request::Interrupt, posted) && mailbox.cpu() == cpu::this().index;
         }
         woken_here
     }

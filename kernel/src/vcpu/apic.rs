@@ -46,6 +46,7 @@ impl Vcpu {
         let mode = ApicMode::of(self.apic_base);
         self.apic_virt = vmcs.set_apic_mode(&mut self.proc, mode);
         self.apic.forget_told();
+        vm.mailboxes[self.index as usize].take_posted(self.apic_virt.contains(ApicVirt::POSTED));
         if mode == ApicMode::X2apic {
             vm.hide_apic();
         }

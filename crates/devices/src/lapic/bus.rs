@@ -317,6 +317,17 @@ impl ApicBus {
         self.0.mailboxes.get(usize::from(id)).map(|mailbox| Arc::clone(&mailbox.page)).unwrap_or_default()
     }
 
+    /// Where interrupts are left for the APIC of vCPU `id`: the same each time, as its page.
+    pub(super) fn posted(&self, id: u32) -> Arc<PostedInterrupts> {
+        self.0.mailboxes.get(id as usize).map(|mailbox| Arc::clone(&mailbox.posted)).unwrap_or_default()
+    }
+
+    /// Whether all that waits for the APIC of vCPU `id` is what a CPU takes by itself.
+    #[must_use]
+    pub fn posted_alone(&self, id: usize) -> bool {
+        self.0.mailboxes.get(id).is_some_and(|mailbox| mailbox.others.load(Ordering::Acquire) == 0)
+    }
+
     /// Whether something waits for the APIC of vCPU `id`.
     #[inline]
     pub(super) fn has_mail(&self, id: u32) -> bool {

@@ -5,7 +5,7 @@ use crate::config::PlatformConfig;
 use crate::effect::VcpuSet;
 use crate::lapic::access::Action;
 use alloc::sync::Arc;
-use vm_types::{ApicPage, Gpa, Now, PAGE_SIZE, StateError, StateRecord};
+use vm_types::{ApicPage, Gpa, Now, PAGE_SIZE, PostedInterrupts, StateError, StateRecord};
 use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
 
 const X2APIC_FIRST: u32 = 0x800;
@@ -16,6 +16,7 @@ const X2APIC_LAST: u32 = 0x83F;
 pub struct LocalApic {
     regs: Lapic,
     bus: ApicBus,
+    posted: Arc<PostedInterrupts>,
     /// What its vCPU has not taken of what others have sent.
     init_sipi: InitSipi,
     /// What [`LocalApic::changed_tpr_threshold`] found last.
@@ -53,7 +54,8 @@ impl LocalApic {
 
     fn with(regs: Lapic, bus: &ApicBus) -> Self {
         bus.forget(regs.id);
-        let apic = Self { regs, bus: bus.clone(), init_sipi: InitSipi::default(), tpr_threshold: None };
+        let (posted, init_sipi) = (bus.posted(regs.id), InitSipi::default());
+        let apic = Self { regs, bus: bus.clone(), posted, init_sipi, tpr_threshold: None };
         apic.publish();
         apic
     }
@@ -69,6 +71,12 @@ impl LocalApic {
     #[must_use]
     pub fn page(&self) -> &Arc<ApicPage> {
         self.regs.page()
+    }
+
+    /// What others leave for it, where a CPU that takes that by itself finds it.
+    #[must_use]
+    pub fn posted(&self) -> &Arc<PostedInterrupts> {
+        &self.posted
     }
 
     fn publish(&self) {

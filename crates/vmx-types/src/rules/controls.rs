@@ -32,6 +32,8 @@ pub struct ControlFields {
     pub pages: [u64; 4],
     /// TPR threshold.
     pub tpr_threshold: u32,
+    /// Posted-interrupt notification vector and descriptor address.
+    pub posted: (u16, u64),
     /// EPT pointer.
     pub ept_pointer: u64,
     /// VPID.
@@ -43,6 +45,7 @@ pub struct ControlFields {
 impl ControlFields {
     /// Reads them.
     pub fn read(vmcs: &impl Vmcs) -> Self {
+        let pin = PinBased::from_bits_retain(vmcs.get(field::PIN_BASED_CONTROLS));
         let proc = ProcBased::from_bits_retain(vmcs.get(field::PROC_BASED_CONTROLS));
         let proc2 = if proc.contains(ProcBased::SECONDARY_CONTROLS) {
             ProcBased2::from_bits_retain(vmcs.get(field::PROC_BASED_CONTROLS_2))
@@ -54,7 +57,7 @@ impl ControlFields {
         let tertiary = proc.contains(ProcBased::TERTIARY_CONTROLS);
         let shadow = proc.contains(ProcBased::USE_TPR_SHADOW);
         Self {
-            pin: PinBased::from_bits_retain(vmcs.get(field::PIN_BASED_CONTROLS)),
+            pin,
             proc,
             proc2,
             proc3: if tertiary { vmcs.get(field::PROC_BASED_CONTROLS_3) } else { 0 },
@@ -73,6 +76,11 @@ impl ControlFields {
                 if shadow { vmcs.get(field::VIRTUAL_APIC_ADDRESS) } else { 0 },
                 by(ProcBased2::VIRTUALIZE_APIC_ACCESSES, field::APIC_ACCESS_ADDRESS),
             ],
+            posted: if pin.contains(PinBased::POSTED_INTERRUPTS) {
+                (vmcs.get(field::POSTED_INTERRUPT_VECTOR), vmcs.get(field::POSTED_INTERRUPT_DESCRIPTOR))
+            } else {
+                (0, 0)
+            },
             tpr_threshold: if shadow { vmcs.get(field::TPR_THRESHOLD) } else { 0 },
             ept_pointer: by(ProcBased2::ENABLE_EPT, field::EPT_POINTER),
             vpid: if proc2.contains(ProcBased2::ENABLE_VPID) { vmcs.get(field::VPID) } else { 0 },
@@ -83,7 +91,8 @@ impl ControlFields {
     /// Whether the words that change while a vCPU runs are still these.
     pub(super) fn are_those_of(&self, vmcs: &impl Vmcs) -> bool {
         let proc2 = || vmcs.get(field::PROC_BASED_CONTROLS_2);
-        self.proc.bits() == vmcs.get(field::PROC_BASED_CONTROLS)
+        self.pin.bits() == vmcs.get(field::PIN_BASED_CONTROLS)
+            && self.proc.bits() == vmcs.get(field::PROC_BASED_CONTROLS)
             && (self.proc2.is_empty() || self.proc2.bits() == proc2())
             && self.entry.bits() == vmcs.get(field::ENTRY_CONTROLS)
     }
@@ -112,6 +121,7 @@ impl ControlFields {
             need(page_fits(page), EXECUTION, name, page)?;
         }
         self.check_apic()?;
+        self.check_posted(phys_bits)?;
         let vpid = self.vpid != 0 || !self.proc2.contains(ProcBased2::ENABLE_VPID);
         need(vpid, EXECUTION, "VPID", self.vpid.into())?;
         self.check_ept(caps, phys_bits)?;
@@ -142,6 +152,21 @@ impl ControlFields {
             || self.pin.contains(PinBased::EXTERNAL_INTERRUPT_EXITING);
         need(delivery, EXECUTION, "pin-based controls", self.pin.bits().into())?;
         need(self.tpr_threshold < 16, EXECUTION, "TPR threshold", self.tpr_threshold.into())
+    }
+
+    /// Posted interrupts.
+    fn check_posted(&self, phys_bits: u8) -> Verdict {
+        if !self.pin.contains(PinBased::POSTED_INTERRUPTS) {
+            return Ok(());
+        }
+        let delivers = self.proc2.contains(ProcBased2::VIRTUAL_INTERRUPT_DELIVERY);
+        need(delivers, EXECUTION, "pin-based controls", self.pin.bits().into())?;
+        let acknowledges = self.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT);
+        need(acknowledges, EXECUTION, "exit controls", self.exit.bits().into())?;
+        let (vector, descriptor) = self.posted;
+        need(vector < 256, EXECUTION, "posted-interrupt notification vector", vector.into())?;
+        let fits = descriptor & 0x3f == 0 && !too_wide(descriptor, phys_bits);
+        need(fits, EXECUTION, "posted-interrupt descriptor address", descriptor)
     }
 
     /// Which exits may stand together.

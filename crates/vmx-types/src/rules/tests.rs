@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::capability::Caps;
-use crate::control::{EntryControls, ProcBased, ProcBased2};
+use crate::control::{EntryControls, ExitControls, PinBased, ProcBased, ProcBased2};
 use crate::controls::Controls;
 use crate::event::Event;
 use crate::field::{self, Field, Segment, Width};
@@ -104,6 +104,16 @@ fn pae() -> Mock {
     vmcs
 }
 
+/// Has the CPU take what is posted.
+fn posts(vmcs: &mut Mock) {
+    vmcs.or(field::PIN_BASED_CONTROLS, PinBased::POSTED_INTERRUPTS.bits().into());
+    vmcs.or(field::PROC_BASED_CONTROLS, ProcBased::USE_TPR_SHADOW.bits().into());
+    vmcs.or(field::PROC_BASED_CONTROLS_2, ProcBased2::VIRTUAL_INTERRUPT_DELIVERY.bits().into());
+    vmcs.or(field::EXIT_CONTROLS, ExitControls::ACKNOWLEDGE_INTERRUPT.bits().into());
+    vmcs.set(field::POSTED_INTERRUPT_VECTOR, 0xf2);
+    vmcs.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x8040);
+}
+
 /// Real mode, with unrestricted guest.
 fn real() -> Mock {
     let mut vmcs = pae();
@@ -150,6 +160,7 @@ fn what_every_guest_does_is_legal() {
         },
         |v| v.set(field::GUEST_SS_ACCESS_RIGHTS, 0x1_0000),
         |v| v.set(field::GUEST_ACTIVITY_STATE, 1),
+        posts,
     ];
     for (number, change) in legal.iter().enumerate() {
         let mut vmcs = long_mode();
@@ -192,6 +203,27 @@ fn each_rule_broken_alone_is_named() {
             v.or(field::PROC_BASED_CONTROLS, ProcBased::USE_TPR_SHADOW.bits().into());
             let both = ProcBased2::VIRTUALIZE_APIC_ACCESSES | ProcBased2::VIRTUALIZE_X2APIC_MODE;
             v.or(field::PROC_BASED_CONTROLS_2, both.bits().into());
+        }),
+        ("pin-based controls is 0xe9 (SDM 26.2.1.1)", |v| {
+            posts(v);
+            v.set(field::PROC_BASED_CONTROLS_2, ProcBased2::ENABLE_EPT.bits().into());
+        }),
+        ("exit controls is", |v| {
+            let exit = v.get(field::EXIT_CONTROLS);
+            posts(v);
+            v.set(field::EXIT_CONTROLS, exit.into());
+        }),
+        ("posted-interrupt notification vector is 0x100", |v| {
+            posts(v);
+            v.set(field::POSTED_INTERRUPT_VECTOR, 0x100);
+        }),
+        ("posted-interrupt descriptor address is 0x8020", |v| {
+            posts(v);
+            v.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x8020);
+        }),
+        ("posted-interrupt descriptor address is 0x400000000000", |v| {
+            posts(v);
+            v.set(field::POSTED_INTERRUPT_DESCRIPTOR, 1 << 46);
         }),
         ("VPID is 0x0 (SDM 26.2.1.1)", |v| v.set(field::VPID, 0)),
         ("EPT pointer is 0x7058", |v| v.set(field::EPT_POINTER, 0x7058)),

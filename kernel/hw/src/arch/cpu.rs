@@ -31,6 +31,8 @@ pub struct PerCpu {
     state: AtomicU8,
     /// Interrupts taken.
     pub interrupts: AtomicU64,
+    /// The vector that a VM exit has acknowledged and nobody has taken yet; 0 for none.
+    pub(crate) acknowledged: AtomicU32,
     /// Ranks of the locks that it holds, a bit each (`crate::lock`).
     #[cfg(all(debug_assertions, target_os = "none"))]
     held: AtomicU64,
@@ -68,6 +70,7 @@ impl PerCpu {
             requests: AtomicU32::new(0),
             state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
+            acknowledged: AtomicU32::new(0),
             #[cfg(all(debug_assertions, target_os = "none"))]
             held: AtomicU64::new(0),
             spec_ctrl_on_wake: AtomicU64::new(0),

@@ -128,9 +128,8 @@ impl State {
 /// What a guest does, once.
 pub type Action = Box<dyn FnOnce(&mut Guest<'_>) + Send>;
 
-/// A guest that was entered, until it exits.
+/// A guest that was entered, until it exits. The rest of the machine goes on meanwhile.
 pub struct Guest<'a> {
-    state: &'a mut State,
     /// General-purpose registers in ModRM order, without RSP.
     pub gprs: &'a mut [u64; 16],
 }
@@ -141,21 +140,23 @@ impl core::fmt::Debug for Guest<'_> {
     }
 }
 
-impl Guest<'_> {
-    fn fields(&mut self) -> &mut HashMap<u32, u64> {
-        let region = self.state.cpu().vmcs.expect("a VMCS is current");
-        self.state.vmcss.entry(region).or_default()
-    }
+/// The field of the current VMCS with that encoding.
+fn with_field<R>(encoding: u32, look: impl FnOnce(&mut u64) -> R) -> R {
+    with(|state| {
+        let region = state.cpu().vmcs.expect("a VMCS is current");
+        look(state.vmcss.entry(region).or_default().entry(encoding).or_default())
+    })
+}
 
+impl Guest<'_> {
     /// A field of its VMCS.
     pub fn read<W: Width, G>(&mut self, field: Field<W, G>) -> u64 {
-        self.fields().get(&field.encoding()).copied().unwrap_or(0)
+        with_field(field.encoding(), |value| *value)
     }
 
     /// Sets a field, of its own state or of what the exit says.
     pub fn set<W: Width, G>(&mut self, field: Field<W, G>, value: u64) {
-        let encoding = field.encoding();
-        self.fields().insert(encoding, value);
+        with_field(field.encoding(), |at| *at = value);
     }
 
     /// Exits for this reason, after an instruction of `length` bytes.
@@ -181,7 +182,7 @@ impl Guest<'_> {
         true
     }
 
-    fn primary(&mut self) -> ProcBased {
+    pub(super) fn primary(&mut self) -> ProcBased {
         ProcBased::from_bits_retain(self.read(field::PROC_BASED_CONTROLS) as u32)
     }
 
@@ -197,7 +198,7 @@ impl Guest<'_> {
     }
 
     /// Virtual-interrupt delivery, where that is on (SDM 29.2.2): the highest request, where the guest takes interrupts.
-    fn takes_virtual_interrupt(&mut self) {
+    pub(super) fn takes_virtual_interrupt(&mut self) {
         const BLOCKED: u64 = 3;
         let status = self.read(field::GUEST_INTERRUPT_STATUS);
         let (request, in_service) = (status as u8, (status >> 8) as u8);
@@ -216,7 +217,7 @@ impl Guest<'_> {
             page.set_bit(ISR, request, true);
             let next = page.highest(IRR).unwrap_or(0);
             self.set(field::GUEST_INTERRUPT_STATUS, u64::from(request) << 8 | u64::from(next));
-            self.state.injected.push(1 << 31 | u32::from(request));
+            with(|state| state.injected.push(1 << 31 | u32::from(request)));
         }
     }
 
@@ -238,7 +239,7 @@ impl Guest<'_> {
 
     /// Lets time go on.
     pub fn runs_for(&mut self, ticks: u64) {
-        self.state.tsc += ticks;
+        with(|state| state.tsc += ticks);
     }
 
     /// The number of the CPU that it runs on.
@@ -249,19 +250,16 @@ impl Guest<'_> {
 
 /// Enters the guest of the current VMCS, and comes back with its exit.
 pub(crate) fn enter(gprs: &mut [u64; 16]) {
-    with(|state| entered(state, gprs));
-}
-
-fn entered(state: &mut State, gprs: &mut [u64; 16]) {
-    let action = state.script.pop_front();
-    let mut guest = Guest { state, gprs };
+    let action = with(|state| state.script.pop_front());
+    let mut guest = Guest { gprs };
     // The valid bit is cleared, and what the last exit said is no more (SDM 27.2.1).
     let event = guest.read(field::ENTRY_INTERRUPTION_INFO) as u32;
     if event >> 31 != 0 {
         guest.set(field::ENTRY_INTERRUPTION_INFO, u64::from(event & !(1 << 31)));
-        guest.state.injected.push(event);
+        with(|state| state.injected.push(event));
     }
     guest.set(field::IDT_VECTORING_INFO, 0);
+    guest.set(field::EXIT_INTERRUPTION_INFO, 0);
     guest.set(field::EXIT_QUALIFICATION, 0);
     if event >> 31 == 0 {
         guest.takes_virtual_interrupt();
@@ -270,7 +268,7 @@ fn entered(state: &mut State, gprs: &mut [u64; 16]) {
         Some(action) => action(&mut guest),
         None => {
             let left = guest.read(field::PREEMPTION_TIMER);
-            let misc = guest.state.cpu().msrs.get(&VMX_MISC).copied().unwrap_or(0);
+            let misc = with(|state| state.cpu().msrs.get(&VMX_MISC).copied().unwrap_or(0));
             guest.runs_for(left << (misc & 0x1f));
             guest.exits(TIMER, 0);
         }

@@ -12,6 +12,9 @@ use crate::lock;
 
 /// Another CPU wants this one to look at its `requests`. The VM exit or the end of `hlt` is all it takes.
 pub const KICK: u8 = 0xf1;
+/// Something is posted for the guest that this CPU is in. A CPU with posted interrupts takes it then, and nobody else hears of
+/// it; outside of the guest it is an interrupt as any other, and means nothing: whoever enters a guest looks before.
+pub const POSTED: u8 = 0xf2;
 
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 
@@ -20,16 +23,37 @@ pub fn register(vector: u8, handler: fn()) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Release);
 }
 
+/// A VM exit has acknowledged an interrupt with this vector (SDM 24.7.1): [`drain`] or [`wait`] takes it, of which one comes before
+/// the next entry. The exit itself calls no handler, as locks are held there.
+pub fn acknowledged(vector: u8) {
+    cpu::this().acknowledged.store(vector.into(), Ordering::Relaxed);
+}
+
+/// Takes the interrupt that a VM exit has acknowledged. True where there was one.
+fn take_acknowledged() -> bool {
+    let waits = &cpu::this().acknowledged;
+    let vector = waits.load(Ordering::Relaxed);
+    if vector == 0 {
+        return false;
+    }
+    waits.store(0, Ordering::Relaxed);
+    dispatch(vector as u8);
+    true
+}
+
 /// Takes every interrupt that is pending now.
 pub fn drain() {
     lock::assert_none_held("interrupts are taken");
+    take_acknowledged();
     insn::interrupt_window();
 }
 
 /// Halts until an interrupt has been taken.
 pub fn wait() {
     lock::assert_none_held("a CPU waits for an interrupt");
-    insn::wait();
+    if !take_acknowledged() {
+        insn::wait();
+    }
 }
 
 /// Has the next interrupt on this CPU write `value` to IA32_SPEC_CTRL before its handler is called: a CPU idles with IBRS

@@ -13,10 +13,19 @@ use crate::platform::{apic, irq};
 
 /// Makes a CPU leave its guest, or wake. Nothing for the calling CPU.
 pub fn kick(index: usize) {
+    send(index, irq::KICK);
+}
+
+/// Has a CPU take what is posted for the guest that it is in. Nothing for the calling CPU, and for one that is in no guest.
+pub fn notify(index: usize) {
+    send(index, irq::POSTED);
+}
+
+fn send(index: usize, vector: u8) {
     if index != cpu::this().index
         && let Some(other) = cpu::get(index)
     {
-        apic::send_ipi(other.apic_id, irq::KICK);
+        apic::send_ipi(other.apic_id, vector);
     }
 }
 

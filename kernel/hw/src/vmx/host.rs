@@ -47,6 +47,8 @@ pub struct Asked {
     pub timer: Option<SliceTimer>,
     /// Whether APICv is used: `None`, where the CPU has it and it works.
     pub apicv: Option<bool>,
+    /// Whether posted interrupts are, where APICv is.
+    pub posted: bool,
 }
 
 static ASKED: Once<Asked> = Once::new();
@@ -84,7 +86,8 @@ pub fn enable() -> Result<&'static HostCpu, NoVmx> {
     let caps = caps::read()?;
     let slice = slice_timer(&caps);
     let controls = Controls::new(&caps, slice.timer).map_err(NoVmx::Control)?;
-    let apic = ApicVirt::new(&caps, ASKED.get().is_none_or(|asked| asked.apicv != Some(false)));
+    let asked = |wants: fn(&Asked) -> bool| ASKED.get().is_none_or(wants);
+    let apic = ApicVirt::new(&caps, asked(|asked| asked.apicv != Some(false)), asked(|asked| asked.posted));
     let region = frame::alloc_page().expect("a page for VMXON");
     // SAFETY: the page is ours; a VMXON region starts with the revision (SDM 24.11.5). The bits of CR0 and
     // CR4 that VMX fixes are set first, so that VMXON cannot fault.
@@ -115,7 +118,7 @@ impl HostCpu {
     /// What of a guest's local APIC it does by itself.
     #[must_use]
     pub fn apic(&self) -> ApicVirt {
-        if NO_APICV.load(Ordering::Relaxed) { self.apic.difference(ApicVirt::APICV) } else { self.apic }
+        if NO_APICV.load(Ordering::Relaxed) { self.apic.without_apicv() } else { self.apic }
     }
 }
 

@@ -54,6 +54,7 @@ fn masks_virtual_interrupts(this: &HostCpu) -> bool {
         tertiary: 0,
         msr_bitmaps: &MsrBitmaps::trap_all(),
         apic: &page,
+        posted: None,
         apic_access: None,
         // The host's own tables: its code is the host's.
         paging: HwPaging::Shadowed(Shadowed { cr3: insn::cr3(), cr0: 0, cr4: 0 }),

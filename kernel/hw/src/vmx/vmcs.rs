@@ -10,9 +10,9 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use translation::HwPaging;
-use vm_types::ApicPage;
+use vm_types::{ApicPage, PostedInterrupts};
 use vmx_types::apic::{self, ApicMode, ApicVirt};
-use vmx_types::control::{EntryControls, PinBased, ProcBased, ProcBased2};
+use vmx_types::control::{EntryControls, ExitControls, PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
 use vmx_types::field::{Control, Harmless};
 use vmx_types::flow::Flow;
@@ -26,6 +26,7 @@ use super::insn;
 use super::pml::{self, PmlBuffer};
 use crate::arch::cpu;
 use crate::mm::{Hpa, frame};
+use crate::platform::irq;
 
 /// #DB and #AC are intercepted because their delivery can loop for ever in the CPU (CVE-2015-8104,
 /// CVE-2015-5307); #MC because it is the host's.
@@ -67,7 +68,7 @@ pub struct Vmcs {
 }
 
 /// Memory that a VMCS points at.
-type Tables = (Arc<MsrBitmaps>, Arc<ApicPage>, Option<Arc<PmlBuffer>>);
+type Tables = (Arc<MsrBitmaps>, Arc<ApicPage>, Option<Arc<PostedInterrupts>>, Option<Arc<PmlBuffer>>);
 
 /// The VMCS had been active nowhere: the CPU on which it was last. Live registers and translations are another's there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +90,8 @@ pub struct Setup<'a> {
     pub msr_bitmaps: &'a Arc<MsrBitmaps>,
     /// The registers of its local APIC.
     pub apic: &'a Arc<ApicPage>,
+    /// What others leave for it, where the CPU may take that.
+    pub posted: Option<&'a Arc<PostedInterrupts>>,
     /// The page that its translation has where the APIC's registers are, which lives as long as the VM; `None` where the CPU
     /// does not virtualise accesses.
     pub apic_access: Option<Hpa>,
@@ -303,6 +306,11 @@ impl Loaded<'_> {
                 insn::write(field::VIRTUAL_APIC_ADDRESS, Arc::as_ptr(setup.apic) as u64);
                 insn::write(field::TPR_THRESHOLD, 0);
             }
+            if caps.pin.has(apic::PIN.bits()) {
+                insn::write(field::POSTED_INTERRUPT_VECTOR, irq::POSTED.into());
+                let descriptor = setup.posted.map_or(0, |posted| Arc::as_ptr(posted) as u64);
+                insn::write(field::POSTED_INTERRUPT_DESCRIPTOR, descriptor);
+            }
             if let Some(page) = setup.apic_access {
                 insn::write(field::APIC_ACCESS_ADDRESS, page.0);
             }
@@ -338,8 +346,12 @@ impl Loaded<'_> {
                 insn::write(field::PML_INDEX, pml::ENTRIES - 1);
             }
         }
-        let tables = (Arc::clone(setup.msr_bitmaps), Arc::clone(setup.apic), setup.pml.map(Arc::clone));
-        self.0.tables = Some(tables);
+        self.0.tables = Some((
+            Arc::clone(setup.msr_bitmaps),
+            Arc::clone(setup.apic),
+            setup.posted.map(Arc::clone),
+            setup.pml.map(Arc::clone),
+        ));
         (ProcWord(proc), EntryWord(controls.entry))
     }
 }
@@ -401,7 +413,7 @@ impl Current<'_> {
 
     /// Has the CPU virtualise the local APIC in this mode, which it is in from now on. What of it that is.
     pub fn set_apic_mode(self, word: &mut ProcWord, mode: ApicMode) -> ApicVirt {
-        let virt = host::this().expect("VMX is on").apic().in_mode(mode);
+        let virt = self.set_posted(host::this().expect("VMX is on").apic().in_mode(mode));
         let (primary, secondary) = virt.controls();
         word.0 = (word.0 - apic::PRIMARY) | primary;
         let others = self.read(field::PROC_BASED_CONTROLS_2) & !apic::SECONDARY.bits();
@@ -412,6 +424,26 @@ impl Current<'_> {
             insn::write(field::PROC_BASED_CONTROLS, word.0.bits());
             insn::write(field::PROC_BASED_CONTROLS_2, others | secondary.bits());
             insn::write(field::MSR_BITMAP, bitmap);
+        }
+        virt
+    }
+
+    /// Has the CPU take what is posted, if that is wanted and `set_up` was told where. What of the APIC is virtualised then.
+    fn set_posted(self, virt: ApicVirt) -> ApicVirt {
+        let cpu = host::this().expect("VMX is on");
+        if !cpu.apic().contains(ApicVirt::POSTED) {
+            return virt;
+        }
+        let knows = self.read(field::POSTED_INTERRUPT_DESCRIPTOR) != 0;
+        let virt = if knows { virt } else { virt - ApicVirt::SENT };
+        let pin = self.read(field::PIN_BASED_CONTROLS) & !apic::PIN.bits();
+        // To tell the notification from other interrupts the CPU takes each from the APIC: `irq::acknowledged`.
+        let mut exit = ExitControls::from_bits_retain(self.read(field::EXIT_CONTROLS));
+        exit.set(ExitControls::ACKNOWLEDGE_INTERRUPT, virt.contains(ApicVirt::POSTED));
+        // SAFETY: controls that this CPU has, in a combination that VM entry takes; the exit handler of an interrupt takes it.
+        unsafe {
+            insn::write(field::PIN_BASED_CONTROLS, pin | virt.pin().bits());
+            insn::write(field::EXIT_CONTROLS, exit.bits());
         }
         virt
     }

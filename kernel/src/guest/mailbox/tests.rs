@@ -36,16 +36,16 @@ fn who_waits_for_its_turn_is_told_without_a_kick() {
     let host = host();
     let there = Mailbox::new(HOME);
     there.begin();
-    assert!(!there.tell(Request::Interrupt));
+    assert!(!there.tell(Request::Interrupt, false));
     assert_eq!(host.ipis(), [KICK], "it may be in the guest");
     there.queue();
-    assert!(!there.tell(Request::Interrupt));
+    assert!(!there.tell(Request::Interrupt, false));
     assert_eq!((there.requests.load(Ordering::Relaxed), host.ipis()), (1, [].into()));
     there.post(Request::Pause);
     assert_eq!(host.ipis(), [KICK]);
     there.requests.store(0, Ordering::Relaxed);
     assert_eq!(there.waits_until(1, u64::MAX), Some(u64::MAX), "it may use no more of the CPU for now");
-    there.tell(Request::Interrupt);
+    there.tell(Request::Interrupt, false);
     assert_eq!((there.waits_until(1, u64::MAX), host.ipis()), (None, [KICK].into()));
     there.queue();
     there.begin();
@@ -53,7 +53,7 @@ fn who_waits_for_its_turn_is_told_without_a_kick() {
     assert_eq!(there.waits_until(1, 0), None, "what it was told keeps it awake");
     there.requests.store(0, Ordering::Relaxed);
     there.doze(u64::MAX);
-    assert!(there.tell(Request::Interrupt));
+    assert!(there.tell(Request::Interrupt, false));
     assert_eq!(host.ipis(), [KICK]);
 }
 

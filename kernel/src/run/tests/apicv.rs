@@ -18,12 +18,17 @@ use translation::Backing;
 
 const OPEN: u64 = 0x202;
 
-const fn interrupt(vector: u8) -> u32 {
+pub(super) const fn interrupt(vector: u8) -> u32 {
     1 << 31 | vector as u32
 }
 
 /// The guest does this and exits, then once more, and its turn is over. What was injected, or delivered by the CPU.
-fn does(host: &Host, vm: &Vm, cpu: usize, action: impl FnOnce(&mut Guest<'_>) + Send + 'static) -> Vec<u32> {
+pub(super) fn does(
+    host: &Host,
+    vm: &Vm,
+    cpu: usize,
+    action: impl FnOnce(&mut Guest<'_>) + Send + 'static,
+) -> Vec<u32> {
     host.injected();
     host.guest_does(action);
     host.guest_does(|guest| guest.exits(R::ExternalInterrupt as u32, 0));
@@ -33,7 +38,7 @@ fn does(host: &Host, vm: &Vm, cpu: usize, action: impl FnOnce(&mut Guest<'_>) + 
     host.injected()
 }
 
-fn wrmsr(host: &Host, vm: &Vm, cpu: usize, index: u32, value: u64) -> Vec<u32> {
+pub(super) fn wrmsr(host: &Host, vm: &Vm, cpu: usize, index: u32, value: u64) -> Vec<u32> {
     does(host, vm, cpu, move |guest| {
         guest.gprs[1] = index.into();
         (guest.gprs[0], guest.gprs[2]) = (value & 0xffff_ffff, value >> 32);
@@ -42,7 +47,7 @@ fn wrmsr(host: &Host, vm: &Vm, cpu: usize, index: u32, value: u64) -> Vec<u32> {
 }
 
 /// Its local APIC, switched on in x2APIC mode.
-fn with_x2apic(host: &Host, vm: &Vm, cpu: usize) {
+pub(super) fn with_x2apic(host: &Host, vm: &Vm, cpu: usize) {
     wrmsr(host, vm, cpu, msr::APIC_BASE, 0xfee0_0d00);
     wrmsr(host, vm, cpu, 0x80f, 0x1ff);
     does(host, vm, cpu, |guest| {
@@ -52,7 +57,7 @@ fn with_x2apic(host: &Host, vm: &Vm, cpu: usize) {
 }
 
 /// The power button: SCI, at pin 9 of the IO-APIC, comes as that vector.
-fn button(vm: &Vm, vector: u8, level: bool) {
+pub(super) fn button(vm: &Vm, vector: u8, level: bool) {
     const IOAPIC: Gpa = Gpa(0xfec0_0000);
     let now = vm.clock.now();
     vm.with_board(|board| {
@@ -65,7 +70,7 @@ fn button(vm: &Vm, vector: u8, level: bool) {
     });
 }
 
-fn page(host: &Host, vm: &Vm, cpu: usize) -> &'static ApicPage {
+pub(super) fn page(host: &Host, vm: &Vm, cpu: usize) -> &'static ApicPage {
     let found = alloc::sync::Arc::new(spin::Mutex::new(None));
     let seen = alloc::sync::Arc::clone(&found);
     does(host, vm, cpu, move |guest| {

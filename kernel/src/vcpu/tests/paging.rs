@@ -47,6 +47,7 @@ fn with_tables_of_the_hypervisors_it_does_and_nothing_needs_ept() {
         tertiary: 0,
         msr_bitmaps: &vm.msr_bitmaps,
         apic: vcpu.apic.page(),
+        posted: None,
         apic_access: vm.apic_access.as_ref().map(Held::hpa),
         paging: HwPaging::Shadowed(Shadowed { cr3: 0x1000, cr0: 0, cr4: 0 }),
         vpid: vcpu.vpid.get(),
