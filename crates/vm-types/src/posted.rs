@@ -3,7 +3,7 @@
 //! Whoever has an interrupt for the vCPU sets its bit, and then ON. Whoever takes them clears ON, and then takes the bits: one
 //! that comes in between has ON set again. All of it is read and written while other CPUs do the same, by locked instructions.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// ON: something was left since somebody looked last.
 const ON: u64 = 1 << 0;
@@ -16,7 +16,8 @@ pub struct PostedInterrupts {
     requests: [AtomicU64; 4],
     /// ON, and what VT-d and IPI virtualization have in the same word.
     notice: AtomicU64,
-    _software: [AtomicU64; 3],
+    /// Software's: what else waits for the vCPU, of which CPUs know nothing. Who leaves something says what its bits are.
+    pub others: AtomicU32,
 }
 
 impl PostedInterrupts {
@@ -27,11 +28,18 @@ impl PostedInterrupts {
         self.notice.fetch_or(ON, Ordering::Release);
     }
 
-    /// Whether something was left since it was taken last.
+    /// Whether an interrupt was left since they were taken last.
     #[inline(always)]
     #[must_use]
     pub fn any(&self) -> bool {
         self.notice.load(Ordering::Acquire) & ON != 0
+    }
+
+    /// The same, or whatever else.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.any() || self.others.load(Ordering::Acquire) != 0
     }
 
     /// Takes what was left: 64 vectors at a time, from `quarter` * 64 on, where there are any.

@@ -32,14 +32,13 @@ struct Mailbox {
     address: AtomicU64,
     /// Its registers, which its vCPU has, and the CPU that this runs on: its processor priority is there.
     page: Arc<ApicPage>,
-    /// Fixed interrupts that are edge-triggered, as nearly all are.
+    /// Fixed interrupts that are edge-triggered, as nearly all are; and the other messages: [`NMI`], [`LINT1`], [`INIT`],
+    /// [`ILLEGAL`], [`TURNS`], [`SIPI`].
     posted: Arc<PostedInterrupts>,
     /// Those that change the trigger mode of their vector, which no CPU does, and those that come after one: a bit for each.
     turns: [AtomicU32; 8],
     /// Which of them are level-triggered.
     levels: [AtomicU32; 8],
-    /// The other messages: [`NMI`], [`LINT1`], [`INIT`], [`ILLEGAL`], [`TURNS`], [`SIPI`].
-    others: AtomicU32,
 }
 
 const NMI: u32 = 1 << 0;
@@ -122,7 +121,6 @@ impl Mailbox {
             posted: Arc::default(),
             turns: [const { AtomicU32::new(0) }; 8],
             levels: [const { AtomicU32::new(0) }; 8],
-            others: AtomicU32::new(0),
         }
     }
 
@@ -136,7 +134,7 @@ impl Mailbox {
             return;
         }
         if vector < 16 {
-            self.others.fetch_or(ILLEGAL, Ordering::Release);
+            self.posted.others.fetch_or(ILLEGAL, Ordering::Release);
             return;
         }
         let (word, bit) = (usize::from(vector >> 5), 1 << (vector & 31));
@@ -156,7 +154,7 @@ impl Mailbox {
             self.levels[word].fetch_and(!bit, Ordering::Relaxed);
         }
         self.turns[word].fetch_or(bit, Ordering::Release);
-        self.others.fetch_or(TURNS, Ordering::Release);
+        self.posted.others.fetch_or(TURNS, Ordering::Release);
     }
 
     /// Hands over what is in `turns`.
@@ -176,7 +174,7 @@ impl Mailbox {
     /// Leaves a start-up IPI there, unless one waits already.
     fn sipi(&self, vector: u8) {
         let first = |others| (others & SIPI == 0).then_some(others | SIPI | u32::from(vector) << 8);
-        let _ = self.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, first);
+        let _ = self.posted.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, first);
     }
 }
 
@@ -258,9 +256,9 @@ impl ApicBus {
         for mailbox in targets.iter().filter_map(|id| self.0.mailboxes.get(id)) {
             match message.delivery {
                 Delivery::Fixed | Delivery::LowestPriority => mailbox.request(message.vector, message.level),
-                Delivery::Nmi => _ = mailbox.others.fetch_or(NMI, Ordering::Release),
+                Delivery::Nmi => _ = mailbox.posted.others.fetch_or(NMI, Ordering::Release),
                 // What came before it is for nobody any more.
-                Delivery::Init => mailbox.others.store(INIT, Ordering::Release),
+                Delivery::Init => mailbox.posted.others.store(INIT, Ordering::Release),
                 Delivery::StartUp => mailbox.sipi(message.vector),
                 // SMI: there is no SMM. ExtINT: the PIC's INTR is looked at by level.
                 _ => {}
@@ -272,7 +270,7 @@ impl ApicBus {
     /// Pulses the board's NMI line: LINT1 of every local APIC.
     pub(crate) fn pulse_lint1(&self) -> VcpuSet {
         for mailbox in &self.0.mailboxes {
-            mailbox.others.fetch_or(LINT1, Ordering::Release);
+            mailbox.posted.others.fetch_or(LINT1, Ordering::Release);
         }
         self.all()
     }
@@ -325,20 +323,13 @@ impl ApicBus {
     /// Whether all that waits for the APIC of vCPU `id` is what a CPU takes by itself.
     #[must_use]
     pub fn posted_alone(&self, id: usize) -> bool {
-        self.0.mailboxes.get(id).is_some_and(|mailbox| mailbox.others.load(Ordering::Acquire) == 0)
-    }
-
-    /// Whether something waits for the APIC of vCPU `id`.
-    #[inline]
-    pub(super) fn has_mail(&self, id: u32) -> bool {
-        let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return false };
-        mailbox.posted.any() || mailbox.others.load(Ordering::Acquire) != 0
+        self.0.mailboxes.get(id).is_some_and(|mailbox| mailbox.posted.others.load(Ordering::Acquire) == 0)
     }
 
     /// Drops what waits for the APIC of vCPU `id`.
     pub(super) fn forget(&self, id: u32) {
         if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
-            mailbox.others.store(0, Ordering::Release);
+            mailbox.posted.others.store(0, Ordering::Release);
             mailbox.posted.clear();
             mailbox.turns.iter().for_each(|word| word.store(0, Ordering::Release));
         }
@@ -347,25 +338,36 @@ impl ApicBus {
     /// Hands over what waits for the APIC of vCPU `id`, but what is its vCPU's.
     pub(super) fn empty(&self, id: u32, apic: &mut Lapic) -> InitSipi {
         let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return InitSipi::default() };
-        let others = mailbox.others.swap(0, Ordering::AcqRel);
-        if others & INIT != 0 {
-            apic.init();
-        }
-        if others & NMI != 0 {
-            apic.set_nmi(true);
-        }
-        if others & LINT1 != 0 {
-            apic.pulse_lint1();
-        }
-        if others & ILLEGAL != 0 {
-            apic.receive_illegal();
+        let others = mailbox.posted.others.swap(0, Ordering::AcqRel);
+        if others != 0 {
+            take_others(others, apic);
         }
         mailbox.posted.take(|quarter, vectors| apic.request_edges(quarter, vectors));
+        if others == 0 {
+            return InitSipi::default();
+        }
         // INIT has taken the note of those before it: they are dropped, as an APIC after it takes none.
         if others & (TURNS | INIT) != 0 {
             mailbox.take_turns(apic);
         }
         let sipi = (others & SIPI != 0).then_some((others >> 8) as u8);
         InitSipi { init: others & INIT != 0, sipi }
+    }
+}
+
+/// What goes before the interrupts.
+#[inline(never)]
+fn take_others(others: u32, apic: &mut Lapic) {
+    if others & INIT != 0 {
+        apic.init();
+    }
+    if others & NMI != 0 {
+        apic.set_nmi(true);
+    }
+    if others & LINT1 != 0 {
+        apic.pulse_lint1();
+    }
+    if others & ILLEGAL != 0 {
+        apic.receive_illegal();
     }
 }

@@ -92,7 +92,7 @@ impl LocalApic {
 
     #[inline]
     pub(crate) fn collect(&mut self) {
-        if self.bus.has_mail(self.regs.id) {
+        if self.posted.has_mail() {
             let InitSipi { init, sipi } = self.bus.empty(self.regs.id, &mut self.regs);
             if init {
                 self.init_sipi = InitSipi { init, sipi: None };
