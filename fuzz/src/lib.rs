@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     ("pool_link", pool_link::link),
     ("shell_line", operator::shell_line),
     ("vcpu_state", vcpu::state),
+    ("virtio_blk", virtio::disk),
     ("virtio_pci", virtio::function),
     ("virtio_ring", virtio::ring),
     ("vm_file", vm_file::open),
@@ -97,6 +98,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let as_initiator = [&[2], &to_initiator[1..]].concat();
     seeds.extend([("link_initiator", "whole", as_initiator), ("link_responder", "whole", to_responder)]);
     seeds.extend(policy::made_seeds());
+    seeds.push(("virtio_blk", "read_and_flush", virtio::disk_seed()));
     seeds.push(("virtio_pci", "asks_twice", virtio::function_seed()));
     seeds.push(("virtio_ring", "three_chains", virtio::ring_seed()));
     seeds.push(("vcpu_state", "long_mode", vcpu::seed()));

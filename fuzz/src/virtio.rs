@@ -1,7 +1,7 @@
 //! Virtio devices: memory that a driver has written anything to, and registers.
 
 use ::devices::{Effect, Whole};
-use virtio::{Broken, Host, Queue, QueueState, Ring, Rules};
+use virtio::{Blk, Broken, Device, Disk, Host, Order, Queue, QueueState, Ring, Rules, What};
 use vm_types::{Gpa, GuestMemory, Now};
 
 use crate::{Bytes, Ram, devices};
@@ -183,4 +183,80 @@ pub fn function_seed() -> Vec<u8> {
     step(5, 2, AVAILABLE as u16, 99 << 16);
     step(4, 1, 0, 0);
     seed
+}
+
+const SECTORS: u64 = 16;
+
+/// The same memory as [`ring`] has, as requests to a disk: every order is inside of it, and is asked for again after a move.
+pub fn disk(data: &[u8]) {
+    let mut data = Bytes(data);
+    let (rules, index) = (data.u8(), data.u16());
+    let memory = Ram::filled(data.0, RAM);
+    let state = QueueState {
+        size: SIZE,
+        available: AVAILABLE,
+        used: USED,
+        next_available: index,
+        next_used: index,
+        ..Queue::new(SIZE).state().clone()
+    };
+    let mut queue = Queue::placed(SIZE, state).expect("places that a queue can have");
+    let is = |bit: u8| rules & bit != 0;
+    let disk = Disk {
+        sectors: SECTORS,
+        read_only: is(4),
+        flush: is(8),
+        discard: is(16),
+        zeroes: is(32),
+        serial: [b'x'; 20],
+    };
+    let mut blk = Blk::new(disk);
+    let features = blk.features() | 1 << 32;
+    let rules = Rules { indirect: is(1), event_idx: is(2) };
+    let mut ring = Ring::new(&mut queue, &memory, rules);
+    if blk.look(0, features, &mut ring, &mut Outside).is_err() {
+        return;
+    }
+    let in_flight = blk.in_flight(0);
+    let mut orders = 0;
+    while let Some(Order { id, what }) = blk.take_order() {
+        orders += 1;
+        let (at, len) = match what {
+            What::Flush => continue,
+            What::Read { at, len } => {
+                assert!(blk.store(&memory, id, 0, &vec![1; len as usize]), "{what:?}");
+                (at, len.into())
+            }
+            What::Write { at, len, .. } => {
+                assert!(blk.fetch(&memory, id, 0, &mut vec![0; len as usize]), "{what:?}");
+                (at, len.into())
+            }
+            What::Discard { at, len } | What::Zeroes { at, len, .. } => (at, len),
+        };
+        assert!(len > 0 && at % 512 == 0 && len % 512 == 0 && at + len <= 512 * SECTORS, "{what:?}");
+    }
+    assert_eq!(orders, in_flight);
+    let mut there = Blk::new(disk);
+    there.import(&blk.export()).expect("its own state");
+    assert_eq!(there.in_flight(0), in_flight);
+}
+
+/// A read of two sectors and a flush.
+pub fn disk_seed() -> Vec<u8> {
+    let memory = Ram::new(0x400);
+    let put = |at: u64, bytes: &[u8]| memory.write(Gpa(at), bytes).expect("small");
+    let descriptor = |at: u64, len: u32, flags: u16, next: u16| {
+        [&at.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
+    };
+    put(0, &descriptor(0x300, 16, 1, 1));
+    put(16, &descriptor(0x1000, 1025, 2, 0));
+    put(32, &descriptor(0x310, 16, 1, 3));
+    put(48, &descriptor(0x2000, 1, 2, 0));
+    put(0x308, &3_u64.to_le_bytes());
+    put(0x310, &4_u32.to_le_bytes());
+    put(AVAILABLE + 2, &2_u16.to_le_bytes());
+    put(AVAILABLE + 4, &[0, 0, 2, 0]);
+    let mut bytes = vec![0; 0x400];
+    memory.read(Gpa(0), &mut bytes).expect("small");
+    [&[0x3B, 0, 0][..], &bytes].concat()
 }

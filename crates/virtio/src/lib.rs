@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod blk;
 mod broken;
 mod bytes;
 mod chain;
@@ -20,6 +21,7 @@ mod ring;
 mod rng;
 mod state;
 
+pub use blk::{Blk, Disk, Order, Outcome, What};
 pub use broken::{Broken, Part};
 pub use chain::{Buffer, Chain};
 pub use device::{CONFIG_MOST, Device, Host};
