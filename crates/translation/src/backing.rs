@@ -4,13 +4,13 @@
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 
 use crate::view::View;
-use crate::words::{Change, Eptp, OutOfMemory, Step};
+use crate::words::{Admitted, Change, Eptp, Kept, OutOfMemory, Permission, Step};
 
 /// The translation of one VM.
 ///
-/// What takes a permission from one page, [`Backing::admit_code`], [`Backing::admit_write`] and [`Backing::revoke_code`], is
-/// followed by a flush of every CPU that ran the VM before the page is read: a CPU with a cached translation would
-/// write, or execute, without being noticed. Changes of all pages are [`crate::poll`]'s, which sees to that.
+/// What takes a permission from one page, [`Backing::keep`] and [`Backing::revoke_code`], is followed by a flush of every
+/// CPU that ran the VM: one with a cached translation writes, or executes, without being noticed. [`crate::CodePages`]
+/// sees to that, and [`crate::poll`] where all pages change.
 pub trait Backing: Send {
     /// Its side of one vCPU.
     type View<'a>: View
@@ -50,14 +50,14 @@ pub trait Backing: Send {
     fn step(&mut self, logged: &PageSet, backlog: &Backlog) -> Step;
     /// Every CPU has done what it was asked for since the step that answered [`Step::Ask`].
     fn answered(&mut self);
-    /// Lets a page be executed that the audit looks at now, and takes its permission to be written. True where it has
-    /// been executed before in this audit.
+    /// Takes from a page the permissions to be executed and to be written, unless it may be accessed as `wanted` says, or
+    /// is no memory: `None` then.
     ///
     /// # Errors
     /// [`OutOfMemory`]; nothing has changed then.
-    fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory>;
-    /// Lets a page be written again, and executed only where `executable`; a write noticed goes into `logged`.
-    fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet);
+    fn keep(&mut self, gpa: Gpa, wanted: Permission) -> Result<Option<Kept>, OutOfMemory>;
+    /// Gives a page that is kept permissions back; a write noticed goes into `logged`.
+    fn admit(&mut self, gpa: Gpa, admitted: Admitted, logged: &PageSet);
     /// Has the next fetch from a page noticed again that may be both written and executed.
     fn revoke_code(&mut self, gpa: Gpa);
     /// Gives back a bounded part of the tables. Nothing is mapped any more then, and no CPU uses the pointer. True while

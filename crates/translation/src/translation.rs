@@ -6,7 +6,7 @@ use crate::backing::Backing;
 use crate::ept::{Ept, EptView};
 use crate::frames::Frames;
 use crate::view::{Cause, GuestPaging, HwPaging, Invalid, View};
-use crate::words::{Change, Eptp, Fault, OutOfMemory, Step};
+use crate::words::{Admitted, Change, Eptp, Fault, Kept, OutOfMemory, Permission, Step};
 
 /// The translation of one VM, of whichever kind. Who makes one chooses the kind, and nobody asks for it later.
 pub enum Translation<'m, F: Frames<'m>> {
@@ -107,12 +107,12 @@ impl<'m, F: Frames<'m>> Backing for Translation<'m, F> {
         each!(Self, self, tables => tables.answered());
     }
 
-    fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {
-        each!(Self, self, tables => tables.admit_code(gpa))
+    fn keep(&mut self, gpa: Gpa, wanted: Permission) -> Result<Option<Kept>, OutOfMemory> {
+        each!(Self, self, tables => tables.keep(gpa, wanted))
     }
 
-    fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet) {
-        each!(Self, self, tables => tables.admit_write(gpa, executable, logged));
+    fn admit(&mut self, gpa: Gpa, admitted: Admitted, logged: &PageSet) {
+        each!(Self, self, tables => tables.admit(gpa, admitted, logged));
     }
 
     fn revoke_code(&mut self, gpa: Gpa) {

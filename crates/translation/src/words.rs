@@ -40,12 +40,41 @@ pub enum Fault {
     Resolved,
     /// No memory at this address: MMIO or nothing.
     Unmapped(Gpa),
-    /// The audit is to look at this page first, and to let it be executed: [`crate::Backing::admit_code`].
+    /// The audit is to look at this page before it is executed: [`crate::CodePages::fault`].
     FirstFetch(Gpa),
-    /// The page was decoded, and is about to be written: [`crate::Backing::admit_write`].
+    /// The audit keeps this page from being written: the same.
     CodeWrite(Gpa),
     /// The guest's own tables do not allow it: it gets #PF with this error code, which has 32 bits.
     Guests(u64),
+}
+
+/// What an access to a page wants that the audit keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Permission {
+    /// An instruction fetch.
+    Execute,
+    /// A write.
+    Write,
+}
+
+/// A page that may be neither executed nor written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// It has been executed before in this audit.
+    pub executed: bool,
+    /// It was kept before, and nobody has had a permission since.
+    pub already: bool,
+}
+
+/// What a page may be that the audit kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admitted {
+    /// Executed: it has been decoded.
+    Code,
+    /// Written.
+    Data,
+    /// Both, for a while.
+    Both,
 }
 
 /// The host has no page left for a table.

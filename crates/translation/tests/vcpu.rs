@@ -6,8 +6,8 @@ use model::host::{FEATURES, NO_FLAGS};
 use model::{Memory, Unseen, WRITE};
 use std::sync::atomic::Ordering;
 use translation::{
-    Backing, Cause, Change, DirtyMethod, Ept, Eptp, Fault, GuestPaging, HwPaging, Invalid, Step, Translation,
-    View,
+    Admitted, Backing, Cause, Change, DirtyMethod, Ept, Eptp, Fault, GuestPaging, HwPaging, Invalid, Kept,
+    Permission, Step, Translation, View,
 };
 use vm_types::{Backlog, Gpa, Hpa, PageSet};
 use vmx_types::paging::{CR0_PE, CR0_PG, CR4_PAE, ControlRegs, EFER_LMA, EFER_LME};
@@ -77,7 +77,11 @@ fn a_violation_says_where_it_was() {
     assert_eq!(fault(&mut tables, 0, FETCHES, 0x3123, &logged), Fault::Resolved, "a large page is split");
     change(&mut tables, Change::Audit, &logged);
     assert_eq!(fault(&mut tables, 0, FETCHES, 0x3123, &logged), Fault::FirstFetch(Gpa(0x3123)));
-    assert_eq!(tables.admit_code(Gpa(0x3000)), Ok(false));
+    assert_eq!(
+        tables.keep(Gpa(0x3000), Permission::Execute),
+        Ok(Some(Kept { executed: false, already: false }))
+    );
+    tables.admit(Gpa(0x3000), Admitted::Code, &logged);
     assert_eq!(fault(&mut tables, 0, WRITES, 0x3456, &logged), Fault::CodeWrite(Gpa(0x3456)));
     assert_eq!(logged.count(), 0);
 }

@@ -1,7 +1,7 @@
 //! Faults that the audit of a VM wants.
 
 use alloc::format;
-use translation::Backing;
+use translation::{Permission, Point};
 use vm_types::{Gpa, GuestMemory};
 use vmx_types::field;
 use x86::PAGE_SIZE as PAGE;
@@ -9,7 +9,7 @@ use x86_decode::{Access, AccessKind, CodeSize, MAX_LEN, PagingState};
 
 use super::{Next, fatal};
 use crate::guest::Guest;
-use crate::guest::audit::{Fetch, WINDOW};
+use crate::guest::audit::{Code, WINDOW};
 use crate::vcpu::Vcpu;
 use hw::vmx::vmcs::Current;
 
@@ -22,25 +22,40 @@ fn linear_rip(vcpu: &Vcpu, vmcs: Current<'_>) -> (u64, CodeSize) {
     (if mode == CodeSize::Bits64 { rip } else { based() }, mode)
 }
 
-/// A page is executed for the first time, or after a write. `linear`: by what address, where it has one.
+/// The audit keeps the page from what the vCPU wants. `linear`: by what address it fetches, where that has one.
 #[cold]
-pub(super) fn fetch(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, gpa: Gpa, linear: Option<u64>) -> Next {
+pub(super) fn fault(
+    vcpu: &mut Vcpu,
+    vm: &Guest,
+    vmcs: Current<'_>,
+    gpa: Gpa,
+    wanted: Permission,
+    linear: Option<u64>,
+) -> Next {
     let gpa = Gpa(gpa.0 & !(PAGE - 1));
-    let again = match vm.mmu.lock().admit_code(gpa) {
-        Ok(again) => again,
-        Err(error) => return fatal(format!("{error}")),
-    };
-    // Before the page is read: what is written from here on is noticed. The VM's one vCPU runs here alone.
-    vm.flush_here();
+    let index = vcpu.index;
     let (rip, mode) = linear_rip(vcpu, vmcs);
-    let at = linear.unwrap_or(rip);
-    let linear = at & !(PAGE - 1);
-    let paging = vcpu.paging_state(vmcs);
-    let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
-    let entry = entry(vm, &paging, user, rip, mode, linear).unwrap_or(at - linear) as usize;
-    let fetch = Fetch { gpa, linear, entry, rip, mode };
-    vm.audit_fetch(&fetch, again, |window| fill(vm, &paging, user, gpa, linear, window));
-    Next::Resume
+    let registers = vcpu.context.gprs.iter();
+    let regs = registers.fold(vmcs.read(field::GUEST_RSP), |sum, register| sum.rotate_left(5) ^ register);
+    let at = Point { rip, regs };
+    let read = |window: &mut [u8]| {
+        let at = linear.unwrap_or(rip);
+        let linear = at & !(PAGE - 1);
+        let paging = vcpu.paging_state(vmcs);
+        let user = vmcs.read(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3;
+        let entry = entry(vm, &paging, user, rip, mode, linear).unwrap_or(at - linear) as usize;
+        Code { len: fill(vm, &paging, user, gpa, linear, window), linear, entry, mode }
+    };
+    match vm.audit_fault(index, at, gpa, wanted, read) {
+        Ok(true) => {
+            if wanted == Permission::Write {
+                vm.mailboxes[index as usize].has_dirtied(1);
+            }
+            Next::Resume
+        }
+        Ok(false) => Next::Yield,
+        Err(error) => fatal(format!("{error}")),
+    }
 }
 
 /// Offset in the page at `linear` of the first instruction that begins there: that at `rip`, or the one behind it
@@ -64,16 +79,4 @@ fn fill(vm: &Guest, paging: &PagingState, user: bool, gpa: Gpa, linear: u64, win
     let access = Access { kind: AccessKind::Execute, user, ac: false, pkru: 0 };
     let next = x86_decode::walk(&vm.memory, paging, linear.wrapping_add(PAGE), access);
     if next.is_ok_and(|next| vm.memory.read(next, rest).is_ok()) { WINDOW } else { PAGE as usize }
-}
-
-/// A page that was decoded is about to be written.
-#[cold]
-pub(super) fn write(vcpu: &Vcpu, vm: &Guest, vmcs: Current<'_>, gpa: Gpa) -> Next {
-    let gpa = Gpa(gpa.0 & !(PAGE - 1));
-    let (rip, _) = linear_rip(vcpu, vmcs);
-    let executable = vm.audit_write(rip, gpa);
-    vm.mmu.lock().admit_write(gpa, executable, &vm.memory.logged);
-    vm.mailboxes[vcpu.index as usize].has_dirtied(1);
-    vm.flush_here();
-    Next::Resume
 }

@@ -1,7 +1,7 @@
 //! Faults of translation: memory that wants a permission or a dirty mark, or a device.
 
 use alloc::format;
-use translation::{Backing, Cause, Fault};
+use translation::{Backing, Cause, Fault, Permission};
 use vm_types::Gpa;
 use vmx_types::field::{self, Segment};
 use vmx_types::qualification::EptViolation;
@@ -47,9 +47,9 @@ fn fault(vcpu: &mut Vcpu, vm: &Guest, vmcs: Current<'_>, cause: Cause) -> Next {
         }
         Ok(Fault::FirstFetch(gpa)) => {
             let linear = cause.linear_translation().then(|| linear(vmcs, cause));
-            audit::fetch(vcpu, vm, vmcs, gpa, linear)
+            audit::fault(vcpu, vm, vmcs, gpa, Permission::Execute, linear)
         }
-        Ok(Fault::CodeWrite(gpa)) => audit::write(vcpu, vm, vmcs, gpa),
+        Ok(Fault::CodeWrite(gpa)) => audit::fault(vcpu, vm, vmcs, gpa, Permission::Write, None),
         Ok(Fault::Unmapped(gpa)) => not_memory(vcpu, vm, vmcs, cause, gpa),
         Ok(Fault::Guests(error_code)) => {
             emulate::raise(GuestFault::page(linear(vmcs, cause), error_code as u32))

@@ -1,8 +1,9 @@
 //! The audit of a VM: which code it executes that its policy hides (`crates/isa-audit`).
 //!
-//! A page may be executed or written, not both. The first fetch from a page exits: it is decoded and becomes executable
-//! and read-only. The first write to it after that exits: it becomes writable and is not executable any more. An
-//! instruction that needs both of the same page gets both, and `vm/audit.rs` has the page decoded again a little later.
+//! A page may be executed or written, not both: `translation::CodePages` sees to that, on all CPUs that ran the VM. The first
+//! fetch from a page exits: it is decoded and becomes executable and read-only. The first write to it after that exits: it
+//! becomes writable and is not executable any more. Where a vCPU would not get ahead, a page becomes both, and `vm/audit.rs`
+//! has it decoded again a little later.
 
 #[cfg(test)]
 mod tests;
@@ -11,17 +12,17 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use isa_audit::{Bounds, CodeSize, Findings, Heading, Page};
-use translation::Backing;
+use translation::{Admitted, Answer, Audited, Backing, CodePages, OutOfMemory, Permission, Point};
 use vm_types::{Gpa, PageSet};
 
 use super::Guest;
 use crate::policy::ledger;
 use hw::arch::tsc;
+use hw::vmx::flush::Flushing;
+use hw::vmx::translation::Translation;
 
 /// A page and what follows it, as far as an instruction can cross over.
 pub(crate) const WINDOW: usize = 4096 + isa_audit::MAX_LEN - 1;
-/// Pages that one instruction can fetch from and be made to write: itself across two pages, and paging structures.
-const FETCHED: usize = 8;
 /// How long a page stays both executable and writable, in microseconds.
 const OPEN_US: u64 = 100_000;
 
@@ -42,42 +43,17 @@ pub(crate) struct Audit {
 struct Running {
     bounds: Bounds,
     window: [u8; WINDOW],
-    /// Where the guest was at the last fetch that exited.
-    rip: u64,
-    /// Pages that exited for a fetch since it is there.
-    fetched: [u64; FETCHED],
-    count: usize,
-    /// Pages that are both executable and writable.
-    open: PageSet,
+    pages: CodePages<Flushing>,
 }
 
-impl Running {
-    fn fetches(&mut self, rip: u64, page: u64) {
-        if self.rip != rip {
-            (self.rip, self.count) = (rip, 0);
-        }
-        if let Some(slot) = self.fetched.get_mut(self.count) {
-            *slot = page;
-            self.count += 1;
-        }
-    }
-
-    /// True where the instruction at `rip` had to fetch from `page` just now: it would never get ahead.
-    fn stuck(&self, rip: u64, page: u64) -> bool {
-        self.rip == rip && (self.count == FETCHED || self.fetched[..self.count].contains(&page))
-    }
-}
-
-/// A page that is about to be executed.
-pub(crate) struct Fetch {
-    /// Guest-physical address of the page.
-    pub(crate) gpa: Gpa,
+/// How the code on a page is executed.
+pub(crate) struct Code {
+    /// How many bytes of it, and of what follows it, have been read.
+    pub(crate) len: usize,
     /// Its guest-linear address.
     pub(crate) linear: u64,
     /// Offset of the first instruction that begins in it.
     pub(crate) entry: usize,
-    /// Guest-linear address of the instruction that fetches.
-    pub(crate) rip: u64,
     /// Mode that it is executed in.
     pub(crate) mode: CodeSize,
 }
@@ -97,10 +73,7 @@ impl Guest {
         audit.running = Some(Box::new(Running {
             bounds: Bounds { has: policy.features(), stopped },
             window: [0; WINDOW],
-            rip: 0,
-            fetched: [0; FETCHED],
-            count: 0,
-            open: PageSet::new(self.memory.pages()),
+            pages: CodePages::new(self.mailboxes.len(), self.memory.pages()),
         }));
         Ok(())
     }
@@ -108,7 +81,7 @@ impl Guest {
     /// Ends it but for the tables; the findings stay. False where none was on.
     pub(crate) fn end_audit(&self) -> bool {
         let Some(running) = self.audit.lock().running.take() else { return false };
-        OPEN.fetch_sub(running.open.count() as usize, Ordering::Relaxed);
+        OPEN.fetch_sub(running.pages.open() as usize, Ordering::Relaxed);
         true
     }
 
@@ -125,49 +98,69 @@ impl Guest {
         self.audit.lock().findings = findings;
     }
 
-    /// A page is executed that the audit has not decoded since its last write. `fill` reads the page and what follows
-    /// into the buffer, and answers with the number of bytes. The caller flushes this CPU before the guest goes on:
-    /// the one vCPU of the VM runs nowhere else.
-    pub(crate) fn audit_fetch(&self, fetch: &Fetch, again: bool, fill: impl FnOnce(&mut [u8]) -> usize) {
+    /// A vCPU is at `at` and wants a page that the audit keeps from that. `read` reads a page that is to be executed and what
+    /// follows it. False where the vCPU has to fault again: CPUs are to flush first.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed then.
+    pub(crate) fn audit_fault(
+        &self,
+        vcpu: u32,
+        at: Point,
+        gpa: Gpa,
+        wanted: Permission,
+        read: impl FnOnce(&mut [u8]) -> Code,
+    ) -> Result<bool, OutOfMemory> {
         let audit = &mut *self.audit.lock();
-        let Some(running) = &mut audit.running else { return };
-        let len = fill(&mut running.window).min(WINDOW);
-        let page =
-            Page { code: &running.window[..len], linear: fetch.linear, gpa: fetch.gpa.0, mode: fetch.mode };
-        audit.findings.again += u64::from(again);
-        isa_audit::scan(&page, fetch.entry, &running.bounds, &mut audit.findings);
-        running.fetches(fetch.rip, fetch.gpa.0);
-    }
-
-    /// A decoded page is written by the instruction at `rip`. True where it must stay executable.
-    pub(crate) fn audit_write(&self, rip: u64, page: Gpa) -> bool {
-        let audit = &mut *self.audit.lock();
-        let Some(running) = &mut audit.running else { return false };
-        let stuck = running.stuck(rip, page.0);
-        if stuck && !running.open.contains(page.0 >> 12) {
-            running.open.insert(page.0 >> 12);
-            if OPEN.fetch_add(1, Ordering::Relaxed) == 0 {
-                put_off();
+        let Some(running) = &mut audit.running else {
+            // It is over, but for the tables.
+            let mut mmu = self.mmu.lock();
+            if mmu.keep(gpa, wanted)?.is_some() {
+                mmu.admit(gpa, Admitted::Both, &self.memory.logged);
             }
+            return Ok(true);
+        };
+        let Running { bounds, window, pages } = &mut **running;
+        let findings = &mut audit.findings;
+        let answer = pages.fault(self, vcpu as usize, at, gpa, wanted, |again| {
+            let Code { len, linear, entry, mode } = read(window);
+            let page = Page { code: &window[..len.min(WINDOW)], linear, gpa: gpa.0, mode };
+            findings.again += u64::from(again);
+            isa_audit::scan(&page, entry, bounds, findings);
+        })?;
+        if answer == Answer::Opened && OPEN.fetch_add(1, Ordering::Relaxed) == 0 {
+            put_off();
         }
-        stuck
+        Ok(answer != Answer::Waits)
     }
 
     /// Has the pages that are both executable and writable decoded again at their next fetch. How many they are; the
     /// CPUs that ran the guest have to be flushed then.
     pub(crate) fn close_open_pages(&self) -> usize {
-        let mut count = 0;
-        if let Some(running) = &self.audit.lock().running {
-            let mut mmu = self.mmu.lock();
-            running.open.drain(|first, bits| {
-                for bit in (0..64).filter(|bit| bits >> bit & 1 != 0) {
-                    mmu.revoke_code(Gpa((first + bit) << 12));
-                    count += 1;
-                }
-            });
-        }
-        OPEN.fetch_sub(count, Ordering::Relaxed);
-        count
+        let closed = self.audit.lock().running.as_mut().map_or(0, |running| running.pages.close(self));
+        OPEN.fetch_sub(closed, Ordering::Relaxed);
+        closed
+    }
+}
+
+impl Audited for Guest {
+    type Tables = Translation;
+    type Flush = Flushing;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Translation) -> R) -> R {
+        f(&mut self.mmu.lock())
+    }
+
+    fn logged(&self) -> &PageSet {
+        &self.memory.logged
+    }
+
+    fn flush(&self) -> Flushing {
+        Self::flush(self)
+    }
+
+    fn is_over(&self, flush: &Flushing) -> bool {
+        flush.waits_for().is_none()
     }
 }
 

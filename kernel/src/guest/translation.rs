@@ -78,8 +78,8 @@ impl Guest {
         Flushing::ask(&self.ran_on, cached)
     }
 
-    /// Has this CPU do so: enough where no other one can have it.
-    pub(crate) fn flush_here(&self) {
+    /// Has this CPU do so.
+    fn flush_here(&self) {
         let cached = self.mmu.lock().cached();
         flush::here(cached);
     }

@@ -9,10 +9,11 @@ pub(crate) const ACCESSED: u64 = 1 << 8;
 pub(crate) const DIRTY: u64 = 1 << 9;
 /// Ignored by the CPU: the large page was split for tracking or the audit alone and may be put back.
 pub(crate) const SPLIT_MAY_MERGE: u64 = 1 << 52;
-/// Ignored by the CPU: the audit has decoded the page, which nobody has written since. Executable, not writable.
-pub(crate) const DECODED: u64 = 1 << 53;
-/// Ignored by the CPU: the audit has decoded the page at some time.
-pub(crate) const DECODED_ONCE: u64 = 1 << 54;
+/// Ignored by the CPU: the audit keeps the page from being written. It is executable once it is decoded; else CPUs are to
+/// drop what they have cached of it first.
+pub(crate) const KEPT: u64 = 1 << 53;
+/// Ignored by the CPU: the audit has let the page be executed at some time.
+pub(crate) const EXECUTED: u64 = 1 << 54;
 /// Ignored by the CPU: the last harvest found the table that the entry leads to accessed.
 pub(crate) const RECENT: u64 = 1 << 55;
 /// Ignored by the CPU: the page is a device's, not memory, or the region has one. No change of tables looks at it.

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 use vm_types::{Gpa, PageSet};
 use vmx_types::qualification::EptViolation;
 
-use super::entry::{DECODED, DEVICE, EXECUTE, PRESENT, READ, WRITE, index};
+use super::entry::{DEVICE, EXECUTE, KEPT, PRESENT, READ, WRITE, index};
 use super::table::Ept;
 use crate::frames::Frames;
 use crate::words::{DirtyMethod, Fault, OutOfMemory};
@@ -17,7 +17,7 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
         }
         let Some(leaves) = self.leaves(gpa >> 21) else { return false };
         let leaf = &leaves[index(gpa, 1)];
-        if leaf.load(Ordering::Relaxed) & (PRESENT | DECODED) & !EXECUTE != READ {
+        if leaf.load(Ordering::Relaxed) & (PRESENT | KEPT) & !EXECUTE != READ {
             return false;
         }
         leaf.fetch_or(WRITE, Ordering::AcqRel);
@@ -49,7 +49,8 @@ impl<'m, F: Frames<'m>> Ept<'m, F> {
             return Ok(Fault::Resolved);
         }
         if violation.write() && value & WRITE == 0 {
-            if value & DECODED != 0 {
+            // Where the audit is over, and the walk that gives the permission back is not here yet, nobody keeps it.
+            if value & KEPT != 0 && self.auditing {
                 return Ok(Fault::CodeWrite(gpa));
             }
             // Also where nothing is tracked any more, and the walk that gives the permission back is not here yet.

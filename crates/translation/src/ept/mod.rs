@@ -15,7 +15,7 @@ use vm_types::{Backlog, Gpa, GuestMemory, Hpa, PageSet};
 use crate::backing::Backing;
 use crate::frames::Frames;
 use crate::view::{Cause, GuestPaging, HwPaging, Invalid, View};
-use crate::words::{Change, Eptp, Fault, OutOfMemory, Step};
+use crate::words::{Admitted, Change, Eptp, Fault, Kept, OutOfMemory, Permission, Step};
 
 pub use table::{Ept, Features};
 
@@ -91,12 +91,12 @@ impl<'m, F: Frames<'m>> Backing for Ept<'m, F> {
         self.was_answered();
     }
 
-    fn admit_code(&mut self, gpa: Gpa) -> Result<bool, OutOfMemory> {
-        self.make_executable(gpa.0)
+    fn keep(&mut self, gpa: Gpa, wanted: Permission) -> Result<Option<Kept>, OutOfMemory> {
+        self.keep_page(gpa.0, wanted)
     }
 
-    fn admit_write(&mut self, gpa: Gpa, executable: bool, logged: &PageSet) {
-        self.make_writable(gpa.0, executable, logged);
+    fn admit(&mut self, gpa: Gpa, admitted: Admitted, logged: &PageSet) {
+        self.admit_to_page(gpa.0, admitted, logged);
     }
 
     fn revoke_code(&mut self, gpa: Gpa) {

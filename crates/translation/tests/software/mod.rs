@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use translation::{
-    Asked, Backing, Cause, Change, Eptp, Fault, GuestPaging, HwPaging, Invalid, OutOfMemory, Shadowed, Step,
-    View,
+    Admitted, Asked, Backing, Cause, Change, Eptp, Fault, GuestPaging, HwPaging, Invalid, Kept, OutOfMemory,
+    Permission, Shadowed, Step, View,
 };
 use vm_types::{Backlog, Gpa, GuestMemory, Hpa, PageSet};
 use vmx_types::paging::{CR0_PG, CR0_TS, CR0_WP, CR4_PAE, CR4_PGE, ControlRegs};
@@ -217,11 +217,11 @@ impl Backing for Software {
         }
     }
 
-    fn admit_code(&mut self, _: Gpa) -> Result<bool, OutOfMemory> {
+    fn keep(&mut self, _: Gpa, _: Permission) -> Result<Option<Kept>, OutOfMemory> {
         unimplemented!("no audit here")
     }
 
-    fn admit_write(&mut self, _: Gpa, _: bool, _: &PageSet) {
+    fn admit(&mut self, _: Gpa, _: Admitted, _: &PageSet) {
         unimplemented!("no audit here")
     }
 
