@@ -2,8 +2,12 @@
  * A byte on COM1 says what to do: `x` all of them in a row, `s` one that is written over code that ran before, and one
  * that crosses a page, `l` a loop that writes to its own page, `o` patches that page while it may be both written and
  * executed, `p` runs it, `t` writes and calls many pages and prints the ticks, `q` ends. `row=` (5) of the instructions
- * are taken: older CPUs have the first only. */
-#include "guest.h"
+ * are taken: older CPUs have the first only.
+ *
+ * A second CPU executes what the first has written: `a` all of the instructions, each over the one before, `m` many pages,
+ * `f` a function `calls=` (1000) times, while the first writes to its page at the same time; `b` has both run a loop that writes to the
+ * page that both are on, `c` patches the function. */
+#include "smp.h"
 
 enum { COM1 = 0x3F8, PAGE = 4096, CALLED = 64 };
 
@@ -11,7 +15,9 @@ enum { COM1 = 0x3F8, PAGE = 4096, CALLED = 64 };
 static u8 page[6][PAGE] __attribute__((aligned(PAGE)));
 static u8 called[CALLED][PAGE] __attribute__((aligned(PAGE)));
 static u8 area[PAGE] __attribute__((aligned(PAGE)));
+static u8 shared[2][PAGE] __attribute__((aligned(PAGE)));
 enum { ROW, OVER, ACROSS, ACROSS_NEXT, SELF };
+enum { HANDED, FOUGHT };
 
 struct insn { const char *feature; u8 len; u8 code[9]; };
 static const struct insn row[] = {
@@ -32,11 +38,13 @@ static const u8 loop[] = {
 	0xFF, 0xC9, 0x75, 0xF6,         /* dec %ecx; jnz 1b */
 	0xC3,                           /* ret, to be patched */
 };
-enum { PATCH = sizeof loop - 1, COUNTER = 64 };
+enum { PATCH = sizeof loop - 1, COUNTER = 64, SECOND = PAGE / 2 };
+static const u8 function[] = {0xFF, 0x07, 0xC3}; /* incl (%rdi); ret, to be patched */
 
-static void call(const void *code)
+/* The `time`th call: no two of them have the same in all registers. */
+static void call(const void *code, u64 time)
 {
-	asm volatile("call *%0" : : "r"(code), "D"(area) : "rax", "rcx", "rdx", "memory", "cc");
+	asm volatile("call *%1" : "+c"(time) : "r"(code), "D"(area) : "rax", "rdx", "memory", "cc");
 }
 
 static u8 *put(u8 *at, const struct insn *insn)
@@ -48,7 +56,7 @@ static u8 *put(u8 *at, const struct insn *insn)
 
 static void tell(const struct insn *insn, const u8 *at) { print("audit: %s at 0x%lx\n", insn->feature, (u64)at); }
 
-static u32 rows;
+static u32 rows, calls;
 
 static void in_a_row(void)
 {
@@ -57,20 +65,20 @@ static void in_a_row(void)
 		tell(&row[i], at);
 		at += row[i].len;
 	}
-	call(page[ROW]);
+	call(page[ROW], 0);
 	print("audit: row done\n");
 }
 
 static void over_code(void)
 {
 	page[OVER][0] = 0xC3;
-	call(page[OVER]);
+	call(page[OVER], 0);
 	*put(page[OVER], &over) = 0xC3;
 	tell(&over, page[OVER]);
-	call(page[OVER]);
+	call(page[OVER], 1);
 	u8 *at = page[ACROSS] + PAGE - 3;
 	tell(&across, at);
-	call(at);
+	call(at, 0);
 	print("audit: over done\n");
 }
 
@@ -78,7 +86,7 @@ static void own_page(void)
 {
 	u32 *counter = (u32 *)(page[SELF] + COUNTER);
 	*(volatile u32 *)counter = 0;
-	call(page[SELF]);
+	call(page[SELF], 0);
 	print("audit: %u writes\n", *(volatile u32 *)counter);
 }
 
@@ -87,10 +95,94 @@ static void many_pages(void)
 	u64 start = rdtsc();
 	for (int i = 0; i < CALLED; i++) {
 		*(volatile u8 *)&called[i][PAGE - 1] = i;
-		call(called[i]);
+		call(called[i], i);
 	}
 	print("audit: %lu ticks\n", rdtsc() - start);
 }
+
+/* ---- the second CPU ---- */
+
+static u8 stack[8192] __attribute__((aligned(16)));
+static const void *volatile code;
+static volatile u64 times, asked, done;
+
+static void enable_sse(void)
+{
+	write_cr0((read_cr0() & ~(1ull << 2 | 1 << 3)) | 1 << 1); /* MP on; EM, TS off */
+	write_cr4(read_cr4() | 1 << 9 | 1 << 10);                  /* OSFXSR, OSXMMEXCPT */
+}
+
+static void second(void *argument)
+{
+	(void)argument;
+	enable_sse();
+	for (u64 seen = 0;; done = seen) {
+		while (asked == seen)
+			relax();
+		seen = asked;
+		for (u64 i = 0; i < times; i++)
+			call(code, i);
+	}
+}
+
+/* It is to call `what` so often. */
+static void have_called(const void *what, u64 often)
+{
+	code = what;
+	times = often;
+	asked++;
+}
+
+static void wait_for_it(void)
+{
+	while (done != asked)
+		relax();
+}
+
+static void handed_over(void)
+{
+	for (u32 i = 0; i < rows; i++) {
+		*put(shared[HANDED], &row[i]) = 0xC3;
+		tell(&row[i], shared[HANDED]);
+		have_called(shared[HANDED], 1);
+		wait_for_it();
+	}
+	print("audit: handed done\n");
+}
+
+static void pages_handed_over(void)
+{
+	for (int i = 0; i < CALLED; i++) {
+		*(volatile u8 *)&called[i][PAGE - 1] = i;
+		have_called(called[i], 1);
+		wait_for_it();
+	}
+	print("audit: %u pages\n", CALLED);
+}
+
+static void fought_for(void)
+{
+	volatile u32 *counted = (volatile u32 *)area;
+	volatile u64 *written = (volatile u64 *)(shared[FOUGHT] + PAGE - sizeof(u64));
+	u64 writes = 0;
+	*counted = 0;
+	have_called(shared[FOUGHT], calls);
+	while (done != asked || writes < calls)
+		*written = ++writes;
+	print("audit: %u calls, %s writes\n", *counted, *written == writes ? "all" : "not all");
+}
+
+static void both_on_one(void)
+{
+	volatile u32 *first = (volatile u32 *)(page[SELF] + COUNTER), *other = (volatile u32 *)(page[SELF] + SECOND + COUNTER);
+	*first = *other = 0;
+	have_called(page[SELF] + SECOND, 1);
+	call(page[SELF], 0);
+	wait_for_it();
+	print("audit: %u and %u writes\n", *first, *other);
+}
+
+/* ---- */
 
 static u8 wait_byte(void)
 {
@@ -102,18 +194,25 @@ static u8 wait_byte(void)
 
 int main(void)
 {
-	write_cr0((read_cr0() & ~(1ull << 2 | 1 << 3)) | 1 << 1); /* MP on; EM, TS off */
-	write_cr4(read_cr4() | 1 << 9 | 1 << 10);                  /* OSFXSR, OSXMMEXCPT */
+	u32 ids[2];
+	enable_sse();
 	rows = option("row", sizeof row / sizeof *row);
+	calls = option("calls", 1000);
 	u8 *at = page[ROW];
 	for (u32 i = 0; i < rows; i++)
 		at = put(at, &row[i]);
 	*at = 0xC3;
 	*put(page[ACROSS] + PAGE - 3, &across) = 0xC3;
 	for (u32 i = 0; i < sizeof loop; i++)
-		page[SELF][i] = loop[i];
+		page[SELF][i] = page[SELF][SECOND + i] = loop[i];
+	memcpy(shared[FOUGHT], function, sizeof function);
 	for (int i = 0; i < CALLED; i++)
 		called[i][0] = 0xC3;
+	if (acpi_cpus(ids, 2) == 2) {
+		apic_enable();
+		if (!start_cpu(ids[1], stack + sizeof stack, second, NULL))
+			return 3;
+	}
 	for (;;) {
 		switch (wait_byte()) {
 		case 'x': in_a_row(); break;
@@ -125,6 +224,14 @@ int main(void)
 			break;
 		case 'p': own_page(); break;
 		case 't': many_pages(); break;
+		case 'a': handed_over(); break;
+		case 'm': pages_handed_over(); break;
+		case 'f': fought_for(); break;
+		case 'b': both_on_one(); break;
+		case 'c':
+			*put(shared[FOUGHT] + sizeof function - 1, &patch) = 0xC3;
+			tell(&patch, shared[FOUGHT] + sizeof function - 1);
+			break;
 		case 'q': print("audit: done\n"); return 0;
 		}
 	}

@@ -22,7 +22,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("audit/names_what_is_executed", LIMIT, names),
         Case::new("audit/beside_dirty_tracking", LIMIT, beside_tracking),
-        Case::new("audit/linux_goes_on", 900, linux).slow(),
+        Case::new("audit/linux_goes_on", 900, |context| linux(context, 1)).slow(),
+        Case::new("audit/linux_goes_on_2_vcpus", 1800, |context| linux(context, 2)).slow(),
     ];
     // The second host tracks by write protection, which the audit uses as well; it has the first three instructions.
     for (from, to, row) in [(SKYLAKE, "corei7_haswell_4770", 5), ("corei7_sandy_bridge_2600k", SKYLAKE, 3)] {
@@ -31,6 +32,13 @@ pub(super) fn cases() -> Vec<Case> {
         case.weight = 2;
         cases.push(case);
     }
+    for cpus in [1, 3] {
+        let run = move |context: &Context| two_vcpus(context, cpus);
+        cases.push(Case::new(&format!("audit/two_vcpus_on_{cpus}"), LIMIT, run));
+    }
+    let mut case = Case::new("audit/two_vcpus_move", 300, two_vcpus_move);
+    case.weight = 2;
+    cases.push(case);
     let mut case = Case::new("audit/check_warns_of_an_older_target", 300, warns);
     case.weight = 2;
     cases.push(case);
@@ -257,9 +265,113 @@ fn warns(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn linux(context: &Context) -> Result<()> {
-    let vm = debian(VM, "nehalem")?;
-    let mut host = start(context, &HostSpec::new("host", SKYLAKE).with_vm(vm))?;
+/// The payload with a second vCPU.
+fn pair_of_vcpus() -> Result<VmSpec> {
+    let mut vm = payload("penryn")?;
+    vm.options.push("vcpus=2".into());
+    Ok(vm)
+}
+
+/// What the payload has the second vCPU call so often, it has called, whatever the first one writes meanwhile; and both get
+/// ahead on one page.
+fn contend(host: &mut Host) -> Result<()> {
+    let (_, line) = tell(host, b'f', "writes")?;
+    ensure!(line == "1000 calls, all writes", "{line}");
+    both_on_one(host)
+}
+
+fn both_on_one(host: &mut Host) -> Result<()> {
+    let (_, line) = tell(host, b'b', "writes")?;
+    ensure!(line == "1000 and 1000 writes", "{line}");
+    Ok(())
+}
+
+/// What one vCPU writes and the other executes is named, wherever they run; on three CPUs each has one of its own.
+fn two_vcpus(context: &Context, cpus: u32) -> Result<()> {
+    let mut spec = HostSpec::new("host", SKYLAKE).with_vm(pair_of_vcpus()?);
+    spec.cpus = cpus;
+    let mut host = start(context, &spec)?;
+    host.wait_ready(PATIENCE)?;
+    let host = &mut host;
+    let audit = |host: &mut Host, action: &str| done(host, &format!("cpu audit {VM} {action}")).map(drop);
+    audit(host, "start")?;
+    let (mut expected, _) = tell(host, b'a', "handed done")?;
+    let found = reached(&report(host)?)?;
+    ensure!(found == expected && found.len() == 5, "executed {expected:?}, found {found:?}");
+    contend(host)?;
+    for method in ["pml", "wp"] {
+        done(host, &format!("vm dirty start {VM} {method}"))?;
+        pages_change_hands(host)?;
+        done(host, &format!("vm dirty stop {VM}"))?;
+    }
+    if cpus > 1 {
+        done(host, &format!("vm pin {VM} 1 0"))?;
+        contend(host)?;
+        done(host, &format!("vm dirty start {VM} ad"))?;
+        pages_change_hands(host)?;
+    }
+    // What is written to a page that is both executable and writable is found once it is closed.
+    let (patched, _) = tell(host, b'c', "")?;
+    expected.extend(patched);
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(500));
+        contend(host)?;
+        if reached(&report(host)?)? == expected {
+            break;
+        }
+    }
+    audit(host, "stop")?;
+    let found = reached(&report(host)?)?;
+    ensure!(found == expected, "executed {expected:?}, found {found:?}");
+    contend(host)?;
+    tell(host, b'q', "done")?;
+    Ok(())
+}
+
+/// The first vCPU writes to pages that the second one executes: all of them are noticed as both.
+fn pages_change_hands(host: &mut Host) -> Result<()> {
+    let decoded = |host: &mut Host| report(host)?["pages"].as_u64().context("no pages");
+    harvest(host)?;
+    for _ in 0..2 {
+        let before = decoded(host)?;
+        tell(host, b'm', "pages")?;
+        let (written, decoded) = (harvest(host)?, decoded(host)? - before);
+        ensure!(written >= CALLED, "{written} of {CALLED} written pages counted");
+        ensure!(decoded >= CALLED, "{decoded} of {CALLED} written pages decoded");
+    }
+    Ok(())
+}
+
+/// Calls that last as long as a move.
+const MANY: u32 = 3_000_000;
+
+/// A VM moves while its vCPUs take a page from each other.
+fn two_vcpus_move(context: &Context) -> Result<()> {
+    let mut plan = Plan::memwriter(SKYLAKE, "corei7_haswell_4770", "penryn", 8)?;
+    plan.vm = pair_of_vcpus()?;
+    plan.vm.cmdline = format!("calls={MANY}");
+    plan.cpus = 3;
+    let mut pair = Pair::start(&plan.hosts(), &context.dir, context.deadline, &mut Silent)?;
+    for from in [SOURCE, TARGET] {
+        let host = &mut pair.hosts[from];
+        done(host, &format!("cpu audit {VM} start"))?;
+        tell(host, b'a', "handed done")?;
+        both_on_one(host)?;
+        host.guest()?.expect("audit: ready", PATIENCE)?;
+        host.guest()?.send(b"f")?;
+        pair.migrate(from, &plan, &mut Silent)?;
+        pair.hosts[1 - from].guest()?.expect(&format!("audit: {MANY} calls, all writes"), PATIENCE)?;
+    }
+    Ok(())
+}
+
+fn linux(context: &Context, vcpus: u32) -> Result<()> {
+    let mut vm = debian(VM, "nehalem")?;
+    vm.options.push(format!("vcpus={vcpus}"));
+    let mut spec = HostSpec::new("host", SKYLAKE).with_vm(vm);
+    // Each vCPU has one of its own.
+    spec.cpus = if vcpus > 1 { vcpus + 1 } else { 1 };
+    let mut host = start(context, &spec)?;
     host.guest()?.expect("guest# ", LINUX_PATIENCE)?;
     done(&mut host, &format!("cpu audit {VM} start"))?;
     let console = host.guest()?;
