@@ -42,9 +42,12 @@ const PLAIN: usize = 0;
 const SECONDARY: u32 = 0x48b;
 const NOT_PLAIN: u64 = 7 << (32 + 8);
 /// IA32_VMX_TRUE_PINBASED_CTLS, and in its upper half the control of posted interrupts, which no emulator has: on [`HOME`] they
-/// come with APICv.
+/// come with APICv. So does IPI virtualization: the tertiary controls, and one of them.
 const PIN_BASED: u32 = 0x48d;
 const POSTED: u64 = 1 << (32 + 7);
+const PROC_BASED: u32 = 0x48e;
+const HAS_TERTIARY: u64 = 1 << (32 + 17);
+const TERTIARY: u32 = 0x492;
 
 /// How long CPU 0 goes on with one thing at most, in microseconds, where a step takes no time.
 pub(crate) const TURN_US: u64 = 100;
@@ -73,6 +76,9 @@ pub(crate) fn host() -> Host {
         for index in 0..CPUS {
             let pin = machine.msr(index, PIN_BASED).expect("the dump has it");
             machine.set_msr(index, PIN_BASED, pin | POSTED);
+            let proc = machine.msr(index, PROC_BASED).expect("the dump has it");
+            machine.set_msr(index, PROC_BASED, proc | HAS_TERTIARY);
+            machine.set_msr(index, TERTIARY, vmx_types::apic::TERTIARY);
             machine.on(index, || host::enable().map(|_| ()).expect("the dump is of a CPU with VMX"));
         }
         slots::fill(Plan::new(policy::mitigations::host()).off());

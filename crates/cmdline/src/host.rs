@@ -299,8 +299,9 @@ pub(crate) const TABLE: &[Spec<HostOptions>] = &[
         default: "auto",
         help: "APIC-register virtualization and virtual-interrupt delivery: EOI and self-IPIs of guests do not exit. `auto` \
                uses them where the CPU has them and masks interrupts as it should, which is tried out at boot; `on` does not \
-               mind what came out, `off` never does. Where the CPU has posted interrupts, they are used with it, so that \
-               interrupts for a guest that runs do not make it exit; `no-posted` is `auto` without them.",
+               mind what came out, `off` never does. Where the CPU has posted interrupts and IPI \
+               virtualization, they are used with it: interrupts for a guest that runs, and its IPIs, do not make it exit. \
+               `no-posted` is `auto` without them.",
         set: |o, v| put(&mut o.apicv, apicv(v)),
     },
     Spec {

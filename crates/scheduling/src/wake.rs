@@ -87,23 +87,14 @@ fn asks(words: &impl Words, bits: u32) -> bool {
 #[inline]
 pub fn begin(words: &impl Words) {
     words.set_wake(0);
-    goes(words, Place::OnCpu);
+    words.set_place(Place::OnCpu);
+    words.fence();
 }
 
 /// Its turn is over, and it wants another one.
 #[inline]
 pub fn queue(words: &impl Words) {
     words.set_place(Place::Queued);
-}
-
-/// It is in the queue no more, if it was: those who have something for it kick from now on.
-#[inline]
-fn goes(words: &impl Words, to: Place) {
-    let queued = words.place() == Place::Queued;
-    words.set_place(to);
-    if queued {
-        words.fence();
-    }
 }
 
 /// The vCPU sleeps until host TSC `deadline`, unless something is asked of it.
@@ -126,7 +117,8 @@ pub fn waits_until(words: &impl Words, now: u64, held: u64) -> Option<u64> {
         return None;
     }
     if held > now {
-        goes(words, Place::Away);
+        words.set_place(Place::Away);
+        words.fence();
     }
     (words.asked() == 0).then_some(due)
 }

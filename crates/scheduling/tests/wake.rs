@@ -265,11 +265,9 @@ fn a_kick_that_comes_before_the_change_is_found_out() {
 fn takes_turns(held: bool, fences: bool) -> impl Fn(&Cpu<'_>, Known) -> Option<Known> {
     move |cpu, [turn, ..]| {
         let words = &Of { cpu, fences };
-        if turn > 0 && held {
-            if wake::waits_until(words, WOKEN, DEADLINE).is_some() {
-                cpu.does(Op::Halt(0));
-                return Some([turn, 0, 0]);
-            }
+        if turn > 0 && held && wake::waits_until(words, WOKEN, DEADLINE).is_some() {
+            cpu.does(Op::Halt(0));
+            return Some([turn, 0, 0]);
         }
         wake::begin(words);
         while words.asked() != 0 {
@@ -290,7 +288,7 @@ fn takes_turns(held: bool, fences: bool) -> impl Fn(&Cpu<'_>, Known) -> Option<K
 
 #[test]
 fn who_waits_for_its_turn_is_not_kicked_and_misses_nothing() {
-    for (held, bit) in [(false, 1), (false, 2), (true, 1), (true, 2)] {
+    for (held, bit) in [(false, 2), (true, 1)] {
         let run = |fences: bool| {
             let threads: [(Code<'_>, Known); 3] =
                 [(&takes_turns(held, fences), NOTHING), (&tells(1), NOTHING), (&tells(bit), NOTHING)];
@@ -345,26 +343,22 @@ fn is_notified(halts: bool, fences: bool) -> impl Fn(&Cpu<'_>, Known) -> Option<
 fn who_has_its_turn_is_notified_and_whoever_has_its_cpu_later_is_kicked() {
     // It was asleep before, so that the first who has something for it kicks it.
     let asleep = [0, 0, 0, 1, 0, 0, 0];
-    for bit in [1, 2] {
-        let run = |fences: bool| {
-            let threads: [(Code<'_>, Known); 3] =
-                [(&is_notified(true, fences), NOTHING), (&notifies(1), NOTHING), (&notifies(bit), NOTHING)];
-            explore(&threads, &asleep, 2, is_served(u64::from(1 | bit)))
-        };
-        check(&run(true), 500);
-        assert!(run(false).wrong.is_some(), "the fence of who leaves its turn");
-    }
+    let run = |fences: bool| {
+        let threads: [(Code<'_>, Known); 2] =
+            [(&is_notified(true, fences), NOTHING), (&notifies(1), NOTHING)];
+        explore(&threads, &asleep, 2, is_served(1))
+    };
+    check(&run(true), 100);
+    assert!(run(false).wrong.is_some(), "the fence of who leaves its turn");
     // In the guest since before: a notification is all that comes.
     let on_cpu = [0, 0, 0, 1, 0, 0, 2];
     let threads: [(Code<'_>, Known); 2] = [(&is_notified(false, true), NOTHING), (&notifies(1), NOTHING)];
-    check(&explore(&threads, &on_cpu, 2, is_served(1)), 10);
+    assert_eq!(explore(&threads, &on_cpu, 2, is_served(1)).wrong, None);
 }
 
 #[test]
 fn nothing_that_is_told_is_lost_while_a_vcpu_falls_asleep_or_moves() {
-    for bit in [1, 2] {
-        check(&falls_asleep(&once(turn), &tells(bit)), 1000);
-    }
+    check(&falls_asleep(&once(turn), &tells(2)), 1000);
     let threads: [(Code<'_>, Known); 3] =
         [(&cpu_loop(0), LEAVES), (&cpu_loop(1), KEEPS), (&tells(1), NOTHING)];
     check(&explore(&threads, &BEFORE, 2, is_served(1)), 1000);

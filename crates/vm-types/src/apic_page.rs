@@ -40,6 +40,17 @@ impl ApicPage {
         self.register(number).store(value, Ordering::Relaxed);
     }
 
+    /// The next 32 bits of register `number`: those of the ICR in x2APIC mode (SDM 29.5).
+    #[must_use]
+    pub fn upper(&self, number: u8) -> u32 {
+        self.0[usize::from(number & (REGISTERS - 1)) * STRIDE + 1].load(Ordering::Relaxed)
+    }
+
+    /// Sets them.
+    pub fn set_upper(&self, number: u8, value: u32) {
+        self.0[usize::from(number & (REGISTERS - 1)) * STRIDE + 1].store(value, Ordering::Relaxed);
+    }
+
     /// Makes all of it what `other` is.
     pub fn copy_from(&self, other: &Self) {
         for (to, from) in self.0.iter().zip(&other.0) {

@@ -27,7 +27,7 @@ pub use dirty::{PageSet, PageSetGrowing, Words};
 pub use memory::{Gpa, GuestMemory, Hpa, MemRange, MemoryError, PAGE_SIZE};
 pub use on_reset::OnReset;
 pub use on_timeout::OnTimeout;
-pub use posted::PostedInterrupts;
+pub use posted::{PostedInterrupts, PostedTable};
 pub use record::{StateError, StateRecord};
 pub use restarts::Restarts;
 pub use strict::decode_strict;

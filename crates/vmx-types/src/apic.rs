@@ -22,6 +22,8 @@ bitflags! {
         const INTERRUPTS = 1 << 4;
         /// Posted-interrupt processing: it takes what others have left for the guest when it is notified, without an exit.
         const POSTED = 1 << 5;
+        /// IPI virtualization: it leaves an interrupt for another vCPU, and notifies the CPU that is said to have that one.
+        const IPIS = 1 << 6;
     }
 }
 
@@ -51,6 +53,8 @@ impl ApicMode {
 
 /// The pin-based control that virtualising an APIC changes.
 pub const PIN: PinBased = PinBased::POSTED_INTERRUPTS;
+/// The tertiary control of IPI virtualization (SDM 24.6.2).
+pub const TERTIARY: u64 = 1 << 4;
 /// The primary controls that virtualising an APIC changes, and the secondary ones.
 pub const PRIMARY: ProcBased =
     ProcBased::USE_TPR_SHADOW.union(ProcBased::CR8_LOAD_EXITING).union(ProcBased::CR8_STORE_EXITING);
@@ -65,7 +69,7 @@ impl ApicVirt {
     pub const APICV: Self = Self::REGISTERS.union(Self::INTERRUPTS);
 
     /// What is left to the CPU on top of [`Self::APICV`], and goes with it.
-    pub const SENT: Self = Self::POSTED;
+    pub const SENT: Self = Self::POSTED.union(Self::IPIS);
 
     /// What of it a CPU has that we use; [`Self::APICV`] only where `apicv` says so, and [`Self::SENT`] only where `posted` does.
     #[must_use]
@@ -89,6 +93,9 @@ impl ApicVirt {
         let acknowledges = caps.exit.has(ExitControls::ACKNOWLEDGE_INTERRUPT.bits());
         if posted && virt.contains(Self::APICV) && caps.pin.has(PIN.bits()) && acknowledges {
             virt = virt.union(Self::POSTED);
+            if caps.proc3 & TERTIARY != 0 {
+                virt = virt.union(Self::IPIS);
+            }
         }
         virt
     }
@@ -117,6 +124,12 @@ impl ApicVirt {
             ApicMode::X2apic if self.contains(Self::X2APIC) => self.difference(Self::ACCESSES),
             ApicMode::Xapic | ApicMode::X2apic => self.intersection(Self::TPR),
         }
+    }
+
+    /// The bit of [`TERTIARY`] for what is in use.
+    #[must_use]
+    pub const fn tertiary(self) -> u64 {
+        if self.contains(Self::IPIS) { TERTIARY } else { 0 }
     }
 
     /// The bits of [`PRIMARY`] and [`SECONDARY`] for what is in use.
@@ -158,16 +171,19 @@ impl ApicVirt {
         registers.chain(self.contains(Self::TPR).then_some(TPR))
     }
 
-    /// MSRs of the x2APIC that the CPU writes by itself, where they do not exit: TPR, EOI and SELF IPI.
+    /// MSRs of the x2APIC that the CPU writes by itself, where they do not exit: TPR, EOI, SELF IPI and ICR.
     pub fn written_msrs(self) -> impl Iterator<Item = u32> {
         let interrupts = self.contains(Self::INTERRUPTS).then_some([0x80b, 0x83f]);
-        interrupts.into_iter().flatten().chain(self.contains(Self::TPR).then_some(0x808))
+        let command = self.contains(Self::IPIS).then_some(0x830);
+        interrupts.into_iter().flatten().chain(self.contains(Self::TPR).then_some(0x808)).chain(command)
     }
 }
 
 impl fmt::Display for ApicVirt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.contains(Self::POSTED) {
+        f.write_str(if self.contains(Self::IPIS) {
+            "APICv with posted interrupts and IPI virtualization"
+        } else if self.contains(Self::POSTED) {
             "APICv with posted interrupts"
         } else if self.contains(Self::APICV) {
             "APICv"
@@ -234,7 +250,11 @@ mod tests {
         let (posted, acknowledges) = (1 << 7 | 1, 1 << 15);
         let virt = |pin, exit, apicv, posted| ApicVirt::new(&caps(pin, exit), apicv, posted);
         let all = virt(posted, acknowledges, true, true);
-        assert!(all.contains(ApicVirt::APICV | ApicVirt::POSTED));
+        assert!(all.contains(ApicVirt::APICV | ApicVirt::POSTED) && !all.contains(ApicVirt::IPIS));
+        let mut ipis = caps(posted, acknowledges);
+        ipis.proc3 = TERTIARY;
+        assert_eq!(ApicVirt::new(&ipis, true, true), all | ApicVirt::IPIS);
+        assert!(!ApicVirt::new(&ipis, true, false).intersects(ApicVirt::SENT));
         for less in [
             virt(1, acknowledges, true, true),
             virt(posted, 0, true, true),
@@ -247,6 +267,10 @@ mod tests {
         assert!(!all.without_apicv().intersects(ApicVirt::APICV | ApicVirt::SENT));
         assert_eq!(all.in_mode(ApicMode::X2apic).pin(), PIN);
         assert!(all.in_mode(ApicMode::Disabled).pin().is_empty());
+        assert_eq!(
+            (ALL.in_mode(ApicMode::Xapic).tertiary(), ALL.in_mode(ApicMode::Disabled).tertiary()),
+            (TERTIARY, 0)
+        );
     }
 
     #[test]
@@ -267,7 +291,8 @@ mod tests {
         assert_eq!(registers.len(), 2 + 3 + 24 + 1 + 7 + 1 + 1);
         let old = ApicVirt::TPR | ApicVirt::X2APIC;
         assert!(old.read_msrs().eq([0x808]) && old.written_msrs().eq([0x808]));
-        assert!(ALL.written_msrs().eq([0x80b, 0x83f, 0x808]));
+        assert!((ALL - ApicVirt::IPIS).written_msrs().eq([0x80b, 0x83f, 0x808]));
+        assert!(ALL.written_msrs().eq([0x80b, 0x83f, 0x808, 0x830]));
         assert_eq!(ApicVirt::empty().read_msrs().count() + ApicVirt::empty().written_msrs().count(), 0);
     }
 }

@@ -141,6 +141,7 @@ fields! {
         VPID = 0x0000,
         POSTED_INTERRUPT_VECTOR = 0x0002,
         EPTP_INDEX = 0x0004,
+        LAST_PID_POINTER_INDEX = 0x0008,
     }
     "16-bit guest-state field": <u16, Guest> {
         GUEST_ES_SELECTOR = 0x0800,
@@ -187,6 +188,7 @@ fields! {
         TSC_MULTIPLIER = 0x2032,
         PROC_BASED_CONTROLS_3 = 0x2034,
         ENCLV_EXITING_BITMAP = 0x2036,
+        PID_POINTER_TABLE = 0x2042,
     }
     "64-bit read-only data field": <u64, ReadOnly> {
         GUEST_PHYSICAL_ADDRESS = 0x2400,

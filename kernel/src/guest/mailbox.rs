@@ -3,12 +3,15 @@
 #[cfg(test)]
 mod tests;
 
+use alloc::sync::Arc;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use scheduling::wake::{self, Bell, Words};
 
 use super::exits::{self, Exits};
+use hw::platform::{apic, irq};
 use hw::vmx::flush;
+use vm_types::PostedInterrupts;
 
 /// What another CPU asks of a running vCPU: bits of [`Bell::requests`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct Mailbox {
     pinned: AtomicBool,
     /// The CPU takes what is posted for it while it is in the guest. Only the CPU that has it writes this.
     takes_posted: AtomicBool,
+    /// Where CPUs leave interrupts for it by themselves, on a host whose CPUs do that: they have to know whom to notify.
+    posted: Option<Arc<PostedInterrupts>>,
     /// Pages that it was the first to write to, where that is noticed by its log or its faults. Only the CPU that has it writes this.
     pub(crate) dirtied: AtomicU64,
     /// Its VM exits.
@@ -57,13 +62,15 @@ impl Deref for Mailbox {
 }
 
 impl Mailbox {
-    /// That of a new vCPU, which `cpu` is to schedule.
-    pub(crate) const fn new(cpu: usize) -> Self {
+    /// That of a new vCPU, which `cpu` is to schedule. `posted`: where CPUs leave interrupts for it, if they do.
+    pub(crate) fn new(cpu: usize, posted: Option<Arc<PostedInterrupts>>) -> Self {
+        posted.iter().for_each(|posted| posted.suppress());
         Self {
             bell: Bell::new(cpu),
             wanted: AtomicUsize::new(cpu),
             pinned: AtomicBool::new(false),
             takes_posted: AtomicBool::new(false),
+            posted,
             dirtied: AtomicU64::new(0),
             exits: Exits::new(),
         }
@@ -125,6 +132,7 @@ impl Mailbox {
 
     /// Its CPU has let go of it: `cpu` schedules it.
     pub(crate) fn moves_to(&self, cpu: usize, changed: impl FnOnce()) {
+        self.notifies(irq::WAKE, cpu);
         wake::move_to(&self.bell, cpu, changed, flush::kick);
     }
 
@@ -135,29 +143,59 @@ impl Mailbox {
 
     /// The same for what it looks at before each entry, so that one that waits for its turn is not kicked. Where `posted`, the CPU
     /// takes what there is for it without leaving the guest, if it is in the guest.
-    pub(crate) fn tell(&self, request: Request, posted: bool) -> bool {
+    pub(crate) fn tell(&self, request: Request, posted: impl FnOnce() -> bool) -> bool {
         wake::tell(&self.bell, request as u32, |cpu, has_turn| {
-            if has_turn && posted { flush::notify(cpu) } else { flush::kick(cpu) }
+            if has_turn && self.takes_posted() && posted() { flush::notify(cpu) } else { flush::kick(cpu) }
         })
     }
 
     /// Its turn is over, and it wants another one.
     pub(crate) fn queue(&self) {
+        if let Some(posted) = &self.posted {
+            posted.suppress();
+        }
         wake::queue(&self.bell);
+    }
+
+    /// It has no turn and waits for none. What CPUs leave for it from now on, and have left where nobody was told, is noticed.
+    pub(crate) fn rest(&self) {
+        self.notifies(irq::WAKE, self.cpu());
     }
 
     /// Its turn begins.
     pub(crate) fn begin(&self) {
         wake::begin(&self.bell);
+        self.notifies(irq::POSTED, self.cpu());
     }
 
     /// It is halted until that host TSC.
     pub(crate) fn doze(&self, deadline: u64) {
+        self.rest();
         wake::doze(&self.bell, deadline);
     }
 
     /// When it wants a turn, where that is after `now`; not before `held`, unless something is asked of it.
     pub(crate) fn waits_until(&self, now: u64, held: u64) -> Option<u64> {
+        if held > now {
+            self.rest();
+        }
         wake::waits_until(&self.bell, now, held)
+    }
+
+    /// A CPU that leaves an interrupt for it from now on tells `cpu` so by this vector. What was left before is asked of it.
+    #[inline]
+    fn notifies(&self, vector: u8, cpu: usize) {
+        if let Some(posted) = &self.posted
+            && posted.notify(vector, apic::destination(cpu))
+        {
+            self.bell.ask(Request::Interrupt as u32);
+        }
+    }
+
+    /// A CPU has left something for a vCPU of this CPU, and nobody knows for which: this one looks, and wakes.
+    pub(crate) fn hear(&self) {
+        if self.posted.as_ref().is_some_and(|posted| posted.any()) {
+            self.tell(Request::Interrupt, || false);
+        }
     }
 }

@@ -107,7 +107,7 @@ impl Guest {
     pub(crate) fn kick(&self, vcpus: VcpuSet) -> bool {
         let mut woken_here = false;
         for (index, mailbox) in vcpus.iter().filter_map(|index| Some((index, self.mailboxes.get(index)?))) {
-            let posted = mailbox.takes_posted() && self.apics.posted_alone(index) && !self.apics.intr();
+            let posted = || self.apics.posted_alone(index) && !self.apics.intr();
             woken_here |= mailbox.tell(Request::Interrupt, posted) && mailbox.cpu() == cpu::this().index;
         }
         woken_here

@@ -2,6 +2,7 @@
 
 mod apicv;
 mod events;
+mod ipis;
 mod posted;
 mod start;
 mod turns;

@@ -84,7 +84,7 @@ impl Vcpu {
             tertiary: choice.tertiary,
             msr_bitmaps: &vm.msr_bitmaps,
             apic: self.apic.page(),
-            posted: Some(self.apic.posted()),
+            posted: Some((vm.apics.posted(), self.index)),
             apic_access: vm.apic_access.as_ref().map(Held::hpa),
             paging: vm.paging(self.index, &guest),
             vpid: self.vpid.get(),

@@ -133,9 +133,11 @@ pub(super) fn build(spec: Spec, ground: Ground) -> Result<Arc<Vm>, String> {
         rng: spec.rng,
     };
     let apics = ApicBus::new(board.vcpus);
+    let sends = host::all().any(|cpu| cpu.apic().contains(ApicVirt::IPIS));
     let (mut vcpus, mut mailboxes) = (Vec::new(), Vec::new());
     for (index, home) in (0..).zip(place::homes(spec.vcpus)?) {
-        let mailbox = Arc::new(Mailbox::new(home));
+        let posted = apics.posted().of(index as usize).filter(|_| sends);
+        let mailbox = Arc::new(Mailbox::new(home, posted.cloned()));
         mailboxes.push(Arc::clone(&mailbox));
         let vpid = Vpid::new().ok_or("every VPID of this host is taken")?;
         let apic = LocalApic::new(index as u16, &board, &apics);

@@ -12,6 +12,7 @@ use migrate::ownership::Entry;
 use super::{VcpuSlot, Vm, registry};
 use crate::run::Outcome;
 use hw::arch::{cpu, tsc};
+use hw::platform::irq;
 use hw::vmx::flush;
 use hw::vmx::host::{self, HostCpu};
 use vmx_types::control::ProcBased2;
@@ -78,6 +79,9 @@ impl Scheduler {
     /// Runs one vCPU from `now` until host TSC `end` at the latest.
     fn one(&mut self, now: u64, end: u64) -> One {
         self.refresh();
+        if irq::take_wake() {
+            self.vcpus.iter().for_each(|(vm, index)| vm.vcpus[*index].hear());
+        }
         let mut wake = u64::MAX;
         let cut = self.cut.take().filter(|&until| now < until);
         let mut cut = self.prefer(now, cut);
@@ -332,6 +336,7 @@ pub(crate) fn have_on(slot: &VcpuSlot, cpu: usize) {
 /// Takes a vCPU off this CPU, which runs it no more.
 fn take_off(vm: &Vm, slot: &VcpuSlot) {
     slot.vcpu.lock().release(vm);
+    slot.rest();
     slot.gate.close();
 }
 

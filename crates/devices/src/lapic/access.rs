@@ -24,6 +24,9 @@ const KEPT: [u8; 8] = [ID, VERSION, LDR, DFR, SVR, ESR, TIMER_INITIAL, TIMER_DIV
 /// The bits of the ICR's low half that a write keeps: not delivery status (12) and the reserved ones.
 const ICR_WRITABLE: u32 = 0xC_CFFF;
 
+/// The same of all of it in x2APIC mode.
+const ICR_KEPT: u64 = 0xFFFF_FFFF << 32 | ICR_WRITABLE as u64;
+
 fn lvt_index(reg: u8) -> Option<usize> {
     let index = usize::from(reg.checked_sub(LVT)?);
     (index < LVTS).then(|| nospec::index(index, LVTS))
@@ -52,7 +55,7 @@ impl Lapic {
         } else if old != new && new == modes {
             self.ldr = self.x2apic_ldr();
             self.dfr = 0xFFFF_FFFF;
-            self.page.set(ICR_HIGH, 0);
+            self.page.set_upper(ICR_LOW, 0);
         }
         self.show_all();
         Ok(())
@@ -89,12 +92,14 @@ impl Lapic {
     }
 
     pub(super) fn icr(&self) -> u64 {
-        u64::from(self.page.get(ICR_HIGH)) << 32 | u64::from(self.page.get(ICR_LOW))
+        let high = if self.x2apic() { self.page.upper(ICR_LOW) } else { self.page.get(ICR_HIGH) };
+        u64::from(high) << 32 | u64::from(self.page.get(ICR_LOW))
     }
 
     pub(super) fn set_icr(&mut self, icr: u64) {
         self.page.set(ICR_LOW, icr as u32);
-        self.page.set(ICR_HIGH, (icr >> 32) as u32);
+        let high = (icr >> 32) as u32;
+        if self.x2apic() { self.page.set_upper(ICR_LOW, high) } else { self.page.set(ICR_HIGH, high) }
     }
 
     /// A CPU with APIC-register virtualization has written to `offset` of the page (SDM 29.4.3.3): what it wrote takes
@@ -103,8 +108,16 @@ impl Lapic {
         let reg = (offset >> 4) as u8;
         let value = self.page.get(reg);
         if self.x2apic() {
-            // The one MSR that such a CPU leaves there: a vector that it does not send to itself (SDM 29.5).
-            return if reg == SELF_IPI { Action::SelfIpi(value as u8) } else { Action::None };
+            // MSRs that such a CPU leaves there (SDM 29.5): a vector that it does not send to itself, and with IPI
+            // virtualization a command that it does not carry out.
+            return match reg {
+                SELF_IPI => Action::SelfIpi(value as u8),
+                ICR_LOW => {
+                    self.set_icr(self.icr() & ICR_KEPT);
+                    Action::Ipi(self.icr())
+                }
+                _ => Action::None,
+            };
         }
         self.mmio_write(offset & 0xFF0, 4, value.into(), now)
     }
@@ -184,7 +197,7 @@ impl Lapic {
         }
         match reg {
             ICR_LOW => {
-                self.set_icr(value & (0xFFFF_FFFF << 32 | u64::from(ICR_WRITABLE)));
+                self.set_icr(value & ICR_KEPT);
                 Ok(Action::Ipi(self.icr()))
             }
             SELF_IPI => Ok(Action::SelfIpi(value as u8)),

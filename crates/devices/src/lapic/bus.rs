@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use vm_types::apic_register::TMR;
-use vm_types::{ApicPage, PostedInterrupts, nospec};
+use vm_types::{ApicPage, PostedInterrupts, PostedTable, nospec};
 
 /// What the board and the local APICs of a machine share.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct ApicBus(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     mailboxes: Vec<Mailbox>,
+    /// Their descriptors, by ID.
+    posted: Arc<PostedTable>,
     /// The level of the PIC's INTR.
     intr: AtomicBool,
     /// The guest TSC at which the board wants to be looked at, `u64::MAX` for never.
@@ -114,11 +116,11 @@ impl Address {
 }
 
 impl Mailbox {
-    fn new() -> Self {
+    fn new(posted: Arc<PostedInterrupts>) -> Self {
         Self {
             address: AtomicU64::new(0),
             page: Arc::default(),
-            posted: Arc::default(),
+            posted,
             turns: [const { AtomicU32::new(0) }; 8],
             levels: [const { AtomicU32::new(0) }; 8],
         }
@@ -183,8 +185,15 @@ impl ApicBus {
     #[must_use]
     pub fn new(vcpus: u16) -> Self {
         let vcpus = vcpus.clamp(1, crate::MAX_VCPUS);
-        let mailboxes = (0..vcpus).map(|_| Mailbox::new()).collect();
-        Self(Arc::new(Shared { mailboxes, intr: AtomicBool::new(false), deadline: AtomicU64::new(u64::MAX) }))
+        let posted = PostedTable::new(vcpus);
+        let descriptors = (0..usize::from(vcpus)).filter_map(|id| posted.of(id).cloned());
+        let mailboxes = descriptors.map(Mailbox::new).collect();
+        Self(Arc::new(Shared {
+            mailboxes,
+            posted,
+            intr: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+        }))
     }
 
     /// Whether the PIC asks for an interrupt: [`crate::Platform::ext_int`] says whose it is.
@@ -303,11 +312,21 @@ impl ApicBus {
         Some(self.leave(&message, targets))
     }
 
-    /// Says who the APIC of vCPU `id` is to messages from now on.
+    /// Says who the APIC of vCPU `id` is to messages from now on. After nearly every write to a register that is who it was.
+    #[inline]
     pub(super) fn publish(&self, id: u32, address: Address) {
-        if let Some(mailbox) = self.0.mailboxes.get(id as usize) {
-            mailbox.address.store(address.pack(), Ordering::Release);
+        if let Some(mailbox) = self.0.mailboxes.get(id as usize)
+            && address.pack() != mailbox.address.load(Ordering::Relaxed)
+        {
+            self.publish_other(id as usize, address);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_other(&self, id: usize, address: Address) {
+        self.0.mailboxes[id].address.store(address.pack(), Ordering::Release);
+        self.0.posted.set_takes(id, address.enabled);
     }
 
     /// The page for the registers of the APIC of vCPU `id`: the same each time, as a CPU knows it by its address.
@@ -315,9 +334,10 @@ impl ApicBus {
         self.0.mailboxes.get(usize::from(id)).map(|mailbox| Arc::clone(&mailbox.page)).unwrap_or_default()
     }
 
-    /// Where interrupts are left for the APIC of vCPU `id`: the same each time, as its page.
-    pub(super) fn posted(&self, id: u32) -> Arc<PostedInterrupts> {
-        self.0.mailboxes.get(id as usize).map(|mailbox| Arc::clone(&mailbox.posted)).unwrap_or_default()
+    /// Where interrupts are left for the APICs, by their IDs: where a CPU that leaves and takes them by itself finds them.
+    #[must_use]
+    pub fn posted(&self) -> &Arc<PostedTable> {
+        &self.0.posted
     }
 
     /// Whether all that waits for the APIC of vCPU `id` is what a CPU takes by itself.
@@ -339,35 +359,24 @@ impl ApicBus {
     pub(super) fn empty(&self, id: u32, apic: &mut Lapic) -> InitSipi {
         let Some(mailbox) = self.0.mailboxes.get(id as usize) else { return InitSipi::default() };
         let others = mailbox.posted.others.swap(0, Ordering::AcqRel);
-        if others != 0 {
-            take_others(others, apic);
+        if others & INIT != 0 {
+            apic.init();
         }
-        mailbox.posted.take(|quarter, vectors| apic.request_edges(quarter, vectors));
-        if others == 0 {
-            return InitSipi::default();
+        if others & NMI != 0 {
+            apic.set_nmi(true);
         }
+        if others & LINT1 != 0 {
+            apic.pulse_lint1();
+        }
+        if others & ILLEGAL != 0 {
+            apic.receive_illegal();
+        }
+        apic.take_posted(&mailbox.posted);
         // INIT has taken the note of those before it: they are dropped, as an APIC after it takes none.
         if others & (TURNS | INIT) != 0 {
             mailbox.take_turns(apic);
         }
         let sipi = (others & SIPI != 0).then_some((others >> 8) as u8);
         InitSipi { init: others & INIT != 0, sipi }
-    }
-}
-
-/// What goes before the interrupts.
-#[inline(never)]
-fn take_others(others: u32, apic: &mut Lapic) {
-    if others & INIT != 0 {
-        apic.init();
-    }
-    if others & NMI != 0 {
-        apic.set_nmi(true);
-    }
-    if others & LINT1 != 0 {
-        apic.pulse_lint1();
-    }
-    if others & ILLEGAL != 0 {
-        apic.receive_illegal();
     }
 }

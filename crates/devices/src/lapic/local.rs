@@ -5,6 +5,7 @@ use crate::config::PlatformConfig;
 use crate::effect::VcpuSet;
 use crate::lapic::access::Action;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use vm_types::{ApicPage, Gpa, Now, PAGE_SIZE, PostedInterrupts, StateError, StateRecord};
 use x86::msr::{APIC_BASE as IA32_APIC_BASE, TSC_DEADLINE as IA32_TSC_DEADLINE};
 
@@ -54,7 +55,8 @@ impl LocalApic {
 
     fn with(regs: Lapic, bus: &ApicBus) -> Self {
         bus.forget(regs.id);
-        let (posted, init_sipi) = (bus.posted(regs.id), InitSipi::default());
+        let (posted, init_sipi) =
+            (bus.posted().of(regs.id as usize).cloned().unwrap_or_default(), InitSipi::default());
         let apic = Self { regs, bus: bus.clone(), posted, init_sipi, tpr_threshold: None };
         apic.publish();
         apic
@@ -73,12 +75,6 @@ impl LocalApic {
         self.regs.page()
     }
 
-    /// What others leave for it, where a CPU that takes that by itself finds it.
-    #[must_use]
-    pub fn posted(&self) -> &Arc<PostedInterrupts> {
-        &self.posted
-    }
-
     fn publish(&self) {
         self.bus.publish(self.regs.id, self.regs.address());
     }
@@ -93,13 +89,23 @@ impl LocalApic {
     #[inline]
     pub(crate) fn collect(&mut self) {
         if self.posted.has_mail() {
-            let InitSipi { init, sipi } = self.bus.empty(self.regs.id, &mut self.regs);
-            if init {
-                self.init_sipi = InitSipi { init, sipi: None };
-                self.publish();
-            }
-            self.init_sipi.sipi = self.init_sipi.sipi.or(sipi);
+            self.collect_mail();
         }
+    }
+
+    /// Not inlined: looks that find nothing are many, and pay for the registers that this takes.
+    #[inline(never)]
+    fn collect_mail(&mut self) {
+        if self.posted.others.load(Ordering::Acquire) == 0 {
+            self.regs.take_posted(&self.posted);
+            return;
+        }
+        let InitSipi { init, sipi } = self.bus.empty(self.regs.id, &mut self.regs);
+        if init {
+            self.init_sipi = InitSipi { init, sipi: None };
+            self.publish();
+        }
+        self.init_sipi.sipi = self.init_sipi.sipi.or(sipi);
     }
 
     /// Whether INIT or a start-up IPI waits for its vCPU.

@@ -24,8 +24,8 @@ pub use local::{LocalApic, Sent};
 pub(crate) use message::{Delivery, Message};
 pub(crate) use state::KIND;
 use timer::Timer;
-use vm_types::ApicPage;
 use vm_types::apic_register::*;
+use vm_types::{ApicPage, PostedInterrupts};
 
 /// Where the registers lie in xAPIC mode; the guest cannot move them.
 pub const LAPIC_BASE: u64 = 0xFEE0_0000;
@@ -256,24 +256,30 @@ impl Lapic {
         !self.page.set_bit(IRR, vector, true)
     }
 
-    /// Takes edge-triggered interrupts, 64 vectors from `quarter` * 64 on.
+    /// Takes the interrupts that were left there, all of them edge-triggered.
     #[inline]
-    fn request_edges(&mut self, quarter: u8, vectors: u64) {
-        if !self.enabled() {
-            return;
-        }
-        for (half, bits) in [(0, vectors as u32), (1, (vectors >> 32) as u32)] {
-            let word = quarter * 2 + half;
-            if bits == 0 {
-                continue;
+    fn take_posted(&mut self, posted: &PostedInterrupts) {
+        let enabled = self.enabled();
+        posted.take(|quarter, vectors| {
+            let (first, low) = if vectors as u32 == 0 { (1, vectors >> 32) } else { (0, vectors) };
+            if enabled {
+                self.request_edges(quarter * 2 + first, low as u32);
+                if low >> 32 != 0 {
+                    self.request_edges(quarter * 2 + 1, (low >> 32) as u32);
+                }
             }
-            let levels = self.page.get(TMR + word);
-            if levels & bits != 0 {
-                self.page.set(TMR + word, levels & !bits);
-                self.levels_changed = true;
-            }
-            self.page.set(IRR + word, self.page.get(IRR + word) | bits);
+        });
+    }
+
+    /// Edge-triggered interrupts, 32 vectors from `word` * 32 on.
+    #[inline]
+    fn request_edges(&mut self, word: u8, vectors: u32) {
+        let levels = self.page.get(TMR + word);
+        if levels & vectors != 0 {
+            self.page.set(TMR + word, levels & !vectors);
+            self.levels_changed = true;
         }
+        self.page.set(IRR + word, self.page.get(IRR + word) | vectors);
     }
 
     pub(super) fn page(&self) -> &Arc<ApicPage> {

@@ -34,6 +34,8 @@ pub struct ControlFields {
     pub tpr_threshold: u32,
     /// Posted-interrupt notification vector and descriptor address.
     pub posted: (u16, u64),
+    /// PID-pointer table address and last index.
+    pub ipis: (u64, u16),
     /// EPT pointer.
     pub ept_pointer: u64,
     /// VPID.
@@ -81,6 +83,11 @@ impl ControlFields {
             } else {
                 (0, 0)
             },
+            ipis: if tertiary && vmcs.get(field::PROC_BASED_CONTROLS_3) & apic::TERTIARY != 0 {
+                (vmcs.get(field::PID_POINTER_TABLE), vmcs.get(field::LAST_PID_POINTER_INDEX))
+            } else {
+                (0, 0)
+            },
             tpr_threshold: if shadow { vmcs.get(field::TPR_THRESHOLD) } else { 0 },
             ept_pointer: by(ProcBased2::ENABLE_EPT, field::EPT_POINTER),
             vpid: if proc2.contains(ProcBased2::ENABLE_VPID) { vmcs.get(field::VPID) } else { 0 },
@@ -94,6 +101,8 @@ impl ControlFields {
         self.pin.bits() == vmcs.get(field::PIN_BASED_CONTROLS)
             && self.proc.bits() == vmcs.get(field::PROC_BASED_CONTROLS)
             && (self.proc2.is_empty() || self.proc2.bits() == proc2())
+            && (!self.proc.contains(ProcBased::TERTIARY_CONTROLS)
+                || self.proc3 == vmcs.get(field::PROC_BASED_CONTROLS_3))
             && self.entry.bits() == vmcs.get(field::ENTRY_CONTROLS)
     }
 
@@ -122,6 +131,7 @@ impl ControlFields {
         }
         self.check_apic()?;
         self.check_posted(phys_bits)?;
+        self.check_ipis(phys_bits)?;
         let vpid = self.vpid != 0 || !self.proc2.contains(ProcBased2::ENABLE_VPID);
         need(vpid, EXECUTION, "VPID", self.vpid.into())?;
         self.check_ept(caps, phys_bits)?;
@@ -167,6 +177,19 @@ impl ControlFields {
         need(vector < 256, EXECUTION, "posted-interrupt notification vector", vector.into())?;
         let fits = descriptor & 0x3f == 0 && !too_wide(descriptor, phys_bits);
         need(fits, EXECUTION, "posted-interrupt descriptor address", descriptor)
+    }
+
+    /// IPI virtualization.
+    fn check_ipis(&self, phys_bits: u8) -> Verdict {
+        if self.proc3 & apic::TERTIARY == 0 {
+            return Ok(());
+        }
+        let shadow = self.proc.contains(ProcBased::USE_TPR_SHADOW);
+        need(shadow, EXECUTION, "tertiary controls", self.proc3)?;
+        let (table, last) = self.ipis;
+        let end = table.checked_add(u64::from(last) * 8);
+        let fits = table & 7 == 0 && end.is_some_and(|end| !too_wide(end, phys_bits));
+        need(fits, EXECUTION, "PID-pointer table address", table)
     }
 
     /// Which exits may stand together.

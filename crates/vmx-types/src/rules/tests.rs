@@ -42,7 +42,7 @@ fn caps() -> Caps {
         0x487 => 0xffff_ffff,
         0x488 => 0x2000,
         0x489 => 0x37_67ff,
-        0x48c => u64::MAX,
+        0x48c | 0x492 => u64::MAX,
         _ => 0xffff_ffff << 32,
     })
     .expect("a host")
@@ -114,6 +114,15 @@ fn posts(vmcs: &mut Mock) {
     vmcs.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x8040);
 }
 
+/// Has it leave interrupts for others as well.
+fn sends(vmcs: &mut Mock) {
+    posts(vmcs);
+    vmcs.or(field::PROC_BASED_CONTROLS, ProcBased::TERTIARY_CONTROLS.bits().into());
+    vmcs.set(field::PROC_BASED_CONTROLS_3, crate::apic::TERTIARY);
+    vmcs.set(field::PID_POINTER_TABLE, 0x9008);
+    vmcs.set(field::LAST_PID_POINTER_INDEX, 63);
+}
+
 /// Real mode, with unrestricted guest.
 fn real() -> Mock {
     let mut vmcs = pae();
@@ -161,6 +170,7 @@ fn what_every_guest_does_is_legal() {
         |v| v.set(field::GUEST_SS_ACCESS_RIGHTS, 0x1_0000),
         |v| v.set(field::GUEST_ACTIVITY_STATE, 1),
         posts,
+        sends,
     ];
     for (number, change) in legal.iter().enumerate() {
         let mut vmcs = long_mode();
@@ -224,6 +234,20 @@ fn each_rule_broken_alone_is_named() {
         ("posted-interrupt descriptor address is 0x400000000000", |v| {
             posts(v);
             v.set(field::POSTED_INTERRUPT_DESCRIPTOR, 1 << 46);
+        }),
+        ("tertiary controls is 0x10 (SDM 26.2.1.1)", |v| {
+            let alone = v.get(field::PROC_BASED_CONTROLS);
+            v.or(field::PROC_BASED_CONTROLS, ProcBased::TERTIARY_CONTROLS.bits().into());
+            v.set(field::PROC_BASED_CONTROLS_3, crate::apic::TERTIARY);
+            assert!(alone & ProcBased::USE_TPR_SHADOW.bits() == 0);
+        }),
+        ("PID-pointer table address is 0x9004", |v| {
+            sends(v);
+            v.set(field::PID_POINTER_TABLE, 0x9004);
+        }),
+        ("PID-pointer table address is 0x3ffffffffff8", |v| {
+            sends(v);
+            v.set(field::PID_POINTER_TABLE, (1 << 46) - 8);
         }),
         ("VPID is 0x0 (SDM 26.2.1.1)", |v| v.set(field::VPID, 0)),
         ("EPT pointer is 0x7058", |v| v.set(field::EPT_POINTER, 0x7058)),

@@ -1,7 +1,7 @@
 //! What each CPU owns, and the registers every CPU of the host runs with.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bring_up::tsc::Ahead;
 use raw_cpuid::{CpuId, CpuIdReader, CpuIdResult};
@@ -33,6 +33,8 @@ pub struct PerCpu {
     pub interrupts: AtomicU64,
     /// The vector that a VM exit has acknowledged and nobody has taken yet; 0 for none.
     pub(crate) acknowledged: AtomicU32,
+    /// One of its vCPUs has been woken by a CPU: which one has to be looked for.
+    pub(crate) woken: AtomicBool,
     /// Ranks of the locks that it holds, a bit each (`crate::lock`).
     #[cfg(all(debug_assertions, target_os = "none"))]
     held: AtomicU64,
@@ -71,6 +73,7 @@ impl PerCpu {
             state: AtomicU8::new(STARTING),
             interrupts: AtomicU64::new(0),
             acknowledged: AtomicU32::new(0),
+            woken: AtomicBool::new(false),
             #[cfg(all(debug_assertions, target_os = "none"))]
             held: AtomicU64::new(0),
             spec_ctrl_on_wake: AtomicU64::new(0),

@@ -2,15 +2,20 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use vm_types::apic_register::IRR;
-use vmx_types::control::{ExitControls, PinBased};
+use vm_types::apic_register::{ICR_LOW, IRR};
+use vmx_types::apic::TERTIARY;
+use vmx_types::control::{ExitControls, PinBased, ProcBased};
 use vmx_types::{ExitReason, field};
 
-use super::state::{Guest, now, switch_to, with};
+use super::state::{Guest, Ipi, now, switch_to, with};
 
 /// A posted-interrupt descriptor by its words: PIR in four of them, then ON in bit 0.
 type Descriptor = [AtomicU64; 8];
 const ON: u64 = 1 << 0;
+/// What IPI virtualization has in the word of ON: SN, the vector, and the CPU.
+const SN: u64 = 1 << 1;
+const NV: u32 = 16;
+const NDST: u32 = 32;
 
 /// The descriptor at that address.
 fn descriptor(address: u64) -> &'static Descriptor {
@@ -48,6 +53,46 @@ impl Guest<'_> {
         }
         self.exits(ExitReason::ExternalInterrupt as u32, 0);
         false
+    }
+
+    /// WRMSR to the ICR in x2APIC mode, where the bitmap lets that pass (SDM 29.1.6, 29.5). True where the guest goes on; the
+    /// notification, if there is one, is among the machine's IPIs.
+    pub fn sends_ipi(&mut self, icr: u64) -> bool {
+        let virtualised = self.primary().contains(ProcBased::TERTIARY_CONTROLS)
+            && self.read(field::PROC_BASED_CONTROLS_3) & TERTIARY != 0;
+        assert!(virtualised, "it would reach the host's APIC");
+        let page = self.apic();
+        page.set(ICR_LOW, icr as u32);
+        page.set_upper(ICR_LOW, (icr >> 32) as u32);
+        // Fixed, physical, edge-triggered, to an ID: vector, and level alone may differ.
+        if icr & 0xffff_ffff & !0x40ff == 0 && self.posts(icr as u8, icr >> 32) {
+            return true;
+        }
+        self.set(field::EXIT_QUALIFICATION, 0x300);
+        self.exits(ExitReason::ApicWrite as u32, 0);
+        false
+    }
+
+    /// Leaves an interrupt for that APIC ID. False where the table has no way to it.
+    fn posts(&mut self, vector: u8, to: u64) -> bool {
+        if vector < 16 || to > self.read(field::LAST_PID_POINTER_INDEX) {
+            return false;
+        }
+        let entry = (self.read(field::PID_POINTER_TABLE) + to * 8) as *const AtomicU64;
+        // SAFETY: an entry of the table that the kernel has given the address and the length of, aligned as entries are.
+        let pointer = unsafe { &*entry }.load(Ordering::SeqCst);
+        if pointer & 0x3f != 1 {
+            return false;
+        }
+        let posted = descriptor(pointer & !1);
+        posted[usize::from(vector >> 6)].fetch_or(1 << (vector & 63), Ordering::SeqCst);
+        let notice = posted[4].load(Ordering::SeqCst);
+        if notice & (ON | SN) == 0 {
+            posted[4].fetch_or(ON, Ordering::SeqCst);
+            let ipi = Ipi { to: (notice >> NDST) as u32, vector: Some((notice >> NV) as u8) };
+            with(|state| state.ipis.push(ipi));
+        }
+        true
     }
 
     fn takes_posted(&mut self) {

@@ -77,6 +77,12 @@ pub fn send_ipi(apic_id: u32, vector: u8) {
     set_up::send(&mut Local, apic_id, Ipi::Fixed(vector));
 }
 
+/// The CPU with that index, as the notification destination of a posted-interrupt descriptor (SDM 29.1.6).
+pub fn destination(index: usize) -> u32 {
+    let id = cpu::get(index).map_or(0, |other| other.apic_id);
+    if is_x2apic() { id } else { id << 8 }
+}
+
 /// Sends an NMI.
 pub fn send_nmi(apic_id: u32) {
     set_up::send(&mut Local, apic_id, Ipi::Nmi);

@@ -15,12 +15,30 @@ pub const KICK: u8 = 0xf1;
 /// Something is posted for the guest that this CPU is in. A CPU with posted interrupts takes it then, and nobody else hears of
 /// it; outside of the guest it is an interrupt as any other, and means nothing: whoever enters a guest looks before.
 pub const POSTED: u8 = 0xf2;
+/// A CPU has left something for a vCPU that this CPU schedules and that is not in the guest (IPI virtualization).
+pub const WAKE: u8 = 0xf3;
 
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 
 /// Has `handler` called on each interrupt with this vector (32 to 255), on the CPU that takes it.
 pub fn register(vector: u8, handler: fn()) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Release);
+}
+
+/// [`WAKE`] has come.
+pub(crate) fn woken() {
+    cpu::this().woken.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`WAKE`] has come to this CPU since this was asked last.
+#[inline]
+pub fn take_wake() -> bool {
+    let woken = &cpu::this().woken;
+    let came = woken.load(Ordering::Relaxed);
+    if came {
+        woken.store(false, Ordering::Relaxed);
+    }
+    came
 }
 
 /// A VM exit has acknowledged an interrupt with this vector (SDM 24.7.1): [`drain`] or [`wait`] takes it, of which one comes before

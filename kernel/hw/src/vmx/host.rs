@@ -16,6 +16,7 @@ use super::insn::{self, Scope};
 use super::slots;
 use crate::arch::{cpu, insn as cpu_insn, msr};
 use crate::mm::{Hpa, frame};
+use crate::platform::irq;
 
 /// A CPU in VMX operation.
 #[derive(Debug)]
@@ -102,6 +103,9 @@ pub fn enable() -> Result<&'static HostCpu, NoVmx> {
         insn::invvpid(Scope::All, 0);
     }
     slots::load();
+    if apic.contains(ApicVirt::IPIS) {
+        irq::register(irq::WAKE, irq::woken);
+    }
     Ok(slot(cpu::this().index).call_once(|| HostCpu {
         caps,
         slice,

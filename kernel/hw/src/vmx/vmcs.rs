@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use translation::HwPaging;
-use vm_types::{ApicPage, PostedInterrupts};
+use vm_types::{ApicPage, PostedTable};
 use vmx_types::apic::{self, ApicMode, ApicVirt};
 use vmx_types::control::{EntryControls, ExitControls, PinBased, ProcBased, ProcBased2};
 use vmx_types::event::vector;
@@ -68,7 +68,7 @@ pub struct Vmcs {
 }
 
 /// Memory that a VMCS points at.
-type Tables = (Arc<MsrBitmaps>, Arc<ApicPage>, Option<Arc<PostedInterrupts>>, Option<Arc<PmlBuffer>>);
+type Tables = (Arc<MsrBitmaps>, Arc<ApicPage>, Option<Arc<PostedTable>>, Option<Arc<PmlBuffer>>);
 
 /// The VMCS had been active nowhere: the CPU on which it was last. Live registers and translations are another's there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,8 +90,8 @@ pub struct Setup<'a> {
     pub msr_bitmaps: &'a Arc<MsrBitmaps>,
     /// The registers of its local APIC.
     pub apic: &'a Arc<ApicPage>,
-    /// What others leave for it, where the CPU may take that.
-    pub posted: Option<&'a Arc<PostedInterrupts>>,
+    /// Where interrupts are left for the vCPUs of its VM, and which of them it is, where the CPU may take and leave them.
+    pub posted: Option<(&'a Arc<PostedTable>, u32)>,
     /// The page that its translation has where the APIC's registers are, which lives as long as the VM; `None` where the CPU
     /// does not virtualise accesses.
     pub apic_access: Option<Hpa>,
@@ -282,7 +282,8 @@ impl Loaded<'_> {
             exceptions |= 1 << vector::PAGE_FAULT;
         }
         let tertiary = setup.tertiary & caps.proc3;
-        if tertiary != 0 {
+        let has_tertiary = tertiary != 0 || caps.proc3 & apic::TERTIARY != 0;
+        if has_tertiary {
             proc |= ProcBased::TERTIARY_CONTROLS;
         }
         // SAFETY: controls as clamped to this CPU's capabilities, addresses of pages that live as long as the VM, or as this
@@ -308,8 +309,13 @@ impl Loaded<'_> {
             }
             if caps.pin.has(apic::PIN.bits()) {
                 insn::write(field::POSTED_INTERRUPT_VECTOR, irq::POSTED.into());
-                let descriptor = setup.posted.map_or(0, |posted| Arc::as_ptr(posted) as u64);
-                insn::write(field::POSTED_INTERRUPT_DESCRIPTOR, descriptor);
+                let descriptor = setup.posted.and_then(|(table, id)| table.of(id as usize));
+                let at = descriptor.map_or(0, |descriptor| Arc::as_ptr(descriptor) as u64);
+                insn::write(field::POSTED_INTERRUPT_DESCRIPTOR, at);
+            }
+            if let Some((table, _)) = setup.posted.filter(|_| caps.proc3 & apic::TERTIARY != 0) {
+                insn::write(field::PID_POINTER_TABLE, Arc::as_ptr(table) as u64);
+                insn::write(field::LAST_PID_POINTER_INDEX, table.last());
             }
             if let Some(page) = setup.apic_access {
                 insn::write(field::APIC_ACCESS_ADDRESS, page.0);
@@ -326,7 +332,7 @@ impl Loaded<'_> {
             if let Some(multiplier) = setup.tsc_multiplier {
                 insn::write(field::TSC_MULTIPLIER, multiplier);
             }
-            if tertiary != 0 {
+            if has_tertiary {
                 insn::write(field::PROC_BASED_CONTROLS_3, tertiary);
             }
             for (control, bitmap) in EXIT_BITMAPS {
@@ -349,7 +355,7 @@ impl Loaded<'_> {
         self.0.tables = Some((
             Arc::clone(setup.msr_bitmaps),
             Arc::clone(setup.apic),
-            setup.posted.map(Arc::clone),
+            setup.posted.map(|(table, _)| Arc::clone(table)),
             setup.pml.map(Arc::clone),
         ));
         (ProcWord(proc), EntryWord(controls.entry))
@@ -428,7 +434,7 @@ impl Current<'_> {
         virt
     }
 
-    /// Has the CPU take what is posted, if that is wanted and `set_up` was told where. What of the APIC is virtualised then.
+    /// Has the CPU take what is posted, and leave what the guest posts, if that is wanted and `set_up` was told where. What of the APIC is virtualised then.
     fn set_posted(self, virt: ApicVirt) -> ApicVirt {
         let cpu = host::this().expect("VMX is on");
         if !cpu.apic().contains(ApicVirt::POSTED) {
@@ -444,6 +450,10 @@ impl Current<'_> {
         unsafe {
             insn::write(field::PIN_BASED_CONTROLS, pin | virt.pin().bits());
             insn::write(field::EXIT_CONTROLS, exit.bits());
+            if cpu.apic().contains(ApicVirt::IPIS) {
+                let others = self.read(field::PROC_BASED_CONTROLS_3) & !apic::TERTIARY;
+                insn::write(field::PROC_BASED_CONTROLS_3, others | virt.tertiary());
+            }
         }
         virt
     }

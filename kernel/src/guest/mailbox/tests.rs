@@ -17,7 +17,7 @@ const KICK: Ipi = Ipi { to: HOME as u32, vector: Some(irq::KICK) };
 #[test]
 fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
     let host = host();
-    let (here, there) = (Mailbox::new(0), Mailbox::new(HOME));
+    let (here, there) = (Mailbox::new(0, None), Mailbox::new(HOME, None));
     there.wake.store(u64::MAX, Ordering::Relaxed);
     there.post(Request::Interrupt);
     assert_eq!(host.ipis(), [KICK]);
@@ -34,18 +34,18 @@ fn a_request_kicks_the_cpu_of_its_vcpu_and_no_other() {
 #[test]
 fn who_waits_for_its_turn_is_told_without_a_kick() {
     let host = host();
-    let there = Mailbox::new(HOME);
+    let there = Mailbox::new(HOME, None);
     there.begin();
-    assert!(!there.tell(Request::Interrupt, false));
+    assert!(!there.tell(Request::Interrupt, || false));
     assert_eq!(host.ipis(), [KICK], "it may be in the guest");
     there.queue();
-    assert!(!there.tell(Request::Interrupt, false));
+    assert!(!there.tell(Request::Interrupt, || false));
     assert_eq!((there.requests.load(Ordering::Relaxed), host.ipis()), (1, [].into()));
     there.post(Request::Pause);
     assert_eq!(host.ipis(), [KICK]);
     there.requests.store(0, Ordering::Relaxed);
     assert_eq!(there.waits_until(1, u64::MAX), Some(u64::MAX), "it may use no more of the CPU for now");
-    there.tell(Request::Interrupt, false);
+    there.tell(Request::Interrupt, || false);
     assert_eq!((there.waits_until(1, u64::MAX), host.ipis()), (None, [KICK].into()));
     there.queue();
     there.begin();
@@ -53,7 +53,7 @@ fn who_waits_for_its_turn_is_told_without_a_kick() {
     assert_eq!(there.waits_until(1, 0), None, "what it was told keeps it awake");
     there.requests.store(0, Ordering::Relaxed);
     there.doze(u64::MAX);
-    assert!(there.tell(Request::Interrupt, false));
+    assert!(there.tell(Request::Interrupt, || false));
     assert_eq!(host.ipis(), [KICK]);
 }
 
@@ -61,7 +61,7 @@ fn who_waits_for_its_turn_is_told_without_a_kick() {
 #[test]
 fn a_cpu_that_gets_a_vcpu_is_kicked_once_it_can_find_it() {
     let host = host();
-    let mailbox = Mailbox::new(0);
+    let mailbox = Mailbox::new(0, None);
     host.ipis();
     mailbox.moves_to(HOME, || assert_eq!((mailbox.cpu(), host.ipis()), (HOME, [].into())));
     assert_eq!(host.ipis(), [KICK]);

@@ -24,7 +24,7 @@ const NOTICE: Ipi = Ipi { to: HOME as u32, vector: Some(irq::POSTED) };
 const KICK: Ipi = Ipi { to: HOME as u32, vector: Some(irq::KICK) };
 
 /// Runs the vCPU as a turn of the scheduler does.
-fn turn(host: &Host, vm: &Vm, action: impl FnOnce(&mut Guest<'_>) + Send + 'static) -> Vec<u32> {
+pub(super) fn turn(host: &Host, vm: &Vm, action: impl FnOnce(&mut Guest<'_>) + Send + 'static) -> Vec<u32> {
     vm.mailboxes[0].begin();
     let injected = does(host, vm, HOME, action);
     vm.mailboxes[0].queue();
@@ -196,7 +196,7 @@ fn the_record_that_travels_has_what_was_posted() {
     assert!(!page.bit(IRR, 0x61), "it waits in the descriptor");
     let mut vcpu = vm.vcpus[0].vcpu.lock();
     vcpu.vcpu.apic.catch_up(vm.clock.now());
-    assert!(page.bit(IRR, 0x61) && !vcpu.vcpu.apic.posted().any());
+    assert!(page.bit(IRR, 0x61) && !vm.apics.posted().of(0).unwrap().any());
 }
 
 fn page_of(vm: &Vm) -> Arc<vm_types::ApicPage> {
