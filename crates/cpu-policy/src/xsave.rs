@@ -70,6 +70,8 @@ pub static HIDDEN_COMPONENTS: &[Component] = &[
     component(16, "HWP", 8, 0, Feature::Hwp),
     Component { align64: true, ..component(17, "XTILECFG", 64, 2752, Feature::AmxTile) },
     Component { align64: true, xfd: true, ..component(18, "XTILEDATA", 8192, 2816, Feature::AmxTile) },
+    // Where BNDREGS and BNDCSR were, which no CPU has beside it.
+    component(19, "APX", 128, 960, Feature::ApxF),
 ];
 
 /// The name of a state component.

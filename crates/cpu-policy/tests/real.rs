@@ -390,3 +390,49 @@ fn user_space_by_generation() {
     less.remove(Feature::Movbe);
     assert_eq!((UserSpace::of(gains), UserSpace::of(less)), (UserSpace::V3, UserSpace::V2));
 }
+
+/// What newer CPUs say of themselves is known by its name, and no guest is told of it.
+#[test]
+fn newer_leaves_have_names_and_reach_nobody() {
+    let host = edited(
+        "xeon-658x",
+        &[
+            (
+                "cpuid 00000007.01 40201d30 00000001 00000000 000e4000",
+                "cpuid 00000007.01 40201d30 00000001 00000003 01ae4000",
+            ),
+            ("cpuid 00000000.00 00000024", "cpuid 00000000.00 00000029"),
+            ("cpuid 0000000d.00 000602e7", "cpuid 0000000d.00 000e02e7"),
+            (
+                "cpuid 00000024.00 00000000 00070001 00000000 00000000",
+                "cpuid 00000024.00 00000001 00070002 00000000 00000000\ncpuid 00000024.01 00000000 00000000 00000004 00000000\n\
+                 cpuid 00000027.00 00000000 00000000 00000000 00000002\ncpuid 00000028.00 00000000 0000000e 00000000 00000000\n\
+                 cpuid 00000029.00 00000000 00000001 00000000 00000000",
+            ),
+        ],
+    );
+    use Feature::*;
+    for feature in [
+        AsymRdtM,
+        AsymRdtA,
+        MwaitLeaf,
+        Slsm,
+        ApxF,
+        Avx10,
+        Avx10Width512,
+        Avx10VnniInt,
+        ApxNciNddNf,
+        AsymCatL3,
+    ] {
+        assert!(host.raw.contains(feature) && !host.features.contains(feature), "{feature}");
+    }
+    assert_eq!(host.xcr0 & 1 << 19, 0);
+    assert_eq!(Feature::AvxVnni.to_string(), "CPUID.7.1:EAX[4] AVX-VNNI");
+    assert_eq!(Feature::Avx10VnniInt.to_string(), "CPUID.24.1:ECX[2] AVX10_VNNI_INT");
+    let apx = cpu_policy::HIDDEN_COMPONENTS.iter().find(|component| component.bit == 19).unwrap();
+    assert_eq!((apx.name, apx.size, apx.offset, apx.feature), ("APX", 128, 960, ApxF));
+    let guest = GuestPolicy::render_baseline(&Baseline::of(&host), SHAPE, &host).unwrap();
+    for leaf in [0x1e, 0x24, 0x27, 0x28, 0x29] {
+        assert!((0..2).all(|sub| guest.table().lookup(leaf, sub).regs() == &[0; 4]), "{leaf:#x}");
+    }
+}

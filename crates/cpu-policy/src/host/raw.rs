@@ -343,12 +343,12 @@ pub(crate) fn next_subleaf(
             let [_, _, low, high] = second();
             marked(u64::from(first[0] | low) | u64::from(first[3] | high) << 32)
         }
-        0xf => marked(u64::from(first[3] & 0b10)),
-        0x10 => marked(u64::from(first[1] & 0xfe)),
+        0xf | 0x27 => marked(u64::from(first[3] & 0b10)),
+        0x10 | 0x28 => marked(u64::from(first[1] & 0xfe)),
         0x12 if first[0] == 0 => None,
         // The list of EPC sections ends with one of type 0.
         0x12 => (at < 2 || regs[0] & 0xf != 0 && next < 16).then_some(next),
-        0x14 | 0x17 | 0x1d | 0x1e | 0x20 | 0x24 => up_to(first[0], 15),
+        0x14 | 0x17 | 0x1d | 0x1e | 0x20 | 0x24 | 0x29 => up_to(first[0], 15),
         0x18 => up_to(first[0], 31),
         0x1b => (regs[0] & 0xfff != 0 && next < 16).then_some(next),
         0x23 => marked(u64::from(first[0] & 0xfffe)),

@@ -93,7 +93,7 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Sdbg => &[Lever::Msr(0xc80)],
         F::Pdcm => &[Lever::Msr(0x345)],
         F::Dca => &[Lever::Msr(0x1f8)],
-        F::Monitor => &[Lever::Exit(Control::MONITOR_EXITING)],
+        F::Monitor | F::MwaitLeaf => &[Lever::Exit(Control::MONITOR_EXITING)],
         F::Vmx => &[Lever::Cr4(13)],
         F::Smx => &[Lever::Cr4(14)],
         F::Pcid => &[Lever::Cr4(17)],
@@ -119,6 +119,7 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Hdc => &[Lever::Msr(0xdb0)],
         F::Hfi | F::ThreadDirector => &[Lever::Msr(0x17d0)],
         F::AperfMperf => &[Lever::Msr(0xe7)],
+        F::Acnt2 => &[Lever::Msr(0xe8)],
         F::Epb => &[Lever::Msr(0x1b0)],
         F::Fsgsbase => &[Lever::Cr4(16)],
         F::TscAdjust => &[Lever::Msr(0x3b)],
@@ -144,8 +145,8 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
         F::Pconfig => &[Lever::Enable(Control::ENABLE_PCONFIG)],
         F::Msrlist => &[Lever::Enable(Control::ENABLE_MSR_LIST)],
         F::Enqcmd => &[Lever::Msr(0xd93)],
-        F::RdtM => &[Lever::Msr(0xc8d)],
-        F::RdtA => &[Lever::Msr(0xc8f)],
+        F::RdtM | F::AsymRdtM => &[Lever::Msr(0xc8d)],
+        F::RdtA | F::AsymRdtA => &[Lever::Msr(0xc8f)],
         F::Pt => &[Lever::Msr(0x570)],
         F::TmeEn => &[Lever::Msr(0x982)],
         F::BusLockDetect => &[Lever::MsrBits(0x1d9, 1 << 2)],
@@ -182,7 +183,7 @@ pub(crate) fn levers(feature: Feature) -> (&'static [Lever], &'static str) {
             STATEMENT
         }
         F::MdClear | F::RtmAlwaysAbort | F::McdtNo | F::MonitorMitgNo | F::InvdDisable => STATEMENT,
-        F::AnyThreadDeprecated | F::CpuidMaxvalLimRmv => STATEMENT,
+        F::AnyThreadDeprecated | F::CpuidMaxvalLimRmv | F::Slsm => STATEMENT,
         // WBNOINVD is WBINVD with a prefix that other CPUs ignore; both exit.
         F::Wbnoinvd => STATEMENT,
         _ if matches!(feature.info().place, Place::Msr(_)) => STATEMENT,

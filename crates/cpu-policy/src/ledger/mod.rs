@@ -103,9 +103,10 @@ impl Ledger {
     }
 }
 
-/// Leaves that only a feature of leaf 1 or 7 opens: MONITOR, PERFMON, RDT-M, RDT-A, SGX, PT, KL, ARCH_LBR, HRESET,
-/// ARCHPERFMONEXT.
-const PARTS: [u32; 10] = [5, 0xa, 0xf, 0x10, 0x12, 0x14, 0x19, 0x1c, 0x20, 0x23];
+/// Leaves that only a feature of leaf 1 or 7 opens: MONITOR, PERFMON, RDT-M, RDT-A, SGX, PT, KL, ARCH_LBR, AMX-TILE,
+/// HRESET, ARCHPERFMONEXT, AVX10, the asymmetric RDT-M and RDT-A, APX_F.
+const PARTS: [u32; 15] =
+    [5, 0xa, 0xf, 0x10, 0x12, 0x14, 0x19, 0x1c, 0x1e, 0x20, 0x23, 0x24, 0x27, 0x28, 0x29];
 /// The VMX capability MSRs.
 const VMX_PARTS: core::ops::RangeInclusive<u32> = 0x480..=0x493;
 

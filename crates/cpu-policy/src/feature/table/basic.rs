@@ -97,6 +97,7 @@ macro_rules! basic_rows {
         }
         cpuid(6, 0, Reg::Ecx) => {
             0 AperfMperf "APERF_MPERF" "aperfmperf" Hidden [];
+            1 Acnt2 "ACNT2" "" Hidden [];
             3 Epb "ENERGY_PERF_BIAS" "epb" Hidden [];
         }
         ] $($rest)* }

@@ -1,4 +1,4 @@
-//! Leaves 0xA to 0x23, and the extended ones.
+//! Leaves 0xA to 0x29, and the extended ones.
 
 macro_rules! later_rows {
     ([$($done:tt)*] $then:ident $($rest:ident)*) => {
@@ -48,6 +48,20 @@ macro_rules! later_rows {
             10 SgxEupdatesvn "SGX_EUPDATESVN" "" Hidden [Sgx1];
             11 SgxEdeccssa "SGX_EDECCSSA" "sgx_edeccssa" Hidden [Sgx1];
         }
+        cpuid(0x12, 0, Reg::Ebx) => {
+            0 SgxExinfo "SGX_EXINFO" "" Hidden [Sgx1];
+            1 SgxCpinfo "SGX_CPINFO" "" Hidden [Sgx1];
+        }
+        cpuid(0x12, 1, Reg::Eax) => {
+            0 SgxInit "SGX_INIT" "" Hidden [Sgx1];
+            1 SgxDebug "SGX_DEBUG" "" Hidden [Sgx1];
+            2 SgxMode64 "SGX_MODE64BIT" "" Hidden [Sgx1];
+            4 SgxProvisionKey "SGX_PROVISIONKEY" "" Hidden [Sgx1];
+            5 SgxTokenKey "SGX_EINITTOKEN_KEY" "" Hidden [Sgx1];
+            6 SgxCet "SGX_CET" "" Hidden [Sgx1];
+            7 SgxKss "SGX_KSS" "" Hidden [Sgx1];
+            10 SgxAexNotify "SGX_AEXNOTIFY" "" Hidden [Sgx1];
+        }
         cpuid(0x14, 0, Reg::Ebx) => {
             0 PtCr3Filter "PT_CR3_FILTERING" "" Hidden [Pt];
             1 PtPsbCyc "PT_PSB_CYC" "" Hidden [Pt];
@@ -58,6 +72,7 @@ macro_rules! later_rows {
             6 PtPsbPmi "PT_PSB_PMI" "" Hidden [Pt];
             7 PtEvent "PT_EVENT_TRACE" "" Hidden [Pt];
             8 PtTntDisable "PT_TNT_DISABLE" "" Hidden [Pt];
+            9 PtTrigger "PT_TRIGGER_TRACING" "" Hidden [Pt];
         }
         cpuid(0x14, 0, Reg::Ecx) => {
             0 PtTopa "PT_TOPA" "" Hidden [Pt];
@@ -90,12 +105,48 @@ macro_rules! later_rows {
             1 LbrCycles "LBR_TIMED" "" Hidden [ArchLbr];
             2 LbrType "LBR_BRANCH_TYPE" "" Hidden [ArchLbr];
         }
+        cpuid(0x1e, 1, Reg::Eax) => {
+            0 TmulInt8 "TMUL_INT8" "" Hidden [AmxTile];
+            1 TmulBf16 "TMUL_BF16" "" Hidden [AmxTile];
+            2 TmulComplex "TMUL_COMPLEX" "" Hidden [AmxTile];
+            3 TmulFp16 "TMUL_FP16" "" Hidden [AmxTile];
+            4 AmxFp8 "AMX-FP8" "" Hidden [AmxTile];
+            5 AmxTranspose "AMX-TRANSPOSE" "" Hidden [AmxTile];
+            6 AmxTf32 "AMX-TF32" "" Hidden [AmxTile];
+            7 AmxAvx512 "AMX-AVX512" "" Hidden [AmxTile];
+            8 AmxMovrs "AMX-MOVRS" "" Hidden [AmxTile];
+        }
         cpuid(0x20, 0, Reg::Ebx) => {
             0 HresetThreadDirector "HRESET_THREAD_DIRECTOR" "" Hidden [Hreset];
         }
         cpuid(0x23, 0, Reg::Ebx) => {
             0 PerfUnitMask2 "PERFMON_UNITMASK2" "" Hidden [ArchPerfmonExt];
             1 PerfEq "PERFMON_EQ" "" Hidden [ArchPerfmonExt];
+            2 RdpmcUserDisable "RDPMC_USR_DISABLE" "" Hidden [ArchPerfmonExt];
+        }
+        cpuid(0x24, 0, Reg::Ebx) => {
+            16 Avx10Width128 "AVX10_128" "" Hidden [Avx10];
+            17 Avx10Width256 "AVX10_256" "" Hidden [Avx10];
+            18 Avx10Width512 "AVX10_512" "" Hidden [Avx10];
+        }
+        cpuid(0x24, 1, Reg::Ecx) => {
+            2 Avx10VnniInt "AVX10_VNNI_INT" "" Hidden [Avx10];
+        }
+        cpuid(0x27, 0, Reg::Edx) => {
+            1 AsymL3Monitoring "ASYM_L3_MONITORING" "" Hidden [AsymRdtM];
+        }
+        cpuid(0x27, 1, Reg::Edx) => {
+            0 AsymL3Occupancy "ASYM_L3_OCCUPANCY" "" Hidden [AsymL3Monitoring];
+            1 AsymL3TotalBandwidth "ASYM_L3_TOTAL_BANDWIDTH" "" Hidden [AsymL3Monitoring];
+            2 AsymL3LocalBandwidth "ASYM_L3_LOCAL_BANDWIDTH" "" Hidden [AsymL3Monitoring];
+        }
+        cpuid(0x28, 0, Reg::Ebx) => {
+            1 AsymCatL3 "ASYM_L3_CAT" "" Hidden [AsymRdtA];
+            2 AsymCatL2 "ASYM_L2_CAT" "" Hidden [AsymRdtA];
+            3 AsymMba "ASYM_MBA" "" Hidden [AsymRdtA];
+        }
+        cpuid(0x29, 0, Reg::Ebx) => {
+            0 ApxNciNddNf "APX_NCI_NDD_NF" "" Hidden [ApxF];
         }
         cpuid(0x8000_0001, 0, Reg::Ecx) => {
             0 LahfSahf "LAHF_LM" "lahf_lm" Native [Lm];

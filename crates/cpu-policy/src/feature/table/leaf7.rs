@@ -122,6 +122,8 @@ macro_rules! leaf7_rows {
             3 CpuidMaxvalLimRmv "CPUIDMAXVAL_LIM_RMV" "" Hidden [];
         }
         cpuid(7, 1, Reg::Ecx) => {
+            0 AsymRdtM "ASYM_RDT-M" "" Hidden [];
+            1 AsymRdtA "ASYM_RDT-A" "" Hidden [];
             5 MsrImm "MSR_IMM" "" Hidden [Msr Lm];
         }
         cpuid(7, 1, Reg::Edx) => {
@@ -136,6 +138,8 @@ macro_rules! leaf7_rows {
             18 CetSss "CET_SSS" "" Hidden [CetSs];
             19 Avx10 "AVX10" "" Hidden [Avx512f];
             21 ApxF "APX_F" "" Hidden [Xsave Lm];
+            23 MwaitLeaf "MWAIT" "" Hidden [];
+            24 Slsm "SLSM" "" Hidden [];
         }
         cpuid(7, 2, Reg::Edx) => {
             0 Psfd "PSFD" "" Native [Ssbd];
