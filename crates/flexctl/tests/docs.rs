@@ -1,4 +1,4 @@
-//! The transcripts of docs/flexctl.md are what the program prints.
+//! The transcripts of docs/flexctl.md and docs/which-level.md are what the program prints.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,13 +21,23 @@ fn transcripts(page: &str) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn transcripts_are_true() {
+    check("flexctl.md", "dumps", 8);
+}
+
+#[test]
+fn the_five_fleets_are_judged_so() {
+    check("which-level.md", "real", 5);
+}
+
+/// Compares the transcripts of a page, `least` of them or more, with what is printed in a folder of dumps.
+fn check(page: &str, folder: &str, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/flexctl.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("docs").join(page)).unwrap();
     let all = transcripts(&page);
-    assert!(all.len() >= 6, "{} transcripts", all.len());
+    assert!(all.len() >= least, "{} transcripts", all.len());
     for (command, shown) in all {
         let mut run = Command::new(env!("CARGO_BIN_EXE_flexctl"));
-        run.current_dir(root.join("crates/cpu-policy/tests/dumps")).args(command.split_whitespace());
+        run.current_dir(root.join("crates/cpu-policy/tests").join(folder)).args(command.split_whitespace());
         let output = run.output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         let mut rest = printed.lines();
