@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use cpu_policy::{FEATURES, Feature, FeatureInfo, FeatureSet, Kind, LEVELS, Level, Polarity};
+use cpu_policy::{FEATURES, Feature, FeatureInfo, FeatureSet, HostPolicy, Kind, LEVELS, Level, Polarity};
 
 use crate::subject::{Named, named};
 use crate::supplied::Supplied;
@@ -29,9 +29,16 @@ pub(crate) fn run(what: &str, supplied: &Supplied, json: bool) -> Result<Answer>
         level_text(&mut text, level);
     }
     if let Named::Host(host, _) = &named {
-        let best = host.policy.best_level().map_or("none", |level| level.name);
-        let _ =
-            writeln!(text, "levels it can give: {} (highest: {best})", host.policy.level_names().join(" "));
+        let best = host.policy.best_level();
+        let names = host.policy.level_names().join(" ");
+        let _ = writeln!(
+            text,
+            "levels it can give: {names} (highest: {})",
+            best.map_or("none", |level| level.name)
+        );
+        if let Some(best) = best {
+            nearest_text(&mut text, &host.policy, best);
+        }
         let unknown = host.policy.unknown_levels();
         if !unknown.is_empty() {
             let _ = writeln!(text, "not known from this dump: {}", unknown.join(" "));
@@ -121,6 +128,32 @@ fn features_json(rows: &[&FeatureInfo]) -> String {
             })
         })
     })
+}
+
+/// What a guest at the highest level lacks of the host; and, where no level is made for CPUs of this model, which one that is.
+fn nearest_text(text: &mut String, host: &HostPolicy, best: &Level) {
+    let lost = host.default().difference(best.features()).of_polarity(Polarity::Capability);
+    if !lost.is_empty() {
+        let names: Vec<&str> = lost.iter().map(Feature::name).collect();
+        let _ = writeln!(text, "at {} its guests lose: {}", best.name, names.join(" "));
+    }
+    let (family, model) = family_and_model(host.signature);
+    let made_for = |level: &&Level| family_and_model(level.signature) == (family, model);
+    if !LEVELS.iter().copied().any(|level| made_for(&level)) {
+        let _ = writeln!(
+            text,
+            "no level is made for family {family}, model {model:#x}: {} is the nearest below",
+            best.name
+        );
+    }
+}
+
+/// As CPUID.1:EAX spells them (SDM 2A "CPUID").
+const fn family_and_model(signature: u32) -> (u32, u32) {
+    let (family, model) = (signature >> 8 & 0xf, signature >> 4 & 0xf);
+    let extended = family == 6 || family == 15;
+    let family = family + if family == 15 { signature >> 20 & 0xff } else { 0 };
+    (family, model | if extended { signature >> 12 & 0xf0 } else { 0 })
 }
 
 /// What a level adds to the one that it builds on; for one of user space what it leaves out of its generation.

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// The dumps.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/real")
+}
+
 /// Exit status, standard output, standard error, in the folder of the dumps.
 fn flexctl(args: &[&str]) -> (i32, String, String) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/real");
-    let output = Command::new(env!("CARGO_BIN_EXE_flexctl")).current_dir(folder).args(args).output();
+    let output = Command::new(env!("CARGO_BIN_EXE_flexctl")).current_dir(folder()).args(args).output();
     let Output { status, stdout, stderr } = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -15,10 +19,11 @@ fn flexctl(args: &[&str]) -> (i32, String, String) {
 
 /// The CPUID rows of a dump as `cpuid -r` prints them, in a file of its own.
 fn without_msrs(from: &str, to: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cpu-policy/tests/real");
     let mut text = String::from("CPU 0:\n");
-    for line in
-        fs::read_to_string(folder.join(from)).unwrap().lines().filter_map(|line| line.strip_prefix("cpuid "))
+    for line in fs::read_to_string(folder().join(from))
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("cpuid "))
     {
         let [place, eax, ebx, ecx, edx] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         let (leaf, subleaf) = place.split_once('.').unwrap();
@@ -41,6 +46,22 @@ fn desktop_xeons_give_their_own_level() {
     assert!(text.contains("physical address width   39 bits"), "{text}");
     assert!(text.contains("takes x86-64-v4 from the pool; physical address width 46 to 39"), "{text}");
     assert!(!text.contains("linear address width 57 to 48"), "{text}");
+}
+
+#[test]
+fn a_cpu_without_a_level_is_told_of_the_nearest() {
+    // The silicon of a Xeon 6315P as a client's CPU of a model that no level is made for.
+    let all = fs::read_to_string(folder().join("xeon-6315p.cpu")).unwrap();
+    let file = std::env::temp_dir().join(format!("flexctl-{}-unknown.cpu", std::process::id()));
+    fs::write(&file, all.replace("cpuid 00000001.00 000b0671", "cpuid 00000001.00 000b0674")).unwrap();
+    let dump = file.to_str().unwrap();
+    let (_, own, _) = flexctl(&["explain", dump, "--arch-capabilities", "0xe16b"]);
+    assert!(own.contains("(highest: raptorlake)") && !own.contains("no level is made for"), "{own}");
+    fs::write(&file, all.replace("cpuid 00000001.00 000b0671", "cpuid 00000001.00 000c0651")).unwrap();
+    let (_, other, _) = flexctl(&["explain", dump, "--arch-capabilities", "0x2b"]);
+    assert!(other.contains("no level is made for family 6, model 0xc5: "), "{other}");
+    assert!(other.contains("\nat broadwell-ibrs its guests lose: ") && other.contains(" VAES "), "{other}");
+    fs::remove_file(file).unwrap();
 }
 
 #[test]

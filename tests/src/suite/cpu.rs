@@ -27,9 +27,13 @@ fn questions(context: &Context) -> Result<()> {
         let mut levels = levels.as_array().into_iter().flatten();
         levels.find(|level| level["name"] == name).map(|level| level["here"] == true)
     };
-    for (level, given) in
-        [("merom", true), ("haswell", true), ("skylake-server", true), ("graniterapids", false)]
-    {
+    for (level, given) in [
+        ("merom", true),
+        ("haswell", true),
+        ("skylake-server", true),
+        ("graniterapids", false),
+        ("x86-64-v4", true),
+    ] {
         ensure!(here(level) == Some(given), "{level} is {:?}, not {given}: {levels}", here(level));
     }
 
@@ -45,6 +49,8 @@ fn questions(context: &Context) -> Result<()> {
 
     let text = answer(&mut host, &format!("cpu show {VM}"))?;
     ensure!(text.contains("CPUID.7.0:EBX") && text.contains("AVX2") && !text.contains("AVX512F"), "{text}");
+    let text = answer(&mut host, "cpu show x86-64-v3")?;
+    ensure!(text.contains("BMI1 AVX2") && !text.contains("AESNI") && text.contains("user space"), "{text}");
     let text = answer(&mut host, "cpu diff haswell skylake-server")?;
     ensure!(text.contains("CPUID.7.0:EBX[16] AVX512F") && !text.contains("AVX2"), "{text}");
     let text = answer(&mut host, "cpu diff haswell haswell-v1")?;
