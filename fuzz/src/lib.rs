@@ -12,6 +12,7 @@ pub mod link;
 mod manage;
 mod memory;
 pub mod migration;
+pub mod nbd;
 mod net_frames;
 mod nic;
 mod operator;
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     ("manage", manage::manage),
     ("migrate_source", migration::source),
     ("migrate_target", migration::target),
+    ("nbd_replies", nbd::replies),
     ("net_frames", net_frames::frames),
     ("nic", nic::card),
     ("page_walk", guest::page_walk),
@@ -107,6 +109,7 @@ pub fn made_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("vm_file", "sealed", vm_file::seed(1, false)),
         ("vm_file", "whole", vm_file::seed(0, false)),
     ]);
+    seeds.extend(nbd::seeds().map(|(name, bytes)| ("nbd_replies", name, bytes)));
     seeds.push(("pool_link", "joins", pool_link::record()));
     seeds.push(("log_ring", "two_rounds", firmware::ring_seed()));
     seeds

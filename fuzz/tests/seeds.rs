@@ -75,3 +75,12 @@ fn every_target_has_its_file_and_seeds() {
         assert!(!seeds(name).is_empty());
     }
 }
+
+#[test]
+fn requests_are_answered() {
+    for (name, happens) in flexvisor_fuzz::nbd::seeds() {
+        let least = if name == "refused" { 0 } else { 4 };
+        let answers = flexvisor_fuzz::nbd::run_replies(&happens);
+        assert!(answers >= least, "{name}: {answers} answers");
+    }
+}

@@ -1,0 +1,3 @@
+#![cfg_attr(fuzzing, no_main)]
+
+flexvisor_fuzz::target!("nbd_replies");
