@@ -40,6 +40,8 @@ pub(crate) struct Scheduler {
     was_cut: bool,
     /// Those in the row whose last turn ended in a loop of PAUSE, a bit each of the first 64.
     spin: u64,
+    /// This CPU does not tell of loops of PAUSE.
+    blind: bool,
     /// Whose registers are loaded.
     loaded: Option<(Arc<Vm>, usize)>,
 }
@@ -143,9 +145,7 @@ impl Scheduler {
     /// and it share that: several that go in step, as for Linux' `stop_machine`, spin with interrupts off until each has had
     /// a turn, three times and more in a row, and ticks of all of them are lost meanwhile.
     fn shared_slice_us(&self, now: u64) -> u64 {
-        let sees_loops = |cpu: &HostCpu| cpu.caps.has2(ProcBased2::PAUSE_LOOP_EXITING);
-        let Some((vm, _)) = self.vcpus.get(self.next).filter(|_| !host::this().is_some_and(sees_loops))
-        else {
+        let Some((vm, _)) = self.vcpus.get(self.next).filter(|_| self.blind) else {
             return SHARED_SLICE_US;
         };
         let siblings = self.vcpus.iter().filter(|(other, _)| Arc::ptr_eq(other, vm));
@@ -204,6 +204,8 @@ impl Scheduler {
         }
         self.generation = Some(generation);
         (self.cut, self.row, self.was_cut, self.spin) = (None, None, false, 0);
+        let sees_loops = |cpu: &HostCpu| cpu.caps.has2(ProcBased2::PAUSE_LOOP_EXITING);
+        self.blind = !host::this().is_some_and(sees_loops);
         let here = cpu::this().index;
         self.vcpus.clear();
         for vm in registry::all() {

@@ -405,12 +405,19 @@ fn siblings_whose_loops_nobody_sees_share_a_turn() {
     let host = host();
     let vm = host.running_with(&VmOptions { vcpus: 4, ..small("a") });
     let others = ["b", "c"].map(|name| host.running(name));
-    let mut scheduler = Scheduler::default();
-    host.on(HOME, || scheduler.refresh());
+    let [mut scheduler, plain] = [HOME, 0].map(|cpu| {
+        let mut scheduler = Scheduler::default();
+        host.on(cpu, || scheduler.refresh());
+        scheduler
+    });
+    assert!(!scheduler.blind && plain.blind);
     let now = tsc::read();
     let mut slices = |whose: &Arc<Vm>| {
         scheduler.next = scheduler.vcpus.iter().position(|(vm, _)| Arc::ptr_eq(vm, whose)).unwrap();
-        [HOME, 0].map(|cpu| host.on(cpu, || scheduler.shared_slice_us(now)))
+        [false, plain.blind].map(|blind| {
+            scheduler.blind = blind;
+            scheduler.shared_slice_us(now)
+        })
     };
     assert_eq!(slices(&vm), [1000, 250], "CPU 0 has no pause-loop exiting");
     vm.mailboxes[1].wake.store(now + 1, Ordering::Relaxed);
