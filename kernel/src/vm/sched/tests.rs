@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use cmdline::VmOptions;
-use scheduling::wake::WOKEN;
 use vmx_types::field;
 use vmx_types::reason::ExitReason as R;
 
@@ -318,14 +317,13 @@ fn those_that_are_woken_again_and_again_leave_the_others_their_share() {
     assert_eq!(turns, 8);
 }
 
-/// Lets the guest run for 0.3 ms, in which another CPU wakes the vCPU of this VM.
+/// Lets the guest run for 0.3 ms. Then another CPU wakes the vCPU of this VM, by a kick.
 fn is_kicked_for(host: &Host, woken: &Arc<Vm>) {
     let woken = Arc::clone(woken);
     host.guest_does(move |guest| {
         guest.runs_for(300_000);
-        woken.mailboxes[0].requests.store(Request::Interrupt as u32, Ordering::Relaxed);
-        woken.mailboxes[0].wake.store(WOKEN, Ordering::Relaxed);
-        guest.exits(EXTERNAL_INTERRUPT, 0); // the kick
+        let goes_on = guest.meanwhile(0, || _ = woken.mailboxes[0].post(Request::Interrupt));
+        assert!(!goes_on, "it is kicked");
     });
 }
 
