@@ -32,8 +32,9 @@ const MSIX: u8 = 0x11;
 const MSIX_ENABLE: u16 = 1 << 15;
 const MSIX_MASK: u16 = 1 << 14;
 
+/// The ID of a vendor-specific capability.
+pub(super) const VENDOR_CAPABILITY: u8 = 0x09;
 /// Access to windows by configuration space (virtio 1.2, 4.1.4.9): which one, where in it, how wide, and what is there.
-const VENDOR: u8 = 0x09;
 const PORTAL_CFG: u8 = 5;
 const PORTAL_BAR: usize = 4;
 const PORTAL_OFFSET: usize = 8;
@@ -110,7 +111,7 @@ impl ConfigSpace {
             self.put(free + 2, &[PORTAL_LEN as u8, PORTAL_CFG]);
             self.allow(free + PORTAL_BAR, &[0xFF]);
             self.allow(free + PORTAL_OFFSET, &[0xFF; 8]);
-            self.link(&mut link, &mut free, VENDOR, PORTAL_LEN);
+            self.link(&mut link, &mut free, VENDOR_CAPABILITY, PORTAL_LEN);
         }
         if link != CAPABILITIES {
             self.bytes[STATUS] |= STATUS_CAPABILITIES;

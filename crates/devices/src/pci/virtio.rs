@@ -1,5 +1,6 @@
 //! A virtio device as a function on the bus (virtio 1.2, 4.1): modern, two windows, MSI-X or a pin.
 
+use super::config::VENDOR_CAPABILITY;
 use super::function::{Bar, Function, Identity, Signals};
 use super::msix::MsixShape;
 use crate::config::PlatformConfig;
@@ -40,8 +41,6 @@ const PAGE: u32 = 0x1000;
 /// Bytes from one queue's notification register to the next one's.
 const NOTIFY_STEP: u32 = 2;
 
-/// Vendor-specific.
-const VENDOR_CAPABILITY: u8 = 0x09;
 /// What a capability tells the place of (4.1.4).
 const COMMON_CFG: u8 = 1;
 const NOTIFY_CFG: u8 = 2;
