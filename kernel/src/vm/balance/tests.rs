@@ -54,14 +54,20 @@ fn one_of_two_that_share_a_cpu_moves_and_runs_there() {
     assert_eq!(to_be_on(&vms)[1 - moved], HOME, "one each is even");
 }
 
-#[test]
-fn what_is_pinned_stays_and_the_other_moves() {
-    let host = host();
+/// Two VMs that an operator wants on [`HOME`].
+fn pinned(host: &Host) -> [Arc<Vm>; 2] {
     let vms = ["a", "b"].map(|name| host.running(name));
-    let (mut balancer, mut home) = (to_cpu_0(), Scheduler::default());
     for vm in &vms {
         sched::pin(&vm.vcpus[0], HOME);
     }
+    vms
+}
+
+#[test]
+fn what_is_pinned_stays_and_the_other_moves() {
+    let host = host();
+    let vms = pinned(&host);
+    let (mut balancer, mut home) = (to_cpu_0(), Scheduler::default());
     judged(&host, &mut balancer, &mut home);
     assert_eq!(to_be_on(&vms), [HOME, HOME]);
     let third = host.running("c");
@@ -72,11 +78,8 @@ fn what_is_pinned_stays_and_the_other_moves() {
 #[test]
 fn what_is_pinned_no_longer_moves_again() {
     let host = host();
-    let vms = ["a", "b"].map(|name| host.running(name));
+    let vms = pinned(&host);
     let (mut balancer, mut home) = (to_cpu_0(), Scheduler::default());
-    for vm in &vms {
-        sched::pin(&vm.vcpus[0], HOME);
-    }
     judged(&host, &mut balancer, &mut home);
     assert!(vms[1].vcpus[0].unpin() && !vms[1].vcpus[0].unpin(), "it was pinned, and is not");
     assert_eq!(to_be_on(&vms), [HOME, HOME], "it stays until there is a reason");
