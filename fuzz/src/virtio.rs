@@ -11,12 +11,8 @@ const SIZE: u16 = 8;
 const AVAILABLE: u64 = 0x80;
 const USED: u64 = 0x100;
 
-/// What was negotiated and how far both sides have come, then memory, of which the first 0x180 bytes hold the ring.
-pub fn ring(data: &[u8]) {
-    let mut data = Bytes(data);
-    let (rules, index) = (data.u8(), data.u16());
-    let rules = Rules { indirect: rules & 1 != 0, event_idx: rules & 2 != 0 };
-    let memory = Ram::filled(data.0, RAM);
+/// A queue at these places, of which both sides have come to `index`.
+fn queue(index: u16) -> Queue {
     let state = QueueState {
         size: SIZE,
         available: AVAILABLE,
@@ -25,7 +21,31 @@ pub fn ring(data: &[u8]) {
         next_used: index,
         ..Queue::new(SIZE).state().clone()
     };
-    let mut queue = Queue::placed(SIZE, state).expect("places that a queue can have");
+    Queue::placed(SIZE, state).expect("places that a queue can have")
+}
+
+/// An entry of a descriptor table (virtio 1.2, 2.7.5).
+fn descriptor(at: u64, len: u32, flags: u16, next: u16) -> Vec<u8> {
+    [&at.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
+}
+
+/// A seed for [`ring`] or [`disk`]: the rules, the index 0, and memory that holds these bytes at these places.
+fn seed(rules: u8, bytes: &[(u64, &[u8])]) -> Vec<u8> {
+    let mut seed = vec![0; 3 + 0x400];
+    seed[0] = rules;
+    for (at, bytes) in bytes {
+        seed[3 + *at as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+    seed
+}
+
+/// What was negotiated and how far both sides have come, then memory, of which the first 0x180 bytes hold the ring.
+pub fn ring(data: &[u8]) {
+    let mut data = Bytes(data);
+    let (rules, index) = (data.u8(), data.u16());
+    let rules = Rules { indirect: rules & 1 != 0, event_idx: rules & 2 != 0 };
+    let memory = Ram::filled(data.0, RAM);
+    let mut queue = queue(index);
     for _ in 0..4 {
         let mut ring = Ring::new(&mut queue, &memory, rules);
         let (mut buffers, mut heads) = (0, Vec::new());
@@ -50,22 +70,17 @@ pub fn ring(data: &[u8]) {
 
 /// Three chains: one indirect, one with a buffer to be read and one to be written.
 pub fn ring_seed() -> Vec<u8> {
-    let memory = Ram::new(0x400);
-    let put = |at: u64, bytes: &[u8]| memory.write(Gpa(at), bytes).expect("small");
-    let descriptor = |at: u64, len: u32, flags: u16, next: u16| {
-        [&at.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
-    };
-    put(0, &descriptor(0x300, 16, 1, 1));
-    put(16, &descriptor(0x310, 8, 2, 0));
-    put(32, &descriptor(0x200, 32, 4, 0));
-    put(0x200, &descriptor(0x320, 16, 1, 1));
-    put(0x210, &descriptor(0x330, 1, 2, 0));
-    put(48, &descriptor(0x340, 64, 2, 0));
-    put(AVAILABLE + 2, &3_u16.to_le_bytes());
-    put(AVAILABLE + 4, &[0, 0, 2, 0, 3, 0]);
-    let mut bytes = vec![0; 0x400];
-    memory.read(Gpa(0), &mut bytes).expect("small");
-    [&[3, 0, 0][..], &bytes].concat()
+    let bytes: [(u64, &[u8]); 8] = [
+        (0, &descriptor(0x300, 16, 1, 1)),
+        (16, &descriptor(0x310, 8, 2, 0)),
+        (32, &descriptor(0x200, 32, 4, 0)),
+        (0x200, &descriptor(0x320, 16, 1, 1)),
+        (0x210, &descriptor(0x330, 1, 2, 0)),
+        (48, &descriptor(0x340, 64, 2, 0)),
+        (AVAILABLE + 2, &3_u16.to_le_bytes()),
+        (AVAILABLE + 4, &[0, 0, 2, 0, 3, 0]),
+    ];
+    seed(3, &bytes)
 }
 
 const HZ: u64 = 20_000_000;
@@ -192,15 +207,7 @@ pub fn disk(data: &[u8]) {
     let mut data = Bytes(data);
     let (rules, index) = (data.u8(), data.u16());
     let memory = Ram::filled(data.0, RAM);
-    let state = QueueState {
-        size: SIZE,
-        available: AVAILABLE,
-        used: USED,
-        next_available: index,
-        next_used: index,
-        ..Queue::new(SIZE).state().clone()
-    };
-    let mut queue = Queue::placed(SIZE, state).expect("places that a queue can have");
+    let mut queue = queue(index);
     let is = |bit: u8| rules & bit != 0;
     let disk = Disk {
         sectors: SECTORS,
@@ -243,20 +250,15 @@ pub fn disk(data: &[u8]) {
 
 /// A read of two sectors and a flush.
 pub fn disk_seed() -> Vec<u8> {
-    let memory = Ram::new(0x400);
-    let put = |at: u64, bytes: &[u8]| memory.write(Gpa(at), bytes).expect("small");
-    let descriptor = |at: u64, len: u32, flags: u16, next: u16| {
-        [&at.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
-    };
-    put(0, &descriptor(0x300, 16, 1, 1));
-    put(16, &descriptor(0x1000, 1025, 2, 0));
-    put(32, &descriptor(0x310, 16, 1, 3));
-    put(48, &descriptor(0x2000, 1, 2, 0));
-    put(0x308, &3_u64.to_le_bytes());
-    put(0x310, &4_u32.to_le_bytes());
-    put(AVAILABLE + 2, &2_u16.to_le_bytes());
-    put(AVAILABLE + 4, &[0, 0, 2, 0]);
-    let mut bytes = vec![0; 0x400];
-    memory.read(Gpa(0), &mut bytes).expect("small");
-    [&[0x3B, 0, 0][..], &bytes].concat()
+    let bytes: [(u64, &[u8]); 8] = [
+        (0, &descriptor(0x300, 16, 1, 1)),
+        (16, &descriptor(0x1000, 1025, 2, 0)),
+        (32, &descriptor(0x310, 16, 1, 3)),
+        (48, &descriptor(0x2000, 1, 2, 0)),
+        (0x308, &3_u64.to_le_bytes()),
+        (0x310, &4_u32.to_le_bytes()),
+        (AVAILABLE + 2, &2_u16.to_le_bytes()),
+        (AVAILABLE + 4, &[0, 0, 2, 0]),
+    ];
+    seed(0x3B, &bytes)
 }
