@@ -83,6 +83,8 @@ pub(crate) fn main(args: &Args) -> Result<u8> {
     let mut totals = match (&args.only, &area) {
         (None, None) if !args.cases => {
             let mut totals = crate_tests(&[], &[])?;
+            // A workspace of its own, in the profile that the targets are built in anyway.
+            totals.add(crate_tests(&["--manifest-path", "fuzz/Cargo.toml", "--release"], &[])?);
             totals.add(fuzz_smoke()?);
             totals
         }
