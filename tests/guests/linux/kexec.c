@@ -1,6 +1,6 @@
 /* Process 1 of a Linux that starts another by kexec: puts the kernel and the initramfs of its own root into place with
  * kexec_load, and jumps there. The second kernel gets this one's zero page, with a command line and an initramfs of its
- * own. Prints `kexec: SEGMENTS segments, ENTRY`, then the second kernel's word is the next. */
+ * own. Prints a line for each segment and `kexec: loaded`; then it is the second kernel's turn. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define NAME "kexec"
+#include "check.h"
+
 enum { PAGE = 4096, SEGMENTS = 16 };
 /* Where the second kernel's zero page, its command line and the code before it lie, a page each; its initramfs. */
 enum { ZERO_PAGE = 0x90000, CMDLINE = ZERO_PAGE + PAGE, CODE = CMDLINE + PAGE, INITRD = 0x8000000 };
@@ -25,16 +28,6 @@ enum { RAMDISK_IMAGE = 0x218, RAMDISK_SIZE = 0x21C, CMD_LINE_PTR = 0x228 };
 
 static struct kexec_segment segments[SEGMENTS];
 static int count;
-
-static void check(long result, const char *what)
-{
-	if (result >= 0)
-		return;
-	printf("kexec: %s: %s\n", what, strerror(errno));
-	fflush(stdout);
-	for (;;)
-		pause(); /* process 1 does not end */
-}
 
 /* The bytes of a file. */
 static uint8_t *contents(const char *path, size_t *size)

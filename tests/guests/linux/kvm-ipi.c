@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define NAME "kvm-ipi"
+#include "check.h"
+
 #include "../rt/ping.h"
 
 /* The guest's memory: page tables, descriptor tables, stacks and the code. */
@@ -39,16 +42,6 @@ asm(".pushsection .data\n"
 static uint8_t *memory;
 static int kvm, vm;
 static size_t state_size;
-
-static void check(long result, const char *what)
-{
-	if (result >= 0)
-		return;
-	printf("kvm-ipi: %s: %s\n", what, strerror(errno));
-	fflush(stdout);
-	for (;;)
-		pause(); /* process 1 does not end */
-}
 
 static void load(const char *module, const char *options)
 {

@@ -63,23 +63,15 @@ pub const VIRTIO_RNG: [&str; 6] = [
 
 /// Debian's kernel, and the demo initramfs with [`VIRTIO_RNG`] in its root.
 pub fn with_virtio() -> Result<Linux> {
+    let files = VIRTIO_RNG.map(|name| (name, paths::debian_modules().join(name)));
     let linux = debian()?;
-    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    let modules = VIRTIO_RNG.map(|name| paths::debian_modules().join(name));
-    let initrd = paths::build().join("guest/virtio-initrd.cpio");
-    let inputs = [std::slice::from_ref(&linux.initrd), &modules[..]].concat();
-    if newer(&initrd, &inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>()) {
-        return Ok(Linux { initrd, ..linux });
-    }
-    let tree = paths::fresh_dir(&paths::build().join("guest/virtio-initramfs"))?;
-    for (name, file) in VIRTIO_RNG.iter().zip(&modules) {
-        fs::copy(file, tree.join(name))
-            .with_context(|| format!("cannot read {}: run scripts/setup", file.display()))?;
-    }
-    // The kernel unpacks one archive after the other.
-    let archives = [fs::read(&linux.initrd)?, cpio(&tree, &VIRTIO_RNG)?].concat();
-    write_whole(&initrd, &archives)?;
-    Ok(Linux { initrd, ..linux })
+    let inputs: Vec<&Path> =
+        [&*linux.initrd].into_iter().chain(files.iter().map(|(_, file)| &**file)).collect();
+    packed("virtio", &linux, &inputs, |tree| {
+        copy_all(&files, tree)?;
+        // The kernel unpacks one archive after the other.
+        Ok([fs::read(&linux.initrd)?, cpio(tree, &VIRTIO_RNG)?].concat())
+    })
 }
 
 /// Builds the small Multiboot payloads of `tests/guests`.
@@ -127,6 +119,56 @@ fn initramfs(dir: &Path) -> Result<PathBuf> {
     run_tool(Command::new("chmod").arg("755").args([tree.join("init"), tree.join("worker")]), "coreutils")?;
     write_whole(&out, &cpio(&tree, &["bin", "bin/busybox", "dev", "init", "proc", "sys", "worker"])?)?;
     Ok(out)
+}
+
+/// The same kernel with an initramfs of its own: a program as process 1, made of `sources` below `tests/guests`, these folders, and
+/// copies of files, by the names that they have there.
+fn with_init(
+    name: &str,
+    linux: &Linux,
+    sources: &[&str],
+    folders: &[&str],
+    files: &[(&str, PathBuf)],
+) -> Result<Linux> {
+    let sources: Vec<PathBuf> =
+        sources.iter().map(|source| paths::root().join("tests/guests").join(source)).collect();
+    let inputs: Vec<&Path> = sources.iter().chain(files.iter().map(|(_, file)| file)).map(|p| &**p).collect();
+    packed(name, linux, &inputs, |tree| {
+        for folder in folders {
+            fs::create_dir_all(tree.join(folder))?;
+        }
+        let compiled = sources.iter().filter(|source| source.extension().is_none_or(|ext| ext != "h"));
+        run_tool(gcc().arg("-o").arg(tree.join("init")).args(compiled), "gcc libc6-dev")?;
+        copy_all(files, tree)?;
+        let names: Vec<&str> = folders.iter().copied().chain(files.iter().map(|(name, _)| *name)).collect();
+        cpio(tree, &[&names[..], &["init"]].concat())
+    })
+}
+
+/// The same kernel with an initramfs that `pack` makes in an empty folder, where it is older than one of `inputs`.
+fn packed(
+    name: &str,
+    linux: &Linux,
+    inputs: &[&Path],
+    pack: impl FnOnce(&Path) -> Result<Vec<u8>>,
+) -> Result<Linux> {
+    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = paths::build().join("guest");
+    let initrd = dir.join(format!("{name}-initrd.cpio"));
+    if !newer(&initrd, inputs) {
+        let tree = paths::fresh_dir(&dir.join(format!("{name}-initramfs")))?;
+        write_whole(&initrd, &pack(&tree)?)?;
+    }
+    Ok(Linux { initrd, ..linux.clone() })
+}
+
+/// Copies files into a folder, by these names.
+fn copy_all(files: &[(&str, PathBuf)], to: &Path) -> Result<()> {
+    for (name, file) in files {
+        fs::copy(file, to.join(name))
+            .with_context(|| format!("cannot read {}: run scripts/setup", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Compiles programs that run without a C library of their own.
